@@ -1,0 +1,172 @@
+"""What a host's storage looks like: the data classes that the fact returns and the pure functions read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """A disk, a partition or a mapped device, as ``lsblk`` sees it, with what a low-level probe found on it."""
+
+    path: str  # the kernel's name: /dev/vda, /dev/dm-0
+    type: str  # lsblk's TYPE: disk, part, lvm, crypt, raid1, rom, loop …
+    size: int  # bytes
+    read_only: bool
+    aliases: tuple[str, ...]  # every symbolic link under /dev that leads here: /dev/disk/by-id/…, /dev/mapper/…
+    signatures: tuple[str, ...]  # every signature that wipefs finds: ext4, LVM2_member, gpt, dos …
+    children: tuple[str, ...]  # kernel names of what is built on it: partitions, mapped devices
+    mount_points: tuple[str, ...]  # [SWAP] where it is swap
+    # First and last MiB hold nothing but zeros; None where the fact was not asked to read this device.
+    zeroed: bool | None = None
+
+
+@dataclass(frozen=True)
+class PhysicalVolume:
+    path: str
+    volume_group: str  # empty: in no group
+    size: int  # bytes
+    free: int  # bytes
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class VolumeGroup:
+    name: str
+    size: int  # bytes
+    free: int  # bytes
+    extent_size: int  # bytes
+    missing_physical_volumes: int
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LogicalVolume:
+    name: str
+    volume_group: str
+    size: int  # bytes
+    active: bool
+    segment_type: str  # linear, striped, thin, thin-pool, snapshot, raid1 …
+    origin: str  # of a snapshot; empty otherwise
+    tags: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The name that LVM promises: /dev/<group>/<volume>."""
+        return f"/dev/{self.volume_group}/{self.name}"
+
+    @property
+    def mapper_path(self) -> str:
+        """The device-mapper name, hyphens doubled: what findmnt shows and what belongs in fstab (lvm(8))."""
+        return mapper_path(self.volume_group, self.name)
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A filesystem on a device, mounted or not."""
+
+    device: str  # kernel name
+    type: str
+    size: int  # bytes that the superblock claims
+    uuid: str = ""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A line of the mount table, in the order of mounting: the last one on a target is the one that is seen."""
+
+    target: str
+    source: str  # as findmnt prints it, without the [/directory] of a bind mount: /dev/mapper/vg-lv, tmpfs
+    device: str  # kernel name of the source; empty for what has none
+    root: str  # the directory of the filesystem that is mounted: / or, for a bind mount, /docker
+    fstype: str
+    options: tuple[str, ...]
+    propagation: str  # shared, private, …
+    size: int = 0  # bytes
+    available: int = 0  # bytes
+
+
+@dataclass(frozen=True)
+class FstabEntry:
+    source: str
+    target: str
+    fstype: str
+    options: tuple[str, ...]
+    dump: int = 0
+    passno: int = 0
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A path as it is beneath whatever is mounted on it."""
+
+    path: str
+    kind: str  # absent, directory, symlink, other
+    empty: bool = True
+    immutable: bool = False
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Block devices, LVM, filesystems, mounts and fstab of a host, taken in one round trip."""
+
+    devices: tuple[BlockDevice, ...] = ()
+    physical_volumes: tuple[PhysicalVolume, ...] = ()
+    volume_groups: tuple[VolumeGroup, ...] = ()
+    logical_volumes: tuple[LogicalVolume, ...] = ()
+    filesystems: tuple[Filesystem, ...] = ()  # on logical volumes
+    mounts: tuple[Mount, ...] = ()
+    fstab: tuple[FstabEntry, ...] = ()
+    fstab_text: str = ""
+    directories: tuple[Directory, ...] = field(default=())  # beneath the paths that the fact was asked for
+    lvm_installed: bool = True
+    tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
+
+    def device(self, path: str) -> BlockDevice | None:
+        """The device that ``path`` names, by kernel name or by any alias."""
+        return next((d for d in self.devices if path == d.path or path in d.aliases), None)
+
+    def volume_group(self, name: str) -> VolumeGroup | None:
+        return next((g for g in self.volume_groups if g.name == name), None)
+
+    def logical_volume(self, group: str, name: str) -> LogicalVolume | None:
+        return next((v for v in self.logical_volumes if (v.volume_group, v.name) == (group, name)), None)
+
+    def physical_volumes_of(self, group: str) -> tuple[PhysicalVolume, ...]:
+        return tuple(p for p in self.physical_volumes if p.volume_group == group)
+
+    def filesystem(self, path: str) -> Filesystem | None:
+        """The filesystem on the device that ``path`` names."""
+        device = self.device(path)
+        return next((f for f in self.filesystems if device and f.device == device.path), None)
+
+    def mount(self, target: str) -> Mount | None:
+        """What is seen at ``target``: the last mount on exactly this path."""
+        return next((m for m in reversed(self.mounts) if m.target == target), None)
+
+    def mount_containing(self, path: str) -> Mount | None:
+        """The mount that holds ``path``: the one with the longest target that is a prefix of it."""
+        holding = [m for m in self.mounts if m.target == "/" or path == m.target or path.startswith(m.target + "/")]
+        return max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1] if holding else None
+
+    def mounts_of(self, device: str) -> tuple[Mount, ...]:
+        """Every mount of the device that ``device`` names."""
+        found = self.device(device)
+        return tuple(m for m in self.mounts if found and m.device == found.path)
+
+    def fstab_entry(self, target: str) -> FstabEntry | None:
+        return next((e for e in self.fstab if e.target == target), None)
+
+    def directory(self, path: str) -> Directory | None:
+        return next((d for d in self.directories if d.path == path), None)
+
+
+def mapper_path(group: str, volume: str) -> str:
+    """The device-mapper path of a logical volume.
+
+    Hyphens inside the names are doubled so that the single one between them stays unambiguous (lvm(8)).
+
+    >>> mapper_path("ubuntu-vg", "docker-lv")
+    '/dev/mapper/ubuntu--vg-docker--lv'
+    """
+    return "/dev/mapper/{}-{}".format(group.replace("-", "--"), volume.replace("-", "--"))

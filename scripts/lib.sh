@@ -1,0 +1,51 @@
+# shellcheck shell=sh
+# What the commands in this folder share. Each sources it from the top of the checkout:
+#   . "$(dirname "$0")/lib.sh"
+# It leaves the shell in the top of the checkout, with `python` and `pyinfra` of the project's
+# virtual environment first on PATH once `need_venv` has run.
+
+cd "$(dirname "$0")/.." || exit 1
+export PYTHONDONTWRITEBYTECODE=1
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
+need_packages() {
+    missing=
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || die "needs$missing, and this is no Debian or Ubuntu with apt-get: install them by hand"
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || die "needs root to install:$missing"
+        as_root=sudo
+        say "needs sudo to install:$missing"
+    else
+        say "installing:$missing"
+    fi
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq update
+    # shellcheck disable=SC2086 # the list is meant to split
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --no-install-recommends \
+        $missing >/dev/null
+}
+
+# need_venv: the project's virtual environment in .venv, exactly as requirements.lock says.
+need_venv() {
+    if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        need_packages python3 python3-venv
+        python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+            die "needs Python 3.10 or newer; this machine's python3 is $(python3 --version)"
+    fi
+    if ! cmp -s requirements.lock .venv/requirements.lock; then
+        say "installing the Python packages of requirements.lock into .venv"
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+        cp requirements.lock .venv/requirements.lock
+    fi
+    PATH="$PWD/.venv/bin:$PATH"
+    export PATH
+}
