@@ -1,0 +1,1 @@
+"""Throwaway virtual machines under QEMU: what the README's first command shows, and the ground of the tests."""

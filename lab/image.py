@@ -1,0 +1,217 @@
+"""Images that machines start from: made once by mmdebstrap, kept under a name that changes with their recipe.
+
+No root and no device-mapper are needed on this machine: the filesystem is filled under fakeroot, and the volume group
+of the layout ``shared-vg`` is made by the image's own kernel and LVM, in a virtual machine that runs one script.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab import cache, qemu
+from lab.progress import step
+
+SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13", "sid": "Debian unstable"}
+LAYOUTS = {
+    "shared-vg": "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
+    "spare-disk": "a plain root disk and a blank second disk of 20 GB",
+    "decoy": "as spare-disk, and a third disk that holds data",
+}
+DOCKER = ("absent", "preinstalled")
+
+ROOT_DISK = "100G"
+ROOT_VOLUME = "30G"
+SPARE_DISK = "20G"
+DECOY_DISK = "256M"
+
+_PACKAGES = (
+    "systemd systemd-sysv udev dbus openssh-server python3 sudo ca-certificates cron apparmor iproute2 iptables kmod "
+    "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
+).split()
+
+# In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
+_CUSTOMIZE = r"""
+set -eu
+install -d -m 0700 "$1/root/.ssh"
+install -m 0600 "$KEY" "$1/root/.ssh/authorized_keys"
+echo lab >"$1/etc/hostname"
+echo '127.0.0.1 localhost lab' >"$1/etc/hosts"
+# QEMU's user-mode network has fixed addresses: no DHCP to wait for.
+printf '[Match]\nName=e*\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >"$1/etc/systemd/network/lab.network"
+rm -f "$1/etc/resolv.conf"
+echo 'nameserver 10.0.2.3' >"$1/etc/resolv.conf"
+chroot "$1" systemctl -q enable systemd-networkd.service
+chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer man-db.timer \
+    systemd-networkd-wait-online.service getty@tty1.service
+mkdir -p "$1/var/log/journal"
+"""
+
+# PID 1 of the machine that lays the root out on LVM, as Ubuntu's installer does it: the plain root is on vda, the
+# target disk is vdb. Without udev, hence no waiting for it.
+_TO_LVM = r"""#!/bin/sh
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# The initrd has mounted /proc, /sys, /dev and /run already.
+mkdir -p /run/lock/lvm
+modprobe dm-mod
+quick='activation{udev_sync=0 udev_rules=0} devices{obtain_device_list_from_udev=0}'
+pvcreate -q --config "$quick" /dev/vdb
+vgcreate -q --config "$quick" ubuntu-vg /dev/vdb
+lvcreate -q -y -W n --config "$quick" -n ubuntu-lv -L {size} ubuntu-vg
+mkfs.ext4 -q -L root /dev/mapper/ubuntu--vg-ubuntu--lv
+mount /dev/mapper/ubuntu--vg-ubuntu--lv /mnt
+cp -ax /. /mnt/
+rm /mnt/to-lvm
+echo '/dev/mapper/ubuntu--vg-ubuntu--lv / ext4 errors=remount-ro 0 1' >/mnt/etc/fstab
+umount /mnt
+sync
+echo LAID-OUT
+echo o >/proc/sysrq-trigger
+sleep 60
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made of."""
+
+    suite: str = "bookworm"
+    layout: str = "shared-vg"
+    docker: str = "absent"
+
+    @property
+    def lvm(self) -> bool:
+        return self.layout == "shared-vg"
+
+    @property
+    def packages(self) -> list[str]:
+        # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it.
+        docker = {"absent": [], "preinstalled": ["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"]}
+        return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *docker[self.docker]]
+
+    @property
+    def name(self) -> str:
+        public_key = cache.ssh_key().with_suffix(".pub").read_text()
+        text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, ROOT_DISK, SPARE_DISK, DECOY_DISK, public_key))
+        return f"{self.suite}-{self.layout}-{self.docker}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def kernel_root(self) -> str:
+        return "/dev/mapper/ubuntu--vg-ubuntu--lv" if self.lvm else "/dev/vda"
+
+
+def image(recipe: Recipe) -> Path:
+    """The directory of the image of this recipe, made on first use.
+
+    It holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
+
+    Raises:
+        subprocess.CalledProcessError: mmdebstrap or a tool of this machine failed; its own words are on standard error.
+    """
+    directory = cache.images() / recipe.name
+    with cache.locked(directory):
+        if not directory.exists():
+            aside = directory.with_suffix(".part")
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            with step(f"making the image {recipe.name} (once, about two minutes)"):
+                _make(recipe, aside)
+            aside.rename(directory)
+    return directory
+
+
+def _make(recipe: Recipe, directory: Path) -> None:
+    # Beside the image, not in /tmp: a tree of a gigabyte must not fill a tmpfs.
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        tarball, plain = Path(scratch) / "root.tar", Path(scratch) / "plain.img"
+        with step(f"mmdebstrap {recipe.suite}"):
+            _debootstrap(recipe, tarball)
+        with step("filling the root filesystem"):
+            _fill(tarball, plain, directory)
+        if recipe.lvm:
+            with step("laying the root out on LVM in a virtual machine"):
+                _to_lvm(plain, directory)
+        else:
+            _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
+            _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
+        if recipe.layout == "decoy":
+            _decoy(Path(scratch), directory / "decoy.qcow2")
+
+
+def _debootstrap(recipe: Recipe, tarball: Path) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as hook:
+        hook.write(_CUSTOMIZE)
+        hook.flush()
+        subprocess.run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={','.join(recipe.packages)}",
+                "--aptopt=Apt::Install-Recommends false",
+                # Docker's postinst must not fail for want of the running system that it will have.
+                f"--customize-hook=KEY={cache.ssh_key()}.pub sh {hook.name} \"$1\"",
+                "--skip=cleanup/apt/lists",
+                recipe.suite,
+                str(tarball),
+            ],
+            check=True,
+        )
+
+
+def _fill(tarball: Path, filesystem: Path, directory: Path) -> None:
+    """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``."""
+    script = r"""
+    set -eu
+    tree=$(mktemp -d -p "$4"); trap 'rm -rf "$tree"' EXIT
+    tar -C "$tree" -xf "$1"
+    printf '%s' "$5" >"$tree/to-lvm"; chmod 0755 "$tree/to-lvm"
+    echo '/dev/vda / ext4 errors=remount-ro 0 1' >"$tree/etc/fstab"
+    cp "$tree"/boot/vmlinuz-* "$3/vmlinuz"; cp "$tree"/boot/initrd.img-* "$3/initrd.img"; chmod 0644 "$3"/vmlinuz "$3"/initrd.img
+    mke2fs -q -t ext4 -L root -d "$tree" "$2" 30G
+    """
+    subprocess.run(
+        ["fakeroot", "sh", "-c", script, "fill", tarball, filesystem, directory, filesystem.parent]
+        + [_TO_LVM.replace("{size}", ROOT_VOLUME)],
+        check=True,
+    )
+
+
+def _to_lvm(plain: Path, directory: Path) -> None:
+    disk = directory / "root.qcow2"
+    _qemu_img("create", "-q", "-f", "qcow2", str(disk), ROOT_DISK)
+    console = directory / "layout.log"
+    subprocess.run(
+        qemu.command(
+            kernel=directory,
+            append="root=/dev/vda rw init=/to-lvm",
+            disks=[qemu.Disk("plain", plain, "raw"), qemu.Disk("root", disk)],
+            console=console,
+            network=None,
+            extra=["-no-reboot"],
+        ),
+        check=True,
+        timeout=600,
+    )
+    if "LAID-OUT" not in console.read_text(errors="replace"):
+        raise RuntimeError(f"laying the root out on LVM failed; its console is in {console}")
+
+
+def _decoy(scratch: Path, disk: Path) -> None:
+    """A filesystem with files on a disk that no setting names: it must come out of every test as it went in."""
+    tree = scratch / "decoy"
+    tree.mkdir()
+    for number in range(20):
+        (tree / f"record-{number}").write_bytes(hashlib.sha512(str(number).encode()).digest() * 1000)
+    raw = scratch / "decoy.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-L", "records", "-d", tree, raw, DECOY_DISK], check=True)
+    _qemu_img("convert", "-O", "qcow2", str(raw), str(disk))
+
+
+def _qemu_img(*arguments: str) -> None:
+    subprocess.run(["qemu-img", *arguments], check=True)

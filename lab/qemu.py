@@ -1,0 +1,101 @@
+"""QEMU's command line, and which accelerator works here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import cache
+
+BINARY = "qemu-system-x86_64"
+
+
+@dataclass(frozen=True)
+class Disk:
+    serial: str  # the guest finds it as /dev/disk/by-id/virtio-<serial>
+    path: Path
+    format: str = "qcow2"
+
+
+def command(
+    *,
+    disks: Sequence[Disk],
+    console: Path,
+    network: int | None,
+    kernel: Path | None = None,
+    append: str = "",
+    memory: str = "2G",
+    cpus: int = 2,
+    accelerator: str | None = None,
+    extra: Sequence[str] = (),
+) -> list[str]:
+    """The command line of one virtual machine.
+
+    Args:
+        disks: in the guest's order: vda, vdb …
+        console: the file that the serial console is written to.
+        network: the port of 127.0.0.1 that leads to the guest's ssh; None for no network.
+        kernel: the directory with vmlinuz and initrd.img; None boots from the first disk.
+        append: the kernel's command line, beside the console's.
+        accelerator: kvm or tcg; by default what works here.
+    """
+    accelerator = accelerator or working_accelerator()
+    # -cpu max is what the accelerator can do; a snapshot is tied to it and is kept under its accelerator's name.
+    line = [BINARY, "-machine", "pc", "-cpu", "max", "-smp", str(cpus), "-m", memory]
+    line += ["-accel", "tcg,thread=multi,tb-size=512" if accelerator == "tcg" else accelerator]
+    line += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{console}"]
+    line += ["-device", "virtio-rng-pci", "-rtc", "base=utc,clock=host"]
+    if kernel:
+        line += ["-kernel", f"{kernel}/vmlinuz", "-initrd", f"{kernel}/initrd.img"]
+        line += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]
+    for disk in disks:
+        # writeback, not unsafe: what the guest flushed must survive a kill -9 of QEMU, and with `unsafe` the qcow2
+        # tables that lead to it stay in QEMU's own memory (qemu(1), cache=).
+        line += ["-drive", f"if=none,id={disk.serial},file={disk.path},format={disk.format},cache=writeback,discard=unmap"]
+        line += ["-device", f"virtio-blk-pci,drive={disk.serial},serial={disk.serial},id=disk-{disk.serial}"]
+    if network is not None:
+        line += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{network}-:22", "-device", "virtio-net-pci,netdev=net,romfile="]
+    return [*line, *extra]
+
+
+def working_accelerator() -> str:
+    """``kvm`` where a stock kernel boots under it, else ``tcg``. Asked once per boot of this machine.
+
+    /dev/kvm may be there and still not boot a kernel (nested virtualization, a filtering host): only a boot tells.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    answer = cache.root() / "lab" / f"accelerator-{boot}"
+    if not answer.exists():
+        kernel = next((path.parent for path in sorted(cache.images().glob("*/vmlinuz"))), None)
+        if kernel is None:
+            return "tcg"
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        for stale in answer.parent.glob("accelerator-*"):
+            stale.unlink()
+        answer.write_text("kvm" if _boots_under_kvm(kernel) else "tcg")
+    return answer.read_text()
+
+
+def _boots_under_kvm(kernel: Path) -> bool:
+    """Whether the kernel of an image gets as far as its first process under KVM."""
+    with tempfile.TemporaryDirectory() as scratch:
+        console = Path(scratch) / "console"
+        line = command(
+            disks=[],
+            console=console,
+            network=None,
+            kernel=kernel,
+            append="loglevel=7 rdinit=/bin/false",
+            accelerator="kvm",
+            extra=["-no-reboot"],
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(line, timeout=30, capture_output=True, check=False)
+        return console.exists() and "as init process" in console.read_text(errors="replace")

@@ -1,0 +1,60 @@
+"""fstab as text and as entries (fstab(5)). Pure."""
+
+from __future__ import annotations
+
+import re
+
+from pyinfra_lvm.model import FstabEntry
+
+
+def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
+    """The entries of a fstab. Comments, empty lines and lines that are no entry are passed over."""
+    return tuple(entry for line in text.splitlines() if (entry := _parse_line(line)))
+
+
+def fstab_with(text: str, entry: FstabEntry) -> str:
+    """``text`` with one line for the entry's target; every other line stays byte for byte.
+
+    >>> print(fstab_with("# mine\\n/dev/sda1 / ext4 defaults 0 1", FstabEntry("/srv/a", "/b", "none", ("bind",))), end="")
+    # mine
+    /dev/sda1 / ext4 defaults 0 1
+    /srv/a /b none bind 0 0
+    """
+    lines: list[str] = []
+    written = False
+    for line in text.splitlines():
+        found = _parse_line(line)
+        if found and found.target == entry.target:
+            if not written:
+                lines.append(format_entry(entry))
+            written = True
+        else:
+            lines.append(line)
+    if not written:
+        lines.append(format_entry(entry))
+    return "\n".join(lines) + "\n"
+
+
+def format_entry(entry: FstabEntry) -> str:
+    """An entry as a line, white space and backslashes in its octal form."""
+    fields = (entry.source, entry.target, entry.fstype, ",".join(entry.options))
+    return " ".join([*(_escape(field) for field in fields), str(entry.dump), str(entry.passno)])
+
+
+def _parse_line(line: str) -> FstabEntry | None:
+    fields = line.split()
+    if len(fields) < 3 or fields[0].startswith("#"):
+        return None
+    source, target, fstype = (_unescape(field) for field in fields[:3])
+    options = tuple(_unescape(fields[3]).split(",")) if len(fields) > 3 else ("defaults",)
+    numbers = [int(field) if field.isdigit() else 0 for field in fields[4:6]]
+    dump, passno = (*numbers, 0, 0)[:2]
+    return FstabEntry(source, target.rstrip("/") or "/", fstype, options, dump, passno)
+
+
+def _escape(field: str) -> str:
+    return re.sub(r"[\s\\]", lambda match: f"\\{ord(match[0]):03o}", field)
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,359 @@
+"""Manage LVM physical volumes, volume groups and logical volumes, filesystems, and mounts with their line in fstab.
+
+Nothing here shrinks, wipes or removes. An operation that would destroy something refuses: it yields one command that
+prints why and fails, so that this host fails and the others go on (an exception in an operation ends the run for all).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+from pathlib import PurePosixPath
+
+from pyinfra import host
+from pyinfra.api import OperationValueError, StringCommand, operation
+
+from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.fstab import fstab_with
+from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path
+
+Commands = Generator[StringCommand, None, None]
+
+# On a logical volume from its creation until its filesystem is complete. A power cut in between leaves it there, and
+# tells the next run that what it finds is its own unfinished work and nobody's data.
+UNFINISHED = "unfinished"
+
+# A filesystem may end short of its device by less than this: ext4 ends with a whole block group, xfs with a whole
+# allocation unit.
+GROWTH_TOLERANCE = 128 * 2**20
+
+_MKFS = {"ext4": "mkfs.ext4 -q {force} {options} {device}", "xfs": "mkfs.xfs -q {force} {options} {device}"}
+_FORCE = {"ext4": "-F", "xfs": "-f"}
+
+
+def refusal(message: str) -> StringCommand:
+    """A command that fails this host with a message."""
+    return StringCommand(f"printf '%s\\n' {shlex.quote(message)} >&2; exit 1")
+
+
+def not_blank(device: BlockDevice) -> str:
+    """Why nothing may be made on a device, in words; empty when it is blank.
+
+    >>> not_blank(BlockDevice("/dev/vdb", "disk", 2**30, False, (), ("ext4",), (), (), zeroed=False))
+    'carries a signature: ext4'
+    """
+    if device.read_only:
+        return "is read-only"
+    if device.mount_points:
+        return f"is mounted or in use: {', '.join(device.mount_points)}"
+    if device.signatures:
+        return f"carries a signature: {', '.join(device.signatures)}"
+    if device.children:
+        return f"is in use by {', '.join(device.children)}"
+    if device.zeroed is False:
+        return "holds data: its first or last MiB is not all zeros"
+    return ""
+
+
+def _blank_guard(device: str) -> str:
+    """Shell that ends the command unless the device is blank now: the fact may be minutes old."""
+    quoted = shlex.quote(device)
+    return (
+        f"device={quoted}; "
+        'refuse() { echo "refused: $device $1; nothing was written to it" >&2; exit 1; }; '
+        '[ -b "$device" ] || refuse "is no block device"; '
+        '[ -z "$(lsblk --noheadings --output MOUNTPOINTS "$device" | tr -d "[:space:]")" ] || refuse "is mounted or in use"; '
+        '[ "$(lsblk --noheadings --list "$device" | wc -l)" -eq 1 ] || refuse "has partitions or is in use"; '
+        'found=$(wipefs --no-act --noheadings --output TYPE "$device") || refuse "cannot be examined"; '
+        '[ -z "$found" ] || refuse "carries a signature: $found"; '
+        'ends=$( { head -c 1048576 "$device"; tail -c 1048576 "$device"; } | tr -d "\\0" | head -c 1 | wc -c ); '
+        '[ "$ends" -eq 0 ] || refuse "holds data"; '
+    )
+
+
+def _check_value(name: str, value: str) -> None:
+    if not value or value.startswith("-") or any(character.isspace() for character in value):
+        raise OperationValueError(f"{name} must not be empty, begin with '-' or contain white space: {value!r}")
+
+
+@operation()
+def physical_volume(device: str) -> Commands:
+    """
+    Make a blank disk or partition an LVM physical volume.
+
+    + device: path of the device
+
+    A device with a signature, partitions, a mount, or anything but zeros at its ends is refused.
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.physical_volume(
+            name="The second disk is a physical volume",
+            device="/dev/disk/by-id/virtio-spare",
+        )
+    """
+    _check_value("device", device)
+    storage = host.get_fact(StorageLayout, probe=[device])
+    found = storage.device(device)
+    if found is None:
+        yield refusal(f"{device}: no such device; nothing was changed")
+    elif any(volume.path in (found.path, *found.aliases) for volume in storage.physical_volumes):
+        host.noop(f"{device} is a physical volume")
+    elif reason := not_blank(found):
+        yield refusal(f"{device} {reason}; a physical volume is made on a blank device only, nothing was written to it")
+    else:
+        yield StringCommand(f"{_blank_guard(device)} pvcreate --quiet {shlex.quote(device)} </dev/null")
+
+
+@operation()
+def volume_group(group: str, devices: list[str], extend: bool = False) -> Commands:
+    """
+    Make a volume group of physical volumes, or extend one.
+
+    + group: name of the volume group
+    + devices: paths of its physical volumes
+    + extend: add physical volumes that the group lacks; without it a difference is refused
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.volume_group(
+            name="A group of the second disk",
+            group="docker-vg",
+            devices=["/dev/disk/by-id/virtio-spare"],
+        )
+    """
+    _check_value("group", group)
+    storage = host.get_fact(StorageLayout)
+    owners = {device: _owner(storage, device) for device in devices}
+    foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
+    missing = shlex.join([device for device, owner in owners.items() if owner != group])
+    if foreign:
+        listed = ", ".join(f"{device} (in {owner})" for device, owner in foreign.items())
+        yield refusal(f"volume group {group}: {listed} belongs to another group; nothing was changed")
+    elif storage.volume_group(group) is None:
+        yield StringCommand(f"vgcreate --quiet {shlex.quote(group)} {missing} </dev/null")
+    elif not missing:
+        host.noop(f"volume group {group} holds {', '.join(devices)}")
+    elif extend:
+        yield StringCommand(f"vgextend --quiet {shlex.quote(group)} {missing} </dev/null")
+    else:
+        yield refusal(f"volume group {group} exists without {missing}; nothing was changed. extend=True adds it.")
+
+
+def _owner(storage: Storage, device: str) -> str | None:
+    """The volume group of a device: empty for a physical volume in none, None for no physical volume."""
+    found = storage.device(device)
+    names = (found.path, *found.aliases) if found else (device,)
+    return next((volume.volume_group for volume in storage.physical_volumes if volume.path in names), None)
+
+
+@operation()
+def logical_volume(volume: str, group: str, size: int) -> Commands:
+    """
+    Make a linear logical volume, or grow one. It is never shrunk.
+
+    + volume: name of the logical volume
+    + group: name of its volume group
+    + size: bytes, rounded down to whole extents
+
+    A new volume carries the tag ``unfinished`` until ``filesystem`` has made its filesystem. Old signatures in the
+    extents that it gets are wiped: they are in free space.
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.logical_volume(
+            name="A volume of 60 GiB",
+            volume="docker-lv",
+            group="ubuntu-vg",
+            size=60 * 2**30,
+        )
+    """
+    _check_value("volume", volume)
+    _check_value("group", group)
+    storage = host.get_fact(StorageLayout)
+    found = storage.logical_volume(group, volume)
+    holder = storage.volume_group(group)
+    extent = holder.extent_size if holder else 1
+    wanted = size // extent * extent
+    if found is None:
+        yield StringCommand(
+            f"lvcreate --quiet --yes --wipesignatures y --addtag {UNFINISHED} "
+            f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
+        )
+    elif found.size < wanted:
+        yield StringCommand(f"lvextend --quiet --size {wanted}b {shlex.quote(f'{group}/{volume}')} </dev/null")
+    else:
+        host.noop(f"logical volume {group}/{volume} has {found.size} bytes, at least the {wanted} that are asked for")
+
+
+@operation()
+def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "") -> Commands:
+    """
+    Make a filesystem on a logical volume, or grow one to its volume.
+
+    + volume: name of the logical volume
+    + group: name of its volume group
+    + fstype: ext4 or xfs
+    + options: further options for mkfs
+
+    A filesystem is made only on a volume that carries the tag ``unfinished`` and is not mounted: one that
+    ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and on disk. What
+    stands on any other volume stays.
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.filesystem(
+            name="ext4 on docker-lv",
+            volume="docker-lv",
+            group="ubuntu-vg",
+            fstype="ext4",
+        )
+    """
+    if fstype not in _MKFS:
+        raise OperationValueError(f"fstype must be one of {', '.join(_MKFS)}: {fstype!r}")
+    storage = host.get_fact(StorageLayout)
+    device = mapper_path(group, volume)
+    found = storage.logical_volume(group, volume)
+    present = storage.filesystem(device)
+    if found is None or (UNFINISHED in found.tags and not storage.mounts_of(device)):
+        name = shlex.quote(f"{group}/{volume}")
+        mkfs = _MKFS[fstype].format(force=_FORCE[fstype], options=options, device=shlex.quote(device))
+        yield StringCommand(
+            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED} && "
+            f"! findmnt --source {shlex.quote(device)} >/dev/null || "
+            f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
+            f"{mkfs} </dev/null && sync && lvchange --quiet --deltag {UNFINISHED} {name}"
+        )
+    elif present is None or present.type != fstype:
+        there = present.type if present else "no ext4 or xfs"
+        yield refusal(f"{device} holds {there}, not {fstype}; nothing was written to it")
+    elif found.size - present.size > GROWTH_TOLERANCE:
+        mounted = storage.mounts_of(device)
+        if fstype == "ext4" and mounted:
+            yield StringCommand(f"resize2fs {shlex.quote(device)}")
+        elif fstype == "ext4":
+            yield StringCommand(f"e2fsck -fp {shlex.quote(device)}; [ $? -le 1 ] && resize2fs {shlex.quote(device)}")
+        elif mounted:
+            yield StringCommand(f"xfs_growfs {shlex.quote(mounted[0].target)}")
+        else:
+            host.noop(f"{device}: xfs grows once it is mounted")
+    else:
+        host.noop(f"{device} holds {fstype} over its whole size")
+
+
+@operation()
+def mount(
+    path: str,
+    device: str,
+    fstype: str,
+    options: list[str],
+    immutable_mount_point: bool = False,
+) -> Commands:
+    """
+    Mount a filesystem or bind a directory, now and at every boot.
+
+    + path: where; the directory is made where there is none
+    + device: a device, or the directory that is bound (``options`` then has ``bind``)
+    + fstype: its type; ``none`` for a bind mount
+    + options: mount options, as in fstab
+    + immutable_mount_point: make the directory beneath immutable, so that nothing is written there while it is not
+      mounted, not even by root. It must be empty.
+
+    fstab is replaced whole: written aside, checked with ``findmnt --verify``, synced, renamed. Every line but the one
+    for this path stays as it is. A device that is mounted elsewhere too is mounted here all the same.
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.mount(
+            name="The volume is mounted at /srv/data",
+            path="/srv/data",
+            device="/dev/mapper/ubuntu--vg-data",
+            fstype="ext4",
+            options=["defaults", "nofail"],
+            immutable_mount_point=True,
+        )
+    """
+    _check_value("path", path)
+    _check_value("device", device)
+    storage = host.get_fact(StorageLayout, paths=[path])
+    entry = FstabEntry(device, path, fstype, tuple(options), 0, 2 if fstype.startswith("ext") else 0)
+    listed = storage.fstab_entry(path)
+    beneath = storage.directory(path)
+    found = storage.mount(path)
+    mounted = found is not None and is_mount_of(storage, path, entry)
+    if found is not None and not mounted:
+        yield refusal(f"{path} is a mount of {found.source}, not of {device}; it was not touched")
+        return
+    if listed and listed.source != device:
+        yield refusal(f"fstab mounts {listed.source} on {path}, not {device}; it was not touched")
+        return
+    if immutable_mount_point and beneath and (beneath.kind in ("symlink", "other") or not beneath.empty):
+        what = "is not empty" if beneath.kind == "directory" else "is no directory"
+        yield refusal(f"{path} {what} beneath the mount; it was not touched")
+        return
+
+    done = True
+    if beneath is None or beneath.kind == "absent" or (immutable_mount_point and not beneath.immutable):
+        done = False
+        yield _mount_point(path, immutable_mount_point)
+    if listed != entry:
+        done = False
+        yield replace_fstab(storage.fstab_text, fstab_with(storage.fstab_text, entry))
+    if not mounted or listed != entry:
+        done = False
+        # Through systemd, so that unit and mount agree; where another init runs, by mount itself.
+        quoted = shlex.quote(path)
+        yield StringCommand(
+            f"if [ -d /run/systemd/system ]; then systemctl daemon-reload && mountpoint -q {quoted} || "
+            f'systemctl start "$(systemd-escape --path --suffix=mount {quoted})"; else mount {quoted}; fi'
+        )
+    if done:
+        host.noop(f"{path} is mounted")
+
+
+def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
+    """Whether what is seen at a path is what an entry of fstab mounts there."""
+    found = storage.mount(path)
+    if found is None:
+        return False
+    if "bind" not in entry.options:
+        device = storage.device(entry.source)
+        return device is not None and found.device == device.path and found.root == "/"
+    holder = storage.mount_containing(entry.source)
+    if holder is None:
+        return False
+    inside = PurePosixPath(entry.source).relative_to(holder.target)
+    return found.device == holder.device and found.root == str(PurePosixPath(holder.root) / inside)
+
+
+def replace_fstab(old: str, new: str) -> StringCommand:
+    """The command that replaces fstab whole, unless it has changed meanwhile or the new one reads worse than the old."""
+    return StringCommand(
+        "cd /etc && touch fstab && "
+        f"printf %s {shlex.quote(old)} | cmp -s - fstab || {{ echo 'fstab has changed meanwhile; it was not touched' >&2; exit 1; }}; "
+        f"printf %s {shlex.quote(new)} >fstab.new && chmod --reference=fstab fstab.new && "
+        # A fstab may have had errors before us; only a new one is ours. findmnt(8): "parse error", "[E]".
+        "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error'; }; "
+        '[ "$(errors fstab.new)" -le "$(errors fstab)" ] || '
+        "{ findmnt --verify --tab-file fstab.new >&2; rm fstab.new; echo 'fstab was not touched' >&2; exit 1; }; "
+        "sync fstab.new && mv -f fstab.new fstab && sync ."
+    )
+
+
+def _mount_point(path: str, immutable: bool) -> StringCommand:
+    """Make the directory beneath a mount, and make it immutable; whatever is mounted on it stays."""
+    parent, name = shlex.quote(str(PurePosixPath(path).parent)), shlex.quote(PurePosixPath(path).name)
+    flag = f'[ -z "$(ls -A /mnt/{name})" ] && chattr +i /mnt/{name} && ' if immutable else ""
+    inner = f"mount --bind {parent} /mnt && mkdir -p /mnt/{name} && {flag}sync -f /mnt/{name}"
+    return StringCommand(f"mkdir -p {parent} && unshare --mount --propagation private sh -c {shlex.quote(inner)}")
+

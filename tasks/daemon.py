@@ -1,0 +1,133 @@
+"""After this, daemon.json is this project's: log limits, overlay2, BuildKit with its garbage collection, live-restore.
+
+One owner. The keys of the setting ``daemon_json`` are merged in; keys that were on the host before us stay. A file that
+Docker does not come back with is taken back, and so is Docker.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+
+from settings import Settings
+from tasks.files import render
+from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
+
+START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow
+
+Json = dict[str, Any]
+
+
+def our_keys(settings: Settings, volume_bytes: int) -> Json:
+    """What this project itself sets, with the user's own keys of ``daemon_json`` merged in.
+
+    Args:
+        volume_bytes: size of Docker's volume, which the build cache's limits are a part of.
+    """
+    build_cache = settings.build_cache_size.bytes_of(volume_bytes)
+    ours: Json = json.loads(
+        render(
+            "daemon.json.j2",
+            log_max_size=settings.log_max_size,
+            log_max_file=settings.log_max_file,
+            live_restore=settings.live_restore,
+            build_cache_mib=build_cache // 2**20,
+            volume_mib=volume_bytes // 2**20,
+        )
+    )
+    return merged(ours, settings.daemon_json)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
+    """``base`` with ``over`` laid on it, object by object; anything else of ``over`` replaces what was there."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def without(keys: Mapping[str, Any], drop: Mapping[str, Any]) -> Json:
+    """``keys`` less every key of ``drop``, object by object; objects that this empties go too."""
+    result: Json = {}
+    for key, value in keys.items():
+        if key not in drop:
+            result[key] = value
+        elif isinstance(value, dict) and isinstance(drop[key], dict) and (rest := without(value, drop[key])):
+            result[key] = rest
+    return result
+
+
+def wanted(ours: Json, current: Json, applied: Json) -> Json:
+    """The file to have: ours, and what others have put into the present one.
+
+    A three-way merge. A key that stands in the present file and that we never wrote is somebody's own and stays; one
+    that we wrote (``applied``) and no longer want goes; where both have a say, ours holds.
+    """
+    return merged(without(current, applied), ours)
+
+
+@dataclass(frozen=True)
+class DaemonJsonFiles:
+    current: str = ""
+    applied: str = ""
+    unfinished: bool = False  # a change was begun, and cut before Docker had come back
+
+
+class DaemonJson(FactBase[DaemonJsonFiles]):
+    """daemon.json, the copy of what was last applied, and whether a change was cut."""
+
+    def command(self) -> str:
+        current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
+        return (
+            f"if [ -e {current}.old ]; then echo unfinished; fi; "
+            f"if [ -f {current} ]; then sed 's/^/current /' {current}; fi; "
+            f"if [ -f {applied} ]; then sed 's/^/applied /' {applied}; fi"
+        )
+
+    def process(self, output: list[str]) -> DaemonJsonFiles:
+        def text(prefix: str) -> str:
+            return "".join(line.removeprefix(prefix) + "\n" for line in output if line.startswith(prefix))
+
+        return DaemonJsonFiles(text("current "), text("applied "), unfinished="unfinished" in output)
+
+    @staticmethod
+    def default() -> DaemonJsonFiles:
+        return DaemonJsonFiles()
+
+
+@operation()
+def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
+    """Have this daemon.json in force, with Docker running on it where Docker is installed.
+
+    Args:
+        ours: the keys of this project and of its settings.
+    """
+    files = host.get_fact(DaemonJson)
+    content = json.dumps(
+        wanted(ours, json.loads(files.current or "{}"), json.loads(files.applied or "{}")), indent=4, sort_keys=True
+    )
+    content += "\n"
+    if content == files.current == files.applied and not files.unfinished:
+        host.noop("daemon.json is in force")
+        return
+    script = render(
+        "apply-daemon-json.sh.j2",
+        path=DAEMON_JSON,
+        applied=DAEMON_JSON_APPLIED,
+        before=DAEMON_JSON + BEFORE,
+        keep_before=not files.applied,
+        content=content,
+        start_timeout=START_TIMEOUT,
+    )
+    yield StringCommand("sh", "-c", shlex.quote(script))
+
+
+def configure(settings: Settings, volume_bytes: int) -> None:
+    daemon_json(name="daemon.json: Docker's configuration is in force", ours=our_keys(settings, volume_bytes))

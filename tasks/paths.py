@@ -1,0 +1,27 @@
+"""Every path and name that more than one file needs, each in one place."""
+
+from __future__ import annotations
+
+DOCKER_STORE = "/var/lib/docker"
+CONTAINERD_STORE = "/var/lib/containerd"
+
+# Directory on the volume → where it is bind-mounted.
+STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}
+
+# On the volume. Its presence tells the volume from an empty directory, and from somebody else's filesystem.
+MARKER = ".docker-bulkhead"
+
+# What stood in a store before, and held no data, is kept beside it under this suffix.
+BEFORE = ".before-bulkhead"
+
+CONFIGURATION = "/etc/bulkhead"
+DAEMON_JSON = "/etc/docker/daemon.json"
+DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"
+
+DOCKER = "docker.service"
+DOCKER_SOCKET = "docker.socket"
+CONTAINERD = "containerd.service"
+
+DROP_INS = {unit: f"/etc/systemd/system/{unit}.d/10-bulkhead.conf" for unit in (DOCKER, CONTAINERD)}
+
+RUN_LOCK = "/run/docker-bulkhead.lock"

@@ -1,0 +1,148 @@
+"""After this, Docker's volume exists and is mounted, and both of Docker's stores are on it.
+
+One logical volume, mounted at a neutral place; its ``docker/`` and ``containerd/`` are bind-mounted over
+/var/lib/docker and /var/lib/containerd, so that images, containers and build cache share one pool of space wherever
+the engine keeps them. Beneath every mount the directory is empty and immutable: with a mount missing, not even root
+writes to the root filesystem there.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api.deploy import deploy
+
+from pyinfra_lvm import operations as lvm
+from settings import Settings
+from tasks import packages
+from tasks.facts import HostFacts
+from tasks.files import refusal
+from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES
+from tasks.preflight import Plan
+
+# nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
+FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=30s")
+
+TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
+
+
+@deploy("Volume")
+def provision(settings: Settings, plan: Plan) -> None:
+    """The logical volume with its filesystem, mounted, with a directory for each store and the marker."""
+    packages.installed(
+        name="LVM and the filesystem's tools are installed",
+        packages=["lvm2", TOOLS[plan.filesystem]],
+        lock_timeout=settings.apt_lock_timeout,
+    )
+    for device in plan.new_physical_volumes:
+        lvm.physical_volume(name=f"{device} is a physical volume", device=device)
+    if plan.new_physical_volumes:
+        lvm.volume_group(
+            name=f"Volume group {plan.volume_group} holds the named disks",
+            group=plan.volume_group,
+            devices=list(settings.volume_disks),
+            extend=True,
+        )
+    lvm.logical_volume(
+        name=f"Logical volume {plan.volume_group}/{plan.logical_volume}",
+        volume=plan.logical_volume,
+        group=plan.volume_group,
+        size=plan.size,
+    )
+    lvm.filesystem(
+        name=f"Filesystem {plan.filesystem} on {plan.device}",
+        volume=plan.logical_volume,
+        group=plan.volume_group,
+        fstype=plan.filesystem,
+    )
+    lvm.mount(
+        name=f"{settings.volume_mount} is mounted",
+        path=settings.volume_mount,
+        device=plan.device,
+        fstype=plan.filesystem,
+        # Private, or every overlay mount of a container shows twice, through the bind mount too, and umount is busy.
+        options=["defaults", "private", *FSTAB_OPTIONS],
+        immutable_mount_point=True,
+    )
+    stores(name="The volume has a directory for each store, and its marker", volume=settings.volume_mount)
+
+
+@deploy("Volume")
+def mount_stores(settings: Settings, plan: Plan) -> None:
+    """Both stores on the volume. Docker is stopped for it where it ran before, and cannot start in between."""
+    if plan.skeletons:
+        set_aside(name="The unused stores on the root filesystem are set aside", paths=list(plan.skeletons))
+    for directory, path in STORES.items():
+        lvm.mount(
+            name=f"{path} is on the volume",
+            path=path,
+            device=f"{settings.volume_mount}/{directory}",
+            fstype="none",
+            options=["bind", "private", *FSTAB_OPTIONS],
+            immutable_mount_point=True,
+        )
+
+
+class VolumeContents(FactBase[list[str]]):
+    """Which of the stores and the marker are on the volume.
+
+    Args:
+        volume: where the volume is mounted.
+    """
+
+    def command(self, volume: str) -> str:
+        names = shlex.join([*STORES, MARKER])
+        return f"cd {shlex.quote(volume)} 2>/dev/null && ls -d {names} 2>/dev/null; true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+@operation()
+def stores(volume: str) -> Generator[StringCommand, None, None]:
+    """Make a directory for each store, then the marker that says the volume is complete and ours.
+
+    Args:
+        volume: where the volume is mounted.
+    """
+    if set(host.get_fact(VolumeContents, volume=volume)) == {*STORES, MARKER}:
+        host.noop(f"{volume} has its stores and its marker")
+        return
+    at = shlex.quote(volume)
+    yield StringCommand(
+        f"mountpoint -q {at} && cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
+        f"echo 'The volume of docker-bulkhead: Docker starts only where this file is.' >{MARKER} && sync -f ."
+    )
+
+
+@operation()
+def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
+    """Rename stores that an engine made and nobody used, leaving empty directories to mount over.
+
+    Docker is stopped for it, and looked at again once it stands still: what was pulled in the meantime is not ours to
+    rename.
+
+    Args:
+        paths: the stores, as preflight found them.
+    """
+    units = shlex.join([DOCKER_SOCKET, DOCKER, CONTAINERD])
+    yield StringCommand(f"systemctl stop {units}")
+    state = host.get_fact(HostFacts)
+    if state.docker_data.any or state.containerd_data.any:
+        yield StringCommand(f"systemctl start {shlex.join([CONTAINERD, DOCKER])}")
+        yield refusal("Docker has been used since this run began: its data was not touched and it runs again.")
+        return
+    for path in paths:
+        target = shlex.quote(path)
+        yield StringCommand(
+            f"! mountpoint -q {target} && aside={shlex.quote(path + BEFORE)} && n=1 && "
+            f'while [ -e "$aside" ]; do n=$((n + 1)); aside={shlex.quote(path + BEFORE)}.$n; done && '
+            f'mv -T {target} "$aside" && mkdir -m 0711 {target} && sync -f {target}'
+        )
