@@ -91,7 +91,10 @@ class Recipe:
     @property
     def packages(self) -> list[str]:
         # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it.
-        docker = {"absent": [], "preinstalled": ["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"]}
+        docker = {
+            "absent": [],
+            "preinstalled": ["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"],
+        }
         return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *docker[self.docker]]
 
     @property
@@ -155,7 +158,7 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
                 f"--include={','.join(recipe.packages)}",
                 "--aptopt=Apt::Install-Recommends false",
                 # Docker's postinst must not fail for want of the running system that it will have.
-                f"--customize-hook=KEY={cache.ssh_key()}.pub sh {hook.name} \"$1\"",
+                f'--customize-hook=KEY={cache.ssh_key()}.pub sh {hook.name} "$1"',
                 "--skip=cleanup/apt/lists",
                 recipe.suite,
                 str(tarball),

@@ -402,7 +402,8 @@ def _seed(directory: Path, public_key: str) -> None:
         (tree / name).write_text(content)
     # cloud-init finds the seed by the label of its filesystem (docs: NoCloud).
     subprocess.run(
-        ["xorrisofs", "-quiet", "-volid", "CIDATA", "-joliet", "-rock", "-output", directory / "seed.iso", tree], check=True
+        ["xorrisofs", "-quiet", "-volid", "CIDATA", "-joliet", "-rock", "-output", directory / "seed.iso", tree],
+        check=True,
     )
 
 

@@ -56,10 +56,18 @@ def command(
     for disk in disks:
         # writeback, not unsafe: what the guest flushed must survive a kill -9 of QEMU, and with `unsafe` the qcow2
         # tables that lead to it stay in QEMU's own memory (qemu(1), cache=).
-        line += ["-drive", f"if=none,id={disk.serial},file={disk.path},format={disk.format},cache=writeback,discard=unmap"]
+        line += [
+            "-drive",
+            f"if=none,id={disk.serial},file={disk.path},format={disk.format},cache=writeback,discard=unmap",
+        ]
         line += ["-device", f"virtio-blk-pci,drive={disk.serial},serial={disk.serial},id=disk-{disk.serial}"]
     if network is not None:
-        line += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{network}-:22", "-device", "virtio-net-pci,netdev=net,romfile="]
+        line += [
+            "-netdev",
+            f"user,id=net,hostfwd=tcp:127.0.0.1:{network}-:22",
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ]
     return [*line, *extra]
 
 

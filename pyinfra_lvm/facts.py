@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import shlex
 from typing import Any
@@ -29,7 +30,7 @@ _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
 section lsblk; lsblk --json --bytes --list --paths --output KNAME,TYPE,SIZE,RO,PKNAME,MOUNTPOINTS
-section links; find /dev/disk /dev/mapper /dev/[!d]* -maxdepth 2 -type l -printf '%p ' -exec readlink -f {} \; 2>/dev/null
+section links; find /dev/disk /dev/mapper /dev/[!d]* -maxdepth 2 -type l -printf '%p %l\n' 2>/dev/null
 lsblk --noheadings --list --paths --output KNAME,TYPE | sort -u | while read -r device type; do
     case $type in rom|loop) continue ;; esac
     section "device $device"
@@ -117,7 +118,9 @@ def parse_storage(output: list[str]) -> Storage:
     return Storage(
         devices=_devices(sections, mounts),
         physical_volumes=tuple(
-            PhysicalVolume(r["pv_name"], r["vg_name"], int(r["pv_size"]), int(r["pv_free"]), r["pv_missing"] == "missing")
+            PhysicalVolume(
+                r["pv_name"], r["vg_name"], int(r["pv_size"]), int(r["pv_free"]), r["pv_missing"] == "missing"
+            )
             for r in _lvm_rows(sections, "pvs", "pv")
         ),
         volume_groups=tuple(
@@ -171,8 +174,8 @@ def _tags(text: str) -> tuple[str, ...]:
 def _devices(sections: dict[str, list[str]], mounts: tuple[Mount, ...]) -> tuple[BlockDevice, ...]:
     aliases: dict[str, list[str]] = {}
     for line in sections.get("links", []):
-        alias, _, target = line.partition(" ")
-        aliases.setdefault(target, []).append(alias)
+        alias, _, link = line.partition(" ")
+        aliases.setdefault(posixpath.normpath(posixpath.join(posixpath.dirname(alias), link)), []).append(alias)
     rows = _json(sections.get("lsblk", [])).get("blockdevices", [])
     children: dict[str, list[str]] = {}
     for row in rows:

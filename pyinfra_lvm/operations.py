@@ -152,13 +152,14 @@ def _owner(storage: Storage, device: str) -> str | None:
 
 
 @operation()
-def logical_volume(volume: str, group: str, size: int) -> Commands:
+def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = None) -> Commands:
     """
     Make a linear logical volume, or grow one. It is never shrunk.
 
     + volume: name of the logical volume
     + group: name of its volume group
     + size: bytes, rounded down to whole extents
+    + tags: LVM tags that a new volume gets
 
     A new volume carries the tag ``unfinished`` until ``filesystem`` has made its filesystem. Old signatures in the
     extents that it gets are wiped: they are in free space.
@@ -182,8 +183,9 @@ def logical_volume(volume: str, group: str, size: int) -> Commands:
     extent = holder.extent_size if holder else 1
     wanted = size // extent * extent
     if found is None:
+        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED, *(tags or [])))
         yield StringCommand(
-            f"lvcreate --quiet --yes --wipesignatures y --addtag {UNFINISHED} "
+            f"lvcreate --quiet --yes --wipesignatures y {added} "
             f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
         )
     elif found.size < wanted:
@@ -356,4 +358,3 @@ def _mount_point(path: str, immutable: bool) -> StringCommand:
     flag = f'[ -z "$(ls -A /mnt/{name})" ] && chattr +i /mnt/{name} && ' if immutable else ""
     inner = f"mount --bind {parent} /mnt && mkdir -p /mnt/{name} && {flag}sync -f /mnt/{name}"
     return StringCommand(f"mkdir -p {parent} && unshare --mount --propagation private sh -c {shlex.quote(inner)}")
-

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 
 @dataclass(frozen=True)
 class EngineData:
-    """What lies in the two stores, counted from the directories themselves: a stopped engine is counted too."""
+    """What lies in a store, counted from its directories: a stopped engine is counted too."""
 
     images: int = 0
     containers: int = 0
@@ -18,7 +18,11 @@ class EngineData:
 
     @property
     def any(self) -> bool:
-        return bool(self.images or self.containers or self.volumes or self.layers or self.networks or self.plugins)
+        return any(astuple(self))
+
+    def __str__(self) -> str:
+        counts = vars(self).items()
+        return ", ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts if count) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,9 @@ class Unit:
 
     name: str
     load_state: str = "not-found"  # loaded, not-found, masked …
-    active_state: str = "inactive"
-    enabled: str = ""  # UnitFileState
-    main_pid: int = 0
-    needs_reload: bool = False  # its file, a drop-in or fstab changed after systemd read it
+    active: bool = False
+    enabled: bool = False
     exec_start: str = ""  # the command line
-    drop_ins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,30 +46,29 @@ class HostState:
     os_codename: str
     architecture: str  # dpkg's name: amd64, arm64
     systemd: bool  # is PID 1
-    packages: dict[str, str] = field(default_factory=dict)  # name → version: installed and configured, of those that matter
-    broken_packages: tuple[str, ...] = ()  # half installed or not configured, as a cut in apt leaves them
-    docker_candidates: dict[str, str] = field(default_factory=dict)  # unused by preflight: apt's candidate versions
+    packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half installed ones too
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users
-    podman_docker: bool = False
-    swarm: bool = False  # active, or joined while the daemon was down
-    kubernetes: tuple[str, ...] = ()  # what was found: a process, a directory
-    containerd_namespaces: tuple[str, ...] = ()  # other than moby
+    swarm: bool = False  # active, or joined when the daemon ran last
+    kubernetes: tuple[str, ...] = ()  # directories that tell of it
+    containerd_namespaces: tuple[str, ...] = ()  # beside Docker's own
     storage_driver: str = ""  # of the running daemon; empty when it does not run
     containerd_store: bool = False  # the running daemon keeps images in containerd
-    docker_version: str = ""  # dockerd --version: known also when it does not run
     data_root: str = ""  # of the running daemon
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
-    docker_data: EngineData = EngineData()  # beneath /var/lib/docker, what is seen there now
+    docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
+    docker_data: EngineData = EngineData()  # in /var/lib/docker as it is seen
     containerd_data: EngineData = EngineData()
     containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
-    daemon_json: str | None = None  # /etc/docker/daemon.json; None: absent
-    daemon_json_applied: str | None = None  # the copy of what was last applied with success
-    daemon_json_pending: bool = False  # a replacement was begun and not finished
-    drop_ins: dict[str, str] = field(default_factory=dict)  # path → content, of the drop-ins of this project
-    volume_marker: bool = False  # the marker file on the mounted volume
-    lock_holder: str = ""  # who holds the run lock, in words; empty: nobody, or this connection
-    apt_sources: dict[str, str] = field(default_factory=dict)  # path → sha256, of this project's source and key
+    daemon_json: str | None = None  # None: absent
+    docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository
 
     def unit(self, name: str) -> Unit:
         return next((u for u in self.units if u.name == name), Unit(name))
+
+    @property
+    def engine(self) -> str:
+        """The engine that is installed: docker-ce, distro, or empty."""
+        if "docker-ce" in self.packages:
+            return "docker-ce"
+        return "distro" if "docker.io" in self.packages else ""

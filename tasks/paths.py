@@ -11,6 +11,9 @@ STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}
 # On the volume. Its presence tells the volume from an empty directory, and from somebody else's filesystem.
 MARKER = ".docker-bulkhead"
 
+# LVM's tag on the logical volume, from its creation on: whose it is, also before it is mounted for the first time.
+TAG = "docker-bulkhead"
+
 # What stood in a store before, and held no data, is kept beside it under this suffix.
 BEFORE = ".before-bulkhead"
 
@@ -25,3 +28,7 @@ CONTAINERD = "containerd.service"
 DROP_INS = {unit: f"/etc/systemd/system/{unit}.d/10-bulkhead.conf" for unit in (DOCKER, CONTAINERD)}
 
 RUN_LOCK = "/run/docker-bulkhead.lock"
+
+DOCKER_SOURCE = "/etc/apt/sources.list.d/docker-bulkhead.sources"
+DOCKER_KEY = "/etc/apt/keyrings/docker-bulkhead.asc"
+DOCKER_PIN = "/etc/apt/preferences.d/docker-bulkhead"

@@ -20,7 +20,7 @@ from settings import Settings
 from tasks import packages
 from tasks.facts import HostFacts
 from tasks.files import refusal
-from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES
+from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
 from tasks.preflight import Plan
 
 # nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
@@ -51,6 +51,7 @@ def provision(settings: Settings, plan: Plan) -> None:
         volume=plan.logical_volume,
         group=plan.volume_group,
         size=plan.size,
+        tags=[TAG],
     )
     lvm.filesystem(
         name=f"Filesystem {plan.filesystem} on {plan.device}",

@@ -1,0 +1,91 @@
+"""Every setting of docker-bulkhead, its default and what it means.
+
+Leave this file as it is and override what you need for a group in `inventory/group_data/<group>.py`, for a host in
+the inventory (`("web-1.example.com", {"volume_size": "200G"})`), or for one run with `--data volume_size=200G`.
+Unknown names and bad values are refused before anything is changed. Names of your own begin with `my_`.
+
+Sizes: "60G" or "1.5T" (K, M, G, T: powers of 1024, as LVM and Docker count), or a percentage where one is allowed.
+"""
+
+# ---------------------------------------------------------------------------------------------------- the volume
+
+# The volume group that Docker's logical volume is made in. "auto": the only group that has room for it; with
+# volume_disks, a new group "docker-vg" made of those disks.
+volume_group = "auto"
+
+# Blank disks or partitions to make a volume group of, by name: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names of
+# /dev/disk/by-id: /dev/sdb may be another disk after a reboot. A disk that carries anything is refused.
+volume_disks = []
+
+# True: volume_disks are added to the existing group that volume_group names. If that is root's group, the host may no
+# longer boot when one of the disks is lost (a group that misses a disk is not activated).
+volume_group_extend = False
+
+# The name of the logical volume.
+logical_volume = "docker-lv"
+
+# Its size: "60G", "60%VG" (of the group), "80%FREE" (of what is free when it is made). "auto": 60 % of the group beside
+# other volumes, all but the reserve of a group of its own. A larger size grows volume and filesystem while Docker runs;
+# a volume that is larger than set is reported and never shrunk.
+volume_size = "auto"
+
+# What stays free in the group: room to grow when it matters. "5%" of the group, or "10G". A volume_size in bytes may
+# use it up, with a warning.
+volume_reserve = "5%"
+
+# "ext4" or "xfs". Counts when the volume is made; a filesystem that is there is never replaced.
+filesystem = "ext4"
+
+# Where the volume itself is mounted. Its docker/ and containerd/ are bound to /var/lib/docker and /var/lib/containerd.
+volume_mount = "/srv/docker-volume"
+
+# True: a logical volume of this name that is not ours, with the right filesystem and mounted nowhere, is taken over with
+# what is on it.
+adopt_volume = False
+
+# ---------------------------------------------------------------------------------------------------- the engine
+
+# "auto": what is installed stays; Docker's own packages (docker-ce) where there is nothing. "docker-ce": from Docker's
+# repository. "distro": Debian's or Ubuntu's docker.io. "present": what is installed, and nothing is installed.
+engine_source = "auto"
+
+# A version to stay at: "27.5.1", or the beginning of one: "27.5". Needs engine_source "docker-ce" or "distro". Empty:
+# what the repository offers when it is installed; upgrades are then apt's business.
+engine_version = ""
+
+# True: another engine than the installed one may take its place, on a host where Docker holds no data.
+engine_change = False
+
+# Docker's apt repository or a mirror of it, without the distribution's name: that is added (…/debian, …/ubuntu).
+docker_repository = "https://download.docker.com/linux"
+
+# The fingerprint of the key that signs it. The key is fetched from <repository>/<distribution>/gpg and refused if it is
+# another.
+docker_repository_fingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+
+# Its component: "stable" or "test".
+docker_repository_channel = "stable"
+
+# Seconds to wait while another program (unattended-upgrades, cloud-init) holds apt's lock.
+apt_lock_timeout = 600
+
+# ---------------------------------------------------------------------------------------------------- daemon.json
+
+# Every container's log is at most log_max_file files of log_max_size. Counts for containers made from now on.
+log_max_size = "10m"
+log_max_file = 3
+
+# Containers go on while the Docker daemon restarts or is upgraded to a patch release.
+live_restore = True
+
+# How much of the volume BuildKit's cache may keep: "20%" of the volume, or "30G". One build can take more while it runs.
+build_cache_size = "20%"
+
+# Your own keys for daemon.json, merged in: {"registry-mirrors": ["https://mirror.example.com"]}. Keys that are in a
+# host's daemon.json already stay there. Refused: what would undo this project (data-root, storage-driver …).
+daemon_json = {}
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+# True: go on, with a warning, on a release of Debian or Ubuntu that this project is not tested on.
+allow_unsupported_release = False

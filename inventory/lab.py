@@ -1,0 +1,24 @@
+"""The machines of the lab that are up: `scripts/lab up` makes them."""
+
+from lab import cache as _cache
+from lab.machine import Machine as _Machine
+
+lab = [
+    (
+        _machine.name,
+        {
+            "ssh_hostname": "127.0.0.1",
+            "ssh_port": _machine.ssh_port,
+            "ssh_user": "root",
+            "ssh_key": str(_cache.ssh_key()),
+            "ssh_known_hosts_file": str(_machine.known_hosts),
+            "ssh_strict_host_key_checking": "accept-new",
+            **_machine.settings,
+        },
+    )
+    for _machine in _Machine.all()
+    if _machine.running
+]
+
+if not lab:
+    raise SystemExit("no machine of the lab is up: scripts/lab up makes one")

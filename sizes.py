@@ -1,0 +1,134 @@
+"""Sizes: how they are written, and how many bytes of a volume group they come to. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%(VG|FREE)?")
+
+MINIMUM = 2**30  # of Docker's volume: less holds no image worth the name
+
+
+class DoesNotFit(ValueError):
+    """A volume of the size that is asked for has no room in its group.
+
+    Args:
+        needed: bytes that are asked for.
+        available: bytes that could be had, the volume's present size included.
+    """
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"{human(needed)} are needed and {human(available)} are available")
+        self.needed = needed
+        self.available = available
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size as the settings write it: bytes, or a percentage of something."""
+
+    text: str
+    bytes: int = 0
+    percent: float = 0.0
+    of: str = ""  # of a percentage: VG, FREE, or empty
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read ``60G``, ``1.5T``, ``5%``, ``60%VG`` or ``80%FREE``. Units are powers of 1024, as LVM's and Docker's.
+
+        Raises:
+            ValueError: the text is no size, or it is zero or more than 100 %.
+        """
+        if match := _BYTES.fullmatch(text):
+            size = cls(text, bytes=int(float(match[1]) * _UNITS[match[2].upper()]))
+        elif match := _PERCENT.fullmatch(text):
+            size = cls(text, percent=float(match[1]), of=match[2] or "")
+        else:
+            raise ValueError("no size")
+        if not (size.bytes or 0 < size.percent <= 100):
+            raise ValueError("must be more than zero and at most 100 %")
+        return size
+
+    def bytes_of(self, whole: int) -> int:
+        """Bytes, a percentage taken of ``whole`` bytes."""
+        return self.bytes or int(whole * self.percent / 100)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class PlannedSize:
+    """Bytes that a volume shall have, in whole extents, and what there is to say of it."""
+
+    bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+def plan_size(
+    size: Size | None,
+    *,
+    group_size: int,
+    group_free: int,
+    extent_size: int,
+    reserve: Size,
+    own_group: bool,
+    existing: int = 0,
+) -> PlannedSize:
+    """How large Docker's volume shall be.
+
+    Args:
+        size: what the settings ask for; None: 60 % of the group beside other volumes, nearly all of a group of its own.
+        group_size, group_free, extent_size: of the volume group, in bytes.
+        reserve: what stays free in the group. A size in bytes may use it up, with a warning.
+        own_group: the group was made from disks of its own.
+        existing: the volume's present size in bytes. It is never shrunk, and ``%FREE`` counts at creation only.
+
+    Raises:
+        DoesNotFit: there is no room for it.
+    """
+    available = group_free + existing
+    kept = reserve.bytes_of(group_size)
+    size = size or Size.parse("100%VG" if own_group else "60%VG")
+    if size.of == "FREE":
+        wanted = existing or int(group_free * size.percent / 100)
+    else:
+        wanted = size.bytes_of(group_size)
+    warnings = []
+    if size.bytes:
+        if available - wanted < kept:
+            warnings.append(
+                f"volume_size {size} leaves less than the reserve of {human(kept)} free in the volume group"
+            )
+    elif size.of == "FREE" or own_group:
+        # "nearly all": the reserve is what makes it nearly.
+        wanted = wanted if existing and size.of == "FREE" else min(wanted, available - kept)
+    elif wanted > available - kept:
+        raise DoesNotFit(wanted + kept, available)
+    wanted = wanted // extent_size * extent_size
+    if existing > wanted:
+        if existing - wanted > extent_size:
+            warnings.append(
+                f"the volume has {human(existing)}, more than the {human(wanted)} of volume_size: it is never shrunk"
+            )
+        wanted = existing
+    if wanted > available:
+        raise DoesNotFit(wanted, available)
+    if wanted < MINIMUM:
+        raise DoesNotFit(MINIMUM, max(wanted, 0))
+    return PlannedSize(wanted, tuple(warnings))
+
+
+def human(size: int) -> str:
+    """Bytes as a person reads them.
+
+    >>> human(60 * 2**30)
+    '60.0 GiB'
+    """
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if abs(size) >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
