@@ -8,7 +8,9 @@ settings = fleet.settings_of(host)  # bad settings of any host end the run here
 plan = preflight.look(settings)  # None: this host is refused and left as it is
 
 if plan:
-    preflight.hold_the_lock(name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan)
+    preflight.hold_the_lock(
+        name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
+    )
     volume.provision(settings, plan)
     fail_closed.refuse_to_start_without_the_volume(settings)
     volume.mount_stores(settings, plan)

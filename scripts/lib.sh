@@ -49,3 +49,9 @@ need_venv() {
     PATH="$PWD/.venv/bin:$PATH"
     export PATH
 }
+
+# need_lab_packages: what makes and runs the lab's virtual machines.
+need_lab_packages() {
+    need_packages qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs openssh-client xorriso gpg gpgconf gpg-agent \
+        dpkg-dev apt-utils procps
+}

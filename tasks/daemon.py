@@ -126,7 +126,7 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
         content=content,
         start_timeout=START_TIMEOUT,
     )
-    yield StringCommand("sh", "-c", shlex.quote(script))
+    yield StringCommand(script)
 
 
 def configure(settings: Settings, volume_bytes: int) -> None:

@@ -12,13 +12,20 @@ from pyinfra.api.deploy import deploy
 
 from settings import Settings
 from tasks.files import refusal, render, replace_file
-from tasks.packages import install_commands
+from tasks.packages import install_command, update_command
 from tasks.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE
 from tasks.preflight import Plan
 
 # Without apparmor's tools every container fails to start where the kernel has AppArmor on.
 REQUIRED = {
-    "docker-ce": ("docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin", "apparmor"),
+    "docker-ce": (
+        "docker-ce",
+        "docker-ce-cli",
+        "containerd.io",
+        "docker-buildx-plugin",
+        "docker-compose-plugin",
+        "apparmor",
+    ),
     "distro": ("docker.io", "apparmor", "ca-certificates"),
     "present": (),
 }
@@ -52,11 +59,11 @@ class Engine(FactBase[EngineState]):
         return (
             f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {names} 2>/dev/null; "
             f"LC_ALL=C apt-cache policy {names} 2>/dev/null | "
-            "awk '/^[^ ]/ { name = $1 } $1 == \"Candidate:\" && $2 != \"(none)\" { sub(\":$\", \"\", name); print \"offered\", name }'; "
+            'awk \'/^[^ ]/ { name = $1 } $1 == "Candidate:" && $2 != "(none)" { sub(":$", "", name); print "offered", name }\'; '
             f"[ ! -f {DOCKER_SOURCE} ] || sed 's/^/source=/' {DOCKER_SOURCE}; "
             f"[ ! -f {DOCKER_PIN} ] || sed 's/^/pin=/' {DOCKER_PIN}; "
             f"[ ! -f {DOCKER_KEY} ] || gpg --batch --quiet --show-keys --with-colons {DOCKER_KEY} 2>/dev/null | "
-            "awk -F: '$1 == \"fpr\" { print \"fingerprint\", $10; exit }'; "
+            'awk -F: \'$1 == "fpr" { print "fingerprint", $10; exit }\'; '
             f"systemctl is-active --quiet {DOCKER} {CONTAINERD} && systemctl is-active {CONTAINERD} >/dev/null && "
             f"systemctl is-enabled --quiet {DOCKER} && echo running; true"
         )
@@ -109,10 +116,11 @@ def repository(source: str, key_url: str, fingerprint: str, lock_timeout: int) -
         return
     missing = [name for name in ("gpg", "ca-certificates") if name not in found.installed]
     if missing:
-        yield from install_commands(missing, lock_timeout)
+        yield update_command(lock_timeout)
+        yield install_command(missing, lock_timeout)
     if found.fingerprint != fingerprint:
         script = render("fetch-docker-key.sh.j2", key=DOCKER_KEY, url=key_url, fingerprint=fingerprint)
-        yield StringCommand("sh", "-c", shlex.quote(script))
+        yield StringCommand(script)
     if found.source != source:
         yield replace_file(DOCKER_SOURCE, source)
 
@@ -136,16 +144,17 @@ def engine(
     outdated = [
         name
         for name in wanted
-        if name not in found.installed or (version and name in pinned and not matches_pin(found.installed[name], version))
+        if name not in found.installed
+        or (version and name in pinned and not matches_pin(found.installed[name], version))
     ]
     if found.pin != pin:
         yield replace_file(DOCKER_PIN, pin) if pin else StringCommand("rm", DOCKER_PIN)
     if outdated:
-        commands = install_commands(_with_offered(required, where_offered), lock_timeout)
-        yield next(commands)  # the lists
+        yield update_command(lock_timeout)
         if version:
             yield _refuse_other_candidates([name for name in required if name in pinned], version)
-        yield from commands
+        offered = host.get_fact(Engine, packages=where_offered).offered if where_offered else ()  # by the new lists
+        yield install_command([*required, *offered], lock_timeout)
     if outdated or not found.running:
         yield StringCommand(
             f"systemctl reset-failed {DOCKER} {CONTAINERD} 2>/dev/null; "
@@ -160,10 +169,6 @@ def engine(
 def _apt_pattern(version: str) -> str:
     """The glob of apt_preferences(5) for an upstream version, with or without an epoch."""
     return f"/^([0-9]+:)?{version.replace('.', chr(92) + '.').replace('+', chr(92) + '+')}([^0-9A-Za-z].*)?$/"
-
-
-def _with_offered(required: list[str], where_offered: list[str]) -> list[str]:
-    return [*required, *where_offered]
 
 
 def _refuse_other_candidates(packages: list[str], version: str) -> StringCommand:

@@ -97,7 +97,9 @@ def parse_host(output: list[str]) -> HostState:
             current.append(line)
     uid, architecture, systemd = sections["system"]
     release = dict(line.split("=", 1) for line in sections["os"] if "=" in line)
-    packages = {name: (status, version) for name, status, *rest in map(str.split, sections["packages"]) for version in rest}
+    packages = {
+        name: (status, version) for name, status, *rest in map(str.split, sections["packages"]) for version in rest
+    }
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = _counts(sections["docker-data"])
     return HostState(
@@ -110,7 +112,8 @@ def parse_host(output: list[str]) -> HostState:
         packages={name: version for name, (status, version) in packages.items() if status != "config-files"},
         snap_docker=bool(sections["snap"]),
         rootless_docker=tuple(dict.fromkeys(sections["rootless"])),
-        swarm=bool(docker_data.pop("swarm", 0)) or info.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive",
+        swarm=bool(docker_data.pop("swarm", 0))
+        or info.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive",
         kubernetes=tuple(sections["kubernetes"]),
         containerd_namespaces=tuple(n for n in sections["namespaces"] if n not in ("moby", "plugins.moby", "default")),
         storage_driver=info.get("Driver", ""),

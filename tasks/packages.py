@@ -41,20 +41,30 @@ class PackageStates(FactBase[dict[str, str]]):
         return {}
 
 
-def install_commands(packages: list[str], lock_timeout: int) -> Generator[StringCommand, None, None]:
-    """The commands that install packages without recommendations, after whatever a cut left is mended.
+def update_command(lock_timeout: int) -> StringCommand:
+    """The command that brings apt's lists up to date.
+
+    Args:
+        lock_timeout: seconds to wait for another package manager.
+    """
+    return StringCommand(_UPDATE.format(apt=_APT.format(timeout=lock_timeout), timeout=lock_timeout).strip())
+
+
+def install_command(packages: list[str], lock_timeout: int) -> StringCommand:
+    """The command that installs packages without recommendations, after whatever a cut left is mended.
 
     Args:
         packages: their names.
         lock_timeout: seconds to wait for another package manager.
     """
     apt = _APT.format(timeout=lock_timeout)
-    yield StringCommand("sh", "-c", shlex.quote(_UPDATE.format(apt=apt, timeout=lock_timeout)))
-    # `install --fix-broken` configures what was left unconfigured; only dpkg can go on from an interrupted run of its own.
-    yield StringCommand(
-        f"{apt} -y --fix-broken install >/dev/null || env DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold"
+    # What was interrupted inside dpkg only dpkg goes on with; what lacks its dependencies only apt mends.
+    return StringCommand(
+        f'if [ -n "$(dpkg --audit)" ] || [ -n "$(ls -A /var/lib/dpkg/updates)" ]; then '
+        f"DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold; "
+        f"{apt} -y --fix-broken install; fi; "
+        f"{apt} -y --no-install-recommends install {shlex.join(packages)}"
     )
-    yield StringCommand(f"{apt} -y --no-install-recommends install {shlex.join(packages)}")
 
 
 @operation()
@@ -68,6 +78,7 @@ def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand
     states = host.get_fact(PackageStates, packages=packages)
     missing = [name for name in packages if states.get(name) != "installed"]
     if missing:
-        yield from install_commands(missing, lock_timeout)
+        yield update_command(lock_timeout)
+        yield install_command(missing, lock_timeout)
     else:
         host.noop(f"{', '.join(packages)}: installed")

@@ -223,7 +223,9 @@ def _others_settings(state: HostState) -> Iterator[Finding]:
         if not isinstance(configuration, dict):
             raise ValueError
     except ValueError:
-        yield Finding(f"{DAEMON_JSON} is not a JSON object", "a file that can be merged with ours", "correct or remove it")
+        yield Finding(
+            f"{DAEMON_JSON} is not a JSON object", "a file that can be merged with ours", "correct or remove it"
+        )
         configuration = {}
     root = state.data_root or configuration.get("data-root") or configuration.get("graph") or DOCKER_STORE
     flags = _foreign_flags(state)
@@ -429,7 +431,9 @@ def _new_disks(settings: Settings, storage: Storage) -> tuple[str, ...]:
         device = storage.device(path)
         if device is None:
             disks = ", ".join(f"{d.path} ({human(d.size)})" for d in storage.devices if d.type == "disk")
-            raise _Refused(f"no disk {path}; there is: {disks}", "the disk that volume_disks names", "correct volume_disks")
+            raise _Refused(
+                f"no disk {path}; there is: {disks}", "the disk that volume_disks names", "correct volume_disks"
+            )
         holder = next((p for p in storage.physical_volumes if p.path in (device.path, *device.aliases)), None)
         if holder and holder.volume_group == wanted:
             continue
@@ -532,10 +536,13 @@ def _check_existing(settings: Settings, storage: Storage, volume: LogicalVolume)
 
 # -- in the deploy
 
+
 def _look(settings: Settings, take_lock: bool) -> Result | None:
     """What the facts say; None where they could not be had, which has failed the host already."""
     state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository)
-    storage = host.get_fact(StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks))
+    storage = host.get_fact(
+        StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks)
+    )
     holder = host.get_fact(RunLockHolder, take=take_lock)
     return None if state is None else examine(settings, state, storage, holder)
 

@@ -1,0 +1,237 @@
+"""The command line of the lab: `scripts/lab`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from itertools import zip_longest
+from pathlib import Path
+
+from lab import image, qemu
+from lab.machine import LabError, Machine, shell_join
+from lab.progress import step
+from lab.repository import Repository
+
+TOP = Path(__file__).parent.parent
+INVENTORY = "inventory/lab.py"
+DEFAULT = "demo"
+LOOK = "lsblk -o NAME,SIZE,TYPE,MOUNTPOINTS; echo; df -h --output=source,size,used,avail,target -x tmpfs -x devtmpfs"
+
+
+def main() -> int:
+    """Run a command of the lab; what goes wrong in a known way is one line."""
+    arguments = _parser().parse_args()
+    try:
+        return int(arguments.command(arguments) or 0)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"lab: {error.cmd[0]} failed with {error.returncode}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/lab",
+        description="Throwaway virtual machines for docker-bulkhead. Without a command: make one, provision it, verify "
+        "it, and show its disks before and after.",
+    )
+    parser.set_defaults(command=demo, name=DEFAULT, **_UP_DEFAULTS)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    up = commands.add_parser("up", help="make and boot a machine, or boot one that is down")
+    up.add_argument("name", nargs="?", default=DEFAULT)
+    up.add_argument("--suite", choices=image.SUITES, default="bookworm", help=_listed(image.SUITES))
+    up.add_argument("--layout", choices=image.LAYOUTS, default="shared-vg", help=_listed(image.LAYOUTS))
+    up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether an engine is there beforehand")
+    up.add_argument(
+        "--engine",
+        choices=("distro", "docker-ce"),
+        default="distro",
+        help="what the deploy installs; docker-ce comes from a signed repository of the lab's own that stands in for Docker's",
+    )
+    up.add_argument(
+        "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead: Ubuntu, your own"
+    )
+    up.add_argument("--memory", default="2G", help="of a cloud image (default 2G)")
+    up.add_argument("--cpus", type=int, default=2, help="of a cloud image (default 2)")
+    up.set_defaults(command=_up)
+
+    for name, command, text in (
+        ("deploy", _deploy, "provision a machine; further arguments go to pyinfra (--dry, --data NAME=VALUE …)"),
+        ("verify", _verify, "verify a machine; further arguments go to scripts/verify"),
+    ):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("name", nargs="?", default=DEFAULT)
+        sub.add_argument("further", nargs=argparse.REMAINDER)
+        sub.set_defaults(command=command)
+
+    ssh = commands.add_parser("ssh", help="log in, or run a command: ssh [NAME] -- COMMAND")
+    ssh.add_argument("name", nargs="?", default=DEFAULT)
+    ssh.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+    ssh.set_defaults(command=_ssh)
+
+    commands.add_parser("status", help="what machines there are").set_defaults(command=_status)
+    for name, text in (("snapshot", "keep a machine's state, memory included"), ("restore", "bring a kept state back")):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("tag")
+        sub.add_argument("name", nargs="?", default=DEFAULT)
+        sub.set_defaults(command=_snapshot if name == "snapshot" else _restore)
+    cut = commands.add_parser("cut", help="pull the power; `up` boots it again")
+    cut.add_argument("name", nargs="?", default=DEFAULT)
+    cut.set_defaults(command=lambda arguments: Machine.get(arguments.name).cut())
+    down = commands.add_parser("down", help="stop a machine and remove its disks")
+    down.add_argument("name", nargs="?", default=DEFAULT)
+    down.add_argument("--all", action="store_true", help="every machine, and the lab's repository")
+    down.set_defaults(command=_down)
+    return parser
+
+
+_UP_DEFAULTS = {
+    "suite": "bookworm",
+    "layout": "shared-vg",
+    "docker": "absent",
+    "engine": "distro",
+    "image": None,
+    "memory": "2G",
+    "cpus": 2,
+}
+
+
+def _listed(choices: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in choices.items())
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The main job on a throwaway machine, from nothing to a verified host."""
+    started = time.monotonic()
+    if any(machine.name == DEFAULT for machine in Machine.all()):
+        raise LabError(
+            f"there is a machine {DEFAULT!r} already: `scripts/lab down` removes it, `scripts/lab deploy` runs it again"
+        )
+    _up(arguments)
+    machine = Machine.get(DEFAULT)
+    before = machine.out(LOOK)
+    with step("pyinfra inventory/lab.py deploy.py"):
+        deployed = _pyinfra(machine, ["-y"])
+    if deployed:
+        return deployed
+    with step("scripts/verify inventory/lab.py"):
+        verified = _run_verify(machine, [])
+    _side_by_side(before, machine.out(LOOK))
+    print(
+        f"\n{machine.name}: {'a verified Docker host' if verified == 0 else 'NOT verified'}, in "
+        f"{time.monotonic() - started:.0f} s\n  look around:  scripts/lab ssh -- docker info\n  run again:    scripts/lab deploy"
+        "\n  remove it:    scripts/lab down"
+    )
+    return verified
+
+
+def _side_by_side(before: str, after: str) -> None:
+    left, right = ["BEFORE", "", *before.splitlines()], ["AFTER", "", *after.splitlines()]
+    width = max(map(len, left)) + 4
+    print()
+    for one, other in zip_longest(left, right, fillvalue=""):
+        print(f"{one:<{width}}{other}".rstrip())
+
+
+def _up(arguments: argparse.Namespace) -> None:
+    known = {machine.name: machine for machine in Machine.all()}
+    if machine := known.get(arguments.name):
+        with step(f"booting {machine.name}"):
+            machine.boot()
+        return
+    settings: dict[str, object] = {}
+    if arguments.engine == "docker-ce":
+        repository = Repository.running()
+        settings = {
+            "engine_source": "docker-ce",
+            "docker_repository": repository.url_of_guests,
+            "docker_repository_fingerprint": repository.fingerprint,
+        }
+    what = str(arguments.image or f"{image.SUITES[arguments.suite]}, {arguments.layout}, Docker {arguments.docker}")
+    with step(f"starting {arguments.name}: {what}"):
+        if arguments.image:
+            Machine.from_cloud_image(
+                arguments.name, arguments.image, settings=settings, memory=arguments.memory, cpus=arguments.cpus
+            )
+        else:
+            Machine.create(
+                arguments.name,
+                suite=arguments.suite,
+                layout=arguments.layout,
+                docker=arguments.docker,
+                settings=settings,
+            )
+
+
+def _pyinfra(machine: Machine, options: list[str]) -> int:
+    command = [sys.executable, "-m", "pyinfra", *options, INVENTORY, "--limit", machine.name, "deploy.py"]
+    return subprocess.run(command, cwd=TOP).returncode
+
+
+def _run_verify(machine: Machine, options: list[str]) -> int:
+    return subprocess.run(["scripts/verify", INVENTORY, "--limit", machine.name, *options], cwd=TOP).returncode
+
+
+def _running(name: str) -> Machine:
+    machine = Machine.get(name)
+    if not machine.running:
+        raise LabError(f"{name} is down: scripts/lab up {name}")
+    return machine
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    further = arguments.further
+    return _pyinfra(_running(arguments.name), further if "--dry" in further else ["-y", *further])
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    return _run_verify(_running(arguments.name), arguments.further)
+
+
+def _ssh(arguments: argparse.Namespace) -> None:
+    machine = _running(arguments.name)
+    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    line = machine.ssh_command() if words else machine.ssh_command("-t")
+    os.execvp(line[0], [*line, *([shell_join(words)] if words else [])])
+
+
+def _status(_: argparse.Namespace) -> None:
+    machines = Machine.all()
+    if not machines:
+        print("no machines: scripts/lab up makes one")
+        return
+    print(f"accelerator: {qemu.working_accelerator()}")
+    for machine in machines:
+        recipe = machine.recipe
+        what = f"{recipe.suite} {recipe.layout} docker {recipe.docker}" if recipe else "cloud image"
+        state = f"up, ssh on 127.0.0.1:{machine.ssh_port}, pid {machine.pid}" if machine.running else "down"
+        print(f"{machine.name:<12} {what:<40} {state}")
+
+
+def _snapshot(arguments: argparse.Namespace) -> None:
+    _running(arguments.name).snapshot(arguments.tag)
+
+
+def _restore(arguments: argparse.Namespace) -> None:
+    Machine.get(arguments.name).restore(arguments.tag)
+
+
+def _down(arguments: argparse.Namespace) -> None:
+    if arguments.all:
+        for machine in Machine.all():
+            machine.destroy()
+        Repository.stop_running()
+    else:
+        Machine.get(arguments.name).destroy()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
