@@ -275,7 +275,9 @@ def check(host_data: Mapping[str, object]) -> Settings | list[Problem]:
     except ValidationError as error:
         for found in error.errors():
             name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in found["loc"][:2])
-            shown = "(not shown)" if _SECRET.search(name) else repr(found["input"])
+            shown = (
+                "(not shown)" if _SECRET.search(name) else re.sub("//[^/@]*@", "//(not shown)@", repr(found["input"]))
+            )
             problems.append(
                 Problem(name, shown if name else "", _plain(found))
                 if name

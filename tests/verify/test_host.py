@@ -70,7 +70,7 @@ def test_fstab_mounts_all_three_and_never_holds_up_the_boot(target: Target) -> N
 
 
 def test_fstab_is_valid(target: Target) -> None:
-    assert "0 parse errors, 0 errors" in target.run("findmnt --verify 2>&1")
+    target.run("findmnt --verify")
 
 
 @pytest.mark.parametrize("unit", DROP_INS)
@@ -137,7 +137,9 @@ def base_image(target: Target) -> Iterator[str]:
 
 def test_log_of_a_container_is_bounded(target: Target, base_image: str) -> None:
     maximum = target.settings.log_max_file * _bytes(target.settings.log_max_size)
-    container = target.run(f"docker create --net none {base_image} sh -c 'yes 0123456789abcdef | head -c 100000000'")
+    # Long lines: what is measured is the log's files, not how fast lines are wrapped.
+    output = f"yes {'0123456789abcdef' * 250} | head -c 100000000"
+    container = target.run(f"docker create --net none {base_image} sh -c '{output}'")
     try:
         limits = json.loads(target.run(f"docker inspect --format '{{{{json .HostConfig.LogConfig}}}}' {container}"))
         assert limits["Config"]["max-size"] == target.settings.log_max_size
