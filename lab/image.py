@@ -29,10 +29,7 @@ ROOT_VOLUME = "30G"
 SPARE_DISK = "20G"
 DECOY_DISK = "256M"
 
-_PACKAGES = (
-    "systemd systemd-sysv udev dbus openssh-server python3 sudo ca-certificates cron apparmor iproute2 iptables kmod "
-    "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
-).split()
+_PACKAGES = ["systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "python3", "sudo", "ca-certificates", "cron", "apparmor", "iproute2", "iptables", "kmod", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "busybox-static", "e2fsprogs", "procps"]
 
 # In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
 _CUSTOMIZE = r"""

@@ -11,7 +11,7 @@ from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from settings import Settings
-from tasks.files import refusal, render, replace_file
+from tasks.files import render, replace_file
 from tasks.packages import install_command, update_command
 from tasks.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE
 from tasks.preflight import Plan

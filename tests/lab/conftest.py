@@ -1,0 +1,194 @@
+"""Machines for the lab tests, and pyinfra run on them as a user runs it.
+
+What tests claim they look at from outside, through ssh. A machine is shared by the tests of a file and brought back to
+a snapshot by each: two seconds instead of a boot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.machine import Machine
+
+TOP = Path(__file__).parent.parent.parent
+INVENTORY = "inventory/lab.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("docker-bulkhead")
+    group.addoption("--full", action="store_true", help="every lab test, not only the chosen part")
+    group.addoption("--seed", default="0", help="what draws the sample of the tests that run in full only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sample(count): so many of the cases run by default, drawn by the seed")
+    config.addinivalue_line("markers", "full: runs with --full only")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "every test" if config.getoption("--full") else f"sample drawn by --seed {config.getoption('--seed')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    sampled: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sample"):
+            sampled.setdefault(item.nodeid.split("[")[0], []).append(item)
+    for name, cases in sampled.items():
+        count = cases[0].get_closest_marker("sample").args[0]  # type: ignore[union-attr]
+        chosen = random.Random(config.getoption("--seed") + name).sample(cases, count)
+        left_out += [case for case in cases if case not in chosen]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+@dataclass
+class Run:
+    """A run of pyinfra that has ended."""
+
+    code: int
+    output: str
+    plan: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def changes(self) -> int:
+        """Operations that changed something, of pyinfra's own results."""
+        match = re.search(r"Grand total\s+(\d+)\s+(\d+|-)", self.output)
+        assert match, self.output
+        return 0 if match[2] == "-" else int(match[2])
+
+    @property
+    def changed(self) -> set[str]:
+        """The names of the operations that changed something."""
+        blocks = re.findall(r"--> Starting operation: (.*?)\s*\n(.*?)(?=\n-->|\Z)", self.output, re.DOTALL)
+        return {name for name, block in blocks if re.search(r"\] Success$", block, re.MULTILINE)}
+
+    @property
+    def predicted(self) -> set[str]:
+        """The names of the operations that a dry run says will change something."""
+        return {
+            step["name"] for step in self.plan if step["hosts_with_change"] or step["hosts_with_conditional_change"]
+        }
+
+
+def command(*names: str, options: tuple[str, ...] = ("-y",), **settings: Any) -> list[str]:
+    """pyinfra's command line for machines of the lab."""
+    line = [sys.executable, "-m", "pyinfra", *options, INVENTORY]
+    for name in names:
+        line += ["--limit", name]
+    for name, value in settings.items():
+        line += ["--data", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return [*line, "deploy.py"]
+
+
+def start(line: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def deploy(*machines: Machine, options: tuple[str, ...] = ("-y",), **settings: Any) -> Run:
+    """Run the deploy on these machines as a user does."""
+    process = start(command(*(machine.name for machine in machines), options=options, **settings))
+    output, _ = process.communicate(timeout=1200)
+    return Run(process.returncode, output)
+
+
+def converge(machine: Machine, **settings: Any) -> Run:
+    """Run the deploy; it must end well."""
+    run = deploy(machine, **settings)
+    assert run.code == 0, run.output
+    return run
+
+
+def dry(machine: Machine, **settings: Any) -> Run:
+    """What `--dry --json` says."""
+    line = command(machine.name, options=("--dry", "--json"), **settings)
+    done = subprocess.run(line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return Run(done.returncode, done.stderr, json.loads(done.stdout)["plan"])
+
+
+def verify(machine: Machine, *options: str) -> None:
+    """Run the verification as a user does; it must pass."""
+    done = subprocess.run(
+        ["scripts/verify", INVENTORY, "--limit", machine.name, *options],
+        cwd=TOP,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_isolated(machine: Machine) -> None:
+    """The heart of the verification in one command: Docker runs, on the volume, and root is another device."""
+    seen = machine.out(
+        "systemctl is-active docker containerd; findmnt -no SOURCE /var/lib/docker; findmnt -no SOURCE /var/lib/containerd; "
+        "docker info -f '{{.Driver}} {{.LiveRestoreEnabled}}'; findmnt --verify >/dev/null && echo fstab-valid"
+    ).splitlines()
+    assert seen[:2] == ["active", "active"], seen
+    assert seen[2].endswith("docker--lv[/docker]"), seen
+    assert seen[3].endswith("docker--lv[/containerd]"), seen
+    assert seen[4:] == ["overlay2 true", "fstab-valid"], seen
+
+
+FINGERPRINT = (
+    "cat /etc/fstab; ls -l --time-style=full-iso /etc/docker /etc/systemd/system /var/lib /srv 2>&1; lsblk; "
+    "pvs; vgs; lvs; dpkg-query -W; cat /proc/self/mounts | sort; systemctl list-units --no-legend --state=active '*.service'"
+)
+
+
+def fingerprint(machine: Machine) -> str:
+    """Everything on a machine that a run could change, as text."""
+    return machine.out(FINGERPRINT)
+
+
+@pytest.fixture(scope="module")
+def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
+    """A maker of machines that are gone when the file's tests are through."""
+    made: list[Machine] = []
+
+    def make(name: str, **recipe: Any) -> Machine:
+        machine = Machine.create(f"{worker_prefix}-{name}", **recipe)
+        made.append(machine)
+        return machine
+
+    yield make
+    for machine in made:
+        machine.destroy()
+
+
+@pytest.fixture(scope="session")
+def worker_prefix() -> str:
+    return f"test{os.getpid()}"
+
+
+def peak_memory(line: list[str]) -> tuple[subprocess.CompletedProcess[str], int]:
+    """Run a command; what it printed, and the most memory it had at once, in bytes."""
+    done = subprocess.run(line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+    return done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.2)

@@ -1,0 +1,186 @@
+"""The main job on the incident's layout: a fresh Debian 12, root on LVM, the rest of the group free."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from lab.machine import Machine
+from tests.lab.conftest import (
+    assert_isolated,
+    command,
+    converge,
+    deploy,
+    dry,
+    fingerprint,
+    peak_memory,
+    start,
+    verify,
+    wait_until,
+)
+
+# An operation of a run may add to root's use at the most this; what Docker keeps would be gigabytes.
+FSTAB_LINES = ("/srv/docker-volume", "/var/lib/docker", "/var/lib/containerd")
+
+
+@pytest.fixture(scope="module")
+def fresh(machines: Callable[..., Machine]) -> Machine:
+    return machines("shared", suite="bookworm")
+
+
+@pytest.fixture(scope="module")
+def provisioned(fresh: Machine) -> Machine:
+    """The fresh machine after a dry run, which changes nothing, and the run that it predicts."""
+    before = fingerprint(fresh)
+    predicted = dry(fresh).predicted
+    assert fingerprint(fresh) == before, "a dry run has changed the host"
+    run = converge(fresh)
+    assert run.changed == predicted, "the dry run did not tell what the run does"
+    fresh.snapshot("provisioned")
+    return fresh
+
+
+@pytest.fixture
+def machine(provisioned: Machine) -> Machine:
+    provisioned.restore("provisioned")
+    return provisioned
+
+
+def main_pid(machine: Machine) -> str:
+    return machine.out("systemctl show docker.service -p MainPID,NRestarts,ActiveEnterTimestampMonotonic")
+
+
+def test_fresh_host_is_provisioned_as_the_dry_run_said_and_verified(provisioned: Machine) -> None:
+    verify(provisioned, "--disruptive")
+
+
+def test_second_run_changes_nothing_and_restarts_nothing(machine: Machine) -> None:
+    before, pid = fingerprint(machine), main_pid(machine)
+    assert dry(machine).predicted == set()
+    assert converge(machine).changes == 0
+    assert main_pid(machine) == pid
+    assert fingerprint(machine) == before
+
+
+def test_second_run_is_cheap(machine: Machine) -> None:
+    done, memory = peak_memory(command(machine.name, options=("-y", "-vv")))
+    commands = done.stderr.count(">>> ") + done.stdout.count(">>> ")
+    print(f"\nremote commands of a converged host's run: {commands}; memory of pyinfra: {memory / 2**20:.0f} MiB")
+    assert 5 < commands <= 40
+    assert memory < 200 * 2**20
+
+
+def test_reboot_brings_docker_back_and_still_nothing_to_change(machine: Machine) -> None:
+    machine.reboot()
+    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    assert_isolated(machine)
+    assert dry(machine).predicted == set()
+
+
+def assert_down_and_dry(machine: Machine) -> None:
+    """The host is up, Docker is down, and nothing is written beneath the stores."""
+    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    machine.run("systemctl start docker.service", check=False)
+    machine.run("docker ps", check=False)
+    assert machine.out("systemctl is-active docker.service containerd.service || true").split() != ["active", "active"]
+    assert machine.out("systemctl is-active docker.service || true") != "active"
+    beneath = "unshare -m --propagation private sh -c 'mount --bind /var/lib /mnt && ls -A /mnt/docker /mnt/containerd'"
+    assert machine.out(beneath).split() == ["/mnt/containerd:", "/mnt/docker:"]
+    assert (
+        machine.out("unshare -m --propagation private sh -c 'mount --bind /srv /mnt && ls -A /mnt/docker-volume'") == ""
+    )
+
+
+LOST = {
+    **{f"fstab_line_of_{path}": f"sed -i '\\# {path} #d' /etc/fstab" for path in FSTAB_LINES},
+    "marker": "rm /srv/docker-volume/.docker-bulkhead",
+    "volume": "systemctl stop docker.socket docker containerd; umount /var/lib/docker /var/lib/containerd /srv/docker-volume; "
+    "lvrename -q ubuntu-vg docker-lv gone-lv",
+}
+
+
+@pytest.mark.sample(3)
+@pytest.mark.parametrize("lost", LOST)
+def test_docker_stays_down_and_root_stays_clean_when_something_is_lost(machine: Machine, lost: str) -> None:
+    machine.run(LOST[lost])
+    machine.run("sync")
+    machine.cut()
+    machine.boot()
+    assert_down_and_dry(machine)
+
+
+def test_configuration_that_docker_refuses_is_taken_back(machine: Machine) -> None:
+    before = machine.out("sha256sum /etc/docker/daemon.json")
+    run = deploy(machine, daemon_json={"no-such-key": 1})
+    assert run.code == 1
+    assert "the old file is back and Docker runs with it" in run.output
+    assert machine.out("sha256sum /etc/docker/daemon.json") == before
+    assert_isolated(machine)
+    assert dry(machine).predicted == set()
+
+
+def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> None:
+    machine.run(r"""sed -i 's/^{/{"debug": true,/' /etc/docker/daemon.json""")
+    converge(machine, daemon_json={"max-concurrent-downloads": 2})
+    seen = machine.out("cat /etc/docker/daemon.json")
+    assert '"debug": true' in seen
+    assert '"max-concurrent-downloads": 2' in seen
+    assert_isolated(machine)
+
+
+def test_second_run_at_the_same_time_is_refused_and_told_who(machine: Machine) -> None:
+    # The first run holds the lock until the end of its connection: it waits here for apt's lock.
+    machine.run("apt-get -qq remove -y apparmor >/dev/null 2>&1")
+    machine.run("systemd-run -q --unit=holds-apt flock -x /var/lib/dpkg/lock-frontend sleep 300")
+    machine.run(
+        'systemd-run -q --unit=holds-lists python3 -c \'import fcntl,time; f=open("/var/lib/apt/lists/lock","w"); fcntl.lockf(f,fcntl.LOCK_EX); time.sleep(300)\''
+    )
+    first = start(command(machine.name))
+    try:
+        wait_until(lambda: machine.run("pgrep -f 'apt-get.*update'", check=False).returncode == 0, 120)
+        second = deploy(machine)
+        assert second.code == 1
+        assert "another run is under way" in second.output
+        assert f"process {first.pid}" in second.output
+    finally:
+        machine.run("systemctl stop holds-apt holds-lists")
+    output, _ = first.communicate(timeout=600)
+    assert first.returncode == 0, output
+    assert_isolated(machine)
+
+
+def test_volume_grows_while_containers_run(machine: Machine) -> None:
+    machine.run("cp /bin/busybox /tmp/busybox && tar -C /tmp -c busybox | docker import - box >/dev/null")
+    container = machine.out("docker run -d --net none box /busybox sleep 1000")
+    assert converge(machine, volume_size="64G").changes == 2
+    assert machine.out(f"docker inspect -f '{{{{.State.Running}}}}' {container}") == "true"
+    assert int(machine.out("findmnt -nbo SIZE /srv/docker-volume")) > 61 * 2**30
+
+
+def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
+    machine: Machine, machines: Callable[..., Machine]
+) -> None:
+    bad = machines("bad", suite="bookworm")
+    bad.run("lvcreate -qq -y -l 100%FREE -n data-lv ubuntu-vg")
+    before = fingerprint(bad)
+    machine.run("systemctl stop docker.socket docker")  # something to do on the good one
+    run = deploy(machine, bad)
+    assert run.code == 1
+    assert f"{bad.name} was left untouched: 1 finding" in run.output
+    assert fingerprint(bad) == before
+    assert_isolated(machine)
+    bad.destroy()
+
+
+def test_bad_settings_are_refused_before_anything(machine: Machine) -> None:
+    line = [sys.executable, "-m", "pyinfra", "-y", "inventory/lab.py", "--limit", machine.name]
+    line += ["--data", "volume_sise=10G", "--data", "log_max_file=0", "deploy.py"]
+    before = fingerprint(machine)
+    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+    assert done.returncode == 1
+    assert "did you mean volume_size?" in done.stderr
+    assert "log_max_file = 0: must be at least 1" in done.stderr
+    assert fingerprint(machine) == before
