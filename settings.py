@@ -53,7 +53,8 @@ _LVM_RESERVED_PARTS = (
 
 # Where a volume would hide what the system needs, or be hidden itself.
 _SYSTEM_DIRECTORIES = frozenset(
-    ["/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib"]
+    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var "
+    "/var/lib".split()
 )
 _SYSTEM_TREES = ("/boot/", "/dev/", "/etc/", "/proc/", "/run/", "/sys/", "/tmp/", "/usr/")
 _STORES = ("/var/lib/docker", "/var/lib/containerd")

@@ -29,7 +29,10 @@ ROOT_VOLUME = "30G"
 SPARE_DISK = "20G"
 DECOY_DISK = "256M"
 
-_PACKAGES = ["systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "python3", "sudo", "ca-certificates", "cron", "apparmor", "iproute2", "iptables", "kmod", "linux-image-cloud-amd64", "initramfs-tools", "zstd", "busybox-static", "e2fsprogs", "procps"]
+_PACKAGES = (
+    "systemd systemd-sysv udev dbus openssh-server python3 sudo ca-certificates cron apparmor iproute2 iptables kmod "
+    "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
+).split()
 
 # In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
 _CUSTOMIZE = r"""
@@ -176,8 +179,11 @@ def _fill(tarball: Path, filesystem: Path, directory: Path) -> None:
     mke2fs -q -t ext4 -L root -d "$tree" "$2" 30G
     """
     subprocess.run(
-        ["fakeroot", "sh", "-c", script, "fill", tarball, filesystem, directory, filesystem.parent]
-        + [_TO_LVM.replace("{size}", ROOT_VOLUME)],
+        [
+            *("fakeroot", "sh", "-c", script, "fill"),
+            *map(str, (tarball, filesystem, directory, filesystem.parent)),
+            _TO_LVM.replace("{size}", ROOT_VOLUME),
+        ],
         check=True,
     )
 

@@ -116,7 +116,7 @@ def parse_storage(output: list[str]) -> Storage:
     fstab_text = "".join(line[1:] + "\n" for line in sections.get("fstab", []))
     mounts = _mounts(sections)
     return Storage(
-        devices=_devices(sections, mounts),
+        devices=_devices(sections),
         physical_volumes=tuple(
             PhysicalVolume(
                 r["pv_name"], r["vg_name"], int(r["pv_size"]), int(r["pv_free"]), r["pv_missing"] == "missing"
@@ -171,7 +171,7 @@ def _tags(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
-def _devices(sections: dict[str, list[str]], mounts: tuple[Mount, ...]) -> tuple[BlockDevice, ...]:
+def _devices(sections: dict[str, list[str]]) -> tuple[BlockDevice, ...]:
     aliases: dict[str, list[str]] = {}
     for line in sections.get("links", []):
         alias, _, link = line.partition(" ")
@@ -219,7 +219,7 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
 
 
 def _mounts(sections: dict[str, list[str]]) -> tuple[Mount, ...]:
-    numbers = dict(reversed(line.split()) for line in sections.get("numbers", []))
+    numbers = {number: name for name, number in map(str.split, sections.get("numbers", []))}
     return tuple(
         Mount(
             target=row["target"],

@@ -87,7 +87,7 @@ def mount_stores(settings: Settings, plan: Plan) -> None:
         )
 
 
-class VolumeContents(FactBase[list[str]]):
+class VolumeContents(FactBase[set[str]]):
     """Which of the stores and the marker are on the volume.
 
     Args:
@@ -98,12 +98,12 @@ class VolumeContents(FactBase[list[str]]):
         names = shlex.join([*STORES, MARKER])
         return f"cd {shlex.quote(volume)} 2>/dev/null && ls -d {names} 2>/dev/null; true"
 
-    def process(self, output: list[str]) -> list[str]:
-        return output
+    def process(self, output: list[str]) -> set[str]:
+        return set(output)
 
     @staticmethod
-    def default() -> list[str]:
-        return []
+    def default() -> set[str]:
+        return set()
 
 
 @operation()
@@ -113,7 +113,7 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
     Args:
         volume: where the volume is mounted.
     """
-    if set(host.get_fact(VolumeContents, volume=volume)) == {*STORES, MARKER}:
+    if host.get_fact(VolumeContents, volume=volume) == {*STORES, MARKER}:
         host.noop(f"{volume} has its stores and its marker")
         return
     at = shlex.quote(volume)
