@@ -70,7 +70,7 @@ class Result:
     plan: Plan | None  # None where there are findings
 
 
-class _Refused(Exception):  # noqa: N818 - no error: a way out of the examination of the volume
+class _Refused(Exception):
     def __init__(self, found: str, needed: str, action: str) -> None:
         self.finding = Finding(found, needed, action)
 

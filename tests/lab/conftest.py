@@ -152,7 +152,7 @@ def assert_isolated(machine: Machine) -> None:
 
 FINGERPRINT = (
     "cat /etc/fstab; ls -l --time-style=full-iso /etc/docker /etc/systemd/system /var/lib /srv 2>&1; lsblk; "
-    "pvs; vgs; lvs; dpkg-query -W; cat /proc/self/mounts | sort; systemctl list-units --no-legend --state=active '*.service'"
+    "pvs; vgs; lvs; dpkg-query -W; cat /proc/self/mounts | sort; systemctl is-active docker containerd || true"
 )
 
 
