@@ -1,0 +1,68 @@
+"""The most dangerous bad hosts, on a real one: refused, with the reason, and not changed by a hair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.machine import Machine
+from tests.lab.conftest import deploy, fingerprint
+
+SENTINEL = (
+    "find /var/lib/docker /var/lib/containerd /data -xdev -type f 2>/dev/null | sort | xargs -r sha256sum | sha256sum"
+)
+
+
+@pytest.fixture(scope="module")
+def preinstalled(machines: Callable[..., Machine]) -> Machine:
+    machine = machines("bad", suite="bookworm", docker="preinstalled")
+    machine.snapshot("fresh")
+    return machine
+
+
+@pytest.fixture
+def machine(preinstalled: Machine) -> Machine:
+    preinstalled.restore("fresh")
+    return preinstalled
+
+
+IMAGE = "mkdir -p /tmp/i && cp /bin/busybox /tmp/i/ && tar -C /tmp/i -c . | docker import - box >/dev/null"
+BAD = {
+    "data_on_the_root_filesystem": (
+        f"{IMAGE} && docker volume create precious >/dev/null && echo data >/var/lib/docker/volumes/precious/_data/file",
+        "/var/lib/docker holds data on the root filesystem: 1 image, 1 volume, 1 layer",
+    ),
+    "volume_of_somebody_else": (
+        "lvcreate -qq -y -L 2G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && mkdir /data && "
+        "mount /dev/ubuntu-vg/docker-lv /data && echo data >/data/file && umount /data",
+        "there is a logical volume ubuntu-vg/docker-lv that is not ours, with ext4 on it",
+    ),
+    "store_on_a_filesystem_of_its_own": (
+        "systemctl stop docker.socket docker && lvcreate -qq -y -L 2G -n other ubuntu-vg && "
+        "mkfs.ext4 -q /dev/ubuntu-vg/other && mount /dev/ubuntu-vg/other /var/lib/docker && systemctl start docker",
+        "/var/lib/docker is on a filesystem of its own already: /dev/mapper/ubuntu--vg-other",
+    ),
+    "store_is_a_link": (
+        "systemctl stop docker.socket docker && mkdir /data && mv /var/lib/docker /data/docker && "
+        "ln -s /data/docker /var/lib/docker && systemctl start docker",
+        "/var/lib/docker is a symbolic link",
+    ),
+    "full_group": (
+        "lvextend -qq -l +100%FREE ubuntu-vg/ubuntu-lv",
+        "volume group ubuntu-vg has 0 bytes for Docker's volume",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> None:
+    make, found = BAD[name]
+    machine.run(make)
+    before, sentinel = fingerprint(machine), machine.out(SENTINEL)
+    run = deploy(machine)
+    assert run.code == 1
+    assert f"found:  {found}" in run.output or found in run.output, run.output
+    assert "was left untouched" in run.output
+    assert fingerprint(machine) == before
+    assert machine.out(SENTINEL) == sentinel

@@ -1,0 +1,84 @@
+"""Where the engine comes from: Docker's repository with its key and its pin, an engine that is there, a newer one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab.machine import Machine
+from lab.repository import Repository
+from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
+
+
+@pytest.fixture(scope="module")
+def repository() -> Iterator[Repository]:
+    yield Repository.running()
+    Repository.stop_running()
+
+
+def from_repository(repository: Repository, **changes: object) -> dict[str, object]:
+    return {
+        "engine_source": "docker-ce",
+        "docker_repository": repository.url_of_guests,
+        "docker_repository_fingerprint": repository.fingerprint,
+        "engine_version": "26.1.4",
+        "engine_change": True,
+    } | changes
+
+
+@pytest.fixture(scope="module")
+def machine(machines: Callable[..., Machine]) -> Machine:
+    machine = machines("engine", suite="trixie", docker="preinstalled")
+    machine.snapshot("fresh")
+    return machine
+
+
+def test_key_that_is_not_the_one_of_the_settings_is_refused(machine: Machine, repository: Repository) -> None:
+    machine.restore("fresh")
+    refused = deploy(machine, **from_repository(repository, docker_repository_fingerprint="0" * 40))
+    assert refused.code == 1
+    assert f"is {repository.fingerprint}, not {'0' * 40}; it was not installed" in refused.output
+    assert machine.run("ls /etc/apt/keyrings/docker-bulkhead.asc", check=False).returncode != 0
+
+
+def test_engine_comes_from_dockers_repository_at_the_pinned_version(machine: Machine, repository: Repository) -> None:
+    machine.restore("fresh")
+    converge(machine, **from_repository(repository))
+    assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:26.1.4-1~debian.13~trixie"
+    machine.run("apt-get -qq -s upgrade | grep -q docker-ce && exit 1 || true")
+    assert_isolated(machine)
+    assert dry(machine, **from_repository(repository)).predicted == set()
+    newer = from_repository(repository, engine_version="26.1.5")
+    converge(machine, **newer)
+    assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:26.1.5-1~debian.13~trixie"
+
+
+def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Machine, repository: Repository) -> None:
+    machine.restore("fresh")
+    refused = deploy(machine, **from_repository(repository, engine_version="99.1"))
+    assert refused.code == 1
+    assert "no version 99.1 of docker-ce" in refused.output
+    assert "26.1.5" in refused.output
+    assert machine.run("dpkg-query -W docker-ce", check=False).returncode != 0
+
+
+@pytest.mark.full
+def test_engine_of_debian_unstable_is_provisioned_and_verified(machines: Callable[..., Machine]) -> None:
+    machine = machines("sid", suite="sid", docker="preinstalled")
+    converge(machine)
+    assert machine.out("docker version -f '{{.Server.Version}}'") >= "28"
+    verify(machine)
+    assert dry(machine).predicted == set()
+
+
+@pytest.mark.full
+def test_engine_on_the_containerd_store_is_refused(machines: Callable[..., Machine]) -> None:
+    machine = machines("store", suite="sid", docker="preinstalled")
+    machine.run(
+        """mkdir -p /etc/docker && echo '{"features":{"containerd-snapshotter":true}}' >/etc/docker/daemon.json && """
+        "systemctl restart docker"
+    )
+    refused = deploy(machine)
+    assert refused.code == 1
+    assert "the engine keeps its images in containerd's store" in refused.output

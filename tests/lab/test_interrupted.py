@@ -1,0 +1,134 @@
+"""A run that is killed, and a host whose power is cut, at any moment: the host boots, and the next run finishes.
+
+On Debian 12 with an unused engine already there: stopping it, setting its stores aside and starting it again are among
+the moments. What is cut inside apt is cut on a host without an engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab.machine import Machine
+from tests.lab.conftest import assert_isolated, command, converge, dry, start, verify
+
+# The moments, each told by what pyinfra prints when the operation begins, and how long after it the run is ended.
+MOMENTS = [
+    ("Preflight", 0.5),
+    ("Logical volume", 0.2),
+    ("Logical volume", 1.5),
+    ("Filesystem", 0.5),
+    ("/srv/docker-volume is mounted", 1.0),
+    ("its marker", 0.5),
+    ("need the volume", 1.0),
+    ("set aside", 1.5),
+    ("/var/lib/docker is on the volume", 1.5),
+    ("daemon.json", 2.0),
+]
+
+
+@pytest.fixture(scope="module")
+def preinstalled(machines: Callable[..., Machine]) -> Machine:
+    machine = machines("cut", suite="bookworm", docker="preinstalled")
+    machine.snapshot("fresh")
+    return machine
+
+
+@pytest.fixture
+def machine(preinstalled: Machine) -> Machine:
+    preinstalled.restore("fresh")
+    return preinstalled
+
+
+def run_until(process: subprocess.Popen[str], operation: str, seconds: float) -> None:
+    """Let a run come to an operation, and so many seconds into it."""
+    assert process.stdout
+    for line in process.stdout:
+        if re.search(f"Starting operation: .*{re.escape(operation)}", line):
+            time.sleep(seconds)
+            return
+    raise AssertionError(f"the run ended before {operation!r}")
+
+
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]):  # type: ignore[no-untyped-def]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def assert_finished_by_the_next_run(machine: Machine) -> None:
+    converge(machine)
+    assert_isolated(machine)
+    assert dry(machine).predicted == set()
+
+
+@pytest.mark.sample(2)
+@pytest.mark.parametrize(("operation", "seconds"), MOMENTS)
+def test_killed_run_is_finished_by_the_next(machine: Machine, operation: str, seconds: float) -> None:
+    with killed_at_the_end(start(command(machine.name))) as run:
+        run_until(run, operation, seconds)
+    assert_finished_by_the_next_run(machine)
+
+
+CUTS = [
+    ("Logical volume", 0.8),
+    ("/srv/docker-volume is mounted", 1.0),
+    ("set aside", 1.5),
+]
+
+
+def boots(machine: Machine) -> None:
+    machine.cut()
+    machine.boot()
+    machine.run("systemctl is-system-running --wait || true", timeout=300)
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(("operation", "seconds"), CUTS)
+def test_host_boots_after_a_power_cut_and_the_next_run_finishes(
+    machine: Machine, operation: str, seconds: float
+) -> None:
+    with killed_at_the_end(start(command(machine.name))) as run:
+        run_until(run, operation, seconds)
+        boots(machine)
+    assert_finished_by_the_next_run(machine)
+
+
+def test_power_cut_inside_mkfs_is_finished_by_the_next_run(machine: Machine) -> None:
+    # The device is suspended as soon as mkfs has opened it: the cut comes with half a filesystem written.
+    machine.run(
+        "systemd-run -q --unit=in-mkfs sh -c 'until pid=$(pgrep -x mkfs.ext4); do :; done; sleep 0.05; kill -STOP $pid; "
+        "sync; touch /run/in-mkfs; sleep 600'"
+    )
+    with killed_at_the_end(start(command(machine.name))) as run:
+        run_until(run, "Filesystem", 0)
+        deadline = time.monotonic() + 60
+        while machine.run("test -e /run/in-mkfs && pgrep -x mkfs.ext4", check=False).returncode:
+            assert time.monotonic() < deadline, "mkfs was not caught"
+        boots(machine)
+    assert "unfinished" in machine.out("lvs --noheadings -o lv_tags ubuntu-vg/docker-lv")
+    assert_finished_by_the_next_run(machine)
+
+
+@pytest.mark.full
+def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[..., Machine]) -> None:
+    machine = machines("apt", suite="bookworm")
+    with killed_at_the_end(start(command(machine.name))) as run:
+        run_until(run, "Docker is installed", 0)
+        deadline = time.monotonic() + 300
+        # Half of what is unpacked, nothing configured.
+        while machine.run("grep -q ' unpack docker.io' /var/log/dpkg.log", check=False).returncode:
+            assert time.monotonic() < deadline, "apt was not caught"
+        machine.run("sync")
+        boots(machine)
+    assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
+    assert_finished_by_the_next_run(machine)
+    verify(machine)
