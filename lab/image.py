@@ -157,7 +157,8 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
                 "--variant=minbase",
                 f"--include={','.join(recipe.packages)}",
                 "--aptopt=Apt::Install-Recommends false",
-                # Docker's postinst must not fail for want of the running system that it will have.
+                # Unstable's lists expire within a week; a mirror that stands still is good enough for a lab.
+                *(["--aptopt=Acquire::Check-Valid-Until false"] if recipe.suite == "sid" else []),
                 f'--customize-hook=KEY={cache.ssh_key()}.pub sh {hook.name} "$1"',
                 "--skip=cleanup/apt/lists",
                 recipe.suite,
