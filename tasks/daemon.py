@@ -76,12 +76,12 @@ def wanted(ours: Json, current: Json, applied: Json) -> Json:
 @dataclass(frozen=True)
 class DaemonJsonFiles:
     current: str = ""
-    applied: str = ""
+    applied: str = ""  # the keys of ours that are in it since the last change that Docker came back with
     unfinished: bool = False  # a change was begun, and cut before Docker had come back
 
 
 class DaemonJson(FactBase[DaemonJsonFiles]):
-    """daemon.json, the copy of what was last applied, and whether a change was cut."""
+    """daemon.json, which of its keys we wrote, and whether a change of it was cut."""
 
     def command(self) -> str:
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
@@ -110,11 +110,8 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
         ours: the keys of this project and of its settings.
     """
     files = host.get_fact(DaemonJson)
-    content = json.dumps(
-        wanted(ours, json.loads(files.current or "{}"), json.loads(files.applied or "{}")), indent=4, sort_keys=True
-    )
-    content += "\n"
-    if content == files.current == files.applied and not files.unfinished:
+    content = _text(wanted(ours, json.loads(files.current or "{}"), json.loads(files.applied or "{}")))
+    if content == files.current and _text(ours) == files.applied and not files.unfinished:
         host.noop("daemon.json is in force")
         return
     script = render(
@@ -124,9 +121,14 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
         before=DAEMON_JSON + BEFORE,
         keep_before=not files.applied,
         content=content,
+        ours=_text(ours),
         start_timeout=START_TIMEOUT,
     )
     yield StringCommand(script)
+
+
+def _text(keys: Json) -> str:
+    return json.dumps(keys, indent=4, sort_keys=True) + "\n"
 
 
 def configure(settings: Settings, volume_bytes: int) -> None:

@@ -19,6 +19,7 @@ BEFORE = ".before-bulkhead"
 
 CONFIGURATION = "/etc/bulkhead"
 DAEMON_JSON = "/etc/docker/daemon.json"
+# Which keys of daemon.json we wrote: what else stands there is somebody's own.
 DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"
 
 DOCKER = "docker.service"

@@ -125,6 +125,7 @@ def test_configuration_that_docker_refuses_is_taken_back(machine: Machine) -> No
 def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> None:
     machine.run(r"""sed -i 's/^{/{"debug": true,/' /etc/docker/daemon.json""")
     converge(machine, daemon_json={"max-concurrent-downloads": 2})
+    assert dry(machine, daemon_json={"max-concurrent-downloads": 2}).predicted == set()
     seen = machine.out("cat /etc/docker/daemon.json")
     assert '"debug": true' in seen
     assert '"max-concurrent-downloads": 2' in seen

@@ -1,0 +1,35 @@
+"""fstab: read with all its freedoms, changed in one line only."""
+
+from __future__ import annotations
+
+import doctest
+
+from pyinfra_lvm import fstab, model, operations
+from pyinfra_lvm.fstab import fstab_with, parse_fstab
+from pyinfra_lvm.model import FstabEntry
+
+TEXT = "# root\n/dev/vda1  /\text4\terrors=remount-ro 0 1\n\n//nas/a\\040b /mnt/a\\040b cifs ro\nnonsense\n"
+ENTRY = FstabEntry("/dev/mapper/vg-a b", "/srv/a b", "ext4", ("nofail",), 0, 2)
+
+
+def test_lines_are_read_with_tabs_escapes_and_missing_fields() -> None:
+    assert parse_fstab(TEXT) == (
+        FstabEntry("/dev/vda1", "/", "ext4", ("errors=remount-ro",), 0, 1),
+        FstabEntry("//nas/a b", "/mnt/a b", "cifs", ("ro",)),
+    )
+
+
+def test_new_line_is_added_and_the_others_stay_byte_for_byte() -> None:
+    assert fstab_with(TEXT, ENTRY) == TEXT + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n"
+
+
+def test_line_of_the_same_target_is_replaced_in_its_place_and_only_once() -> None:
+    twice = TEXT + "/old /srv/a\\040b xfs defaults\n# end\n/older /srv/a\\040b/ xfs defaults\n"
+    changed = fstab_with(twice, ENTRY)
+    assert changed == TEXT + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n# end\n"
+    assert fstab_with(changed, ENTRY) == changed
+
+
+def test_examples_in_the_docstrings_hold() -> None:
+    for module in (fstab, model, operations):
+        assert doctest.testmod(module).failed == 0

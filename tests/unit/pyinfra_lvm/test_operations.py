@@ -1,0 +1,277 @@
+"""The operations' commands, from what a host has: created, grown, left alone, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from pyinfra.api import OperationValueError
+from pyinfra.context import ctx_host
+from pyinfra_testing.util import get_command_string
+
+from pyinfra_lvm import operations as lvm
+from pyinfra_lvm.model import (
+    BlockDevice,
+    Directory,
+    Filesystem,
+    FstabEntry,
+    LogicalVolume,
+    Mount,
+    PhysicalVolume,
+    Storage,
+    VolumeGroup,
+)
+
+G = 2**30
+DEVICE = "/dev/mapper/vg-data"
+BLANK = BlockDevice("/dev/vdb", "disk", 20 * G, False, ("/dev/disk/by-id/virtio-spare",), (), (), (), zeroed=True)
+GROUP = VolumeGroup("vg", 100 * G, 70 * G, 4 * 2**20, 0)
+VOLUME = LogicalVolume("data", "vg", 10 * G, True, "linear", "")
+MAPPED = BlockDevice("/dev/dm-1", "lvm", 10 * G, False, (DEVICE,), ("ext4",), (), ())
+MADE = Storage(
+    devices=(MAPPED,),
+    volume_groups=(GROUP,),
+    logical_volumes=(VOLUME,),
+    filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G),),
+)
+ROOT = Mount("/", "/dev/vda", "/dev/vda", "/", "ext4", (), "shared")
+MOUNTED = replace(
+    MADE,
+    mounts=(ROOT, Mount("/srv/data", DEVICE, "/dev/dm-1", "/", "ext4", (), "private")),
+    fstab=(FstabEntry(DEVICE, "/srv/data", "ext4", ("nofail",), 0, 2),),
+    fstab_text=f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n",
+    directories=(Directory("/srv/data", "directory", True, True),),
+)
+UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("unfinished",)),))
+
+
+@dataclass
+class Host:
+    """As much of a host as an operation sees."""
+
+    storage: Storage
+    noops: list[str] = field(default_factory=list)
+
+    def get_fact(self, *_: Any, **__: Any) -> Storage:
+        return self.storage
+
+    def noop(self, description: str) -> None:
+        self.noops.append(description)
+
+
+def commands(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[str]:
+    host = Host(storage)
+    with ctx_host.use(host):
+        found = [get_command_string(command) for command in operation._inner(**arguments)]  # type: ignore[attr-defined]
+    assert bool(found) != bool(host.noops), "an operation either does something or says why not"
+    return found
+
+
+def refused(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> str:
+    (command,) = commands(operation, storage, **arguments)
+    assert command.startswith("printf ")
+    assert command.endswith(">&2; exit 1")
+    return str(command)
+
+
+# -- physical volumes
+
+
+def test_physical_volume_is_made_on_a_blank_device_that_is_looked_at_once_more() -> None:
+    (command,) = commands(lvm.physical_volume, Storage(devices=(BLANK,)), device="/dev/vdb")
+    assert command.endswith("pvcreate --quiet /dev/vdb </dev/null")
+    assert command.index("wipefs --no-act") < command.index("pvcreate")
+    assert "--force" not in command
+    assert "--yes" not in command
+
+
+def test_physical_volume_that_is_there_stays() -> None:
+    storage = Storage(devices=(BLANK,), physical_volumes=(PhysicalVolume("/dev/vdb", "", G, G),))
+    assert commands(lvm.physical_volume, storage, device="/dev/disk/by-id/virtio-spare") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"signatures": ("xfs",)}, "carries a signature: xfs"),
+        ({"children": ("/dev/vdb1",)}, "is in use by /dev/vdb1"),
+        ({"mount_points": ("/data",)}, "is mounted or in use: /data"),
+        ({"mount_points": ("[SWAP]",)}, "is mounted or in use: [SWAP]"),
+        ({"zeroed": False}, "holds data"),
+        ({"read_only": True}, "is read-only"),
+    ],
+)
+def test_physical_volume_is_refused_on_what_is_not_blank(changes: dict[str, Any], reason: str) -> None:
+    said = refused(lvm.physical_volume, Storage(devices=(replace(BLANK, **changes),)), device="/dev/vdb")
+    assert reason in said
+    assert "nothing was written to it" in said
+
+
+def test_physical_volume_on_a_device_that_is_not_there_is_refused() -> None:
+    assert "no such device" in refused(lvm.physical_volume, Storage(), device="/dev/vdz")
+
+
+@pytest.mark.parametrize("device", ["-f", "", "/dev/v db"])
+def test_value_that_could_be_an_option_is_an_error(device: str) -> None:
+    with pytest.raises(OperationValueError):
+        commands(lvm.physical_volume, Storage(), device=device)
+
+
+# -- volume groups
+
+
+def test_volume_group_is_made() -> None:
+    assert commands(lvm.volume_group, Storage(devices=(BLANK,)), group="vg", devices=["/dev/vdb"]) == [
+        "vgcreate --quiet vg /dev/vdb </dev/null"
+    ]
+
+
+IN_GROUP = Storage(devices=(BLANK,), physical_volumes=(PhysicalVolume("/dev/vdb", "vg", G, G),), volume_groups=(GROUP,))
+
+
+def test_volume_group_that_is_there_stays() -> None:
+    assert commands(lvm.volume_group, IN_GROUP, group="vg", devices=["/dev/disk/by-id/virtio-spare"]) == []
+
+
+def test_volume_group_is_extended_only_where_it_is_asked_for() -> None:
+    more = {"group": "vg", "devices": ["/dev/vdb", "/dev/vdc"]}
+    assert "exists without /dev/vdc" in refused(lvm.volume_group, IN_GROUP, **more)
+    assert commands(lvm.volume_group, IN_GROUP, **more, extend=True) == ["vgextend --quiet vg /dev/vdc </dev/null"]
+
+
+def test_device_of_another_group_is_refused() -> None:
+    assert "/dev/vdb (in vg) belongs" in refused(lvm.volume_group, IN_GROUP, group="other", devices=["/dev/vdb"])
+
+
+# -- logical volumes
+
+
+def test_logical_volume_is_made_of_whole_extents_and_tagged() -> None:
+    bare = Storage(volume_groups=(GROUP,))
+    assert commands(lvm.logical_volume, bare, volume="data", group="vg", size=10 * G + 5, tags=["mine"]) == [
+        "lvcreate --quiet --yes --wipesignatures y --addtag unfinished --addtag mine "
+        f"--name data --size {10 * G}b vg </dev/null"
+    ]
+
+
+def test_logical_volume_grows() -> None:
+    assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G) == [
+        f"lvextend --quiet --size {20 * G}b vg/data </dev/null"
+    ]
+
+
+@pytest.mark.parametrize("size", [10 * G, 10 * G + 1, 5 * G])
+def test_logical_volume_is_never_shrunk(size: int) -> None:
+    assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=size) == []
+
+
+# -- filesystems
+
+
+def test_filesystem_is_made_on_an_unfinished_volume_whose_tag_is_read_again() -> None:
+    (command,) = commands(lvm.filesystem, UNFINISHED, volume="data", group="vg")
+    assert command.index("lv_tags") < command.index("mkfs.ext4 -q -F") < command.index("sync")
+    assert command.endswith("lvchange --quiet --deltag unfinished vg/data")
+
+
+def test_filesystem_on_a_volume_that_is_yet_to_be_made_is_predicted() -> None:
+    assert len(commands(lvm.filesystem, Storage(), volume="data", group="vg", fstype="xfs")) == 1
+
+
+def test_filesystem_that_is_there_stays() -> None:
+    assert commands(lvm.filesystem, MADE, volume="data", group="vg") == []
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        replace(MADE, filesystems=()),
+        replace(MADE, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
+        replace(UNFINISHED, filesystems=(), mounts=(Mount("/x", DEVICE, "/dev/dm-1", "/", "btrfs", (), "shared"),)),
+    ],
+    ids=["unknown_content", "other_filesystem", "unfinished_and_mounted"],
+)
+def test_filesystem_is_never_made_over_anything(storage: Storage) -> None:
+    assert "nothing was written to it" in refused(lvm.filesystem, storage, volume="data", group="vg")
+
+
+GROWN = (replace(VOLUME, size=20 * G),)
+
+
+@pytest.mark.parametrize(
+    ("storage", "fstype", "command"),
+    [
+        (replace(MOUNTED, logical_volumes=GROWN), "ext4", f"resize2fs {DEVICE}"),
+        (
+            replace(MADE, logical_volumes=GROWN),
+            "ext4",
+            f"e2fsck -fp {DEVICE}; [ $? -le 1 ] && resize2fs {DEVICE}",
+        ),
+        (
+            replace(MOUNTED, logical_volumes=GROWN, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
+            "xfs",
+            "xfs_growfs /srv/data",
+        ),
+    ],
+)
+def test_filesystem_grows_to_its_volume(storage: Storage, fstype: str, command: str) -> None:
+    assert commands(lvm.filesystem, storage, volume="data", group="vg", fstype=fstype) == [command]
+
+
+# -- mounts
+
+HERE = {"path": "/srv/data", "device": DEVICE, "fstype": "ext4", "options": ["nofail"], "immutable_mount_point": True}
+BOUND = {"path": "/var/lib/data", "device": "/srv/data/sub", "fstype": "none", "options": ["bind"]}
+
+
+def test_mount_makes_the_directory_then_fstab_then_mounts() -> None:
+    steps = commands(lvm.mount, MADE, **HERE)
+    assert ["chattr +i" in steps[0], "mv -f fstab.new fstab" in steps[1], "systemctl start" in steps[2]] == [True] * 3
+    assert f"{DEVICE} /srv/data ext4 nofail 0 2" in steps[1]
+    assert steps[1].index("findmnt --verify --tab-file") < steps[1].index("mv -f fstab.new fstab")
+
+
+def test_mount_that_is_there_stays() -> None:
+    assert commands(lvm.mount, MOUNTED, **HERE) == []
+
+
+def test_mount_whose_line_is_lost_gets_it_back() -> None:
+    steps = commands(lvm.mount, replace(MOUNTED, fstab=(), fstab_text="# mine\n"), **HERE)
+    assert len(steps) == 2
+    assert f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n" in steps[0]
+
+
+def test_mount_of_a_device_that_is_mounted_elsewhere_is_made_all_the_same() -> None:
+    elsewhere = replace(MADE, mounts=(ROOT, Mount("/mnt", DEVICE, "/dev/dm-1", "/", "ext4", (), "shared")))
+    assert len(commands(lvm.mount, elsewhere, **HERE)) == 3
+
+
+def test_bind_mount_is_told_from_another_directory_of_the_same_device() -> None:
+    def bound(root: str) -> Storage:
+        mount = Mount("/var/lib/data", DEVICE, "/dev/dm-1", root, "ext4", (), "private")
+        return replace(
+            MOUNTED,
+            mounts=(*MOUNTED.mounts, mount),
+            fstab=(*MOUNTED.fstab, FstabEntry("/srv/data/sub", "/var/lib/data", "none", ("bind",))),
+            directories=(Directory("/var/lib/data", "directory"),),
+        )
+
+    assert commands(lvm.mount, bound("/sub"), **BOUND) == []
+    assert "is a mount of" in refused(lvm.mount, bound("/other"), **BOUND)
+
+
+def test_mount_over_somebody_elses_is_refused() -> None:
+    taken = replace(MADE, mounts=(ROOT, Mount("/srv/data", "/dev/vdc", "/dev/vdc", "/", "xfs", (), "shared")))
+    assert "/srv/data is a mount of /dev/vdc" in refused(lvm.mount, taken, **HERE)
+
+
+def test_line_of_somebody_else_in_fstab_is_refused() -> None:
+    listed = replace(MADE, fstab=(FstabEntry("/dev/vdc", "/srv/data", "xfs", ()),))
+    assert "fstab mounts /dev/vdc on /srv/data" in refused(lvm.mount, listed, **HERE)
+
+
+@pytest.mark.parametrize("kind", [Directory("/srv/data", "directory", empty=False), Directory("/srv/data", "symlink")])
+def test_mount_point_that_holds_something_is_not_made_immutable(kind: Directory) -> None:
+    assert "it was not touched" in refused(lvm.mount, replace(MADE, directories=(kind,)), **HERE)
