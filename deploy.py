@@ -2,17 +2,18 @@
 
 from pyinfra import host
 
-from tasks import daemon, engine, fail_closed, fleet, preflight, volume
+from tasks import daemon, engine, fail_closed, fleet, preflight, run_lock, volume
 
 settings = fleet.settings_of(host)  # bad settings of any host end the run here
 plan = preflight.look(settings)  # None: this host is refused and left as it is
 
 if plan:
-    preflight.hold_the_lock(
-        name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
-    )
-    volume.provision(settings, plan)
-    fail_closed.refuse_to_start_without_the_volume(settings)
-    volume.mount_stores(settings, plan)
-    daemon.configure(settings, plan.size)
-    engine.install(settings, plan)
+    with host.arguments(_env=run_lock.ENVIRONMENT):
+        preflight.hold_the_lock(
+            name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
+        )
+        volume.provision(settings, plan)
+        fail_closed.refuse_to_start_without_the_volume(settings)
+        volume.mount_stores(settings, plan)
+        daemon.configure(settings, plan.size)
+        engine.install(settings, plan)

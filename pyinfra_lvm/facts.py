@@ -43,8 +43,8 @@ done
 for device in $1; do
     [ -b "$device" ] || continue
     section "ends $(readlink -f "$device")"
-    mebibytes=$(( $(blockdev --getsize64 "$device") / 1048576 ))
-    { head -c 1048576 "$device"; tail -c 1048576 "$device"; } | tr -d '\0' | head -c 1 | wc -c
+    last=$(( $(blockdev --getsize64 "$device") / 1048576 - 1 ))
+    { dd if="$device" bs=1M count=1; dd if="$device" bs=1M count=2 skip="$last"; } 2>/dev/null | tr -d '\0' | head -c 1 | wc -c
 done
 section findmnt
 findmnt --kernel --list --json --bytes --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,SIZE,AVAIL,MAJ:MIN

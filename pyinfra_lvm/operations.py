@@ -66,7 +66,9 @@ def _blank_guard(device: str) -> str:
         '[ "$(lsblk --noheadings --list "$device" | wc -l)" -eq 1 ] || refuse "has partitions or is in use"; '
         'found=$(wipefs --no-act --noheadings --output TYPE "$device") || refuse "cannot be examined"; '
         '[ -z "$found" ] || refuse "carries a signature: $found"; '
-        'ends=$( { head -c 1048576 "$device"; tail -c 1048576 "$device"; } | tr -d "\\0" | head -c 1 | wc -c ); '
+        'last=$(( $(blockdev --getsize64 "$device") / 1048576 - 1 )); '
+        'ends=$( { dd if="$device" bs=1M count=1; dd if="$device" bs=1M count=2 skip="$last"; } 2>/dev/null '
+        '| tr -d "\\0" | head -c 1 | wc -c ); '
         '[ "$ends" -eq 0 ] || refuse "holds data"; '
     )
 

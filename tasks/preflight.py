@@ -539,11 +539,11 @@ def _check_existing(settings: Settings, storage: Storage, volume: LogicalVolume)
 
 def _look(settings: Settings, take_lock: bool) -> Result | None:
     """What the facts say; None where they could not be had, which has failed the host already."""
+    holder = host.get_fact(RunLockHolder, take=take_lock)
     state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository)
     storage = host.get_fact(
         StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks)
     )
-    holder = host.get_fact(RunLockHolder, take=take_lock)
     return None if state is None else examine(settings, state, storage, holder)
 
 

@@ -16,18 +16,36 @@ from pyinfra.api import FactBase
 
 from tasks.paths import RUN_LOCK
 
-# $1: the lock's path. $2: "take" or "look". $3: who asks.
+# In the environment of every command of a run. Of a run that was killed the last command may still be at work on the
+# host: sshd ends with its connection and leaves it to PID 1.
+ENVIRONMENT = {"BULKHEAD_RUN": "1"}
+
+# $1: the lock's path. $2: "take" or "look". $3: who asks. $4: seconds to wait for what a killed run left.
 # Field 22 of /proc/PID/stat, the start time, tells a process from a later one with the same number (proc(5)).
 _SCRIPT = r"""
-lock=$1 mode=$2 who=$3
+lock=$1 mode=$2 who=$3 patience=$4
 started() { stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${stat##*) }; echo "${20}"; }
-anchor=$$
-while :; do
-    anchor=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$anchor/status")
-    [ "$anchor" -gt 1 ] || { anchor=$PPID; break; }
-    read -r command <"/proc/$anchor/comm"
-    case $command in sshd*|python*|pyinfra*) break ;; esac
+ancestor() {
+    process=$1
+    while :; do
+        process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+        [ "${process:-0}" -gt 1 ] || return 1
+        read -r command <"/proc/$process/comm" || return 1
+        case $command in sshd*|python*|pyinfra*) echo "$process"; return ;; esac
+    done
+}
+orphan() {
+    for file in $(grep -lzs '^BULKHEAD_RUN=' /proc/[0-9]*/environ); do
+        left=${file#/proc/}; left=${left%/environ}
+        if [ -d "/proc/$left" ] && ! ancestor "$left" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+while orphan; do
+    if [ "$patience" -le 0 ]; then echo "a command of a run that was killed; process $left on the host"; exit; fi
+    patience=$((patience - 1)); sleep 1
 done
+anchor=$(ancestor $$) || anchor=$PPID
 if [ "$mode" = take ]; then exec 9>>"$lock"; flock 9; fi
 if [ -s "$lock" ] && read -r pid start holder <"$lock" && [ "$(started "$pid")" = "$start" ] && [ "$pid" != "$anchor" ]
 then echo "$holder; process $pid on the host"
@@ -35,9 +53,13 @@ elif [ "$mode" = take ]; then echo "$anchor $(started "$anchor") $who, since $(d
 fi
 """
 
+PATIENCE = 900  # seconds: apt on a slow host
+
 
 class RunLockHolder(FactBase[str]):
     """Who holds the run lock, in words; empty when nobody does, or this connection.
+
+    Waits for the last command of a run that was killed: facts taken beside it would be stale.
 
     Args:
         take: take the lock when it is free. Looking changes nothing on the host.
@@ -46,7 +68,7 @@ class RunLockHolder(FactBase[str]):
     def command(self, take: bool = False) -> str:
         who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
         mode = "take" if take else "look"
-        return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who])
+        return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(PATIENCE)])
 
     @staticmethod
     def default() -> str:
