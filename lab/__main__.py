@@ -23,7 +23,15 @@ LOOK = "lsblk -o NAME,SIZE,TYPE,MOUNTPOINTS; echo; df -h --output=source,size,us
 
 def main() -> int:
     """Run a command of the lab; what goes wrong in a known way is one line."""
-    arguments = _parser().parse_args()
+    own, dashes, further = sys.argv[1:], False, []
+    if "--" in own:
+        at = own.index("--")
+        own, dashes, further = own[:at], True, own[at + 1 :]
+    parser = _parser()
+    arguments = parser.parse_args(own)
+    if dashes and not arguments.takes_further:
+        parser.error("nothing comes after -- here")
+    arguments.further = further
     try:
         return int(arguments.command(arguments) or 0)
     except LabError as error:
@@ -42,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Throwaway virtual machines for docker-bulkhead. Without a command: make one, provision it, verify "
         "it, and show its disks before and after.",
     )
-    parser.set_defaults(command=demo, name=DEFAULT, **_UP_DEFAULTS)
+    parser.set_defaults(command=demo, name=DEFAULT, takes_further=False, **_UP_DEFAULTS)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     up = commands.add_parser("up", help="make and boot a machine, or boot one that is down")
@@ -63,19 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--cpus", type=int, default=2, help="of a cloud image (default 2)")
     up.set_defaults(command=_up)
 
-    for name, command, text in (
-        ("deploy", _deploy, "provision a machine; further arguments go to pyinfra (--dry, --data NAME=VALUE …)"),
-        ("verify", _verify, "verify a machine; further arguments go to scripts/verify"),
+    for name, command, usage, text in (
+        (
+            "deploy",
+            _deploy,
+            "[-- PYINFRA_OPTION ...]",
+            "provision a machine: deploy -- --dry, deploy -- --data NAME=VALUE",
+        ),
+        ("verify", _verify, "[-- VERIFY_OPTION ...]", "verify a machine: verify -- --disruptive"),
+        ("ssh", _ssh, "[-- COMMAND ...]", "log in, or run a command"),
     ):
-        sub = commands.add_parser(name, help=text)
+        sub = commands.add_parser(name, help=text, description=text, usage=f"scripts/lab {name} [-h] [NAME] {usage}")
         sub.add_argument("name", nargs="?", default=DEFAULT)
-        sub.add_argument("further", nargs=argparse.REMAINDER)
-        sub.set_defaults(command=command)
-
-    ssh = commands.add_parser("ssh", help="log in, or run a command: ssh [NAME] -- COMMAND")
-    ssh.add_argument("name", nargs="?", default=DEFAULT)
-    ssh.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
-    ssh.set_defaults(command=_ssh)
+        sub.set_defaults(command=command, takes_further=True)
 
     commands.add_parser("status", help="what machines there are").set_defaults(command=_status)
     for name, text in (("snapshot", "keep a machine's state, memory included"), ("restore", "bring a kept state back")):
@@ -198,7 +206,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _ssh(arguments: argparse.Namespace) -> None:
     machine = _running(arguments.name)
-    words = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
+    words = arguments.further
     line = machine.ssh_command() if words else machine.ssh_command("-t")
     os.execvp(line[0], [*line, *([shell_join(words)] if words else [])])
 

@@ -41,6 +41,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=skipped)
 
 
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """A line for each host: how many properties hold, and which do not."""
+    results: dict[str, dict[str, list[str]]] = {host.name: {"passed": [], "failed": []} for host in _hosts(config)}
+    for outcome, reports in terminalreporter.stats.items():
+        for report in reports if outcome in ("passed", "failed", "error") else ():
+            sentence, _, case = report.nodeid.split("::")[-1].removesuffix("]").partition("[")
+            host = next((name for name in results if case == name or case.startswith(f"{name}-")), None)
+            # A test counts once: for its call, or for the set-up that kept it from one.
+            if host and (report.when == "call" or outcome == "error"):
+                detail = case.removeprefix(host).strip("-")
+                words = sentence.removeprefix("test_").replace("_", " ") + (f" ({detail})" if detail else "")
+                results[host]["passed" if outcome == "passed" else "failed"].append(words)
+    terminalreporter.section("hosts")
+    width = max(map(len, results))
+    for name, found in results.items():
+        terminalreporter.write_line(
+            f"{name:<{width}}  {len(found['passed'])} properties hold, {len(found['failed'])} do not"
+        )
+        for words in found["failed"]:
+            terminalreporter.write_line(f"{'':<{width}}  does NOT hold: {words}")
+
+
 def _hosts(config: pytest.Config) -> list[Host]:
     with ctx_state.use(State()):
         inventory: Inventory = make_inventory_from_files(config.getoption("--inventory"), cwd=str(TOP))
