@@ -99,7 +99,7 @@ class Machine:
             copy = machine.directory / disk.name
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, copy], check=True)
             machine.disks[disk.stem] = str(copy)
-        machine._save()
+        machine.save()
         return machine
 
     def _claim(self) -> None:
@@ -133,7 +133,8 @@ class Machine:
     def directory(self) -> Path:
         return cache.machines() / self.name
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keep what is known of the machine; the inventory reads it."""
         aside = self.directory / "machine.json.new"
         aside.write_text(json.dumps(asdict(self), indent=4) + "\n")
         aside.rename(self.directory / "machine.json")
@@ -182,7 +183,7 @@ class Machine:
         )
         subprocess.run(line, check=True, stdin=subprocess.DEVNULL)
         self.pid = int(pidfile.read_text())
-        self._save()
+        self.save()
 
     def cut(self) -> None:
         """Pull the power: whatever the guest had not flushed is lost."""
@@ -273,12 +274,12 @@ class Machine:
     def pull_disk(self, serial: str) -> None:
         """Take a disk out, from the next boot on."""
         self.pulled.append(serial)
-        self._save()
+        self.save()
 
     def put_disk_back(self, serial: str) -> None:
         """Put a pulled disk back, from the next boot on."""
         self.pulled.remove(serial)
-        self._save()
+        self.save()
 
     # -- ssh
 

@@ -173,7 +173,8 @@ def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
 
     yield make
     for machine in made:
-        machine.destroy()
+        if machine.directory.exists():
+            machine.destroy()
 
 
 @pytest.fixture(scope="session")
