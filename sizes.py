@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMGT])(?:i?B)?", re.IGNORECASE)
-_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)%(VG|FREE)?")
+_NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)"
+_BYTES = re.compile(_NUMBER + r"([KMGT])(?:i?B)?", re.IGNORECASE)
+_PERCENT = re.compile(_NUMBER + r"%(VG|FREE)?")
 
 MINIMUM = 2**30  # of Docker's volume: less holds no image worth the name
 
@@ -43,7 +45,7 @@ class Size:
             ValueError: the text is no size, or it is zero or more than 100 %.
         """
         if match := _BYTES.fullmatch(text):
-            size = cls(text, bytes=int(float(match[1]) * _UNITS[match[2].upper()]))
+            size = cls(text, bytes=int(Fraction(match[1]) * _UNITS[match[2].upper()]))
         elif match := _PERCENT.fullmatch(text):
             size = cls(text, percent=float(match[1]), of=match[2] or "")
         else:
@@ -58,6 +60,10 @@ class Size:
 
     def __str__(self) -> str:
         return self.text
+
+
+BESIDE_OTHERS = Size.parse("60%VG")
+OWN_GROUP = Size.parse("100%VG")  # less the reserve
 
 
 @dataclass(frozen=True)
@@ -83,52 +89,53 @@ def plan_size(
     Args:
         size: what the settings ask for; None: 60 % of the group beside other volumes, nearly all of a group of its own.
         group_size, group_free, extent_size: of the volume group, in bytes.
-        reserve: what stays free in the group. A size in bytes may use it up, with a warning.
+        reserve: what stays free in the group. A size in bytes may use it up, and so may others later, with a warning.
         own_group: the group was made from disks of its own.
         existing: the volume's present size in bytes. It is never shrunk, and ``%FREE`` counts at creation only.
 
     Raises:
         DoesNotFit: there is no room for it.
     """
+    size = size or (OWN_GROUP if own_group else BESIDE_OTHERS)
     available = group_free + existing
     kept = reserve.bytes_of(group_size)
-    size = size or Size.parse("100%VG" if own_group else "60%VG")
     if size.of == "FREE":
-        wanted = existing or int(group_free * size.percent / 100)
+        asked = existing or size.bytes_of(group_free)
     else:
-        wanted = size.bytes_of(group_size)
-    warnings = []
-    if size.bytes:
-        if available - wanted < kept:
-            warnings.append(
-                f"volume_size {size} leaves less than the reserve of {human(kept)} free in the volume group"
-            )
-    elif size.of == "FREE" or own_group:
-        # "nearly all": the reserve is what makes it nearly.
-        wanted = wanted if existing and size.of == "FREE" else min(wanted, available - kept)
-    elif wanted > available - kept:
-        raise DoesNotFit(wanted + kept, available)
+        asked = size.bytes_of(group_size)
+    wanted = asked
+    if size.percent and (own_group or size.of == "FREE"):
+        wanted = min(asked, available - kept)  # "nearly all": the reserve is what makes it nearly
     wanted = wanted // extent_size * extent_size
-    if existing > wanted:
-        if existing - wanted > extent_size:
+    warnings = []
+    if existing and wanted <= existing:
+        # Nothing is to be made. What others have taken of the group since (a home volume, a snapshot) is no reason to
+        # refuse a host that has what it asks for.
+        if existing - asked > extent_size:
             warnings.append(
-                f"the volume has {human(existing)}, more than the {human(wanted)} of volume_size: it is never shrunk"
+                f"the volume has {human(existing)}, more than the {human(asked)} of volume_size: it is never shrunk"
             )
         wanted = existing
-    if wanted > available:
+    elif size.percent and wanted > available - kept:
+        raise DoesNotFit(wanted + kept, available)
+    elif wanted > available:
         raise DoesNotFit(wanted, available)
-    if wanted < MINIMUM:
+    elif wanted < MINIMUM:
         raise DoesNotFit(MINIMUM, max(wanted, 0))
+    if available - wanted < kept:
+        warnings.append(
+            f"{human(available - wanted)} stay free in the volume group, less than the reserve of {human(kept)}"
+        )
     return PlannedSize(wanted, tuple(warnings))
 
 
 def human(size: int) -> str:
-    """Bytes as a person reads them.
+    """Bytes as a person reads them, rounded down: what does not fit must not look as if it did.
 
     >>> human(60 * 2**30)
     '60.0 GiB'
     """
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
-        if abs(size) >= factor:
-            return f"{size / factor:.1f} {unit}"
+        if size >= factor:
+            return f"{size * 10 // factor / 10} {unit}"
     return f"{size} bytes"

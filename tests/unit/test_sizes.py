@@ -50,7 +50,7 @@ def test_percentage_that_would_use_the_reserve_does_not_fit() -> None:
 def test_bytes_may_use_the_reserve_with_a_warning() -> None:
     planned = plan("68G")
     assert planned.bytes == 68 * G
-    assert "less than the reserve of 5.0 GiB" in planned.warnings[0]
+    assert planned.warnings == ("2.0 GiB stay free in the volume group, less than the reserve of 5.0 GiB",)
 
 
 def test_bytes_beyond_what_is_free_do_not_fit() -> None:
@@ -77,12 +77,33 @@ def test_converged_volume_plans_itself_without_a_warning() -> None:
     assert plan(None, existing=95 * G, group_free=5 * G, own_group=True) == PlannedSize(95 * G)
 
 
+@pytest.mark.parametrize(("existing", "own_group"), [(60 * G, False), (95 * G, True)])
+def test_volume_stays_when_others_have_taken_the_reserve_since(existing: int, own_group: bool) -> None:
+    """The incident's layout: root 30, Docker 60, home 10, and nothing free. A snapshot does the same for a while."""
+    planned = plan(None, existing=existing, group_free=0, own_group=own_group)
+    assert planned.bytes == existing
+    assert planned.warnings == ("0 bytes stay free in the volume group, less than the reserve of 5.0 GiB",)
+
+
+def test_volume_of_an_own_group_grows_as_far_as_the_reserve_lets_it() -> None:
+    assert plan(None, existing=50 * G, group_free=40 * G, own_group=True).bytes == 85 * G
+
+
+def test_percentage_of_a_group_that_has_grown_does_not_grow_into_the_reserve() -> None:
+    with pytest.raises(DoesNotFit):
+        plan(None, existing=50 * G, group_free=12 * G)
+
+
+def test_volume_that_is_small_already_stays() -> None:
+    assert plan("50%FREE", existing=G // 2) == PlannedSize(G // 2)
+
+
 def test_less_than_a_gibibyte_does_not_fit() -> None:
     with pytest.raises(DoesNotFit):
         plan("50%FREE", group_free=G)
 
 
-@pytest.mark.parametrize("text", ["", "G", "60", "-1G", "0%", "101%", "1e3G", "60G;id", "60%vg"])
+@pytest.mark.parametrize("text", ["", "G", "60", "-1G", "0%", "101%", "1e3G", "60G;id", "60%vg", "9" * 400 + "G"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"no size|must be"):
         Size.parse(text)
@@ -90,3 +111,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 def test_human_sizes() -> None:
     assert [human(n) for n in (0, 5 * 2**20, 60 * G, 3 * 2**40)] == ["0 bytes", "5.0 MiB", "60.0 GiB", "3.0 TiB"]
+
+
+def test_what_is_a_little_less_does_not_look_as_if_it_were_enough() -> None:
+    assert human(100 * G - 1) == "99.9 GiB"
