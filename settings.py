@@ -7,19 +7,20 @@ import json
 import posixpath
 import re
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 from pyinfra.api.exceptions import DeployError
 
-from sizes import Size
+from sizes import BESIDE_OTHERS, MINIMUM, Size, human
 
 DEFAULTS = Path(__file__).parent / "inventory" / "group_data" / "all.py"
 OWN_PREFIX = "my_"
@@ -31,10 +32,14 @@ _NOT_IN_DAEMON_JSON = {
     "exec-root": "the units of Docker and containerd expect the default",
     "hosts": "the unit passes -H already, and Docker does not start when both are there",
     "containerd": "containerd's store belongs on the volume, and the unit names its socket already",
+    "containerd-namespace": "hosts with namespaces other than Docker's own are refused",
+    "containerd-plugins-namespace": "hosts with namespaces other than Docker's own are refused",
+    "userns-remap": "it gives Docker another data root, below the default one",
     "storage-driver": "overlay2 is the only one that this project sets up",
     "log-driver": "the limits of log_max_size and log_max_file need json-file",
     "live-restore": "set live_restore",
     "builder": "set build_cache_size",
+    "swarm-default-advertise-addr": "hosts in a Swarm are refused",
 }
 _NOT_IN_DAEMON_JSON_BELOW = {
     "log-opts": {"max-size": "set log_max_size", "max-file": "set log_max_file"},
@@ -44,22 +49,21 @@ _NOT_IN_DAEMON_JSON_BELOW = {
     },
 }
 
-# lvm(8), "VALID NAMES".
-_LVM_RESERVED = ("snapshot", "pvmove", ".", "..")
-_LVM_RESERVED_PARTS = (
-    *("_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_iorig", "_mimage", "_mlog", "_pmspare", "_rimage", "_rmeta"),
-    *("_tdata", "_tmeta", "_vdata", "_vorigin", "_wcorig"),
+# lvm2, lib/misc/lvm-string.c: what no logical volume may begin with, or contain. lvm(8) lists it in part.
+_LVM_RESERVED = re.compile(
+    "^(pvmove|snapshot)|_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|"
+    "vorigin|wcorig)"
 )
 
 # Where a volume would hide what the system needs, or be hidden itself.
 _SYSTEM_DIRECTORIES = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var "
-    "/var/lib".split()
+    "/ /home /media /mnt /opt /srv /var /var/backups /var/crash /var/lib /var/local /var/mail /var/opt /var/snap".split()
 )
-_SYSTEM_TREES = ("/boot/", "/dev/", "/etc/", "/proc/", "/run/", "/sys/", "/tmp/", "/usr/")
+_SYSTEM_TREES = tuple(
+    "/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /proc /root /run /sbin /sys /tmp /usr "
+    "/var/cache /var/lib/apt /var/lib/dpkg /var/lib/systemd /var/lock /var/log /var/run /var/spool /var/tmp".split()
+)
 _STORES = ("/var/lib/docker", "/var/lib/containerd")
-
-_SECRET = re.compile(r"password|passphrase|secret|token|private|(^|_)key($|_)", re.IGNORECASE)
 
 
 def _matches(pattern: str, allowed: str) -> Callable[[str], str]:
@@ -71,15 +75,16 @@ def _matches(pattern: str, allowed: str) -> Callable[[str], str]:
     return check
 
 
-def _lvm_name(value: str) -> str:
-    if (
-        not re.fullmatch(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,60}", value)
-        or value in _LVM_RESERVED
-        or any(part in value for part in _LVM_RESERVED_PARTS)
-    ):
-        raise ValueError(
-            "a name of LVM: at most 61 letters, digits and + _ . -, not beginning with -, none of its reserved names"
-        )
+# The two names make one of device-mapper's, which has at most 127 characters, each "-" of theirs twice.
+_lvm_name = _matches(
+    r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,54}",
+    "a name of LVM: at most 55 letters, digits and + _ . -, not beginning with . -",
+)
+
+
+def _not_reserved(value: str) -> str:
+    if found := _LVM_RESERVED.search(value):
+        raise ValueError(f'a name of LVM without "{found[0]}", which LVM keeps for itself')
     return value
 
 
@@ -95,23 +100,26 @@ def _distinct(value: list[str]) -> list[str]:
     return value
 
 
+def _is_within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory + "/")
+
+
 def _mount_point(value: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+", value):
         raise ValueError('an absolute path of letters, digits and . _ -, such as "/srv/docker-volume"')
-    if value in _SYSTEM_DIRECTORIES or value.startswith(_SYSTEM_TREES):
+    if value in _SYSTEM_DIRECTORIES or any(_is_within(value, tree) for tree in _SYSTEM_TREES):
         raise ValueError("a directory of its own, not one that the system uses")
-    if any(store == value or store.startswith(value + "/") or value.startswith(store + "/") for store in _STORES):
-        raise ValueError("a neutral place, neither in nor above /var/lib/docker and /var/lib/containerd")
+    if any(_is_within(value, store) for store in _STORES):
+        raise ValueError("a neutral place, outside of /var/lib/docker and /var/lib/containerd")
     return value
 
 
-def _size(*of: str, absolute: bool = True) -> Callable[[object], Size | None]:
+def _size(*of: str) -> Callable[[object], Size]:
     """A check for sizes: in bytes, and as a percentage of one of ``of``."""
-    forms = ['"60G"'] if absolute else []
-    forms += [f'"20%{what}"' for what in of]
+    forms = ['"60G"', *(f'"20%{what}"' for what in of)]
     allowed = f"a size such as {' or '.join(forms)}, in quotes"
 
-    def check(value: object) -> Size | None:
+    def check(value: object) -> Size:
         try:
             size = Size.parse(value) if isinstance(value, str) else None
         except ValueError as error:
@@ -123,16 +131,23 @@ def _size(*of: str, absolute: bool = True) -> Callable[[object], Size | None]:
     return check
 
 
-def _auto_or(check: Callable[[object], Size | None]) -> Callable[[object], Size | None]:
-    def parse(value: object) -> Size | None:
-        if value == "auto":
-            return None
-        try:
-            return check(value)
-        except ValueError as error:
-            raise ValueError(f'"auto" or {error}') from None
+def _volume_size(value: object) -> Size | None:
+    if value == "auto":
+        return None
+    try:
+        size = _size("VG", "FREE")(value)
+    except ValueError as error:
+        raise ValueError(f'"auto" or {error}') from None
+    if 0 < size.bytes < MINIMUM:
+        raise ValueError(f'"auto" or at least {human(MINIMUM)}')
+    return size
 
-    return parse
+
+def _reserve(value: object) -> Size:
+    size = _size("")(value)
+    if size.percent == 100:
+        raise ValueError("less than 100 %")
+    return size
 
 
 def _fingerprint(value: str) -> str:
@@ -143,33 +158,34 @@ def _fingerprint(value: str) -> str:
 
 
 def _repository(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.username or parts.password:
+    if "@" in value:
         raise ValueError("an address without a user name or password: apt's files can be read by everybody")
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or not re.fullmatch(r"[A-Za-z0-9:/._~\[\]-]+", value)
-    ):
+    if not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9/._~-]*)?", value):
         raise ValueError('an address such as "https://mirror.example.com/docker"')
-    return value.rstrip("/")
+    address = value.rstrip("/")
+    if address.endswith(("/debian", "/ubuntu")):
+        raise ValueError("an address without the distribution's name, which is added to it")
+    return address
 
 
 def _daemon_json(value: dict[str, Any]) -> dict[str, Any]:
-    problems = [f"{key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in value]
+    problems = [f"without {key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in value]
     for key, below in _NOT_IN_DAEMON_JSON_BELOW.items():
         inner = value.get(key, {})
         if not isinstance(inner, dict):
-            problems.append(f"{key!r} as anything but a dictionary")
+            problems.append(f"with a dictionary as {key!r}")
             continue
-        problems += [f"'{key}.{name}' ({why})" for name, why in below.items() if name in inner]
+        problems += [f"without '{key}.{name}' ({why})" for name, why in below.items() if name in inner]
+        if key == "log-opts":  # dockerd reads strings there and does not start on anything else
+            problems += [f"with text as '{key}.{name}'" for name in inner if not isinstance(inner[name], str)]
     if problems:
-        raise ValueError(f"a dictionary without {', '.join(problems)}")
+        raise ValueError(f"a dictionary {', '.join(problems)}")
     try:
-        json.dumps(value, allow_nan=False)
+        # As it comes back from the file: a tuple would differ from its list on every run.
+        normal: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         raise ValueError("a dictionary that can be written as JSON") from None
-    return value
+    return normal
 
 
 class Settings(BaseModel):
@@ -180,9 +196,9 @@ class Settings(BaseModel):
     volume_group: Annotated[str, AfterValidator(_lvm_name)]
     volume_disks: Annotated[list[Annotated[str, AfterValidator(_device)]], AfterValidator(_distinct)]
     volume_group_extend: bool
-    logical_volume: Annotated[str, AfterValidator(_lvm_name)]
-    volume_size: Annotated[Size | None, BeforeValidator(_auto_or(_size("VG", "FREE")))]
-    volume_reserve: Annotated[Size, BeforeValidator(_size(""))]
+    logical_volume: Annotated[str, AfterValidator(_lvm_name), AfterValidator(_not_reserved)]
+    volume_size: Annotated[Size | None, BeforeValidator(_volume_size)]
+    volume_reserve: Annotated[Size, BeforeValidator(_reserve)]
     filesystem: Literal["ext4", "xfs"]
     volume_mount: Annotated[str, AfterValidator(_mount_point)]
     adopt_volume: bool
@@ -202,32 +218,10 @@ class Settings(BaseModel):
     daemon_json: Annotated[dict[str, Any], AfterValidator(_daemon_json)]
     allow_unsupported_release: bool
 
-    @model_validator(mode="after")
-    def _no_contradictions(self) -> Settings:
-        problems = []
-        if self.volume_group_extend and (not self.volume_disks or self.volume_group == "auto"):
-            problems.append("volume_group_extend needs volume_disks and the name of an existing volume_group")
-        if self.adopt_volume and self.volume_disks:
-            problems.append(
-                "adopt_volume takes a volume that is there, volume_disks make a new one: set one of the two"
-            )
-        if self.engine_version and self.engine_source not in ("docker-ce", "distro"):
-            problems.append('engine_version needs engine_source "docker-ce" or "distro"')
-        if self.engine_change and self.engine_source not in ("docker-ce", "distro"):
-            problems.append('engine_change needs engine_source "docker-ce" or "distro"')
-        if self.live_restore and "swarm-default-advertise-addr" in self.daemon_json:
-            problems.append("live_restore and Swarm's keys of daemon_json exclude each other")
-        size, reserve = self.volume_size, self.volume_reserve
-        if size and size.of == "VG" and not self.volume_disks and size.percent + reserve.percent > 100:
-            problems.append("volume_size and volume_reserve are more than 100 % together")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
 
 @dataclass(frozen=True)
 class Problem:
-    """A bad setting: its name, its value as it may be shown, and what is allowed."""
+    """A bad setting: its name, its value as it may be printed (empty: not at all), and what is allowed."""
 
     name: str
     value: str
@@ -270,43 +264,73 @@ def check(host_data: Mapping[str, object]) -> Settings | list[Problem]:
             known = [*Settings.model_fields, *_names_of_pyinfra()]
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"names of your own begin with {OWN_PREFIX}"
+            # Without its value: that may be the secret of a misspelled ssh_password.
             problems.append(Problem(name, "", f"no such setting; {hint}"))
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        for found in error.errors():
-            name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in found["loc"][:2])
-            shown = (
-                "(not shown)" if _SECRET.search(name) else re.sub("//[^/@]*@", "//(not shown)@", repr(found["input"]))
-            )
-            problems.append(
-                Problem(name, shown if name else "", _plain(found))
-                if name
-                else Problem("contradiction", "", _plain(found))
-            )
-        return problems
+        return problems + [_problem(found) for found in error.errors()]
+    problems += _contradictions(settings)
     return problems or settings
 
 
-def _plain(found: Any) -> str:
+def _contradictions(settings: Settings) -> Iterator[Problem]:
+    """What is wrong between settings that are right each by itself."""
+    size, reserve, cache_size = settings.volume_size, settings.volume_reserve, settings.build_cache_size
+    if settings.volume_group_extend and (not settings.volume_disks or settings.volume_group == "auto"):
+        yield Problem("volume_group_extend", "True", "needs volume_disks and the name of an existing volume_group")
+    if settings.adopt_volume and settings.volume_disks:
+        yield Problem(
+            "adopt_volume", "True", "takes a volume that is there, volume_disks make a new one: set one of them"
+        )
+    if settings.engine_source not in ("docker-ce", "distro"):
+        allowed = f'needs engine_source "docker-ce" or "distro"; it is "{settings.engine_source}"'
+        if settings.engine_version:
+            yield Problem("engine_version", repr(settings.engine_version), allowed)
+        if settings.engine_change:
+            yield Problem("engine_change", "True", allowed)
+    beside_others = not settings.volume_disks or settings.volume_group_extend
+    share = size or BESIDE_OTHERS
+    if beside_others and share.of == "VG" and share.percent + reserve.percent > 100:
+        yield Problem("volume_size", repr(share.text), f"is more than 100 % together with volume_reserve {reserve}")
+    if size and size.bytes and cache_size.bytes >= size.bytes:
+        yield Problem("build_cache_size", repr(cache_size.text), f"must be less than volume_size, {size}")
+
+
+def _problem(found: ErrorDetails) -> Problem:
     """Pydantic's finding in words of this project."""
-    kind, context = found["type"], found.get("ctx", {})
+    name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in found["loc"][:2])
+    kind, value, context = found["type"], found["input"], found.get("ctx", {})
     words = {
-        "bool_type": "must be True or False",
-        "string_type": 'must be text in quotes, such as "10m"',
-        "int_type": "must be a whole number",
-        "list_type": 'must be a list, such as ["/dev/disk/by-id/…"]',
-        "dict_type": "must be a dictionary",
+        "bool_type": "True or False",
+        "int_type": "a whole number",
+        "list_type": 'a list, such as ["/dev/disk/by-id/…"]',
+        "dict_type": "a dictionary",
+        "string_type": "text in quotes",
     }
     if kind == "value_error":
-        text = str(context["error"])
-        return text if not found["loc"] else f"must be {text}"
-    if kind == "literal_error":
-        return f"must be {context['expected']}".replace("'", '"')
-    if kind in ("greater_than_equal", "less_than_equal"):
-        bound = "at least" if kind.startswith("greater") else "at most"
-        return f"must be {bound} {context.get('ge', context.get('le'))}"
-    return words.get(kind, str(found["msg"]))
+        allowed = str(context["error"])
+    elif kind == "literal_error":
+        allowed = context["expected"].replace("'", '"')
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        allowed = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+    elif kind == "string_type" and name in Settings.model_fields and type(value) in (int, float):
+        # pyinfra reads --data as JSON: 27.5 is a number there.
+        example = defaults()[name] or value
+        allowed = f'text in quotes, such as "{example}" (on the command line: --data \'{name}="{example}"\')'
+    else:
+        allowed = words.get(kind, found["msg"])
+    return Problem(name, _shown(name, value), f"must be {allowed}")
+
+
+def _shown(name: str, value: object) -> str:
+    """A value as it may be printed: short, and without what may be a secret."""
+    if name == "daemon_json":  # proxies with passwords, tokens of log drivers
+        return f"{{{', '.join(f'{key!r}: …' for key in value)}}}" if isinstance(value, dict) else "(not shown)"
+    text = repr(value)
+    if name == "docker_repository" and "@" in text:
+        return "(not shown)"
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 def check_fleet(hosts: Mapping[str, Mapping[str, object]]) -> dict[str, Settings]:
@@ -320,7 +344,7 @@ def check_fleet(hosts: Mapping[str, Mapping[str, object]]) -> dict[str, Settings
     """
     good: dict[str, Settings] = {}
     bad: dict[Problem, list[str]] = {}
-    for name, data in hosts.items():
+    for name, data in sorted(hosts.items(), key=itemgetter(0)):
         result = check(data)
         if isinstance(result, Settings):
             good[name] = result
@@ -334,7 +358,7 @@ def check_fleet(hosts: Mapping[str, Mapping[str, object]]) -> dict[str, Settings
                 [
                     "bad settings; nothing was changed on any host:",
                     *lines,
-                    f"Every setting is explained in {DEFAULTS.name} of inventory/group_data.",
+                    "Every setting is explained in inventory/group_data/all.py.",
                 ]
             )
         )

@@ -1,29 +1,36 @@
-"""An example fleet: put your hosts here. `pyinfra inventory/prod.py deploy.py --dry` shows what a run would do."""
+"""An example fleet: put your hosts here. `pyinfra inventory/prod.py deploy.py --dry` shows what a run would do.
+
+A list is a group of hosts; a tuple is a group, or a host, with what is special about it. Every setting and its default:
+inventory/group_data/all.py.
+"""
 
 import os
 
-# Ordinary Docker hosts: everything as inventory/group_data/all.py says.
-docker = [
-    "docker-1.example.com",
-    ("docker-2.example.com", {"volume_size": "200G"}),
-]
+# How to log in. Secrets come from the environment, never from this file: where sudo asks for a password,
+# `export BULKHEAD_SUDO_PASSWORD` first; where it does not, leave it unset.
+_login = {
+    "ssh_user": "admin",
+    "_sudo": True,
+    "_sudo_password": os.environ.get("BULKHEAD_SUDO_PASSWORD"),
+}
 
-# GPU hosts: images of 10 GB and more, on a disk of their own.
-gpu = (
-    ["gpu-1.example.com"],
-    {
-        "volume_disks": ["/dev/disk/by-id/nvme-eui.0025388b710116a1"],
-        "build_cache_size": "40%",
-    },
+# Ordinary Docker hosts: Docker's volume is made in the free space of the volume group that is there.
+docker = (
+    [
+        "docker-1.example.com",
+        ("docker-2.example.com", {"volume_size": "200G"}),
+    ],
+    {**_login},
 )
 
-# How to log in, for every host. Secrets come from the environment, never from this file.
-all = (  # noqa: A001 - the group that pyinfra calls by this name
-    [*docker, *gpu[0]],
+# GPU hosts: images of 10 GB and more, on a blank disk of their own, all of it. `ls -l /dev/disk/by-id` shows the names.
+gpu = (
+    [
+        ("gpu-1.example.com", {"volume_disks": ["/dev/disk/by-id/nvme-eui.0025388b710116a1"]}),
+        ("gpu-2.example.com", {"volume_disks": ["/dev/disk/by-id/nvme-eui.0025388b710116b7"]}),
+    ],
     {
-        "ssh_user": "admin",
-        "_sudo": True,
-        # Where sudo asks for a password: export BULKHEAD_SUDO_PASSWORD before the run.
-        "_sudo_password": os.environ.get("BULKHEAD_SUDO_PASSWORD"),
+        **_login,
+        "build_cache_size": "40%",
     },
 )

@@ -1,10 +1,16 @@
 """Every setting of docker-bulkhead, its default and what it means.
 
-Leave this file as it is and override what you need for a group in `inventory/group_data/<group>.py`, for a host in
-the inventory (`("web-1.example.com", {"volume_size": "200G"})`), or for one run with `--data volume_size=200G`.
-Unknown names and bad values are refused before anything is changed. Names of your own begin with `my_`.
+Leave this file as it is and override what you need, in the inventory, for a host or for a group of any name but "all":
 
-Sizes: "60G" or "1.5T" (K, M, G, T: powers of 1024, as LVM and Docker count), or a percentage where one is allowed.
+    ("web-1.example.com", {"volume_size": "200G"})
+    web = (["web-1.example.com", "web-2.example.com"], {"volume_size": "200G"})
+
+or in `inventory/group_data/<group>.py`, or for one run with `--data volume_size=200G`. (Not for the group
+"all" in an inventory: pyinfra reads this file after it, and what stands here holds.) Unknown names and bad values are
+refused before anything is changed. Names of your own begin with `my_`.
+
+Sizes: "60G" or "1.5T" (K, M, G, T: powers of 1024, as LVM and Docker count; "60GiB" and "60GB" are the same), or a
+percentage where one is allowed.
 """
 
 # ---------------------------------------------------------------------------------------------------- the volume
@@ -21,26 +27,27 @@ volume_disks = []
 # longer boot when one of the disks is lost (a group that misses a disk is not activated).
 volume_group_extend = False
 
-# The name of the logical volume.
+# The name of the logical volume. Letters, digits and + _ . -; another name later is another volume: nothing is renamed.
 logical_volume = "docker-lv"
 
-# Its size: "60G", "60%VG" (of the group), "80%FREE" (of what is free when it is made). "auto": 60 % of the group beside
-# other volumes, all but the reserve of a group of its own. A larger size grows volume and filesystem while Docker runs;
-# a volume that is larger than set is reported and never shrunk.
+# Its size, at least 1G: "60G", "60%VG" (of the group), "80%FREE" (of what is free when it is made). "auto": 60 % of the
+# group beside other volumes, all but the reserve of a group of its own. A larger size grows volume and filesystem while
+# Docker runs; a volume that is larger than set is reported and never shrunk.
 volume_size = "auto"
 
-# What stays free in the group: room to grow when it matters. "5%" of the group, or "10G". A volume_size in bytes may
-# use it up, with a warning.
+# What stays free in the group when the volume is made or grows: room for more when it matters, and for snapshots. "5%"
+# of the group, or "10G". A volume_size in bytes may use it up, with a warning.
 volume_reserve = "5%"
 
 # "ext4" or "xfs". Counts when the volume is made; a filesystem that is there is never replaced.
 filesystem = "ext4"
 
-# Where the volume itself is mounted. Its docker/ and containerd/ are bound to /var/lib/docker and /var/lib/containerd.
+# Where the volume itself is mounted: an empty directory of its own, or none yet; not one that the system uses. Its
+# docker/ and containerd/ are bound to /var/lib/docker and /var/lib/containerd.
 volume_mount = "/srv/docker-volume"
 
-# True: a logical volume of this name that is not ours, with the right filesystem and mounted nowhere, is taken over with
-# what is on it.
+# True: a logical volume of this name that is not ours, with the right filesystem and mounted nowhere, is taken over
+# with what is on it.
 adopt_volume = False
 
 # ---------------------------------------------------------------------------------------------------- the engine
@@ -49,8 +56,9 @@ adopt_volume = False
 # repository. "distro": Debian's or Ubuntu's docker.io. "present": what is installed, and nothing is installed.
 engine_source = "auto"
 
-# A version to stay at: "27.5.1", or the beginning of one: "27.5". Needs engine_source "docker-ce" or "distro". Empty:
-# what the repository offers when it is installed; upgrades are then apt's business.
+# A version to stay at: "27.5.1", or the beginning of one: "27.5". Needs engine_source "docker-ce" or "distro". On the
+# command line: --data 'engine_version="27.5"'. Empty: what the repository offers when it is installed; upgrades are
+# then apt's business.
 engine_version = ""
 
 # True: another engine than the installed one may take its place, on a host where Docker holds no data.
@@ -59,30 +67,33 @@ engine_change = False
 # Docker's apt repository or a mirror of it, without the distribution's name: that is added (…/debian, …/ubuntu).
 docker_repository = "https://download.docker.com/linux"
 
-# The fingerprint of the key that signs it. The key is fetched from <repository>/<distribution>/gpg and refused if it is
-# another.
+# The fingerprint of the key that signs it: 40 hexadecimal digits, with or without spaces. The key is fetched from
+# <repository>/<distribution>/gpg and refused if it is another.
 docker_repository_fingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 # Its component: "stable" or "test".
 docker_repository_channel = "stable"
 
-# Seconds to wait while another program (unattended-upgrades, cloud-init) holds apt's lock.
+# Seconds (0 to 86400) to wait while another program (unattended-upgrades, cloud-init) holds apt's lock.
 apt_lock_timeout = 600
 
 # ---------------------------------------------------------------------------------------------------- daemon.json
 
-# Every container's log is at most log_max_file files of log_max_size. Counts for containers made from now on.
+# Every container's log is at most log_max_file files of log_max_size ("500k", "10m", "1g"). Counts for containers made
+# from now on.
 log_max_size = "10m"
 log_max_file = 3
 
 # Containers go on while the Docker daemon restarts or is upgraded to a patch release.
 live_restore = True
 
-# How much of the volume BuildKit's cache may keep: "20%" of the volume, or "30G". One build can take more while it runs.
+# How much BuildKit's cache may keep: "20%" of the volume, or "30G". One build can take more while it runs. More suits
+# hosts that build large images all day; less, hosts that only run them.
 build_cache_size = "20%"
 
 # Your own keys for daemon.json, merged in: {"registry-mirrors": ["https://mirror.example.com"]}. Keys that are in a
-# host's daemon.json already stay there. Refused: what would undo this project (data-root, storage-driver …).
+# host's daemon.json already stay there. Refused: what would undo this project (data-root, storage-driver, hosts …). The
+# file can be read by every user of the host: no passwords.
 daemon_json = {}
 
 # ---------------------------------------------------------------------------------------------------- the rest
