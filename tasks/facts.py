@@ -1,93 +1,120 @@
-"""The fact behind preflight: the system, its Docker, and what others have set there. One command, which changes nothing."""
+"""The fact behind preflight: the system, its Docker, and what others have set there. One command, changing nothing."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+from collections import Counter
 from typing import Any
 
-from pyinfra.api import FactBase
+from pyinfra.api import FactBase, FactProcessError
 
 from tasks.host import EngineData, HostState, Unit
-from tasks.paths import (
-    CONTAINERD,
-    CONTAINERD_STORE,
-    DAEMON_JSON,
-    DOCKER,
-    DOCKER_SOCKET,
-    DOCKER_STORE,
-)
+from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, DOCKER_STORE
 
 _SECTION = "##HOST## "
-PACKAGES = ("docker.io", "docker-ce", "containerd", "containerd.io", "podman-docker")
+_PACKAGES = ("docker.io", "docker-ce", "podman-docker")
+_NOT_INSTALLED = ("not-installed", "config-files")
+_DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
-# `docker info` is asked only of a daemon that runs: asking through the socket would start one.
-# What the stores hold is counted from their directories, so that a stopped engine is counted too. A store that an
-# engine made and nobody used has none of these.
+# Docker's own, and ctr's default, whose content is counted.
+_USUAL_NAMESPACES = {"moby", "plugins.moby", "default"}
+
+# Where a store keeps what it holds: path in the store, kind of entry for find, what such an entry is. A store that an
+# engine made and nobody has used has no such entries.
+_DOCKER_LAYOUT = {
+    r"image/[^/]+/imagedb/content/sha256": ("f", "images"),
+    r"containers": ("d", "containers"),
+    r"volumes": ("d", "volumes"),
+    r"plugins": ("d", "plugins"),
+    r"overlay2|fuse-overlayfs|aufs/diff|btrfs/subvolumes|devicemapper/mnt|vfs/dir|zfs/graph": ("d", "layers"),
+}
+_CONTAINERD_LAYOUT = {
+    r"io\.containerd\.content\.v1\.content/blobs/sha256": ("f", "images"),
+    r"io\.containerd\.snapshotter\.v1\.[^/]+/snapshots": ("d", "layers"),
+    r"io\.containerd\.runtime\.v2\.task/[^/]+": ("d", "containers"),
+}
+
+# docker and ctr are asked only while their daemons run: a question to docker.socket would start Docker. And of this
+# host's daemon, wherever root's Docker context leads.
+# A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
+# Processes of other PID namespaces are Docker's in containers: no business of ours.
+# awk, where sed would do: a file whose last line has no newline must not swallow the next section's line.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-docker_store=$1 containerd_store=$2 daemon_json=$3 docker_sources=$4; shift 4
+docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5; shift 5
 section() { echo "##HOST## $*"; }
-count() { find "$@" 2>/dev/null | wc -l; }
-section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m; [ -d /run/systemd/system ] && echo systemd || echo no
+count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
+section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
+[ -d /run/systemd/system ] && echo systemd || echo other
 section os; cat /etc/os-release
 section packages; dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' "$@" 2>/dev/null
-section snap; [ ! -d /snap/docker ] && [ ! -d /var/snap/docker ] || echo docker
+section dockerd; command -v dockerd
+section snap; ls -d /snap/docker /var/snap/docker 2>/dev/null
 section rootless
-for socket in /run/user/*/docker.sock; do [ ! -S "$socket" ] || stat -c %U "$socket"; done
-pgrep -x dockerd | while read -r pid; do [ "$(stat -c %u "/proc/$pid")" = 0 ] || stat -c %U "/proc/$pid"; done
+for socket in /run/user/*/docker.sock; do [ -L "$socket" ] || [ ! -S "$socket" ] || stat -c %U "$socket"; done
+pgrep --ns $$ --nslist pid -x dockerd 2>/dev/null | while read -r pid; do stat -c %U "/proc/$pid"; done
 section kubernetes
-for path in /etc/kubernetes/manifests /var/lib/kubelet /etc/rancher/k3s /var/lib/k0s /var/snap/microk8s; do
-    [ ! -e "$path" ] || echo "$path"
-done
+ls -d /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /var/snap/microk8s 2>/dev/null
 section units
-systemctl show --property=Id,LoadState,ActiveState,UnitFileState,ExecStart docker.service docker.socket containerd.service 2>/dev/null
-section options; [ ! -f /etc/default/docker ] || sed -n 's/^[[:space:]]*DOCKER_OPTS=//p' /etc/default/docker
-section daemon-json; [ ! -f "$daemon_json" ] || sed 's/^/=/' "$daemon_json"
-section containerd-root; [ ! -f /etc/containerd/config.toml ] || sed -n '/^[[:space:]]*\[/q; s/^root[[:space:]]*=[[:space:]]*//p' /etc/containerd/config.toml
+systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
+    sed 's/^/=/'
+section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
+section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
+section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
+set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
 section info
-if systemctl is-active --quiet docker.service 2>/dev/null; then timeout 20 docker info --format '{{json .}}' 2>/dev/null; fi
+[ "$1" != active ] || timeout 20 docker --host unix:///run/docker.sock info --format '{{json .}}' 2>/dev/null
 section namespaces
-if systemctl is-active --quiet containerd.service 2>/dev/null; then timeout 20 ctr namespaces ls -q 2>/dev/null; fi
-section docker-data
-cd "$docker_store" 2>/dev/null && {
-    echo "images $(count image/*/imagedb/content/sha256 -type f)"
-    echo "containers $(count containers -mindepth 1 -maxdepth 1 -type d)"
-    echo "volumes $(count volumes -mindepth 1 -maxdepth 1 -type d)"
-    echo "layers $(count overlay2 aufs devicemapper/mnt btrfs/subvolumes vfs/dir zfs/graph fuse-overlayfs -mindepth 1 -maxdepth 1 -type d ! -name l)"
-    echo "plugins $(count plugins -mindepth 1 -maxdepth 1 -type d ! -name storage ! -name tmp)"
-    echo "networks $(grep -aoE 'docker/network/v1.0/network/[0-9a-f]{64}' network/files/local-kv.db 2>/dev/null | sort -u | wc -l)"
-    [ ! -s swarm/docker-state.json ] || echo "swarm 1"
-}
+[ "$2" != active ] || timeout 20 ctr namespaces ls -q 2>/dev/null
+ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
 section containerd-data
-cd "$containerd_store" 2>/dev/null && {
-    echo "images $(count io.containerd.content.v1.content/blobs -type f)"
-    echo "layers $(count io.containerd.snapshotter.v1.*/snapshots -mindepth 1 -maxdepth 1 -type d)"
-    echo "containers $(count io.containerd.runtime.v2.task -mindepth 2 -maxdepth 2 -type d)"
-}
-section sources; grep -slF "$docker_sources" /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources
+cd "$containerd_store" 2>/dev/null && count io.containerd.content.v1.content/blobs/sha256 \
+    io.containerd.snapshotter.v1.*/snapshots io.containerd.runtime.v2.task/*
+section docker-data
+for store in "$docker_store" "$docker_store"/[0-9]*.[0-9]*; do
+    cd "$store" 2>/dev/null || continue
+    count image/*/imagedb/content/sha256 containers volumes plugins overlay2 fuse-overlayfs aufs/diff btrfs/subvolumes \
+        devicemapper/mnt vfs/dir zfs/graph ! -name l ! -name storage ! -name tmp
+    [ ! -s swarm/docker-state.json ] || echo swarm
+    # The names in the values: identifiers in the keys outlive their networks in the free pages of the database, and the
+    # default bridge gets a new one at every start of Docker.
+    grep -aoE '"name":"[^"]+","networkType"' network/files/local-kv.db 2>/dev/null
+done
+section sources
+[ ! -f "$our_source" ] || echo "$our_source"
+[ -z "$repository" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+    /etc/apt/sources.list.d/*.sources | grep -F "$repository" | cut -d: -f1
 true
 """
 
 
 class HostFacts(FactBase[HostState]):
-    """Returns what a host is, as a ``tasks.host.HostState``.
+    """Returns what a host is, as a ``tasks.host.HostState``. Without root it says little more than that.
 
     Args:
         docker_repository: address of Docker's apt repository: the files under /etc/apt that name it are listed.
     """
 
     def command(self, docker_repository: str = "") -> str:
-        words = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, docker_repository or "/", *PACKAGES)
+        words = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, DOCKER_SOURCE, docker_repository, *_PACKAGES)
         return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
 
     def process(self, output: list[str]) -> HostState:
-        return parse_host(output)
+        try:
+            return parse_host(output)
+        except (KeyError, ValueError) as error:
+            # Any other exception would end the run for every host.
+            raise FactProcessError(f"what the host said of itself makes no sense: {error!r}") from error
 
 
 def parse_host(output: list[str]) -> HostState:
-    """The fact's command's output as data."""
+    """What the fact's command printed, as data.
+
+    Raises:
+        KeyError, ValueError: it is not the output of that command.
+    """
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for line in output:
@@ -96,58 +123,61 @@ def parse_host(output: list[str]) -> HostState:
         else:
             current.append(line)
     uid, architecture, systemd = sections["system"]
-    release = dict(line.split("=", 1) for line in sections["os"] if "=" in line)
-    packages = {
-        name: (status, version) for name, status, *rest in map(str.split, sections["packages"]) for version in rest
-    }
+    release = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in sections["os"])}
+    packages = [line.split() for line in sections["packages"]]
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
-    docker_data = _counts(sections["docker-data"])
+    docker_data = sections["docker-data"]
+    networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
-        os_id=release.get("ID", "").strip('"'),
-        os_version=release.get("VERSION_ID", "").strip('"'),
-        os_codename=release.get("VERSION_CODENAME", "").strip('"'),
+        os_id=release.get("ID", ""),
+        os_version=release.get("VERSION_ID", ""),
+        os_codename=release.get("VERSION_CODENAME", ""),
         architecture=architecture,
         systemd=systemd == "systemd",
-        packages={name: version for name, (status, version) in packages.items() if status != "config-files"},
+        packages={words[0]: words[2] for words in packages if len(words) == 3 and words[1] not in _NOT_INSTALLED},
+        dockerd="".join(sections["dockerd"]),
         snap_docker=bool(sections["snap"]),
-        rootless_docker=tuple(dict.fromkeys(sections["rootless"])),
-        swarm=bool(docker_data.pop("swarm", 0))
-        or info.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive",
+        rootless_docker=tuple(sorted({*sections["rootless"]} - {"root"})),
+        swarm="swarm" in docker_data or (info.get("Swarm") or {}).get("LocalNodeState", "inactive") != "inactive",
         kubernetes=tuple(sections["kubernetes"]),
-        containerd_namespaces=tuple(n for n in sections["namespaces"] if n not in ("moby", "plugins.moby", "default")),
+        containerd_namespaces=tuple(sorted({*sections["namespaces"]} - _USUAL_NAMESPACES)),
         storage_driver=info.get("Driver", ""),
         containerd_store="io.containerd.snapshotter.v1" in str(info.get("DriverStatus")),
         data_root=info.get("DockerRootDir", ""),
-        units=_units(sections["units"]),
-        docker_options=" ".join(sections["options"]).strip("\"' "),
-        docker_data=EngineData(**docker_data | {"networks": max(0, docker_data.get("networks", 0) - 3)}),
-        containerd_data=EngineData(**_counts(sections["containerd-data"])),
-        containerd_root=" ".join(sections["containerd-root"]).strip("\"' "),
-        daemon_json="\n".join(line[1:] for line in sections["daemon-json"]) if sections["daemon-json"] else None,
-        docker_sources=tuple(sections["sources"]),
+        units=tuple(_units(sections["units"])),
+        docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
+        docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
+        containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
+        containerd_root=next(filter(None, map(_toml_root, sections["containerd-config"])), ""),
+        daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
+        docker_sources=tuple(dict.fromkeys(sections["sources"])),
     )
 
 
-def _counts(lines: list[str]) -> dict[str, int]:
-    return {name: int(count) for name, count in map(str.split, lines)}
+def _counts(lines: list[str], layout: dict[str, tuple[str, str]]) -> Counter[str]:
+    """How many of each thing ``count`` saw, by the layout of the store."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if match := re.fullmatch(r" *(\d+) (\w) (.*)", line):
+            number, kind, directory = match.groups()
+            for pattern, (wanted, name) in layout.items():
+                if kind == wanted and re.fullmatch(pattern, directory):
+                    counts[name] += int(number)
+    return counts
 
 
-def _units(lines: list[str]) -> tuple[Unit, ...]:
+def _toml_root(line: str) -> str:
+    match = re.match(r"""\s*root\s*=\s*["']([^"']*)""", line)
+    return match[1] if match else ""
+
+
+def _units(lines: list[str]) -> list[Unit]:
     units = []
-    # A blank line is between two units; a unit that does not exist is shown too.
-    for block in "\n".join(lines).split("\n\n"):
+    # An empty line stands between two units, and a unit that does not exist is shown too.
+    for block in "\n".join(line[1:] for line in lines).split("\n\n"):
         values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if values.get("Id") not in (DOCKER, DOCKER_SOCKET, CONTAINERD):
-            continue
-        arguments = re.search(r"argv\[\]=(.*?) ;", values.get("ExecStart", ""))
-        units.append(
-            Unit(
-                name=values["Id"],
-                load_state=values.get("LoadState", "not-found"),
-                active=values.get("ActiveState") == "active",
-                enabled=values.get("UnitFileState", "") == "enabled",
-                exec_start=arguments[1] if arguments else "",
-            )
-        )
-    return tuple(units)
+        if values.get("Id") in (DOCKER, DOCKER_SOCKET, CONTAINERD):
+            arguments = re.search(r"argv\[\]=(.*?) ;", values.get("ExecStart", ""))
+            units.append(Unit(values["Id"], values["LoadState"], arguments[1] if arguments else ""))
+    return units

@@ -31,9 +31,7 @@ class Unit:
 
     name: str
     load_state: str = "not-found"  # loaded, not-found, masked …
-    active: bool = False
-    enabled: bool = False
-    exec_start: str = ""  # the command line
+    exec_start: str = ""  # the command line, its variables unexpanded
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class HostState:
     architecture: str  # dpkg's name: amd64, arm64
     systemd: bool  # is PID 1
     packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half installed ones too
+    dockerd: str = ""  # path of the program, whoever brought it
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users
     swarm: bool = False  # active, or joined when the daemon ran last
@@ -60,15 +59,17 @@ class HostState:
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is seen
     containerd_data: EngineData = EngineData()
     containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
-    daemon_json: str | None = None  # None: absent
-    docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository
+    daemon_json: str = ""  # the file's text; empty where there is none
+    docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository, and ours in any case
 
     def unit(self, name: str) -> Unit:
         return next((u for u in self.units if u.name == name), Unit(name))
 
     @property
     def engine(self) -> str:
-        """The engine that is installed: docker-ce, distro, or empty."""
+        """The engine that is there: docker-ce, distro, unknown (no package that we know brought it), or empty."""
         if "docker-ce" in self.packages:
             return "docker-ce"
-        return "distro" if "docker.io" in self.packages else ""
+        if "docker.io" in self.packages:
+            return "distro"
+        return "unknown" if self.dockerd else ""

@@ -1,4 +1,4 @@
-"""The facts on what real hosts printed: Debian 12 and 13, both layouts, provisioned and fresh.
+"""The fact of storage on what real hosts printed; that of the host is in tasks/test_facts.py.
 
 The fixtures were recorded on machines of the lab; a changed command has to be recorded again.
 """
@@ -11,5 +11,4 @@ from pyinfra_testing.facts import make_fact_tests
 
 HERE = Path(__file__).parent
 
-TestHostFacts = make_fact_tests("tasks", "facts.HostFacts", HERE / "tasks" / "facts")
 TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "pyinfra_lvm" / "facts")

@@ -1,449 +1,753 @@
-"""Preflight, from facts alone: what is refused and with which words, and what passes, half-made hosts of ours included."""
+"""Which hosts are provisioned, as what, and what is said to the others."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from pyinfra_lvm.model import (
-    BlockDevice,
-    Directory,
-    Filesystem,
-    FstabEntry,
-    LogicalVolume,
-    Mount,
-    PhysicalVolume,
-    Storage,
-    VolumeGroup,
-)
-from settings import Settings, check
+from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
+from pyinfra_lvm.operations import UNFINISHED
+from settings import Settings
+from tasks.finding import Finding
 from tasks.host import EngineData, HostState, Unit
-from tasks.paths import DOCKER_SOURCE, TAG
-from tasks.preflight import Plan, Result, examine, report
+from tasks.paths import CONTAINERD, DOCKER, DOCKER_SOURCE, TAG
+from tasks.preflight import Plan, examine, report
 
-G = 2**30
+from .example_hosts import (
+    DOCKER_CE_UNIT,
+    GIB,
+    MIB,
+    SPARE,
+    VOLUME_MOUNT,
+    bare_host,
+    converged,
+    docker_host,
+    on_the_way,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    spare_disk,
+    with_directory,
+    with_filesystem,
+    with_fstab,
+    with_group,
+    with_mount,
+    with_tags,
+    with_volume,
+)
+
 DEVICE = "/dev/mapper/ubuntu--vg-docker--lv"
+ON_SPARE = settings(volume_disks=[SPARE])
 
 
-def settings(**changes: Any) -> Settings:
-    result = check({"engine_source": "distro"} | changes)
-    assert isinstance(result, Settings), result
-    return result
+def plan_of(state: HostState, storage: Storage, wanted: Settings | None = None, warnings: tuple[str, ...] = ()) -> Plan:
+    result = examine(wanted or settings(), state, storage)
+    assert result.findings == ()
+    assert result.warnings == warnings
+    assert result.plan
+    return result.plan
 
 
-HOST = HostState(uid=0, os_id="debian", os_version="12", os_codename="bookworm", architecture="amd64", systemd=True)
+def finding(state: HostState, storage: Storage, wanted: Settings | None = None) -> Finding:
+    """The one finding on a host."""
+    result = examine(wanted or settings(), state, storage)
+    assert result.plan is None
+    (only,) = result.findings
+    return only
 
 
-def disk(path: str, size: int = 20 * G, **changes: Any) -> BlockDevice:
-    blank = BlockDevice(path, "disk", size, False, (f"/dev/disk/by-id/virtio-{path[-3:]}",), (), (), (), zeroed=True)
-    return replace(blank, **changes)
+def assert_says(found: Finding, *, found_has: str, needed: str, action: str) -> None:
+    assert found_has in found.found
+    assert needed in found.needed
+    assert action in found.action
 
 
-def directories(**kinds: Directory) -> tuple[Directory, ...]:
-    paths = {"volume": "/srv/docker-volume", "docker": "/var/lib/docker", "containerd": "/var/lib/containerd"}
-    return tuple(replace(kinds.get(name, Directory("", "absent")), path=path) for name, path in paths.items())
+# -- good hosts
 
 
-SHARED = Storage(
-    devices=(
-        disk("/dev/vda", 100 * G, signatures=("LVM2_member",), children=("/dev/dm-0",)),
-        BlockDevice("/dev/dm-0", "lvm", 30 * G, False, ("/dev/mapper/ubuntu--vg-ubuntu--lv",), ("ext4",), (), ("/",)),
-    ),
-    physical_volumes=(PhysicalVolume("/dev/vda", "ubuntu-vg", 100 * G, 70 * G),),
-    volume_groups=(VolumeGroup("ubuntu-vg", 100 * G, 70 * G, 4 * 2**20, 0),),
-    logical_volumes=(LogicalVolume("ubuntu-lv", "ubuntu-vg", 30 * G, True, "linear", ""),),
-    mounts=(Mount("/", "/dev/mapper/ubuntu--vg-ubuntu--lv", "/dev/dm-0", "/", "ext4", (), "shared"),),
-    directories=directories(),
-)
-PLAIN = Storage(
-    devices=(disk("/dev/vda", 30 * G, signatures=("ext4",), mount_points=("/",)), disk("/dev/vdb")),
-    mounts=(Mount("/", "/dev/vda", "/dev/vda", "/", "ext4", (), "shared"),),
-    directories=directories(),
-    lvm_installed=False,
-)
-
-
-def with_volume(size: int = 60 * G, tags: tuple[str, ...] = (TAG,), fstype: str = "ext4", **changes: Any) -> Storage:
-    """The shared group with a docker-lv in it, mounted nowhere."""
-    volume = replace(LogicalVolume("docker-lv", "ubuntu-vg", size, True, "linear", "", tags), **changes)
-    return replace(
-        SHARED,
-        volume_groups=(replace(SHARED.volume_groups[0], free=70 * G - size),),
-        logical_volumes=(*SHARED.logical_volumes, volume),
-        devices=(*SHARED.devices, BlockDevice("/dev/dm-1", "lvm", size, False, (DEVICE,), (fstype,), (), ())),
-        filesystems=(Filesystem("/dev/dm-1", fstype, size),) if fstype else (),
+def test_fresh_host_with_room_in_its_group_gets_60_percent_of_it() -> None:
+    assert plan_of(bare_host(), shared_vg()) == Plan(
+        volume_group="ubuntu-vg",
+        new_physical_volumes=(),
+        logical_volume="docker-lv",
+        size=60 * GIB,
+        filesystem="ext4",
+        engine="docker-ce",
+        os_id="debian",
+        os_codename="bookworm",
+        skeletons=(),
     )
 
 
-def mounted(storage: Storage, *targets: str) -> Storage:
-    roots = {"/srv/docker-volume": "/", "/var/lib/docker": "/docker", "/var/lib/containerd": "/containerd"}
-    sources = {
-        "/srv/docker-volume": DEVICE,
-        "/var/lib/docker": "/srv/docker-volume/docker",
-        "/var/lib/containerd": "/srv/docker-volume/containerd",
-    }
-    return replace(
-        storage,
-        mounts=(*storage.mounts, *(Mount(t, DEVICE, "/dev/dm-1", roots[t], "ext4", (), "private") for t in targets)),
-        fstab=tuple(FstabEntry(sources[t], t, "none", ()) for t in targets),
-        directories=directories(
-            volume=Directory("", "directory", True, True),
-            docker=Directory("", "directory", True, True),
-            containerd=Directory("", "directory", True, True),
-        ),
-    )
+def test_fresh_host_with_a_blank_disk_gets_all_of_it_but_the_reserve() -> None:
+    plan = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    assert (plan.volume_group, plan.new_physical_volumes) == ("docker-vg", (SPARE,))
+    assert 0.94 < plan.size / (20 * GIB) < 0.95
 
 
-CONVERGED = mounted(with_volume(), "/srv/docker-volume", "/var/lib/docker", "/var/lib/containerd")
-SPARE = {"volume_disks": ["/dev/vdb"]}
+def test_unused_docker_is_set_aside_and_kept() -> None:
+    storage = with_directory(shared_vg(), "/var/lib/docker", empty=False)
+    storage = with_directory(storage, "/var/lib/containerd", empty=False)
+    plan = plan_of(docker_host(), storage)
+    assert plan.skeletons == ("/var/lib/docker", "/var/lib/containerd")
+    assert plan.engine == "present"
 
 
-def result(host: HostState = HOST, storage: Storage = SHARED, lock_holder: str = "", **changes: Any) -> Result:
-    return examine(settings(**changes), host, storage, lock_holder)
+def test_unused_engine_on_the_containerd_store_hides_nothing_and_passes() -> None:
+    plan_of(docker_host(containerd_store=True, storage_driver="overlayfs"), shared_vg())
 
 
-def plan(host: HostState = HOST, storage: Storage = SHARED, **changes: Any) -> Plan:
-    found = result(host, storage, **changes)
-    assert found.plan, report("host", found.findings)
-    return found.plan
+def test_data_on_the_mounted_volume_is_where_it_belongs() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    state = our_docker_ce_host(docker_data=EngineData(images=9), containerd_data=EngineData(images=1))
+    assert plan_of(state, converged(shared_vg(), fresh)) == fresh
 
 
-def spare(**changes: Any) -> Storage:
-    return replace(PLAIN, devices=(PLAIN.devices[0], disk("/dev/vdb", **changes)))
+@pytest.mark.parametrize("wanted", [settings(), settings(volume_size="50G"), settings(volume_size="80%FREE")], ids=str)
+@pytest.mark.parametrize("state", [bare_host(), our_docker_ce_host()], ids=["engine absent", "engine installed"])
+def test_every_interrupted_run_in_a_shared_group_goes_on_with_the_same_plan(state: HostState, wanted: Settings) -> None:
+    fresh = plan_of(bare_host(), shared_vg(), wanted)
+    for step, storage in on_the_way(shared_vg(), fresh):
+        assert plan_of(state, storage, wanted) == fresh, step
 
 
-def group(name: str, free: int) -> VolumeGroup:
-    return VolumeGroup(name, 100 * G, free, 4 * 2**20, 0)
+@pytest.mark.parametrize("lost", ["mounts", "fstab"])
+def test_volume_that_lost_its_mounts_or_its_lines_is_ours_all_the_same(lost: str) -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    whole = converged(shared_vg(), fresh)
+    assert plan_of(our_docker_ce_host(), replace(whole, **{lost: getattr(shared_vg(), lost)})) == fresh
 
 
-def foreign_mount(target: str) -> Storage:
-    return replace(SHARED, mounts=(*SHARED.mounts, Mount(target, "/dev/vdz", "/dev/vdz", "/", "ext4", (), "shared")))
+def test_half_made_filesystem_of_another_type_is_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE, "xfs")
+    assert plan_of(bare_host(), storage) == plan_of(bare_host(), shared_vg())
 
 
-def unit(flags: str) -> HostState:
-    return replace(HOST, units=(Unit("docker.service", "loaded", True, True, f"/usr/sbin/dockerd {flags}"),))
+def test_every_interrupted_run_on_a_spare_disk_goes_on_with_the_same_plan() -> None:
+    fresh = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    for step, storage in on_the_way(spare_disk(), fresh):
+        new = () if storage.volume_groups else fresh.new_physical_volumes
+        assert plan_of(our_docker_ce_host(), storage, ON_SPARE) == replace(fresh, new_physical_volumes=new), step
 
 
-BAD: dict[str, tuple[HostState, Storage, dict[str, Any], str, str]] = {
-    # name: host, storage, settings, found, what to do
-    "not_root": (replace(HOST, uid=1000), SHARED, {}, "the login is not root", "_sudo"),
-    "old_release": (replace(HOST, os_version="11"), SHARED, {}, "the system is debian 11", "supported release"),
-    "other_system": (
-        replace(HOST, os_id="fedora", os_version="43"),
-        SHARED,
-        {"allow_unsupported_release": True},
-        "the system is fedora 43",
-        "use a supported release",
-    ),
-    "architecture": (replace(HOST, architecture="i386"), SHARED, {}, "the architecture is i386", "another machine"),
-    "no_systemd": (replace(HOST, systemd=False), SHARED, {}, "systemd is not running", "boot the host with systemd"),
-    "snap": (replace(HOST, snap_docker=True), SHARED, {}, "Docker from snap", "snap remove docker"),
-    "rootless": (replace(HOST, rootless_docker=("ann",)), SHARED, {}, "rootless Docker of ann", "uninstall"),
-    "podman": (replace(HOST, packages={"podman-docker": "4"}), SHARED, {}, "podman-docker", "apt-get remove"),
-    "swarm": (replace(HOST, swarm=True), SHARED, {}, "Swarm is active", "docker swarm leave"),
-    "kubernetes": (replace(HOST, kubernetes=("/var/lib/kubelet",)), SHARED, {}, "/var/lib/kubelet", "leave this host"),
-    "namespaces": (replace(HOST, containerd_namespaces=("k8s.io",)), SHARED, {}, "k8s.io", "ctr namespaces ls"),
-    "containerd_store": (
-        replace(HOST, containerd_store=True, storage_driver="overlayfs"),
-        SHARED,
-        {},
-        "keeps its images in containerd's store",
-        '"storage-driver": "overlay2"',
-    ),
-    "driver": (replace(HOST, storage_driver="vfs"), SHARED, {}, "the storage driver is vfs", "change the driver"),
-    "driver_in_file": (
-        replace(HOST, daemon_json='{"storage-driver": "btrfs"}'),
-        SHARED,
-        {},
-        "sets the storage driver btrfs",
-        "change",
-    ),
-    "data_root": (replace(HOST, daemon_json='{"data-root": "/big"}'), SHARED, {}, "data root is /big", "move the data"),
-    "data_root_running": (replace(HOST, data_root="/mnt/docker"), SHARED, {}, "data root is /mnt/docker", "move"),
-    "broken_json": (replace(HOST, daemon_json='{"a": '), SHARED, {}, "is not a JSON object", "correct or remove it"),
-    "containerd_root": (
-        replace(HOST, containerd_root="/data/c"),
-        SHARED,
-        {},
-        "containerd's root is /data/c",
-        "remove `root`",
-    ),
-    "flags": (unit("-H fd:// --data-root=/x"), SHARED, {}, "flags of somebody's own: --data-root=/x", "daemon_json"),
-    "options": (replace(HOST, docker_options="--dns 8.8.8.8"), SHARED, {}, "--dns 8.8.8.8", "/etc/default/docker"),
-    "data": (
-        replace(HOST, docker_data=EngineData(images=3, volumes=1)),
-        SHARED,
-        {},
-        "/var/lib/docker holds data on the root filesystem: 3 images, 1 volume",
-        "docker system prune",
-    ),
-    "containerd_data": (
-        replace(HOST, containerd_data=EngineData(layers=2)),
-        SHARED,
-        {},
-        "/var/lib/containerd holds data",
-        "leave",
-    ),
-    "engine": (
-        replace(HOST, packages={"docker-ce": "5:27"}),
-        SHARED,
-        {},
-        "the engine docker-ce is installed",
-        "engine_change",
-    ),
-    "no_engine": (HOST, SHARED, {"engine_source": "present"}, "no Docker from packages", "set engine_source"),
-    "second_source": (
-        replace(HOST, docker_sources=("/etc/apt/sources.list.d/docker.list",)),
-        SHARED,
-        {"engine_source": "docker-ce"},
-        "/etc/apt/sources.list.d/docker.list names Docker's repository already",
-        "remove that file",
-    ),
-    "no_group": (HOST, PLAIN, {}, "no volume group: LVM is not installed", "volume_disks"),
-    "missing_group": (
-        HOST,
-        SHARED,
-        {"volume_group": "data"},
-        "no volume group data; there is: ubuntu-vg",
-        "correct volume_group",
-    ),
-    "two_groups": (
-        HOST,
-        replace(SHARED, volume_groups=(group("a", 50 * G), group("b", 40 * G))),
-        {},
-        "2 volume groups with room: a (50.0 GiB free), b (40.0 GiB free)",
-        "set volume_group",
-    ),
-    "full_group": (
-        HOST,
-        replace(SHARED, volume_groups=(group("ubuntu-vg", 0),)),
-        {},
-        "ubuntu-vg has 0 bytes for",
-        "attach another disk",
-    ),
-    "too_large": (
-        HOST,
-        SHARED,
-        {"volume_size": "90G"},
-        "has 70.0 GiB for Docker's volume",
-        "set a smaller volume_size",
-    ),
-    "group_misses_disk": (
-        HOST,
-        replace(SHARED, volume_groups=(replace(group("ubuntu-vg", 70 * G), missing_physical_volumes=1),)),
-        {},
-        "misses 1 of its physical volumes",
-        "bring the disk back",
-    ),
-    "disk_absent": (
-        HOST,
-        PLAIN,
-        {"volume_disks": ["/dev/vdz"]},
-        "no disk /dev/vdz; there is: /dev/vda (30.0 GiB)",
-        "correct",
-    ),
-    "disk_mounted": (
-        HOST,
-        spare(mount_points=("/data",)),
-        SPARE,
-        "/dev/vdb is mounted or in use: /data",
-        "another disk",
-    ),
-    "disk_with_filesystem": (HOST, spare(signatures=("xfs",)), SPARE, "/dev/vdb carries a signature: xfs", "wipefs"),
-    "disk_with_partitions": (HOST, spare(children=("/dev/vdb1",)), SPARE, "is in use by /dev/vdb1", "another disk"),
-    "disk_with_data": (HOST, spare(zeroed=False), SPARE, "holds data: its first or last MiB", "another disk"),
-    "disk_read_only": (HOST, spare(read_only=True), SPARE, "/dev/vdb is read-only", "another disk"),
-    "disk_of_other_group": (
-        HOST,
-        replace(spare(signatures=("LVM2_member",)), physical_volumes=(PhysicalVolume("/dev/vdb", "data", G, G),)),
-        SPARE,
-        "/dev/vdb is in the volume group data",
-        "name another disk",
-    ),
-    "disks_for_a_group_of_others": (
-        HOST,
-        replace(SHARED, devices=(*SHARED.devices, disk("/dev/vdb"))),
-        SPARE | {"volume_group": "ubuntu-vg"},
-        "volume group ubuntu-vg exists without /dev/vdb",
-        "the host does not boot",
-    ),
-    "disk_too_small": (HOST, spare(size=G), SPARE, "docker-vg has", "smaller volume_size"),
-    "name_taken": (
-        HOST,
-        with_volume(tags=()),
-        {},
-        "a logical volume ubuntu-vg/docker-lv that is not ours, with ext4",
-        "adopt_volume",
-    ),
-    "name_taken_and_mounted": (
-        HOST,
-        replace(with_volume(), mounts=(*SHARED.mounts, Mount("/data", DEVICE, "/dev/dm-1", "/", "ext4", (), "shared"))),
-        {},
-        "is mounted on /data",
-        "another name",
-    ),
-    "thin_volume": (HOST, with_volume(segment_type="thin"), {}, "is of the type thin", "another name"),
-    "other_filesystem": (HOST, with_volume(fstype="xfs"), {}, "docker-lv holds xfs", "set filesystem to what is there"),
-    "shrunk_under_its_filesystem": (
-        HOST,
-        replace(with_volume(), filesystems=(Filesystem("/dev/dm-1", "ext4", 80 * G),)),
-        {},
-        "has 60.0 GiB, its filesystem 80.0 GiB",
-        "lvextend",
-    ),
-    "store_on_other_filesystem": (
-        HOST,
-        foreign_mount("/var/lib/docker"),
-        {},
-        "is on a filesystem of its own already",
-        "adopt",
-    ),
-    "volume_mount_taken": (
-        HOST,
-        foreign_mount("/srv/docker-volume"),
-        {},
-        "/dev/vdz is mounted on /srv/docker-volume",
-        "unmount",
-    ),
-    "store_is_a_link": (
-        HOST,
-        replace(SHARED, directories=directories(docker=Directory("", "symlink"))),
-        {},
-        "/var/lib/docker is a symbolic link",
-        "make it a directory",
-    ),
-    "store_in_fstab": (
-        HOST,
-        replace(SHARED, fstab=(FstabEntry("/dev/vdz", "/var/lib/docker", "ext4", ()),)),
-        {},
-        "fstab mounts /dev/vdz on /var/lib/docker",
-        "remove that line",
-    ),
-    "volume_mount_not_empty": (
-        HOST,
-        replace(SHARED, directories=directories(volume=Directory("", "directory", empty=False))),
-        {},
-        "/srv/docker-volume is not empty",
-        "empty it",
-    ),
-}
+def test_run_cut_while_setting_unused_stores_aside_goes_on() -> None:
+    fresh = plan_of(docker_host(), shared_vg())
+    half = with_directory(shared_vg(), "/var/lib/docker")
+    half = with_directory(half, "/var/lib/containerd", empty=False)
+    assert plan_of(docker_host(), half) == replace(fresh, skeletons=("/var/lib/containerd",))
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_host_is_refused_and_told_what_to_do(name: str) -> None:
-    host, storage, changes, found, action = BAD[name]
-    refused = result(host, storage, **changes)
-    assert refused.plan is None
-    (finding,) = refused.findings
-    assert found in finding.found
-    assert action in finding.action
-    assert finding.needed
+def test_run_cut_inside_apt_goes_on_with_the_engine_it_began() -> None:
+    assert plan_of(bare_host(docker_sources=(DOCKER_SOURCE,)), shared_vg()).engine == "docker-ce"
+    assert plan_of(our_docker_ce_host(units=()), shared_vg()).engine == "docker-ce"
 
 
-def test_second_run_is_told_who_holds_the_lock() -> None:
-    (finding,) = result(lock_holder="ann on desk (process 7), since 10:00").findings
-    assert "another run is under way: ann on desk (process 7), since 10:00" in finding.found
+def test_docker_ce_that_somebody_installed_stays_as_it_is() -> None:
+    state = our_docker_ce_host(docker_sources=("/etc/apt/sources.list.d/docker.list",))
+    assert plan_of(state, shared_vg()).engine == "present"
 
 
-def test_all_findings_come_at_once() -> None:
-    refused = result(replace(HOST, swarm=True, systemd=False), volume_size="90G")
-    text = report("web-1", refused.findings)
-    assert text.startswith("web-1 was left untouched: 3 findings")
-    assert all(word in text for word in ("Swarm is active", "systemd is not running", "70.0 GiB"))
+def test_distribution_engine_stays_though_our_repository_is_left_over() -> None:
+    assert plan_of(docker_host(docker_sources=(DOCKER_SOURCE,)), shared_vg()).engine == "present"
 
 
-def test_fresh_host_with_a_shared_group() -> None:
-    made = plan()
-    assert (made.volume_group, made.logical_volume, made.size) == ("ubuntu-vg", "docker-lv", 60 * G)
-    assert made.device == DEVICE
-    assert made.skeletons == ()
+def test_engine_may_change_where_there_is_no_data() -> None:
+    wanted = settings(engine_source="docker-ce", engine_change=True)
+    assert plan_of(docker_host(), shared_vg(), wanted).engine == "docker-ce"
 
 
-def test_fresh_host_with_a_spare_disk() -> None:
-    made = plan(storage=PLAIN, **SPARE)
-    assert (made.volume_group, made.new_physical_volumes) == ("docker-vg", ("/dev/vdb",))
-    assert 18 * G < made.size < 19.1 * G
-
-
-def test_unused_engine_is_set_aside() -> None:
-    skeleton = Directory("", "directory", empty=False)
-    storage = replace(SHARED, directories=directories(docker=skeleton, containerd=skeleton))
-    made = plan(replace(HOST, packages={"docker.io": "26.1.5"}), storage)
-    assert made.skeletons == ("/var/lib/docker", "/var/lib/containerd")
-
-
-def test_engine_that_is_installed_stays() -> None:
-    installed = replace(HOST, packages={"docker-ce": "5:27"}, docker_sources=("/etc/apt/sources.list.d/docker.list",))
-    assert plan(installed, engine_source="auto").engine == "present"
-
-
-def test_nothing_installed_gets_docker_ce() -> None:
-    assert plan(engine_source="auto").engine == "docker-ce"
-
-
-def test_engine_that_we_installed_is_kept_up_with() -> None:
-    ours = replace(HOST, packages={"docker-ce": "5:27"}, docker_sources=(DOCKER_SOURCE,))
-    assert plan(ours, engine_source="auto").engine == "docker-ce"
-
-
-def test_unsupported_release_passes_with_a_warning_where_it_is_allowed() -> None:
-    allowed = result(replace(HOST, os_version="", os_codename="sid"), allow_unsupported_release=True)
-    assert allowed.plan
-    assert "debian sid is not a release" in allowed.warnings[0]
-
-
-def test_usual_flags_of_the_unit_pass() -> None:
-    plan(unit("-H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"))
-
-
-def test_data_on_the_volume_is_no_finding() -> None:
-    plan(replace(HOST, docker_data=EngineData(images=9), storage_driver="overlay2"), CONVERGED)
-
-
-INTERRUPTED = {
-    "volume_made": with_volume(tags=("unfinished", TAG), fstype=""),
-    "filesystem_half_made": with_volume(tags=("unfinished", TAG)),
-    "other_filesystem_half_made": with_volume(tags=("unfinished", TAG), fstype="xfs"),
-    "filesystem_made": with_volume(),
-    "volume_mounted": mounted(with_volume(), "/srv/docker-volume"),
-    "one_store_mounted": mounted(with_volume(), "/srv/docker-volume", "/var/lib/docker"),
-    "converged": CONVERGED,
-    "listed_and_not_mounted": replace(CONVERGED, mounts=SHARED.mounts),
-    "mounted_and_not_listed": replace(CONVERGED, fstab=()),
-}
-
-
-@pytest.mark.parametrize("state", INTERRUPTED)
-def test_our_own_unfinished_work_gives_the_same_plan(state: str) -> None:
-    assert plan(storage=INTERRUPTED[state]) == plan()
-
-
-def test_interrupted_spare_disk_gives_the_same_volume() -> None:
-    fresh = plan(storage=PLAIN, **SPARE)
-    physical = PhysicalVolume("/dev/vdb", "", 20 * G, 20 * G)
-    in_no_group = replace(spare(signatures=("LVM2_member",)), physical_volumes=(physical,), lvm_installed=True)
-    assert plan(storage=in_no_group, **SPARE) == fresh
-    size = (20 * G - 2**20) // (4 * 2**20) * (4 * 2**20)
-    in_group = replace(
-        in_no_group,
-        physical_volumes=(replace(physical, volume_group="docker-vg"),),
-        volume_groups=(VolumeGroup("docker-vg", size, size, 4 * 2**20, 0),),
-    )
-    assert plan(storage=in_group, **SPARE) == replace(fresh, new_physical_volumes=())
-
-
-def test_foreign_volume_is_taken_over_where_it_is_allowed() -> None:
-    assert plan(storage=with_volume(tags=()), adopt_volume=True).size == 60 * G
+def test_the_rest_of_the_group_may_be_used_up_after_the_volume_was_made() -> None:
+    """The incident's own layout: a home-lv of 10 GiB beside root's 30 and Docker's 60."""
+    fresh = plan_of(bare_host(), shared_vg())
+    full = with_volume(converged(shared_vg(), fresh), "ubuntu-vg", "home-lv", 10 * GIB)
+    assert examine(settings(), our_docker_ce_host(), full).plan == fresh
 
 
 def test_larger_size_grows_the_volume() -> None:
-    assert plan(storage=with_volume(size=40 * G)).size == 60 * G
+    fresh = plan_of(bare_host(), shared_vg(), settings(volume_size="40G"))
+    grown = plan_of(our_docker_ce_host(), converged(shared_vg(), fresh), settings(volume_size="50G"))
+    assert grown == replace(fresh, size=50 * GIB)
 
 
-def test_volume_larger_than_set_is_reported_and_kept() -> None:
-    found = result(storage=CONVERGED, volume_size="20G")
-    assert found.plan
-    assert found.plan.size == 60 * G
-    assert "never shrunk" in found.warnings[0]
+def test_smaller_size_is_reported_and_never_shrinks() -> None:
+    fresh = plan_of(bare_host(), shared_vg(), settings(volume_size="50G"))
+    warning = "the volume has 50.0 GiB, more than the 40.0 GiB of volume_size: it is never shrunk"
+    kept = plan_of(
+        our_docker_ce_host(), converged(shared_vg(), fresh), settings(volume_size="40G"), warnings=(warning,)
+    )
+    assert kept == fresh
+
+
+def test_size_in_bytes_that_takes_the_reserve_is_warned_about() -> None:
+    result = examine(settings(volume_size="68G"), bare_host(), shared_vg())
+    assert result.plan
+    assert "less than the reserve of 5.0 GiB" in result.warnings[0]
+
+
+def test_auto_takes_the_only_group_with_room_for_the_size() -> None:
+    storage = with_group(spare_disk(), "data-vg", SPARE)
+    both = replace(
+        shared_vg(),
+        devices=(*shared_vg().devices, storage.devices[-1]),
+        volume_groups=(*shared_vg().volume_groups, *storage.volume_groups),
+        physical_volumes=(*shared_vg().physical_volumes, *storage.physical_volumes),
+    )
+    assert plan_of(bare_host(), both, settings(volume_size="40G")).volume_group == "ubuntu-vg"
+
+
+def test_auto_stays_with_the_group_that_has_our_volume() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_group(_with_disk(converged(shared_vg(), fresh)), "data-vg", SPARE)
+    storage = with_volume(storage, "data-vg", "docker-lv", 5 * GIB)
+    assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+def test_volume_is_adopted_when_asked_for() -> None:
+    storage = with_filesystem(with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB), DEVICE)
+    assert plan_of(bare_host(), storage, settings(adopt_volume=True)).size == 60 * GIB
+
+
+def test_adopted_volume_stays_ours_without_the_setting() -> None:
+    storage = with_filesystem(with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB), DEVICE)
+    storage = with_fstab(with_fstab(storage, DEVICE, VOLUME_MOUNT), f"{VOLUME_MOUNT}/docker", "/var/lib/docker")
+    plan_of(bare_host(), storage)
+
+
+def test_volume_that_is_mounted_in_a_further_place_stays_ours() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_mount(converged(shared_vg(), fresh), "/data/models", DEVICE, "/models")
+    assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+def test_volume_unmounted_under_its_stores_is_mounted_again() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = converged(shared_vg(), fresh)
+    storage = replace(storage, mounts=tuple(m for m in storage.mounts if m.target != VOLUME_MOUNT))
+    assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+def test_docker_group_takes_a_further_disk() -> None:
+    fresh = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    storage = converged(spare_disk(), fresh)
+    second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, (), (), (), (), zeroed=True)
+    storage = replace(storage, devices=(*storage.devices, second))
+    grown = plan_of(our_docker_ce_host(), storage, settings(volume_disks=[SPARE, "/dev/vdc"]))
+    assert grown.new_physical_volumes == ("/dev/vdc",)
+    assert grown.size > 1.9 * fresh.size
+
+
+def test_extending_roots_group_says_what_it_costs() -> None:
+    wanted = settings(volume_group="ubuntu-vg", volume_disks=[SPARE], volume_group_extend=True)
+    result = examine(wanted, bare_host(), _with_disk(shared_vg()))
+    assert result.plan
+    assert result.plan.size < 75 * GIB  # beside other volumes: 60 %, not nearly all
+    assert result.warnings == (
+        f"the volume group ubuntu-vg is extended by {SPARE}: when one of its disks is lost, the host does not boot",
+    )
+
+
+def test_another_release_passes_with_a_warning_when_allowed() -> None:
+    warning = "debian sid is not a release that this project is tested on (allow_unsupported_release)"
+    sid = bare_host(os_version="", os_codename="sid")
+    plan_of(sid, shared_vg(), settings(allow_unsupported_release=True), warnings=(warning,))
+
+
+def test_daemon_json_of_others_is_no_obstacle() -> None:
+    own = json.dumps({"registry-mirrors": ["https://mirror.example.com"], "data-root": "/var/lib/docker/"})
+    plan_of(docker_host(daemon_json=own), shared_vg())
+
+
+@pytest.mark.parametrize(
+    "exec_start",
+    [DOCKER_CE_UNIT, "/usr/sbin/dockerd -H fd:// $DOCKER_OPTS", f"{DOCKER_CE_UNIT} -H tcp://127.0.0.1:2375"],
+)
+def test_flags_of_distributions_and_further_sockets_are_no_obstacle(exec_start: str) -> None:
+    plan_of(docker_host(exec_start), shared_vg())
+
+
+def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
+    plan_of(our_docker_ce_host(docker_options="--dns 192.0.2.1"), shared_vg())
+
+
+def test_user_namespaces_are_no_other_data_root() -> None:
+    plan_of(docker_host(data_root="/var/lib/docker/100000.100000"), shared_vg())
+
+
+# -- bad hosts: the system
+
+
+def test_without_root_nothing_else_is_judged() -> None:
+    result = examine(settings(), HostState(1000, "", "", "", "", systemd=False), Storage())
+    (only,) = result.findings
+    assert_says(only, found_has="not root", needed="through sudo", action='set "_sudo": True')
+
+
+def test_another_run_is_named() -> None:
+    result = examine(settings(), bare_host(), shared_vg(), "anna on laptop (process 7), since 2026-11-23 21:00:00 UTC")
+    assert result.plan is None
+    (only,) = result.findings
+    assert_says(only, found_has="anna on laptop", needed="one run at a time", action="wait until it has ended")
+
+
+@pytest.mark.parametrize(
+    ("os_id", "version", "shown"),
+    [
+        ("debian", "11", "debian 11"),
+        ("ubuntu", "25.10", "ubuntu 25.10"),
+        ("fedora", "43", "fedora 43"),
+        ("", "", "unknown"),
+    ],
+)
+def test_unsupported_release_is_refused(os_id: str, version: str, shown: str) -> None:
+    found = finding(bare_host(os_id=os_id, os_version=version, os_codename=""), shared_vg())
+    assert_says(found, found_has=shown, needed="Ubuntu 22.04, 24.04, 26.04", action="allow_unsupported_release = True")
+
+
+def test_another_distribution_is_refused_whatever_the_settings() -> None:
+    found = finding(bare_host(os_id="fedora"), shared_vg(), settings(allow_unsupported_release=True))
+    assert "fedora" in found.found
+
+
+def test_unsupported_architecture_is_refused() -> None:
+    found = finding(bare_host(architecture="riscv64"), shared_vg())
+    assert_says(found, found_has="riscv64", needed="amd64 or arm64", action="another machine")
+
+
+def test_host_without_systemd_is_refused() -> None:
+    found = finding(bare_host(systemd=False), shared_vg())
+    assert_says(found, found_has="not PID 1", needed="systemd", action="boot the host with systemd")
+
+
+# -- bad hosts: Docker
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "needed", "action"),
+    [
+        (bare_host(snap_docker=True), "snap", "from packages", "snap remove docker"),
+        (bare_host(rootless_docker=("anna", "ben")), "of anna, ben", "home directory", "uninstall"),
+        (
+            bare_host(packages={"podman-docker": "4.3"}),
+            "podman-docker",
+            "Docker itself",
+            "apt-get remove podman-docker",
+        ),
+        (docker_host(swarm=True), "Swarm is active", "no Swarm", "docker swarm leave"),
+        (bare_host(kubernetes=("/var/lib/kubelet",)), "/var/lib/kubelet", "Docker alone", "leave this host out"),
+        (docker_host(containerd_namespaces=("k8s.io",)), "k8s.io", "Docker's own alone", "ctr namespaces ls"),
+        (docker_host(storage_driver="btrfs"), "driver is btrfs", "overlay2", "change the driver"),
+        (docker_host(data_root="/data/docker"), "/data/docker", "default, /var/lib/docker", "remove data-root"),
+        (docker_host(containerd_root="/data/containerd"), "/data/containerd", "/var/lib/containerd", "config.toml"),
+        (docker_host(daemon_json="{nonsense"), "not a JSON object", "merge", "correct /etc/docker/daemon.json"),
+        (docker_host(daemon_json="[]"), "not a JSON object", "merge", "correct /etc/docker/daemon.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_host_of_others_is_refused(state: HostState, found: str, needed: str, action: str) -> None:
+    assert_says(finding(state, shared_vg()), found_has=found, needed=needed, action=action)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("data-root", "/data/docker", "data root is /data/docker"),
+        ("graph", "/data/docker", "data root is /data/docker"),
+        ("storage-driver", "zfs", "sets the storage driver zfs"),
+    ],
+)
+def test_daemon_json_counts_though_the_daemon_runs_without_it_yet(key: str, value: str, found: str) -> None:
+    assert found in finding(docker_host(daemon_json=json.dumps({key: value})), shared_vg()).found
+
+
+@pytest.mark.parametrize(
+    ("unit", "flags"),
+    [
+        (Unit(DOCKER, "loaded", f"{DOCKER_CE_UNIT} --data-root=/data --debug"), "--data-root=/data --debug"),
+        (Unit(DOCKER, "loaded", "/usr/bin/dockerd -H fd:// --log-driver journald"), "--log-driver journald"),
+        (Unit(CONTAINERD, "loaded", "/usr/bin/containerd --root /data"), "--root /data"),
+    ],
+)
+def test_flags_of_others_are_refused(unit: Unit, flags: str) -> None:
+    others = tuple(u for u in docker_host().units if u.name != unit.name)
+    found = finding(docker_host(units=(*others, unit)), shared_vg())
+    assert_says(found, found_has=flags, needed="none", action="the setting daemon_json")
+
+
+def test_options_that_debians_unit_reads_are_flags_too() -> None:
+    found = finding(docker_host(docker_options="--dns 192.0.2.1 -H tcp://127.0.0.1:2375"), shared_vg())
+    assert found.found.endswith("of somebody's own: --dns 192.0.2.1")
+
+
+def test_options_that_an_engine_would_find_count_before_it_is_installed() -> None:
+    assert "-g /data" in finding(bare_host(docker_options="-g /data"), shared_vg()).found
+
+
+def test_masked_units_are_refused() -> None:
+    found = finding(bare_host(units=(Unit(DOCKER, "masked"),)), shared_vg())
+    assert_says(found, found_has="docker.service: masked", needed="started", action="systemctl unmask docker.service")
+
+
+def test_engine_on_the_containerd_store_is_refused_when_it_holds_data() -> None:
+    state = docker_host(containerd_store=True, containerd_data=EngineData(images=12, layers=30))
+    fresh = plan_of(bare_host(), shared_vg())
+    found = finding(state, converged(shared_vg(), fresh))
+    assert_says(found, found_has="12 images, 30 layers", needed="the overlay2 store", action="docker system prune -a")
+
+
+@pytest.mark.parametrize("store", ["docker", "containerd"])
+def test_data_off_the_volume_is_counted_and_refused(store: str) -> None:
+    data = EngineData(images=3, containers=1, volumes=2)
+    state = docker_host(docker_data=data) if store == "docker" else docker_host(containerd_data=data)
+    found = finding(state, with_directory(shared_vg(), f"/var/lib/{store}", empty=False))
+    assert found.found == (f"/var/lib/{store} holds data on the root filesystem: 3 images, 1 container, 2 volumes")
+    assert_says(found, found_has="", needed="not supported yet", action="save what you need")
+
+
+def test_present_engine_that_is_not_there_is_refused() -> None:
+    found = finding(bare_host(), shared_vg(), settings(engine_source="present"))
+    assert_says(
+        found, found_has="no docker.service and no containerd.service", needed="installed", action='"docker-ce"'
+    )
+
+
+def test_dockerd_from_nowhere_without_units_is_refused() -> None:
+    found = finding(bare_host(dockerd="/usr/local/bin/dockerd"), shared_vg())
+    assert_says(
+        found, found_has="but /usr/local/bin/dockerd", needed="with its units", action="install Docker completely"
+    )
+
+
+def test_another_engine_than_the_installed_one_needs_its_setting() -> None:
+    found = finding(docker_host(), shared_vg(), settings(engine_source="docker-ce"))
+    assert_says(
+        found, found_has="distro is installed", needed="docker-ce, as engine_source", action="engine_change = True"
+    )
+
+
+def test_engine_does_not_change_under_data() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    found = finding(
+        docker_host(docker_data=EngineData(volumes=1)),
+        converged(shared_vg(), fresh),
+        settings(engine_source="docker-ce", engine_change=True),
+    )
+    assert_says(found, found_has="1 volume", needed="no data", action="docker volume rm")
+
+
+def test_engine_that_no_package_brought_cannot_be_changed() -> None:
+    state = docker_host(DOCKER_CE_UNIT, packages={}, dockerd="/usr/bin/dockerd")
+    found = finding(state, shared_vg(), settings(engine_source="distro", engine_change=True))
+    assert_says(found, found_has="/usr/bin/dockerd", needed="from packages", action='engine_source to "present"')
+
+
+def test_second_entry_for_dockers_repository_is_refused() -> None:
+    state = bare_host(docker_sources=("/etc/apt/sources.list.d/docker.list",))
+    found = finding(state, shared_vg())
+    assert_says(
+        found, found_has="docker.list", needed=DOCKER_SOURCE, action="remove /etc/apt/sources.list.d/docker.list"
+    )
+
+
+# -- bad hosts: room
+
+
+def test_host_without_lvm_hears_of_the_blank_disk_it_has() -> None:
+    found = finding(bare_host(), spare_disk())
+    assert_says(
+        found,
+        found_has="no volume group (LVM is not installed); root has 29.0 GiB on /dev/vda1",
+        needed="a volume group with room",
+        action=f"volume_disks (there is {SPARE} (20.0 GiB))",
+    )
+
+
+def test_root_that_has_taken_the_whole_disk_leaves_another_disk_or_a_smaller_size() -> None:
+    found = finding(bare_host(), shared_vg(free=3 * GIB))
+    assert_says(
+        found,
+        found_has="volume group ubuntu-vg has 3.0 GiB for Docker's volume; root has 97.0 GiB on /dev/mapper/ubuntu--vg-ubuntu--lv",
+        needed="65.0 GiB, for volume_size auto and volume_reserve 5%",
+        action="set a smaller volume_size, or name a blank disk in volume_disks (there is none: attach one)",
+    )
+    assert "never shrunk" in found.action
+
+
+def test_size_beyond_the_free_space_says_how_much_is_free() -> None:
+    found = finding(bare_host(), shared_vg(), settings(volume_size="80G"))
+    assert_says(
+        found, found_has="has 70.0 GiB for", needed="80.0 GiB, for volume_size 80G", action="smaller volume_size"
+    )
+
+
+def test_missing_group_is_refused_with_those_there_are() -> None:
+    found = finding(bare_host(), shared_vg(), settings(volume_group="data-vg"))
+    assert_says(
+        found, found_has="no volume group data-vg; there is: ubuntu-vg", needed="names", action="correct volume_group"
+    )
+
+
+def test_two_groups_with_room_are_ambiguous() -> None:
+    storage = with_group(_with_disk(shared_vg()), "data-vg", SPARE)
+    found = finding(bare_host(), storage, settings(volume_size="10G"))
+    assert_says(
+        found,
+        found_has="2 volume groups with room for the volume: ubuntu-vg (70.0 GiB free), data-vg (",
+        needed="one",
+        action="set volume_group",
+    )
+
+
+def test_two_groups_without_room_are_both_shown() -> None:
+    storage = with_group(_with_disk(shared_vg()), "data-vg", SPARE)
+    found = finding(bare_host(), storage, settings(volume_size="90G"))
+    assert_says(found, found_has="no volume groups with room", needed="one", action="smaller volume_size")
+
+
+def test_group_that_misses_a_disk_is_refused() -> None:
+    groups = tuple(replace(group, missing_physical_volumes=1) for group in shared_vg().volume_groups)
+    found = finding(bare_host(), replace(shared_vg(), volume_groups=groups))
+    assert_says(found, found_has="misses 1 of its physical volumes", needed="complete", action="bring the disk back")
+
+
+# -- bad hosts: disks
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"signatures": ("ext4",), "zeroed": False}, "carries a signature: ext4"),
+        ({"signatures": ("gpt",), "children": ("/dev/vdb1",)}, "carries a signature: gpt"),
+        ({"mount_points": ("/data",), "signatures": ("xfs",)}, "is mounted or in use: /data"),
+        ({"mount_points": ("[SWAP]",), "signatures": ("swap",)}, "is mounted or in use: [SWAP]"),
+        ({"children": ("/dev/dm-3",)}, "is in use by /dev/dm-3"),
+        ({"zeroed": False}, "holds data"),
+        ({"zeroed": None}, "could not be read"),
+        ({"read_only": True}, "is read-only"),
+    ],
+)
+def test_disk_that_is_not_blank_is_refused(changes: dict[str, object], found: str) -> None:
+    result = finding(bare_host(), spare_disk(**changes), ON_SPARE)
+    assert_says(result, found_has=f"{SPARE} (20.0 GiB) {found}", needed="ever overwritten", action="name another disk")
+
+
+def test_absent_disk_is_refused_with_those_there_are() -> None:
+    found = finding(bare_host(), spare_disk(), settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
+    assert_says(
+        found,
+        found_has=f"no disk /dev/disk/by-id/virtio-gone; there is: /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)",
+        needed="every disk",
+        action="correct volume_disks",
+    )
+
+
+def test_one_disk_by_two_names_is_refused() -> None:
+    found = finding(bare_host(), spare_disk(), settings(volume_disks=[SPARE, "/dev/vdb"]))
+    assert_says(
+        found, found_has=f"{SPARE} and /dev/vdb are the same disk", needed="once", action="correct volume_disks"
+    )
+
+
+def test_every_bad_disk_is_reported() -> None:
+    wanted = settings(volume_disks=["/dev/vdz", "/dev/vda"])
+    result = examine(wanted, bare_host(), spare_disk())
+    assert [f.found.split(";")[0] for f in result.findings] == [
+        "no disk /dev/vdz",
+        "/dev/vda (30.0 GiB) carries a signature: gpt",
+    ]
+
+
+def test_disk_of_another_group_is_refused() -> None:
+    found = finding(bare_host(), with_group(spare_disk(), "data-vg", SPARE), ON_SPARE)
+    assert_says(found, found_has="in the volume group data-vg", needed="a blank disk", action="volume_group to data-vg")
+
+
+def test_disk_that_is_too_small_is_refused() -> None:
+    found = finding(bare_host(), spare_disk(size=500 * MIB), ON_SPARE)
+    assert_says(
+        found,
+        found_has=f"volume group docker-vg, made of {SPARE}, has 468.0 MiB",
+        needed="1.0 GiB",
+        action="name a blank disk in volume_disks (there is none: attach one)",
+    )
+
+
+def test_group_of_others_is_not_extended_without_its_setting() -> None:
+    wanted = settings(volume_group="ubuntu-vg", volume_disks=[SPARE])
+    found = finding(bare_host(), _with_disk(shared_vg()), wanted)
+    assert_says(
+        found,
+        found_has=f"ubuntu-vg exists, with ubuntu-lv, and without {SPARE}",
+        needed="of Docker's own",
+        action="the host does not boot",
+    )
+
+
+# -- bad hosts: the logical volume
+
+
+def _with_disk(storage: Storage) -> Storage:
+    return replace(storage, devices=(*storage.devices, spare_disk().devices[-1]))
+
+
+def _with_foreign_volume(**changes: object) -> Storage:
+    return with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB, **changes)
+
+
+ADOPTING = settings(adopt_volume=True)
+
+
+def test_volume_of_that_name_that_is_not_ours_is_refused() -> None:
+    found = finding(bare_host(), with_filesystem(_with_foreign_volume(), DEVICE, "xfs"))
+    assert_says(
+        found,
+        found_has="there is a logical volume ubuntu-vg/docker-lv that is not ours, with xfs on it",
+        needed="free",
+        action="adopt_volume = True",
+    )
+
+
+def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
+    storage = with_mount(with_filesystem(_with_foreign_volume(), DEVICE), "/data", DEVICE)
+    found = finding(bare_host(), storage, ADOPTING)
+    assert_says(found, found_has="is mounted on /data", needed="Docker's own", action="set logical_volume")
+
+
+@pytest.mark.parametrize("shape", [{"segment_type": "thin"}, {"segment_type": "linear", "origin": "root"}])
+def test_volume_of_the_wrong_shape_is_not_adopted(shape: dict[str, str]) -> None:
+    found = finding(bare_host(), with_filesystem(_with_foreign_volume(**shape), DEVICE), ADOPTING)
+    assert_says(found, found_has=f"of the type {shape['segment_type']}", needed="linear", action="set logical_volume")
+
+
+@pytest.mark.parametrize(
+    ("fstype", "action"),
+    [("xfs", 'set filesystem to "xfs"'), ("ext3", "never replaced"), (None, "look at what is on it")],
+)
+def test_volume_with_another_filesystem_is_refused(fstype: str | None, action: str) -> None:
+    storage = with_tags(_with_foreign_volume(), "docker-lv", TAG)
+    if fstype:
+        storage = with_filesystem(storage, DEVICE, fstype)
+    found = finding(bare_host(), storage)
+    assert_says(found, found_has=f"holds {fstype or 'no ext4 or xfs'}", needed="ext4", action=action)
+
+
+def test_volume_smaller_than_its_filesystem_is_refused() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(TAG,)), DEVICE, size=61 * GIB)
+    found = finding(bare_host(), storage)
+    assert_says(
+        found,
+        found_has="has 60.0 GiB, its filesystem 61.0 GiB",
+        needed="at least as large",
+        action="lvextend --size 65498251264b",
+    )
+
+
+def test_inactive_volume_is_refused() -> None:
+    found = finding(bare_host(), _with_foreign_volume(tags=(TAG,), active=False))
+    assert_says(
+        found, found_has="is not active", needed="can be read", action="lvchange --activate y ubuntu-vg/docker-lv"
+    )
+
+
+def test_unfinished_volume_of_others_is_never_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED,)), DEVICE)
+    found = finding(bare_host(), storage, ADOPTING)
+    assert_says(
+        found, found_has="unfinished, and is not ours", needed="filesystem anew", action="lvchange --deltag unfinished"
+    )
+
+
+def test_unfinished_volume_that_was_mounted_is_never_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
+    found = finding(bare_host(), with_mount(storage, "/mnt", DEVICE))
+    assert_says(found, found_has="mounted on /mnt", needed="filesystem anew", action="lvchange --deltag unfinished")
+
+
+def test_unfinished_volume_that_is_in_fstab_is_never_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
+    found = finding(bare_host(), with_fstab(storage, DEVICE, VOLUME_MOUNT))
+    assert_says(found, found_has="in fstab", needed="filesystem anew", action="lvchange --deltag unfinished")
+
+
+# -- bad hosts: mounts
+
+
+def _with_foreign_mount(target: str) -> Storage:
+    storage = with_volume(shared_vg(), "ubuntu-vg", "data-lv", 2 * GIB)
+    return with_mount(storage, target, "/dev/mapper/ubuntu--vg-data--lv")
+
+
+@pytest.mark.parametrize("path", ["/var/lib/docker", "/var/lib/containerd"])
+def test_store_on_a_filesystem_of_others_is_refused(path: str) -> None:
+    found = finding(docker_host(), _with_foreign_mount(path))
+    assert_says(
+        found,
+        found_has=f"{path} is on a filesystem of its own already: /dev/mapper/ubuntu--vg-data--lv",
+        needed=f"/srv/docker-volume/{path.rsplit('/')[-1]}, or nothing",
+        action="adopt_volume = True",
+    )
+
+
+def test_store_on_the_root_of_our_volume_is_refused() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(TAG,)), DEVICE)
+    found = finding(docker_host(), with_mount(storage, "/var/lib/docker", DEVICE))
+    assert "/var/lib/docker is on a filesystem of its own already" in found.found
+
+
+def test_foreign_mount_in_the_volumes_place_is_refused() -> None:
+    found = finding(bare_host(), _with_foreign_mount(VOLUME_MOUNT))
+    assert_says(found, found_has=f"is mounted on {VOLUME_MOUNT}", needed=DEVICE, action="set volume_mount")
+
+
+@pytest.mark.parametrize("path", [VOLUME_MOUNT, "/var/lib/docker", "/var/lib/containerd"])
+def test_line_of_others_in_fstab_is_refused(path: str) -> None:
+    found = finding(bare_host(), with_fstab(shared_vg(), "UUID=1234", path))
+    assert_says(found, found_has=f"fstab mounts UUID=1234 on {path}", needed="or no line", action="take that line out")
+
+
+@pytest.mark.parametrize("path", [VOLUME_MOUNT, "/var/lib/docker"])
+@pytest.mark.parametrize(("kind", "words"), [("symlink", "a symbolic link"), ("other", "no directory")])
+def test_place_that_is_no_directory_is_refused(path: str, kind: str, words: str) -> None:
+    found = finding(bare_host(), with_directory(shared_vg(), path, kind, empty=False))
+    assert_says(found, found_has=f"{path} is {words}", needed="a directory to mount on", action="or")
+
+
+def test_volume_mount_that_is_not_empty_is_refused() -> None:
+    found = finding(bare_host(), with_directory(shared_vg(), VOLUME_MOUNT, empty=False))
+    assert_says(found, found_has="is not empty", needed="empty directory", action="set volume_mount to another")
+
+
+def test_old_tree_beneath_a_mounted_store_is_refused() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
+    found = finding(our_docker_ce_host(), storage)
+    assert_says(
+        found, found_has="not empty beneath what is mounted on it", needed="empty", action="mount --bind / /mnt"
+    )
+
+
+def test_group_that_lost_a_disk_does_not_make_our_own_mounts_a_finding() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = converged(shared_vg(), fresh)
+    broken = tuple(replace(group, missing_physical_volumes=1) for group in storage.volume_groups)
+    assert "misses 1" in finding(our_docker_ce_host(), replace(storage, volume_groups=broken)).found
+
+
+# -- all of it, in one message
+
+
+def test_every_finding_is_reported_in_one_message() -> None:
+    state = docker_host(swarm=True, architecture="i386", docker_data=EngineData(images=1))
+    result = examine(settings(volume_group="nope"), state, with_fstab(shared_vg(), "UUID=1", "/var/lib/docker"))
+    text = report("web-1", result.findings)
+    assert text.startswith(
+        "web-1 was left untouched: 5 findings\n\n  found:  the architecture is i386\n  needed: amd64 or"
+    )
+    assert text.count("  do:     ") == 5
+
+
+def test_physical_volume_in_no_group_is_our_own_unfinished_work() -> None:
+    storage = spare_disk(signatures=("LVM2_member",), zeroed=False)
+    storage = replace(storage, physical_volumes=(PhysicalVolume("/dev/vdb", "", 20 * GIB, 20 * GIB),))
+    assert plan_of(bare_host(), storage, ON_SPARE).new_physical_volumes == (SPARE,)

@@ -1,0 +1,404 @@
+"""What preflight judges of disks, volume groups, the logical volume and mounts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pyinfra_lvm.model import BlockDevice, LogicalVolume, Storage, VolumeGroup
+from pyinfra_lvm.operations import UNFINISHED, not_blank
+from settings import Settings
+from sizes import MINIMUM, DoesNotFit, PlannedSize, human, plan_size
+from tasks.finding import Finding
+from tasks.paths import STORES, TAG
+
+OWN_GROUP = "docker-vg"
+
+# LVM's defaults for a group that is yet to be made: metadata takes the first MiB of a disk, the rest is whole extents
+# (pvcreate(8), vgcreate(8)).
+_METADATA = 2**20
+_EXTENT = 4 * 2**20
+
+
+class Refused(Exception):
+    """There is no volume to be had on this host."""
+
+    def __init__(self, *findings: Finding) -> None:
+        self.findings = findings
+
+
+def _refused(found: str, needed: str, action: str) -> Refused:
+    return Refused(Finding(found, needed, action))
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    group: str
+    new_disks: tuple[str, ...]  # named disks that are not in the group yet
+    size: int  # bytes
+    warnings: tuple[str, ...]
+
+
+def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
+    """Where the logical volume is or will be, and how large.
+
+    Raises:
+        Refused: it can be had nowhere without touching what is somebody's.
+    """
+    name = volume_group_name(settings, storage)
+    new_disks = _new_disks(settings, storage, name)
+    group = storage.volume_group(name)
+    warnings: tuple[str, ...] = ()
+    if group:
+        _check_group(settings, storage, group, new_disks)
+        if settings.volume_group_extend and new_disks:
+            warnings = (_extension_warning(storage, name, new_disks),)
+    elif not new_disks:
+        raise _refused(
+            f"no volume group {name}; there is: {', '.join(g.name for g in storage.volume_groups) or 'none'}",
+            "the group that volume_group names",
+            f"correct volume_group, or {_another_disk(settings, storage)}",
+        )
+    existing = storage.logical_volume(name, settings.logical_volume)
+    if existing:
+        _check_volume(settings, storage, existing)
+    try:
+        planned = _plan_size(settings, storage, name, new_disks)
+    except DoesNotFit as error:
+        raise Refused(_no_room(settings, storage, name, new_disks, error)) from None
+    return VolumePlan(name, new_disks, planned.bytes, (*warnings, *planned.warnings))
+
+
+# -- the volume group
+
+
+def volume_group_name(settings: Settings, storage: Storage) -> str:
+    """The volume group by the settings. "auto": the one that has the volume, or else the only one with room for it.
+
+    Raises:
+        Refused: no group, or more than one, comes into question.
+    """
+    if settings.volume_group != "auto":
+        return settings.volume_group
+    if settings.volume_disks:
+        return OWN_GROUP
+    volumes = [volume for volume in storage.logical_volumes if volume.name == settings.logical_volume]
+    ours = [volume for volume in volumes if TAG in volume.tags]
+    groups = {volume.volume_group for volume in ours or volumes} or {group.name for group in storage.volume_groups}
+    if not groups:
+        raise _refused(
+            f"no volume group{'' if storage.lvm_installed else ' (LVM is not installed)'}; {_root(storage)}",
+            "a volume group with room for Docker's volume, or a blank disk for one",
+            f"{_another_disk(settings, storage)}: a filesystem that has taken the whole disk is never shrunk here",
+        )
+    fitting = [name for name in groups if len(groups) == 1 or _has_room(settings, storage, name)]
+    if len(fitting) != 1:
+        listed = ", ".join(f"{g.name} ({human(g.free)} free)" for g in storage.volume_groups if g.name in groups)
+        raise _refused(
+            f"{len(fitting) or 'no'} volume groups with room for the volume: {listed}",
+            "one to choose",
+            "set volume_group to the one that Docker shall have" if fitting else _choices(settings, storage),
+        )
+    return fitting[0]
+
+
+def _has_room(settings: Settings, storage: Storage, group: str) -> bool:
+    try:
+        _plan_size(settings, storage, group, ())
+    except DoesNotFit:
+        return False
+    return True
+
+
+def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> PlannedSize:
+    """The volume's size in a group, with the disks that the group is going to get.
+
+    Raises:
+        DoesNotFit: there is no room for it.
+    """
+    group = storage.volume_group(name)
+    extent = group.extent_size if group else _EXTENT
+    devices = filter(None, map(storage.device, new_disks))
+    added = sum((device.size - _METADATA) // extent * extent for device in devices)
+    existing = storage.logical_volume(name, settings.logical_volume)
+    others = any(v.volume_group == name and v.name != settings.logical_volume for v in storage.logical_volumes)
+    return plan_size(
+        settings.volume_size,
+        group_size=(group.size if group else 0) + added,
+        group_free=(group.free if group else 0) + added,
+        extent_size=extent,
+        reserve=settings.volume_reserve,
+        own_group=bool(settings.volume_disks) and not others,
+        existing=existing.size if existing else 0,
+    )
+
+
+def _check_group(settings: Settings, storage: Storage, group: VolumeGroup, new_disks: Sequence[str]) -> None:
+    if group.missing_physical_volumes:
+        raise _refused(
+            f"the volume group {group.name} misses {group.missing_physical_volumes} of its physical volumes",
+            "a complete group",
+            "bring the disk back, or repair the group (`vgs`, `pvs`, vgreduce(8))",
+        )
+    volumes = {v.name for v in storage.logical_volumes if v.volume_group == group.name}
+    if new_disks and not settings.volume_group_extend and not volumes <= {settings.logical_volume}:
+        raise _refused(
+            f"the volume group {group.name} exists, with {', '.join(sorted(volumes))}, and without "
+            f"{', '.join(new_disks)}",
+            "a group of Docker's own for volume_disks",
+            'leave volume_group at "auto" or set it to a new name; volume_group_extend = True adds the disks to '
+            f"{group.name}, but a group that misses a disk is not activated: if it is root's, the host does not boot",
+        )
+
+
+def _extension_warning(storage: Storage, name: str, new_disks: Sequence[str]) -> str:
+    root = _root_volume(storage)
+    lost = "the host does not boot" if root and root[0] == name else "it is not activated"
+    return f"the volume group {name} is extended by {', '.join(new_disks)}: when one of its disks is lost, {lost}"
+
+
+def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str], error: DoesNotFit) -> Finding:
+    disks = "" if storage.volume_group(name) else f", made of {', '.join(new_disks)},"
+    root = _root_volume(storage)
+    taken = f"; {_root(storage)}" if root and root[0] == name else ""
+    size = settings.volume_size or "auto"
+    return Finding(
+        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{taken}",
+        f"{human(error.needed)}, for volume_size {size} and volume_reserve {settings.volume_reserve}",
+        _choices(settings, storage),
+    )
+
+
+def _choices(settings: Settings, storage: Storage) -> str:
+    return (
+        f"set a smaller volume_size, or {_another_disk(settings, storage)}; a filesystem that has taken the whole disk is never "
+        "shrunk here"
+    )
+
+
+def _another_disk(settings: Settings, storage: Storage) -> str:
+    blank = (
+        device
+        for device in storage.devices
+        if device.type == "disk"
+        and device.size > MINIMUM
+        and not not_blank(device)
+        and not {device.path, *device.aliases} & {*settings.volume_disks}
+    )
+    listed = ", ".join(f"{_stable_name(device)} ({human(device.size)})" for device in blank)
+    return f"name a blank disk in volume_disks ({f'there is {listed}' if listed else 'there is none: attach one'})"
+
+
+def _stable_name(device: BlockDevice) -> str:
+    return next((alias for alias in device.aliases if alias.startswith("/dev/disk/by-id/")), device.path)
+
+
+def _root_volume(storage: Storage) -> tuple[str, str] | None:
+    """Group and name of the logical volume that root is on."""
+    mount = storage.mount("/")
+    device = storage.device(mount.device) if mount else None
+    names = {volume.mapper_path: (volume.volume_group, volume.name) for volume in storage.logical_volumes}
+    return next((names[alias] for alias in device.aliases if alias in names), None) if device else None
+
+
+def _root(storage: Storage) -> str:
+    mount = storage.mount("/")
+    return f"root has {human(mount.size)} on {mount.source}" if mount else "no root filesystem is known"
+
+
+# -- disks
+
+
+def _new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, ...]:
+    """The named disks that are not in the group yet.
+
+    Raises:
+        Refused: any of them cannot be had, for each the reason.
+    """
+    new = []
+    findings = []
+    seen: dict[str, str] = {}
+    for path in settings.volume_disks:
+        device = storage.device(path)
+        other = seen.setdefault(device.path, path) if device else path
+        owner = _owner(storage, device) if device else None
+        if device is None:
+            disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
+            findings.append(
+                Finding(
+                    f"no disk {path}; there is: {', '.join(disks)}",
+                    "every disk that volume_disks names",
+                    "attach it, or correct volume_disks",
+                )
+            )
+        elif other != path:
+            findings.append(Finding(f"{other} and {path} are the same disk", "each disk once", "correct volume_disks"))
+        elif owner == group:
+            continue
+        elif owner:
+            findings.append(
+                Finding(
+                    f"{path} is in the volume group {owner}",
+                    "a blank disk",
+                    f"name another disk; if the free space of that group is meant, set volume_group to {owner} and "
+                    "volume_disks to []",
+                )
+            )
+        elif owner is None and (reason := not_blank(device) or _not_read(device)):
+            findings.append(
+                Finding(
+                    f"{path} ({human(device.size)}) {reason}",
+                    "a blank disk: nothing that carries anything is ever overwritten",
+                    "name another disk; only if you are sure that nobody needs what is on it, blank it yourself: "
+                    f"`wipefs --all {path}`, and zeros over its first and last MiB",
+                )
+            )
+        else:
+            new.append(path)
+    if findings:
+        raise Refused(*findings)
+    return tuple(new)
+
+
+def _owner(storage: Storage, device: BlockDevice) -> str | None:
+    """The volume group of a device: empty for a physical volume in none, None for no physical volume."""
+    names = (device.path, *device.aliases)
+    return next((volume.volume_group for volume in storage.physical_volumes if volume.path in names), None)
+
+
+def _not_read(device: BlockDevice) -> str:
+    return "could not be read" if device.zeroed is None else ""
+
+
+# -- the logical volume
+
+
+def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -> None:
+    """Refuse a volume of that name that is somebody else's, or not of the right shape.
+
+    Raises:
+        Refused: it is.
+    """
+    name = f"{volume.volume_group}/{volume.name}"
+    filesystem = storage.filesystem(volume.mapper_path)
+    mounted = [mount.target for mount in storage.mounts_of(volume.mapper_path)]
+    ours = _is_ours(settings, storage, volume)
+    kind = filesystem.type if filesystem else "no ext4 or xfs"
+    other_name = "set logical_volume to a name that is free"
+    if not ours:
+        elsewhere = [target for target in mounted if target not in (settings.volume_mount, *STORES.values())]
+        if elsewhere:
+            raise _refused(
+                f"the logical volume {name} is mounted on {', '.join(elsewhere)}",
+                "a volume of Docker's own",
+                other_name,
+            )
+        if not settings.adopt_volume:
+            raise _refused(
+                f"there is a logical volume {name} that is not ours, with {kind} on it",
+                "a free name, or a volume that may be taken over",
+                f"{other_name}, or adopt_volume = True to take it over with what is on it",
+            )
+        if volume.segment_type not in ("linear", "striped") or volume.origin:
+            raise _refused(
+                f"the logical volume {name} is of the type {volume.segment_type}",
+                "a linear volume: a thin pool or a snapshot that runs full damages the filesystem",
+                other_name,
+            )
+    if not volume.active:
+        raise _refused(
+            f"the logical volume {name} is not active", "one that can be read", f"`lvchange --activate y {name}`"
+        )
+    if UNFINISHED in volume.tags:
+        # Only what we made and nothing has mounted is ours to make anew.
+        if not ours or mounted or any(e.source == volume.mapper_path for e in storage.fstab):
+            raise _refused(
+                f"the logical volume {name} carries the tag {UNFINISHED}, and is "
+                + (f"mounted on {', '.join(mounted)}" if mounted else "in fstab" if ours else "not ours"),
+                "a volume whose tag says the truth: the next run would make its filesystem anew",
+                f"look at what is on it; `lvchange --deltag {UNFINISHED} {name}` keeps it",
+            )
+        return
+    if filesystem is None or filesystem.type != settings.filesystem:
+        raise _refused(
+            f"the logical volume {name} holds {kind}",
+            f"{settings.filesystem}, as the setting filesystem says",
+            f'set filesystem to "{filesystem.type}": what is there is never replaced'
+            if filesystem
+            else f"look at what is on it; {other_name}, or remove it yourself (`lvremove {name}`)",
+        )
+    if filesystem.size > volume.size:
+        raise _refused(
+            f"the logical volume {name} has {human(volume.size)}, its filesystem {human(filesystem.size)}",
+            "a volume at least as large as its filesystem",
+            f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
+        )
+
+
+def _is_ours(settings: Settings, storage: Storage, volume: LogicalVolume) -> bool:
+    if TAG in volume.tags:
+        return True
+    # One that was adopted has no tag of ours; our lines of fstab tell.
+    listed, mounted = storage.fstab_entry(settings.volume_mount), storage.mounts_of(volume.mapper_path)
+    has_place = (listed and listed.source == volume.mapper_path) or settings.volume_mount in {m.target for m in mounted}
+    binds = {f"{settings.volume_mount}/{directory}" for directory in STORES}
+    return bool(has_place and any(e.source in binds and e.target in STORES.values() for e in storage.fstab))
+
+
+# -- mounts
+
+
+def mounts(settings: Settings, storage: Storage, device: str) -> Iterator[Finding]:
+    """What stands on our three mount points, or is listed for them in fstab, and is not ours.
+
+    Args:
+        device: mapper path of the logical volume; empty where there is none to be had.
+    """
+    # Where the volume cannot be told, the one that is mounted in its place stands for it.
+    volume, mounted = storage.device(device), storage.mount(settings.volume_mount)
+    own = volume.path if volume else mounted.device if mounted and not device else ""
+    places = {settings.volume_mount: (device, "/")}
+    places |= {path: (f"{settings.volume_mount}/{name}", f"/{name}") for name, path in STORES.items()}
+    for path, (source, root) in places.items():
+        is_store = path in STORES.values()
+        found, beneath = storage.mount(path), storage.directory(path)
+        listed = [e.source for e in storage.fstab if e.target == path and e.source != source]
+        if found and not (own and (found.device, found.root) == (own, root)):
+            what = found.source + (f"[{found.root}]" if found.root != "/" else "")
+            yield Finding(
+                f"{path} is on a filesystem of its own already: {what}" if is_store else f"{what} is mounted on {path}",
+                f"{source or 'our volume'}, or nothing mounted there",
+                "leave this host out; a logical volume that has nothing but docker/ and containerd/ on it can be taken "
+                "over: unmount it, take its line out of fstab, set logical_volume and adopt_volume = True"
+                if is_store
+                else "unmount it, or set volume_mount to another directory",
+            )
+        elif listed and source:
+            yield Finding(
+                f"fstab mounts {', '.join(listed)} on {path}",
+                f"{source}, or no line for it",
+                "take that line out of /etc/fstab, "
+                + ("or leave this host out" if is_store else "or set volume_mount to another directory"),
+            )
+        if beneath and beneath.kind in ("symlink", "other"):
+            yield Finding(
+                f"{path} is {'a symbolic link' if beneath.kind == 'symlink' else 'no directory'}",
+                "a directory to mount on, or nothing",
+                "stop Docker and move what it leads to back to this place, or leave this host out"
+                if is_store
+                else "remove it, or set volume_mount to another directory",
+            )
+        elif beneath and not beneath.empty and (found or not is_store):
+            yield Finding(
+                f"the directory {path} is not empty" + (" beneath what is mounted on it" if found else ""),
+                "an empty directory to mount on, or none",
+                "look at what is there (`mount --bind / /mnt`) and move it away"
+                if found
+                else "empty it, or set volume_mount to another directory",
+            )
+
+
+def skeletons(storage: Storage) -> tuple[str, ...]:
+    """The stores that an engine made in their place. They hold no data, or the host is refused."""
+    unmounted = [storage.directory(path) for path in STORES.values() if storage.mount(path) is None]
+    return tuple(d.path for d in unmounted if d and d.kind == "directory" and not d.empty)

@@ -1,0 +1,127 @@
+"""What is read from a host. The files in hosts/ are what virtual machines printed, `docker info` cut to what is read."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyinfra.api import FactProcessError
+
+from tasks.facts import HostFacts, parse_host
+from tasks.host import EngineData, HostState
+
+HOSTS = Path(__file__).parent / "hosts"
+
+
+def host(name: str) -> HostState:
+    return parse_host((HOSTS / f"{name}.txt").read_text().splitlines())
+
+
+def test_engine_that_nobody_used_holds_nothing_after_any_number_of_starts() -> None:
+    state = host("bookworm-unused")
+    assert (state.docker_data, state.containerd_data) == (EngineData(), EngineData())
+    assert (state.uid, state.os_id, state.os_version, state.os_codename) == (0, "debian", "12", "bookworm")
+    assert (state.architecture, state.systemd) == ("amd64", True)
+    assert state.packages == {"docker.io": "20.10.24+dfsg1-1+deb12u1+b6"}
+    assert (state.engine, state.storage_driver, state.containerd_store) == ("distro", "overlay2", False)
+    assert state.unit("docker.service").load_state == "loaded"
+    assert state.unit("docker.service").exec_start.startswith("/usr/sbin/dockerd -H fd:// --containerd=")
+    assert not any((state.swarm, state.snap_docker, state.rootless_docker, state.kubernetes))
+    assert state.daemon_json == state.containerd_root == state.docker_options == ""
+
+
+@pytest.mark.parametrize("name", ["bookworm-stopped-with-data", "trixie-with-data"])
+def test_data_is_counted_whether_docker_runs_or_not(name: str) -> None:
+    state = host(name)
+    assert state.docker_data == EngineData(images=2, containers=1, volumes=1, layers=3, networks=1)
+    assert str(state.docker_data) == "2 images, 1 container, 1 volume, 3 layers, 1 network"
+    assert state.containerd_data == EngineData()
+
+
+def test_swarm_is_seen() -> None:
+    assert host("trixie-in-a-swarm").swarm
+    assert not host("trixie-with-data").swarm
+
+
+def test_settings_of_others_are_seen() -> None:
+    state = host("trixie-set-up-by-others")
+    assert state.daemon_json == '{"userns-remap": "default"}\n'
+    assert state.data_root == "/var/lib/docker/100000.100000"
+    assert state.docker_data.volumes == 2  # one before the mapping of users, one with it
+    assert state.docker_options == "--debug"
+    assert state.unit("docker.service").exec_start == "/usr/sbin/dockerd -H fd:// --log-driver journald $DOCKER_OPTS"
+    assert state.containerd_root == "/var/lib/containerd"
+    assert state.containerd_namespaces == ("k8s.io",)
+    assert state.docker_sources == ("/etc/apt/sources.list.d/docker.list",)
+
+
+def test_without_root_the_rest_is_as_good_as_it_can_be() -> None:
+    state = host("bookworm-without-root")
+    assert state.uid == 65534
+    assert (state.storage_driver, state.swarm) == ("", False)
+
+
+def test_containerd_store_is_seen() -> None:
+    unused = (HOSTS / "trixie-with-data.txt").read_text()
+    driver = '"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]], "Old": ['
+    assert parse_host(unused.replace('"DriverStatus": [', driver).splitlines()).containerd_store
+
+
+def test_output_that_makes_no_sense_fails_this_host_alone() -> None:
+    with pytest.raises(FactProcessError, match="makes no sense"):
+        HostFacts().process(["bash: fork: Cannot allocate memory"])
+
+
+# -- the command itself, on this machine, with stores made here
+
+
+def look_at(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
+    command = shlex.split(HostFacts().command())
+    command[4:7] = map(str, (docker_store, containerd_store, daemon_json))
+    return parse_host(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+
+
+def test_every_kind_of_data_in_a_store_is_counted(tmp_path: Path) -> None:
+    docker, containerd = tmp_path / "docker", tmp_path / "containerd"
+    for directory in (
+        "docker/image/overlay2/imagedb/content/sha256",
+        "docker/containers/c1",
+        "docker/volumes/v1",
+        "docker/100000.100000/volumes/v2",
+        "docker/overlay2/l",
+        "docker/overlay2/layer1",
+        "docker/plugins/storage",
+        "docker/plugins/tmp",
+        "docker/plugins/p1",
+        "docker/network/files",
+        "docker/swarm",
+        "containerd/io.containerd.content.v1.content/blobs/sha256",
+        "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1",
+        "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/2",
+        "containerd/io.containerd.runtime.v2.task/moby/c1",
+        "containerd/io.containerd.runtime.v2.task/k8s.io",
+    ):
+        (tmp_path / directory).mkdir(parents=True)
+    (docker / "volumes/metadata.db").touch()
+    (docker / "image/overlay2/imagedb/content/sha256/i1").touch()
+    (docker / "swarm/docker-state.json").write_text("{}")
+    networks = b'\0"name":"bridge","networkType"\0"name":"mine","networkType"\0"name":"mine","networkType"'
+    (docker / "network/files/local-kv.db").write_bytes(networks)
+    (containerd / "io.containerd.content.v1.content/blobs/sha256/b1").touch()
+    state = look_at(docker, containerd, tmp_path / "none")
+    assert state.docker_data == EngineData(images=1, containers=1, volumes=2, layers=1, networks=1, plugins=1)
+    assert state.containerd_data == EngineData(images=1, containers=1, layers=2)
+    assert state.swarm
+    assert "k8s.io" in state.containerd_namespaces
+
+
+def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
+    state = look_at(tmp_path / "none", tmp_path / "none", tmp_path / "none")
+    assert (state.docker_data, state.containerd_data, state.daemon_json) == (EngineData(), EngineData(), "")
+
+
+def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
+    assert look_at(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
