@@ -190,7 +190,9 @@ class Machine:
         self._disconnect()
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
-            while self.running:
+            # Its locks on the disks go last, after its command line: wait until there is no such process.
+            deadline = time.monotonic() + 10
+            while Path(f"/proc/{self.pid}").exists() and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def shut_down(self) -> None:

@@ -197,7 +197,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
 
 
 @operation()
-def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "") -> Commands:
+def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "", size: int = 0) -> Commands:
     """
     Make a filesystem on a logical volume, or grow one to its volume.
 
@@ -205,6 +205,7 @@ def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "")
     + group: name of its volume group
     + fstype: ext4 or xfs
     + options: further options for mkfs
+    + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
 
     A filesystem is made only on a volume that carries the tag ``unfinished`` and is not mounted: one that
     ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and on disk. What
@@ -239,7 +240,7 @@ def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "")
     elif present is None or present.type != fstype:
         there = present.type if present else "no ext4 or xfs"
         yield refusal(f"{device} holds {there}, not {fstype}; nothing was written to it")
-    elif found.size - present.size > GROWTH_TOLERANCE:
+    elif max(found.size, size) - present.size > GROWTH_TOLERANCE:
         mounted = storage.mounts_of(device)
         if fstype == "ext4" and mounted:
             yield StringCommand(f"resize2fs {shlex.quote(device)}")

@@ -64,7 +64,8 @@ class Engine(FactBase[EngineState]):
             f"[ ! -f {DOCKER_PIN} ] || sed 's/^/pin=/' {DOCKER_PIN}; "
             f"[ ! -f {DOCKER_KEY} ] || gpg --batch --quiet --show-keys --with-colons {DOCKER_KEY} 2>/dev/null | "
             'awk -F: \'$1 == "fpr" { print "fingerprint", $10; exit }\'; '
-            f"systemctl is-active --quiet {DOCKER} {CONTAINERD} && systemctl is-active {CONTAINERD} >/dev/null && "
+            # Of several units is-active is content with one.
+            f"systemctl is-active --quiet {DOCKER} && systemctl is-active --quiet {CONTAINERD} && "
             f"systemctl is-enabled --quiet {DOCKER} && echo running; true"
         )
 

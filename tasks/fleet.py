@@ -6,12 +6,16 @@ from functools import cache
 
 from pyinfra.api import Host, Inventory
 
-from settings import Settings, check_fleet
+from settings import Settings, SettingsError, check_fleet
 
 
 @cache
-def _fleet(inventory: Inventory) -> dict[str, Settings]:
-    return check_fleet({host.name: host.data.dict() for host in inventory.iter_activated_hosts()})
+def _fleet(inventory: Inventory) -> dict[str, Settings] | SettingsError:
+    # The error is kept as well: a thousand hosts ask, and the answer to all of them is the same.
+    try:
+        return check_fleet({host.name: host.data.dict() for host in inventory.iter_activated_hosts()})
+    except SettingsError as error:
+        return error
 
 
 def settings_of(host: Host) -> Settings:
@@ -20,4 +24,7 @@ def settings_of(host: Host) -> Settings:
     Raises:
         SettingsError: those of any host of this run are bad.
     """
-    return _fleet(host.inventory)[host.name]
+    fleet = _fleet(host.inventory)
+    if isinstance(fleet, SettingsError):
+        raise fleet
+    return fleet[host.name]

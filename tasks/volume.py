@@ -58,6 +58,7 @@ def provision(settings: Settings, plan: Plan) -> None:
         volume=plan.logical_volume,
         group=plan.volume_group,
         fstype=plan.filesystem,
+        size=plan.size,
     )
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",
@@ -118,7 +119,7 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
         return
     at = shlex.quote(volume)
     yield StringCommand(
-        f"mountpoint -q {at} && cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
+        f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made there' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
         f"echo 'The volume of docker-bulkhead: Docker starts only where this file is.' >{MARKER} && sync -f ."
     )
 

@@ -77,7 +77,7 @@ class Run:
     def changed(self) -> set[str]:
         """The names of the operations that changed something."""
         blocks = re.findall(r"--> Starting operation: (.*?)\s*\n(.*?)(?=\n-->|\Z)", self.output, re.DOTALL)
-        return {name for name, block in blocks if re.search(r"\] Success$", block, re.MULTILINE)}
+        return {name for name, block in blocks if re.search(r"\]\s+Success$", block, re.MULTILINE)}
 
     @property
     def predicted(self) -> set[str]:

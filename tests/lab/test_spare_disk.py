@@ -15,7 +15,7 @@ CHECKSUM = "sha256sum /dev/disk/by-id/virtio-decoy"
 
 @pytest.fixture(scope="module")
 def provisioned(machines: Callable[..., Machine]) -> Machine:
-    machine = machines("spare", suite="trixie", layout="decoy", settings=SETTINGS)
+    machine = machines("spare", suite="trixie", layout="decoy", docker="preinstalled", settings=SETTINGS)
     checksum = machine.out(CHECKSUM)
     predicted = dry(machine).predicted
     run = converge(machine)
