@@ -49,7 +49,8 @@ done
 section findmnt
 findmnt --kernel --list --json --bytes --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,SIZE,AVAIL,MAJ:MIN
 section numbers; lsblk --noheadings --list --paths --output KNAME,MAJ:MIN
-section fstab; [ ! -f /etc/fstab ] || sed 's/^/=/' /etc/fstab
+# awk, not sed: a last line without its newline must not swallow the next section's.
+section fstab; [ ! -f /etc/fstab ] || awk '{ print "=" $0 }' /etc/fstab
 section directories
 unshare --mount --propagation private sh -c '
     for path in $1; do

@@ -21,7 +21,7 @@ Commands = Generator[StringCommand, None, None]
 
 # On a logical volume from its creation until its filesystem is complete. A power cut in between leaves it there, and
 # tells the next run that what it finds is its own unfinished work and nobody's data.
-UNFINISHED = "unfinished"
+UNFINISHED = "pyinfra-unfinished"
 
 # A filesystem may end short of its device by less than this: ext4 ends with a whole block group, xfs with a whole
 # allocation unit.
@@ -163,7 +163,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     + size: bytes, rounded down to whole extents
     + tags: LVM tags that a new volume gets
 
-    A new volume carries the tag ``unfinished`` until ``filesystem`` has made its filesystem. Old signatures in the
+    A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in the
     extents that it gets are wiped: they are in free space.
 
     **Example:**
@@ -207,7 +207,7 @@ def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "",
     + options: further options for mkfs
     + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
 
-    A filesystem is made only on a volume that carries the tag ``unfinished`` and is not mounted: one that
+    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished`` and is not mounted: one that
     ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and on disk. What
     stands on any other volume stays.
 
@@ -345,7 +345,9 @@ def replace_fstab(old: str, new: str) -> StringCommand:
     """The command that replaces fstab whole, unless it has changed meanwhile or the new one reads worse than the old."""
     return StringCommand(
         "cd /etc && touch fstab && "
-        f"printf %s {shlex.quote(old)} | cmp -s - fstab || {{ echo 'fstab has changed meanwhile; it was not touched' >&2; exit 1; }}; "
+        # As $() reads it, without the newlines at the end.
+        f'[ "$(cat fstab)" = {shlex.quote(old.rstrip())} ] || '
+        "{ echo 'fstab has changed meanwhile; it was not touched' >&2; exit 1; }; "
         f"printf %s {shlex.quote(new)} >fstab.new && chmod --reference=fstab fstab.new && "
         # A fstab may have had errors before us; only a new one is ours. findmnt(8): "parse error", "[E]".
         "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error'; }; "

@@ -87,8 +87,9 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
         return (
             f"if [ -e {current}.old ]; then echo unfinished; fi; "
-            f"if [ -f {current} ]; then sed 's/^/current /' {current}; fi; "
-            f"if [ -f {applied} ]; then sed 's/^/applied /' {applied}; fi"
+            # awk, not sed: a last line without its newline must not swallow the next file's.
+            f"awk '{{ print \"current \" $0 }}' {current} 2>/dev/null; "
+            f"awk '{{ print \"applied \" $0 }}' {applied} 2>/dev/null; true"
         )
 
     def process(self, output: list[str]) -> DaemonJsonFiles:

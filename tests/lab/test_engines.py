@@ -36,9 +36,9 @@ def machine(machines: Callable[..., Machine]) -> Machine:
 
 def test_key_that_is_not_the_one_of_the_settings_is_refused(machine: Machine, repository: Repository) -> None:
     machine.restore("fresh")
-    refused = deploy(machine, **from_repository(repository, docker_repository_fingerprint="0" * 40))
+    refused = deploy(machine, **from_repository(repository, docker_repository_fingerprint="A" * 40))
     assert refused.code == 1
-    assert f"is {repository.fingerprint}, not {'0' * 40}; it was not installed" in refused.output
+    assert f"is {repository.fingerprint}, not {'A' * 40}; it was not installed" in refused.output
     assert machine.run("ls /etc/apt/keyrings/docker-bulkhead.asc", check=False).returncode != 0
 
 

@@ -114,7 +114,7 @@ def test_power_cut_inside_mkfs_is_finished_by_the_next_run(machine: Machine) -> 
         while machine.run("test -e /run/in-mkfs && pgrep -x mkfs.ext4", check=False).returncode:
             assert time.monotonic() < deadline, "mkfs was not caught"
         boots(machine)
-    assert "unfinished" in machine.out("lvs --noheadings -o lv_tags ubuntu-vg/docker-lv")
+    assert "pyinfra-unfinished" in machine.out("lvs --noheadings -o lv_tags ubuntu-vg/docker-lv")
     assert_finished_by_the_next_run(machine)
 
 

@@ -18,7 +18,7 @@ def test_volume_is_a_plain_logical_volume(target: Target) -> None:
     assert volume["lv_name"] == target.settings.logical_volume
     assert target.device == mapper_path(volume["vg_name"], volume["lv_name"])
     assert volume["segtype"] == "linear"
-    assert "unfinished" not in volume["lv_tags"].split(",")
+    assert "pyinfra-unfinished" not in volume["lv_tags"].split(",")
 
 
 def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:

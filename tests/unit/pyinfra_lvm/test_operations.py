@@ -44,7 +44,7 @@ MOUNTED = replace(
     fstab_text=f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n",
     directories=(Directory("/srv/data", "directory", True, True),),
 )
-UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("unfinished",)),))
+UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("pyinfra-unfinished",)),))
 
 
 @dataclass
@@ -151,7 +151,7 @@ def test_device_of_another_group_is_refused() -> None:
 def test_logical_volume_is_made_of_whole_extents_and_tagged() -> None:
     bare = Storage(volume_groups=(GROUP,))
     assert commands(lvm.logical_volume, bare, volume="data", group="vg", size=10 * G + 5, tags=["mine"]) == [
-        "lvcreate --quiet --yes --wipesignatures y --addtag unfinished --addtag mine "
+        "lvcreate --quiet --yes --wipesignatures y --addtag pyinfra-unfinished --addtag mine "
         f"--name data --size {10 * G}b vg </dev/null"
     ]
 
@@ -173,7 +173,7 @@ def test_logical_volume_is_never_shrunk(size: int) -> None:
 def test_filesystem_is_made_on_an_unfinished_volume_whose_tag_is_read_again() -> None:
     (command,) = commands(lvm.filesystem, UNFINISHED, volume="data", group="vg")
     assert command.index("lv_tags") < command.index("mkfs.ext4 -q -F") < command.index("sync")
-    assert command.endswith("lvchange --quiet --deltag unfinished vg/data")
+    assert command.endswith("lvchange --quiet --deltag pyinfra-unfinished vg/data")
 
 
 def test_filesystem_on_a_volume_that_is_yet_to_be_made_is_predicted() -> None:

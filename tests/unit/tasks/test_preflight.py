@@ -654,20 +654,25 @@ def test_unfinished_volume_of_others_is_never_made_anew() -> None:
     storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED,)), DEVICE)
     found = finding(bare_host(), storage, ADOPTING)
     assert_says(
-        found, found_has="unfinished, and is not ours", needed="filesystem anew", action="lvchange --deltag unfinished"
+        found,
+        found_has="unfinished, and is not ours",
+        needed="filesystem anew",
+        action="lvchange --deltag pyinfra-unfinished",
     )
 
 
 def test_unfinished_volume_that_was_mounted_is_never_made_anew() -> None:
     storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
     found = finding(bare_host(), with_mount(storage, "/mnt", DEVICE))
-    assert_says(found, found_has="mounted on /mnt", needed="filesystem anew", action="lvchange --deltag unfinished")
+    assert_says(
+        found, found_has="mounted on /mnt", needed="filesystem anew", action="lvchange --deltag pyinfra-unfinished"
+    )
 
 
 def test_unfinished_volume_that_is_in_fstab_is_never_made_anew() -> None:
     storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
     found = finding(bare_host(), with_fstab(storage, DEVICE, VOLUME_MOUNT))
-    assert_says(found, found_has="in fstab", needed="filesystem anew", action="lvchange --deltag unfinished")
+    assert_says(found, found_has="in fstab", needed="filesystem anew", action="lvchange --deltag pyinfra-unfinished")
 
 
 # -- bad hosts: mounts
