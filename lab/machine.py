@@ -61,8 +61,12 @@ class Machine:
         recipe = Recipe(suite, layout, docker)
         booted = _booted(recipe)
         machine = cls._new(name, recipe, booted, settings or {})
-        machine._start(load=BOOTED)
-        machine._set_clock()
+        try:
+            machine._start(load=BOOTED)
+            machine._set_clock()
+        except BaseException:
+            machine.destroy()
+            raise
         return machine
 
     @classmethod
