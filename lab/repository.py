@@ -1,48 +1,43 @@
 """A signed apt repository that stands in for Docker's.
 
-Packages of docker-ce's names, in two versions shaped as Docker's are, that bring the distribution's engine: what is
-put to the test is the key, its fingerprint, the mirror's address and the pin, not Docker's build.
+Packages of docker-ce's names, in two versions shaped as Docker's are, with the distribution's engine in them, since its
+own packages and Docker's exclude each other: what is put to the test is the key, its fingerprint, the mirror's address,
+the pin and the change of engines, not Docker's build.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from lab import cache
 
-# Suite → the engine's own packages there. Debian 12's docker.io has the client in it, later ones split it off.
-ENGINES = {"bookworm": "docker.io", "trixie": "docker.io, docker-cli", "sid": "docker.io, docker-cli"}
 VERSIONS = ("26.1.4", "26.1.5")
-_RELEASES = {"bookworm": "12", "trixie": "13", "sid": "14"}
+_RELEASES = {"bookworm": "12", "trixie": "13"}
 
-_BUILD = r"""
+# Docker's package → the distribution's that its content comes from. Debian 12 has the client in docker.io.
+_ENGINE = {
+    "bookworm": {"docker-ce": "docker.io", "containerd.io": "containerd"},
+    "trixie": {"docker-ce": "docker.io", "docker-ce-cli": "docker-cli", "containerd.io": "containerd"},
+}
+# Those that bring nothing here.
+_EMPTY = {"bookworm": ("docker-ce-cli",), "trixie": ()}
+_PLUGINS = ("docker-buildx-plugin", "docker-compose-plugin")
+_VERSIONED = ("docker-ce", "docker-ce-cli")
+
+_INDEX = r"""
 set -eu
 cd "$1"
-# package NAME VERSION DEPENDS: an empty package into the pool.
-package() {
-    rm -rf tree; mkdir -p tree/DEBIAN
-    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: the lab <lab@localhost>\nDepends: %s\nDescription: stands in for Docker'"'"'s\n' \
-        "$1" "$2" "$3" >tree/DEBIAN/control
-    dpkg-deb --root-owner-group --build tree "pool/$suite" >/dev/null
-    rm -rf tree
-}
-suite=$2 release=$3 engine=$4 versions=$5
-mkdir -p "pool/$suite" "dists/$suite/stable/binary-amd64"
-for version in $versions; do
-    full="5:$version-1~debian.$release~$suite"
-    package docker-ce "$full" "$engine, containerd.io, docker-ce-cli"
-    package docker-ce-cli "$full" "$engine"
-done
-package containerd.io "1.7.18-1" containerd
-package docker-buildx-plugin "0.14.1-1~debian.$release~$suite" docker-ce-cli
-package docker-compose-plugin "2.27.1-1~debian.$release~$suite" docker-ce-cli
+suite=$2
+mkdir -p "dists/$suite/stable/binary-amd64"
 apt-ftparchive packages "pool/$suite" >"dists/$suite/stable/binary-amd64/Packages"
 apt-ftparchive -o APT::FTPArchive::Release::Suite="$suite" -o APT::FTPArchive::Release::Codename="$suite" \
     -o APT::FTPArchive::Release::Components=stable -o APT::FTPArchive::Release::Architectures=amd64 \
@@ -94,10 +89,11 @@ class Repository:
         self._home.mkdir(parents=True, mode=0o700)
         self._gpg("--passphrase", "", "--quick-generate-key", "lab <lab@localhost>", "ed25519", "sign", "never")
         tree = self.directory / "debian"
-        tree.mkdir()
-        for suite, engine in ENGINES.items():
-            arguments = [str(tree), suite, _RELEASES[suite], engine, " ".join(VERSIONS)]
-            subprocess.run(["sh", "-c", _BUILD, "build", *arguments], check=True, env=self._environment)
+        for suite in _RELEASES:
+            pool = tree / "pool" / suite
+            pool.mkdir(parents=True)
+            _fill(pool, suite)
+            subprocess.run(["sh", "-c", _INDEX, "index", tree, suite], check=True, env=self._environment)
         (tree / "gpg").write_text(self._gpg("--armor", "--export"))
         # The agent that gpg started must not outlive this.
         subprocess.run(["gpgconf", "--kill", "all"], check=True, env=self._environment)
@@ -138,3 +134,69 @@ class Repository:
                     break
             time.sleep(0.05)
         self._pid_file.write_text(f"{server.pid} {port}\n")
+
+
+def _fill(pool: Path, suite: str) -> None:
+    """Make the packages of one suite."""
+    suffix = f"-1~debian.{_RELEASES[suite]}~{suite}"
+    with tempfile.TemporaryDirectory(dir=pool.parent) as scratch:
+        _download(suite, list(_ENGINE[suite].values()), Path(scratch))
+        for name in (*_ENGINE[suite], *_EMPTY[suite], *_PLUGINS):
+            source = _ENGINE[suite].get(name)
+            for version in VERSIONS if name in _VERSIONED else VERSIONS[-1:]:
+                tree = Path(scratch) / "tree"
+                if source:
+                    (package,) = Path(scratch).glob(f"{source}_*.deb")
+                    subprocess.run(["fakeroot", "dpkg-deb", "--raw-extract", package, tree], check=True)
+                    fields = _fields((tree / "DEBIAN" / "control").read_text())
+                else:
+                    (tree / "DEBIAN").mkdir(parents=True)
+                    fields = {"Architecture": "all", "Maintainer": "the lab <lab@localhost>", "Description": "empty"}
+                (tree / "DEBIAN" / "control").write_text(_control(fields, name, f"5:{version}{suffix}", source, suite))
+                subprocess.run(
+                    ["dpkg-deb", "-Zgzip", "-z1", "--root-owner-group", "--build", tree, pool],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
+                shutil.rmtree(tree)
+
+
+def _download(suite: str, packages: list[str], directory: Path) -> None:
+    """The distribution's packages, from where mmdebstrap takes them."""
+    hook = f'cd "$1/root" && chroot "$1" sh -c "cd /root && apt-get -qq download {" ".join(packages)}"'
+    copy = [f"--customize-hook=copy-out /root {directory}"]
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=apt", f"--customize-hook={hook}", *copy, suite, "/dev/null"], check=True
+    )
+    for package in (directory / "root").glob("*.deb"):
+        package.rename(directory / package.name)
+
+
+def _fields(control: str) -> dict[str, str]:
+    """A control file's fields; a value keeps its further lines (deb-control(5))."""
+    return {name: value.strip() for name, value in re.findall(r"^(\S+):(.*(?:\n[ \t].*)*)", control, re.MULTILINE)}
+
+
+def _control(fields: dict[str, str], name: str, version: str, source: str | None, suite: str) -> str:
+    """The control file of a package of Docker's name."""
+    ours = {theirs: docker for docker, theirs in _ENGINE[suite].items()}
+    kept = {
+        key: value
+        for key, value in fields.items()
+        if key not in ("Conflicts", "Breaks", "Replaces", "Provides", "Recommends", "Suggests")
+    }
+    depends = [
+        re.sub(r"^[a-z0-9.+-]+", lambda match: ours.get(match[0], match[0]), word)
+        for word in fields.get("Depends", "").split(", ")
+        if word
+    ]
+    # The versions that the distribution's packages ask of each other are not those of Docker's.
+    depends = [re.sub(r" \(.*\)$", "", word) if word.split()[0] in ours.values() else word for word in depends]
+    if name == "docker-ce":
+        depends += ["docker-ce-cli"]
+    if name in _PLUGINS:
+        depends += ["docker-ce-cli"]
+    kept |= {"Package": name, "Version": version, "Depends": ", ".join(dict.fromkeys(depends))}
+    if source:
+        kept |= {"Conflicts": source, "Replaces": source}
+    return "".join(f"{key}: {value}\n" for key, value in kept.items() if value)

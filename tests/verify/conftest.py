@@ -1,86 +1,101 @@
-"""The hosts of a pyinfra inventory as testinfra sees them: one connection a host, a few commands for all properties."""
+"""The hosts of a pyinfra inventory, each with one connection, and what a few commands on it say."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra
-from pyinfra.api import Host, Inventory, State
+from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.context import ctx_state
-from pyinfra_cli.inventory import make_inventory_from_files
+from pyinfra_cli.inventory import make_inventory
 from testinfra.host import Host as Connection
 
 from settings import Settings, check_fleet
 from tasks.paths import STORES
+from tests.verify.backend import PyinfraBackend
+from tests.verify.summary import Result, sentence, summary
 
 TOP = Path(__file__).parent.parent.parent
+CONNECT_TIMEOUT = 20  # seconds
+
+HOSTS = pytest.StashKey[list[Host]]()
+SETTINGS = pytest.StashKey[dict[str, Settings]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("docker-bulkhead")
-    group.addoption("--inventory", required=True, help="a pyinfra inventory")
-    group.addoption("--limit", action="append", default=[], help="a host or a group of it, again for more")
+    group.addoption("--inventory", required=True, help="a pyinfra inventory, or what pyinfra takes for one")
+    group.addoption("--limit", action="append", default=[], help="a host, a pattern or a group; again for more")
     group.addoption("--disruptive", action="store_true", help="also what stops Docker for a moment")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "disruptive: stops Docker for a moment; only with --disruptive")
+    name = config.getoption("--inventory")
+    try:
+        config.stash[HOSTS] = hosts_of(name, config.getoption("--limit"))
+        config.stash[SETTINGS] = check_fleet({host.name: host.data.dict() for host in config.stash[HOSTS]})
+    except (LookupError, PyinfraError, SystemExit) as error:
+        raise pytest.UsageError(f"{name}: {error}") from error
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--disruptive"):
-        skipped = [item for item in items if item.get_closest_marker("disruptive")]
-        items[:] = [item for item in items if item not in skipped]
-        config.hook.pytest_deselected(items=skipped)
+def hosts_of(name: str, limits: list[str]) -> list[Host]:
+    """The hosts of an inventory that are meant, ready to be connected to, by pyinfra's rules.
 
+    Args:
+        name: an inventory as pyinfra's command line takes it.
+        limits: names or patterns of hosts, and groups; none is all.
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """A line for each host: how many properties hold, and which do not."""
-    results: dict[str, dict[str, list[str]]] = {host.name: {"passed": [], "failed": []} for host in _hosts(config)}
-    for outcome, reports in terminalreporter.stats.items():
-        for report in reports if outcome in ("passed", "failed", "error") else ():
-            sentence, _, case = report.nodeid.split("::")[-1].removesuffix("]").partition("[")
-            host = next((name for name in results if case == name or case.startswith(f"{name}-")), None)
-            # A test counts once: for its call, or for the set-up that kept it from one.
-            if host and (report.when == "call" or outcome == "error"):
-                detail = case.removeprefix(host).strip("-")
-                words = sentence.removeprefix("test_").replace("_", " ") + (f" ({detail})" if detail else "")
-                results[host]["passed" if outcome == "passed" else "failed"].append(words)
-    terminalreporter.section("hosts")
-    width = max(map(len, results))
-    for name, found in results.items():
-        terminalreporter.write_line(
-            f"{name:<{width}}  {len(found['passed'])} properties hold, {len(found['failed'])} do not"
-        )
-        for words in found["failed"]:
-            terminalreporter.write_line(f"{'':<{width}}  does NOT hold: {words}")
-
-
-def _hosts(config: pytest.Config) -> list[Host]:
+    Raises:
+        LookupError: a limit, or the whole inventory, means no host.
+    """
     with ctx_state.use(State()):
-        inventory: Inventory = make_inventory_from_files(config.getoption("--inventory"), cwd=str(TOP))
-    limits = config.getoption("--limit")
-    hosts = [
-        host
-        for host in inventory
-        if not limits or any(Path(host.name).match(limit) or limit in host.groups for limit in limits)
-    ]
-    if not hosts:
-        raise pytest.UsageError(f"no host of {config.getoption('--inventory')} matches {', '.join(limits)}")
-    return hosts
+        inventory: Inventory = make_inventory(name, cwd=str(TOP))
+    State(inventory, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT))
+    chosen: dict[str, Host] = {}
+    for limit in limits or ["*"]:
+        meant = [host for host in inventory if limit in host.groups or fnmatchcase(host.name, limit)]
+        if not meant:
+            raise LookupError(f"no host is meant by --limit {limit}" if limits else "there is no host in it")
+        chosen.update((host.name, host) for host in meant)
+    return list(chosen.values())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        hosts = _hosts(metafunc.config)
+        hosts = metafunc.config.stash[HOSTS]
         metafunc.parametrize("target", hosts, ids=[host.name for host in hosts], indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--disruptive"):
+        left_out = [item for item in items if item.get_closest_marker("disruptive")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        cases = dict(item.callspec.params)
+        host = cases.pop("target")
+        item.user_properties += [("host", host.name), ("property", sentence(item.originalname, *cases.values()))]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    results = []
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            known = dict(report.user_properties)
+            crash = getattr(report.longrepr, "reprcrash", None)
+            found = (crash.message if crash else report.longreprtext).removeprefix("AssertionError: ")
+            results.append(Result(known["host"], known["property"], found, looked=outcome != "error"))
+    terminalreporter.section("hosts")
+    for line in summary([host.name for host in config.stash[HOSTS]], results):
+        terminalreporter.write_line(line)
 
 
 class Target:
@@ -98,11 +113,12 @@ class Target:
             AssertionError: it failed; what it said is in the message.
         """
         done = self.connection.run(command)
-        assert done.rc == 0, f"`{command}` failed on {self.name} with {done.rc}: {done.stderr}{done.stdout}"
-        return str(done.stdout).strip()
+        if done.failed:
+            raise AssertionError(f"`{command}` failed: {done.stderr or done.stdout}")
+        return done.stdout.strip()
 
-    def rc(self, command: str) -> int:
-        return int(self.connection.run(command).rc)
+    def fails(self, command: str) -> bool:
+        return self.connection.run(command).failed
 
     @property
     def volume(self) -> str:
@@ -114,9 +130,14 @@ class Target:
 
     @cached_property
     def mounts(self) -> dict[str, dict[str, Any]]:
-        """The mount table, by target."""
-        table = json.loads(self.run("findmnt --kernel --list --json -o TARGET,SOURCE,FSTYPE,OPTIONS,PROPAGATION"))
+        """The mount table, by mount point."""
+        table = json.loads(self.run("findmnt --kernel --list --json -o TARGET,SOURCE,FSTYPE,PROPAGATION"))
         return {row["target"]: row for row in table["filesystems"]}
+
+    def mount(self, path: str) -> dict[str, Any]:
+        """The line of the mount table for a mount point."""
+        assert path in self.mounts, f"nothing is mounted on {path}"
+        return self.mounts[path]
 
     @cached_property
     def docker(self) -> dict[str, Any]:
@@ -124,14 +145,16 @@ class Target:
         info: dict[str, Any] = json.loads(self.run("docker info --format '{{json .}}'"))
         return info
 
-    @cached_property
+    @property
     def device(self) -> str:
-        return str(self.mounts[self.volume]["source"])
+        return str(self.mount(self.volume)["source"])
 
     @cached_property
     def logical_volume(self) -> dict[str, str]:
+        """What LVM says of the volume and its group."""
         report = self.run(
-            f"lvs --reportformat json --units b --nosuffix -o lv_name,vg_name,lv_size,segtype,lv_tags {self.device}"
+            "lvs --reportformat json --units b --nosuffix "
+            f"-o lv_name,vg_name,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
         )
         row: dict[str, str] = json.loads(report)["report"][0]["lv"][0]
         return row
@@ -140,33 +163,11 @@ class Target:
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     host: Host = request.param
-    settings = check_fleet({host.name: host.data.dict()})[host.name]
-    with tempfile.TemporaryDirectory(prefix="bulkhead-") as directory:
-        # The master connection ends by itself a minute after the last command (ControlPersist).
-        yield Target(host.name, settings, _connect(host, Path(directory)))
-
-
-def _connect(host: Host, directory: Path) -> Connection:
-    """testinfra's connection for pyinfra's host data."""
-    data = host.data
-    if host.name == "@local":
-        return testinfra.get_host("local://", sudo=bool(data.get("_sudo")))
-    options = {
-        # A connection for each command costs seconds on a slow host.
-        "ControlMaster": "auto",
-        "ControlPath": str(directory / "ssh"),
-        "ControlPersist": "60",
-        "StrictHostKeyChecking": data.get("ssh_strict_host_key_checking", "accept-new"),
-        "UserKnownHostsFile": data.get("ssh_known_hosts_file"),
-        "ConnectTimeout": 15,
-        "LogLevel": "ERROR",
-    }
-    extra = " ".join(f"-o {shlex.quote(f'{name}={value}')}" for name, value in options.items() if value is not None)
-    user = f"{data.get('ssh_user')}@" if data.get("ssh_user") else ""
-    port = f":{data.get('ssh_port')}" if data.get("ssh_port") else ""
-    return testinfra.get_host(
-        f"ssh://{user}{data.get('ssh_hostname', host.name)}{port}",
-        ssh_identity_file=data.get("ssh_key"),
-        ssh_extra_args=extra,
-        sudo=bool(data.get("_sudo")),
-    )
+    try:
+        host.connect(show_errors=False, raise_exceptions=True)
+    except ConnectError as error:
+        # pytest keeps the failure of a session's fixture: the host's other tests fail with it at once.
+        pytest.fail(f"cannot be reached: {error}", pytrace=False)
+    connection = Connection(PyinfraBackend(host))
+    yield Target(host.name, request.config.stash[SETTINGS][host.name], connection)
+    host.disconnect()

@@ -1,0 +1,47 @@
+"""testinfra through pyinfra's own connection.
+
+What reaches a host in a deploy reaches it here, in the same way and on one connection: ssh_config and its jump hosts,
+sudo with a password, @local, @docker. testinfra's ssh backend knows none of that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import Host, StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from testinfra.backend.base import BaseBackend, CommandResult
+
+TIMEOUT = 300  # seconds for a command: Docker on a volume that is full may never answer
+
+
+class PyinfraBackend(BaseBackend):
+    """A connected host of pyinfra.
+
+    Args:
+        host: the host; its data say how commands are run (``_sudo``, ``_su_user``, …).
+    """
+
+    NAME = "pyinfra"
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.name)
+        self._target = host
+        arguments, _ = pop_global_arguments(host.state, host, {})
+        self._arguments = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+        self._arguments["_timeout"] = TIMEOUT
+
+    def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
+        """Run a command as root where the host's data say so.
+
+        pyinfra tells success from failure and no more: the exit status is 0 or 1.
+
+        Raises:
+            AssertionError: it did not end in time.
+        """
+        command = self.quote(command, *args)
+        try:
+            done, output = self._target.run_shell_command(StringCommand(command), **self._arguments)
+        except TimeoutError:
+            raise AssertionError(f"`{command}` did not end within {TIMEOUT} s") from None
+        return self.result(0 if done else 1, self.encode(command), output.stdout, output.stderr)
