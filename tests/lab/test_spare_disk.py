@@ -41,7 +41,7 @@ def test_host_boots_without_the_disk_and_docker_stays_down(provisioned: Machine)
     provisioned.pull_disk("spare")
     provisioned.boot()
     provisioned.run("systemctl is-system-running --wait || true", timeout=300)
-    provisioned.run("systemctl start docker.service", check=False)
+    provisioned.run("systemctl start docker.service", check=False, timeout=300)
     assert provisioned.out("systemctl is-active docker.service || true") != "active"
     assert provisioned.out("ls -A /var/lib/docker /var/lib/containerd").split() == [
         "/var/lib/containerd:",
