@@ -151,8 +151,9 @@ def assert_isolated(machine: Machine) -> None:
 
 
 FINGERPRINT = (
-    "cat /etc/fstab; ls -l --time-style=full-iso /etc/docker /etc/systemd/system /var/lib /srv 2>&1; lsblk; "
-    "pvs; vgs; lvs; dpkg-query -W; cat /proc/self/mounts | sort; systemctl is-active docker containerd || true"
+    "cat /etc/fstab; find /etc/docker /etc/bulkhead /etc/systemd/system /etc/apt -type f 2>/dev/null | sort | xargs sha256sum; "
+    "ls -A /var/lib /srv; lsattr -d /srv/* /var/lib/docker /var/lib/containerd 2>/dev/null; "
+    "lsblk; pvs; vgs; lvs -o+lv_tags; dpkg-query -W; sort /proc/self/mounts; systemctl is-active docker containerd || true"
 )
 
 
