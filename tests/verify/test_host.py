@@ -44,10 +44,9 @@ def test_volume_carries_its_marker(target: Target) -> None:
     target.run(f"test -s {target.volume}/{MARKER}")
 
 
-def test_mounts_are_private(target: Target) -> None:
-    assert {path: target.mount(path)["propagation"] for path in target.mount_points} == dict.fromkeys(
-        target.mount_points, "private"
-    )
+def test_volume_is_mounted_private(target: Target) -> None:
+    # The store's own mount is Docker's to share: it does so when it starts (moby, setupDaemonRootPropagation).
+    assert target.mount(target.volume)["propagation"] == "private"
 
 
 @pytest.mark.parametrize("directory", STORES)
