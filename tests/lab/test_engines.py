@@ -56,9 +56,9 @@ def test_engine_comes_from_dockers_repository_at_the_pinned_version(machine: Mac
 
 def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Machine, repository: Repository) -> None:
     machine.restore("fresh")
-    refused = deploy(machine, **from_repository(repository, engine_version="99.1"))
+    refused = deploy(machine, **from_repository(repository, engine_version="99.1.0"))
     assert refused.code == 1
-    assert "no version 99.1 of docker-ce" in refused.output
+    assert "no version 99.1.0 of docker-ce" in refused.output
     assert "26.1.5" in refused.output
     assert machine.run("dpkg-query -W docker-ce", check=False).returncode != 0
 
