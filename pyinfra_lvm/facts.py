@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import posixpath
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
-from pyinfra.api import FactBase
+from pyinfra.api import FactBase, FactProcessError
 
 from pyinfra_lvm.fstab import parse_fstab
 from pyinfra_lvm.model import (
@@ -25,32 +27,38 @@ from pyinfra_lvm.model import (
 _SECTION = "##STORAGE## "
 
 # $1: devices to read the ends of, a space between them. $2: directories to look at beneath mounts, likewise.
-# Signatures come from the devices themselves: udev's database, which lsblk's FSTYPE is read from, may be stale.
+#
+# - Signatures come from the devices themselves: udev's database, which lsblk's FSTYPE is read from, may be stale.
+# - lsblk prints a tree: in a list each device has one parent only, and the second disk beneath a volume looks unused.
+# - Sizes of filesystems come from lsblk, not from findmnt, which asks every mount and hangs on a dead NFS server.
+# - The superblock of a mounted xfs, read from the device, is the one from when it was mounted, however much it has
+#   grown since: xfs writes past the page cache. xfs_info asks the kernel; without xfsprogs nothing grows anyway.
+# - fstab is encoded: it comes back byte for byte, with or without a newline at its end.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
-section lsblk; lsblk --json --bytes --list --paths --output KNAME,TYPE,SIZE,RO,PKNAME,MOUNTPOINTS
-section links; find /dev/disk /dev/mapper /dev/[!d]* -maxdepth 2 -type l -printf '%p %l\n' 2>/dev/null
+zeros() { cmp -s -n 1048576 -i "$2:0" "$1" /dev/zero; }
+section lsblk
+lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
+section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
 lsblk --noheadings --list --paths --output KNAME,TYPE | sort -u | while read -r device type; do
     case $type in rom|loop) continue ;; esac
     section "device $device"
     wipefs --no-act --noheadings --output TYPE "$device" 2>/dev/null
-    if [ "$type" = lvm ] && magic=$(od -An -N4 -tx1 "$device" 2>/dev/null); then
-        [ "$magic" = ' 58 46 53 42' ] && echo "xfs-size $(od -An -j4 -N12 -tu1 "$device" | tr -s '\n ' ' ')"
-        dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p'
-    fi
+    [ "$type" = lvm ] || continue
+    dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p'
+    [ "$(head -c 4 "$device" | tr -d '\0')" = XFSB ] || continue
+    echo "xfs-superblock $(od -An -j4 -N12 -tu1 "$device" | tr -s '\n ' ' ')"
+    xfs_info "$device" 2>/dev/null | sed -n 's/^data .*bsize=\([0-9]*\) *blocks=\([0-9]*\),.*/xfs-blocks \1 \2/p'
 done
 for device in $1; do
     [ -b "$device" ] || continue
     section "ends $(readlink -f "$device")"
-    last=$(( $(blockdev --getsize64 "$device") / 1048576 - 1 ))
-    { dd if="$device" bs=1M count=1; dd if="$device" bs=1M count=2 skip="$last"; } 2>/dev/null | tr -d '\0' | head -c 1 | wc -c
+    zeros "$device" 0 && zeros "$device" $(( $(blockdev --getsize64 "$device") - 1048576 )) && echo zeros
 done
 section findmnt
-findmnt --kernel --list --json --bytes --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,SIZE,AVAIL,MAJ:MIN
-section numbers; lsblk --noheadings --list --paths --output KNAME,MAJ:MIN
-# awk, not sed: a last line without its newline must not swallow the next section's.
-section fstab; [ ! -f /etc/fstab ] || awk '{ print "=" $0 }' /etc/fstab
+findmnt --kernel --list --json --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,MAJ:MIN
+section fstab; [ ! -f /etc/fstab ] || base64 /etc/fstab
 section directories
 unshare --mount --propagation private sh -c '
     for path in $1; do
@@ -98,7 +106,11 @@ class StorageLayout(FactBase[Storage]):
         return shlex.join(["sh", "-c", _SCRIPT, "storage", " ".join(probe or []), " ".join(paths or [])])
 
     def process(self, output: list[str]) -> Storage:
-        return parse_storage(output)
+        try:
+            return parse_storage(output)
+        except (KeyError, ValueError) as error:
+            # Any other exception would end the run for every host.
+            raise FactProcessError(f"what the host said of its storage makes no sense: {error!r}") from error
 
     @staticmethod
     def default() -> Storage:
@@ -106,7 +118,11 @@ class StorageLayout(FactBase[Storage]):
 
 
 def parse_storage(output: list[str]) -> Storage:
-    """The fact's command's output as data."""
+    """What the fact's command printed, as data.
+
+    Raises:
+        KeyError, ValueError: it is not the output of that command.
+    """
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for line in output:
@@ -114,10 +130,11 @@ def parse_storage(output: list[str]) -> Storage:
             current = sections.setdefault(line.removeprefix(_SECTION), [])
         else:
             current.append(line)
-    fstab_text = "".join(line[1:] + "\n" for line in sections.get("fstab", []))
-    mounts = _mounts(sections)
+    # Bytes that are no UTF-8 survive the way there and back (PEP 383).
+    fstab_text = base64.b64decode("".join(sections.get("fstab", []))).decode(errors="surrogateescape")
+    nodes = {node["kname"]: node for node in _nodes(_json(sections.get("lsblk", [])).get("blockdevices", []))}
     return Storage(
-        devices=_devices(sections),
+        devices=tuple(_device(node, sections, _aliases(sections)) for node in nodes.values()),
         physical_volumes=tuple(
             PhysicalVolume(
                 r["pv_name"], r["vg_name"], int(r["pv_size"]), int(r["pv_free"]), r["pv_missing"] == "missing"
@@ -148,7 +165,7 @@ def parse_storage(output: list[str]) -> Storage:
             for r in _lvm_rows(sections, "lvs", "lv")
         ),
         filesystems=tuple(_filesystems(sections)),
-        mounts=mounts,
+        mounts=tuple(_mounts(sections, nodes)),
         fstab=parse_fstab(fstab_text),
         fstab_text=fstab_text,
         directories=tuple(_directories(sections.get("directories", []))),
@@ -172,33 +189,35 @@ def _tags(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
-def _devices(sections: dict[str, list[str]]) -> tuple[BlockDevice, ...]:
-    aliases: dict[str, list[str]] = {}
+def _nodes(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every device of lsblk's tree. One that is built on several others comes up beneath each of them."""
+    for row in rows:
+        yield row
+        yield from _nodes(row.get("children", []))
+
+
+def _aliases(sections: dict[str, list[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for line in sections.get("links", []):
         alias, _, link = line.partition(" ")
-        aliases.setdefault(posixpath.normpath(posixpath.join(posixpath.dirname(alias), link)), []).append(alias)
-    rows = _json(sections.get("lsblk", [])).get("blockdevices", [])
-    children: dict[str, list[str]] = {}
-    for row in rows:
-        if row["pkname"]:
-            children.setdefault(row["pkname"], []).append(row["kname"])
-    devices = {}
-    for row in rows:
-        path = row["kname"]
-        ends = sections.get(f"ends {path}")
-        probed = sections.get(f"device {path}", [])
-        devices[path] = BlockDevice(
-            path=path,
-            type=row["type"],
-            size=int(row["size"]),
-            read_only=bool(row["ro"]),
-            aliases=tuple(sorted(aliases.get(path, []))),
-            signatures=tuple(dict.fromkeys(line for line in probed if " " not in line)),
-            children=tuple(children.get(path, [])),
-            mount_points=tuple(filter(None, row["mountpoints"])),
-            zeroed=None if ends is None else ends == ["0"],
-        )
-    return tuple(devices.values())
+        found.setdefault(posixpath.normpath(posixpath.join(posixpath.dirname(alias), link)), []).append(alias)
+    return found
+
+
+def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[str, list[str]]) -> BlockDevice:
+    path = node["kname"]
+    ends = sections.get(f"ends {path}")
+    return BlockDevice(
+        path=path,
+        type=node["type"],
+        size=int(node["size"]),
+        read_only=bool(node["ro"]),
+        aliases=tuple(sorted(aliases.get(path, []))),
+        signatures=tuple(dict.fromkeys(line for line in sections.get(f"device {path}", []) if " " not in line)),
+        children=tuple(child["kname"] for child in node.get("children", [])),
+        mount_points=tuple(filter(None, node["mountpoints"])),
+        zeroed=None if ends is None else ends == ["zeros"],
+    )
 
 
 def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
@@ -208,9 +227,12 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
             continue
         device = name.removeprefix("device ")
         values = dict(line.split(" ", 1) for line in lines if " " in line)
-        if "xfs-size" in values:
-            # Superblock: block size at byte 4, block count at byte 8, both big-endian (xfs_sb in xfs_format.h).
-            numbers = bytes(int(byte) for byte in values["xfs-size"].split())
+        if "xfs-blocks" in values:
+            block_size, blocks = map(int, values["xfs-blocks"].split())
+            found.append(Filesystem(device, "xfs", block_size * blocks))
+        elif "xfs-superblock" in values:
+            # Block size at byte 4, block count at byte 8, both big-endian (xfs_sb in xfs_format.h).
+            numbers = bytes(map(int, values["xfs-superblock"].split()))
             size = int.from_bytes(numbers[:4], "big") * int.from_bytes(numbers[4:], "big")
             found.append(Filesystem(device, "xfs", size))
         elif "ext-blocks" in values:
@@ -219,22 +241,24 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
     return found
 
 
-def _mounts(sections: dict[str, list[str]]) -> tuple[Mount, ...]:
-    numbers = {number: name for name, number in map(str.split, sections.get("numbers", []))}
-    return tuple(
-        Mount(
+def _mounts(sections: dict[str, list[str]], nodes: dict[str, dict[str, Any]]) -> Iterator[Mount]:
+    by_number = {node["maj:min"].strip(): node for node in nodes.values()}
+    by_name = {node["name"]: node for node in nodes.values()}
+    for row in _json(sections.get("findmnt", [])).get("filesystems", []):
+        source = re.sub(r"\[.*\]$", "", row["source"] or "")
+        # btrfs has device numbers of its own: there the name tells. /dev/root is no name: there the number does.
+        node = by_number.get(row["maj:min"].strip()) or by_name.get(source) or {}
+        yield Mount(
             target=row["target"],
-            source=re.sub(r"\[.*\]$", "", row["source"] or ""),
-            device=numbers.get(row["maj:min"].strip(), ""),
+            source=source,
+            device=node.get("kname", ""),
             root=row["fsroot"],
             fstype=row["fstype"],
             options=tuple(row["options"].split(",")),
             propagation=row["propagation"],
-            size=int(row["size"] or 0),
-            available=int(row["avail"] or 0),
+            size=int(node.get("fssize") or 0),
+            available=int(node.get("fsavail") or 0),
         )
-        for row in _json(sections.get("findmnt", [])).get("filesystems", [])
-    )
 
 
 def _directories(lines: list[str]) -> list[Directory]:

@@ -9,7 +9,7 @@ from pyinfra_lvm.model import FstabEntry
 
 def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
     """The entries of a fstab. Comments, empty lines and lines that are no entry are passed over."""
-    return tuple(entry for line in text.splitlines() if (entry := _parse_line(line)))
+    return tuple(entry for line in text.split("\n") if (entry := _parse_line(line)))
 
 
 def fstab_with(text: str, entry: FstabEntry) -> str:
@@ -22,7 +22,8 @@ def fstab_with(text: str, entry: FstabEntry) -> str:
     """
     lines: list[str] = []
     written = False
-    for line in text.splitlines():
+    # Not splitlines(): it would turn a form feed or a carriage return in somebody's comment into a new line.
+    for line in text.removesuffix("\n").split("\n") if text else []:
         found = _parse_line(line)
         if found and found.target == entry.target:
             if not written:
@@ -42,7 +43,7 @@ def format_entry(entry: FstabEntry) -> str:
 
 
 def _parse_line(line: str) -> FstabEntry | None:
-    fields = line.split()
+    fields = re.split("[ \t]+", line.strip())
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
     source, target, fstype = (_unescape(field) for field in fields[:3])

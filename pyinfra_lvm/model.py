@@ -82,7 +82,7 @@ class Mount:
     fstype: str
     options: tuple[str, ...]
     propagation: str  # shared, private, …
-    size: int = 0  # bytes
+    size: int = 0  # bytes; 0 for what is on no block device
     available: int = 0  # bytes
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 
+import pytest
+
 from pyinfra_lvm import fstab, model, operations
 from pyinfra_lvm.fstab import fstab_with, parse_fstab
 from pyinfra_lvm.model import FstabEntry
@@ -21,6 +23,11 @@ def test_lines_are_read_with_tabs_escapes_and_missing_fields() -> None:
 
 def test_new_line_is_added_and_the_others_stay_byte_for_byte() -> None:
     assert fstab_with(TEXT, ENTRY) == TEXT + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n"
+
+
+@pytest.mark.parametrize("text", ["", "# a\r\n", "# form\x0cfeed\n", "# \u2028\n\n\n", "/a\u00a0b /c ext4\n"])
+def test_no_character_in_somebodys_line_breaks_or_changes_it(text: str) -> None:
+    assert fstab_with(text, ENTRY) == text + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n"
 
 
 def test_line_of_the_same_target_is_replaced_in_its_place_and_only_once() -> None:
