@@ -6,6 +6,8 @@ prints why and fails, so that this host fails and the others go on (an exception
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shlex
 from collections.abc import Generator
 from pathlib import PurePosixPath
@@ -23,12 +25,13 @@ Commands = Generator[StringCommand, None, None]
 # tells the next run that what it finds is its own unfinished work and nobody's data.
 UNFINISHED = "pyinfra-unfinished"
 
-# A filesystem may end short of its device by less than this: ext4 ends with a whole block group, xfs with a whole
-# allocation unit.
-GROWTH_TOLERANCE = 128 * 2**20
+# A filesystem may end short of its device by less than this: mkfs and resize drop a last block group (ext4) or
+# allocation group (xfs: 16 MiB) that is too small to be of use.
+GROWTH_TOLERANCE = 32 * 2**20
 
-_MKFS = {"ext4": "mkfs.ext4 -q {force} {options} {device}", "xfs": "mkfs.xfs -q {force} {options} {device}"}
-_FORCE = {"ext4": "-F", "xfs": "-f"}
+# Forced, for what a cut left half-made. Neither touches a device that is in use all the same: both open it exclusively
+# (mkfs.ext4 wants -F twice for that).
+_MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
 def refusal(message: str) -> StringCommand:
@@ -51,7 +54,7 @@ def not_blank(device: BlockDevice) -> str:
     if device.children:
         return f"is in use by {', '.join(device.children)}"
     if device.zeroed is False:
-        return "holds data: its first or last MiB is not all zeros"
+        return "holds data, or cannot be read: its first or last MiB is not all zeros"
     return ""
 
 
@@ -66,10 +69,9 @@ def _blank_guard(device: str) -> str:
         '[ "$(lsblk --noheadings --list "$device" | wc -l)" -eq 1 ] || refuse "has partitions or is in use"; '
         'found=$(wipefs --no-act --noheadings --output TYPE "$device") || refuse "cannot be examined"; '
         '[ -z "$found" ] || refuse "carries a signature: $found"; '
-        'last=$(( $(blockdev --getsize64 "$device") / 1048576 - 1 )); '
-        'ends=$( { dd if="$device" bs=1M count=1; dd if="$device" bs=1M count=2 skip="$last"; } 2>/dev/null '
-        '| tr -d "\\0" | head -c 1 | wc -c ); '
-        '[ "$ends" -eq 0 ] || refuse "holds data"; '
+        # Not a count of what is not zero: a device that cannot be read would pass.
+        'zeros() { cmp -s -n 1048576 -i "$1:0" "$device" /dev/zero; }; '
+        'zeros 0 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) || refuse "holds data, or cannot be read"; '
     )
 
 
@@ -128,20 +130,26 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
             devices=["/dev/disk/by-id/virtio-spare"],
         )
     """
-    _check_value("group", group)
+    for name, value in [("group", group), *(("devices", device) for device in devices)]:
+        _check_value(name, value)
     storage = host.get_fact(StorageLayout)
     owners = {device: _owner(storage, device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
+    # vgcreate and vgextend would make physical volumes of what is none, whatever it holds.
+    guard = (
+        f'for device in {missing}; do pvs "$device" >/dev/null 2>&1 || '
+        '{ echo "refused: $device is no physical volume; nothing was written to it" >&2; exit 1; }; done; '
+    )
     if foreign:
         listed = ", ".join(f"{device} (in {owner})" for device, owner in foreign.items())
         yield refusal(f"volume group {group}: {listed} belongs to another group; nothing was changed")
     elif storage.volume_group(group) is None:
-        yield StringCommand(f"vgcreate --quiet {shlex.quote(group)} {missing} </dev/null")
+        yield StringCommand(f"{guard}vgcreate --quiet {shlex.quote(group)} {missing} </dev/null")
     elif not missing:
         host.noop(f"volume group {group} holds {', '.join(devices)}")
     elif extend:
-        yield StringCommand(f"vgextend --quiet {shlex.quote(group)} {missing} </dev/null")
+        yield StringCommand(f"{guard}vgextend --quiet {shlex.quote(group)} {missing} </dev/null")
     else:
         yield refusal(f"volume group {group} exists without {missing}; nothing was changed. extend=True adds it.")
 
@@ -163,8 +171,8 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     + size: bytes, rounded down to whole extents
     + tags: LVM tags that a new volume gets
 
-    A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in the
-    extents that it gets are wiped: they are in free space.
+    A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
+    the extents that it gets are wiped: they are in free space. Refused: a name that a snapshot or a thin volume has.
 
     **Example:**
 
@@ -177,8 +185,8 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
             size=60 * 2**30,
         )
     """
-    _check_value("volume", volume)
-    _check_value("group", group)
+    for name, value in [("volume", volume), ("group", group), *(("tags", tag) for tag in tags or [])]:
+        _check_value(name, value)
     storage = host.get_fact(StorageLayout)
     found = storage.logical_volume(group, volume)
     holder = storage.volume_group(group)
@@ -190,6 +198,9 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
             f"lvcreate --quiet --yes --wipesignatures y {added} "
             f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
         )
+    elif found.origin or found.segment_type.startswith("thin"):
+        kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"
+        yield refusal(f"{group}/{volume} is {kind}, not a volume of its own; it was not touched. Choose another name.")
     elif found.size < wanted:
         yield StringCommand(f"lvextend --quiet --size {wanted}b {shlex.quote(f'{group}/{volume}')} </dev/null")
     else:
@@ -197,19 +208,21 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
 
 
 @operation()
-def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "", size: int = 0) -> Commands:
+def filesystem(
+    volume: str, group: str, fstype: str = "ext4", options: list[str] | None = None, size: int = 0
+) -> Commands:
     """
     Make a filesystem on a logical volume, or grow one to its volume.
 
     + volume: name of the logical volume
     + group: name of its volume group
     + fstype: ext4 or xfs
-    + options: further options for mkfs
+    + options: further arguments for mkfs
     + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
 
-    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished`` and is not mounted: one that
-    ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and on disk. What
-    stands on any other volume stays.
+    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished`` and is neither mounted nor in
+    fstab: one that ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and
+    on disk. What stands on any other volume stays.
 
     **Example:**
 
@@ -222,36 +235,62 @@ def filesystem(volume: str, group: str, fstype: str = "ext4", options: str = "",
             fstype="ext4",
         )
     """
+    _check_value("volume", volume)
+    _check_value("group", group)
     if fstype not in _MKFS:
         raise OperationValueError(f"fstype must be one of {', '.join(_MKFS)}: {fstype!r}")
     storage = host.get_fact(StorageLayout)
     device = mapper_path(group, volume)
     found = storage.logical_volume(group, volume)
     present = storage.filesystem(device)
-    if found is None or (UNFINISHED in found.tags and not storage.mounts_of(device)):
+    mounted = storage.mounts_of(device)
+    quoted = shlex.quote(device)
+    if found is None or (UNFINISHED in found.tags and not mounted and not _listed_in_fstab(storage, device)):
         name = shlex.quote(f"{group}/{volume}")
-        mkfs = _MKFS[fstype].format(force=_FORCE[fstype], options=options, device=shlex.quote(device))
         yield StringCommand(
             f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED} && "
-            f"! findmnt --source {shlex.quote(device)} >/dev/null || "
+            f"! findmnt --source {quoted} >/dev/null || "
             f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
-            f"{mkfs} </dev/null && sync && lvchange --quiet --deltag {UNFINISHED} {name}"
+            f"{shlex.join([*_MKFS[fstype], *(options or []), device])} </dev/null && sync && "
+            f"lvchange --quiet --deltag {UNFINISHED} {name}"
+        )
+    elif not found.active:
+        yield refusal(f"{device} is not active; it was not touched. `lvchange --activate y {group}/{volume}` first.")
+    elif UNFINISHED in found.tags:
+        yield refusal(
+            f"{device} carries the tag {UNFINISHED} and yet is mounted or in fstab; nothing was written to it. "
+            f"If what is on it is to stay: `lvchange --deltag {UNFINISHED} {group}/{volume}`."
         )
     elif present is None or present.type != fstype:
         there = present.type if present else "no ext4 or xfs"
-        yield refusal(f"{device} holds {there}, not {fstype}; nothing was written to it")
-    elif max(found.size, size) - present.size > GROWTH_TOLERANCE:
-        mounted = storage.mounts_of(device)
-        if fstype == "ext4" and mounted:
-            yield StringCommand(f"resize2fs {shlex.quote(device)}")
-        elif fstype == "ext4":
-            yield StringCommand(f"e2fsck -fp {shlex.quote(device)}; [ $? -le 1 ] && resize2fs {shlex.quote(device)}")
-        elif mounted:
-            yield StringCommand(f"xfs_growfs {shlex.quote(mounted[0].target)}")
-        else:
-            host.noop(f"{device}: xfs grows once it is mounted")
-    else:
+        yield refusal(f"{device} holds {there}, not {fstype}; nothing was written to it. Choose that, or another name.")
+    elif max(found.size, size) - present.size <= GROWTH_TOLERANCE:
         host.noop(f"{device} holds {fstype} over its whole size")
+    elif fstype == "xfs" and mounted:
+        yield StringCommand(f"xfs_growfs {shlex.quote(mounted[0].target)}")
+    elif fstype == "xfs":
+        # xfs grows while it is mounted only: here where nobody sees it.
+        inner = f"mount -t xfs {quoted} /mnt && xfs_growfs /mnt"
+        yield StringCommand(f"unshare --mount --propagation private sh -c {shlex.quote(inner)}")
+    elif mounted:
+        yield StringCommand(f"resize2fs {quoted}")
+    else:
+        yield StringCommand(f"e2fsck -fp {quoted}; [ $? -le 1 ] && resize2fs {quoted}")
+
+
+def _listed_in_fstab(storage: Storage, device: str) -> bool:
+    return any(_same_source(storage, entry.source, device) for entry in storage.fstab)
+
+
+def _is_unfinished(storage: Storage, device: str) -> bool:
+    tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED in volume.tags]
+    return any(_same_source(storage, path, device) for path in tagged)
+
+
+def _same_source(storage: Storage, one: str, other: str) -> bool:
+    """Whether two sources of mounts are one: the same path, or two names of one device."""
+    device = storage.device(one)
+    return one == other or (device is not None and device == storage.device(other))
 
 
 @operation()
@@ -273,7 +312,12 @@ def mount(
       mounted, not even by root. It must be empty.
 
     fstab is replaced whole: written aside, checked with ``findmnt --verify``, synced, renamed. Every line but the one
-    for this path stays as it is. A device that is mounted elsewhere too is mounted here all the same.
+    for this path stays as it is. A device that is mounted elsewhere too is mounted here all the same. Other options
+    than those that fstab has count when it is mounted next. ``private`` among them sets the propagation (mount(8), since
+    util-linux 2.23, under systemd too); what changes it later is let be: dockerd, for one, shares the mount of its store.
+
+    Refused: a path where something else is mounted or listed in fstab, and a volume with the tag
+    ``pyinfra-unfinished``, which the next ``filesystem`` would make anew.
 
     **Example:**
 
@@ -292,38 +336,50 @@ def mount(
     _check_value("device", device)
     storage = host.get_fact(StorageLayout, paths=[path])
     entry = FstabEntry(device, path, fstype, tuple(options), 0, 2 if fstype.startswith("ext") else 0)
-    listed = storage.fstab_entry(path)
+    listed = [other for other in storage.fstab if other.target == path]
+    foreign = [other.source for other in listed if not _same_source(storage, other.source, device)]
     beneath = storage.directory(path)
     found = storage.mount(path)
-    mounted = found is not None and is_mount_of(storage, path, entry)
-    if found is not None and not mounted:
-        yield refusal(f"{path} is a mount of {found.source}, not of {device}; it was not touched")
-        return
-    if listed and listed.source != device:
-        yield refusal(f"fstab mounts {listed.source} on {path}, not {device}; it was not touched")
-        return
-    if immutable_mount_point and beneath and (beneath.kind in ("symlink", "other") or not beneath.empty):
-        what = "is not empty" if beneath.kind == "directory" else "is no directory"
-        yield refusal(f"{path} {what} beneath the mount; it was not touched")
-        return
-
-    done = True
-    if beneath is None or beneath.kind == "absent" or (immutable_mount_point and not beneath.immutable):
-        done = False
-        yield _mount_point(path, immutable_mount_point)
-    if listed != entry:
-        done = False
-        yield replace_fstab(storage.fstab_text, fstab_with(storage.fstab_text, entry))
-    if not mounted or listed != entry:
-        done = False
-        # Through systemd, so that unit and mount agree; where another init runs, by mount itself.
-        quoted = shlex.quote(path)
-        yield StringCommand(
-            f"if [ -d /run/systemd/system ]; then systemctl daemon-reload && mountpoint -q {quoted} || "
-            f'systemctl start "$(systemd-escape --path --suffix=mount {quoted})"; else mount {quoted}; fi'
+    if found and not is_mount_of(storage, path, entry):
+        yield refusal(f"{path} is a mount of {found.source}, not of {device}; it was not touched. Unmount it first.")
+    elif foreign:
+        yield refusal(
+            f"fstab mounts {', '.join(foreign)} on {path}, not {device}; it was not touched. Take that line out first."
         )
-    if done:
-        host.noop(f"{path} is mounted")
+    elif _is_unfinished(storage, device):
+        yield refusal(f"{device} carries the tag {UNFINISHED}: its filesystem is not complete; it was not mounted")
+    elif beneath and beneath.kind in ("symlink", "other"):
+        yield refusal(f"{path} is no directory; it was not touched. Move it away first.")
+    elif beneath and immutable_mount_point and not beneath.empty:
+        yield refusal(f"{path} is not empty beneath the mount; it was not touched. Move away what is in it first.")
+    else:
+        commands = list(_mount_commands(storage, entry, immutable_mount_point))
+        yield from commands
+        if not commands:
+            host.noop(f"{path} is mounted")
+
+
+def _mount_commands(storage: Storage, entry: FstabEntry, immutable: bool) -> Commands:
+    """What is yet to be done for an entry that nothing stands in the way of."""
+    path = entry.target
+    beneath, found = storage.directory(path), storage.mount(path)
+    if beneath is None or beneath.kind == "absent" or (immutable and not beneath.immutable):
+        yield _mount_point(path, immutable)
+    is_listed = [other for other in storage.fstab if other.target == path] == [entry]
+    if not is_listed:
+        yield replace_fstab(storage.fstab_text, fstab_with(storage.fstab_text, entry))
+    quoted = shlex.quote(path)
+    missing = f"{path} is not mounted: is {entry.source} there?"
+    if not found or not is_listed:
+        # Through systemd, so that unit and mount agree; where another init runs, by mount itself.
+        yield StringCommand(
+            "systemd() { [ -d /run/systemd/system ]; }; "
+            "{ ! systemd || systemctl daemon-reload; } && { "
+            f"mountpoint -q {quoted} || if systemd; "
+            f'then systemctl start "$(systemd-escape --path --suffix=mount {quoted})"; else mount {quoted}; fi; }} && '
+            # mount(8) says nothing and exits with 0 where there is no device and the options have nofail.
+            f"{{ mountpoint -q {quoted} || {{ echo {shlex.quote(missing)} >&2; exit 1; }}; }}"
+        )
 
 
 def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
@@ -342,24 +398,32 @@ def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
 
 
 def replace_fstab(old: str, new: str) -> StringCommand:
-    """The command that replaces fstab whole, unless it has changed meanwhile or the new one reads worse than the old."""
+    """The command that replaces fstab whole, unless it has changed meanwhile or the new one has more errors."""
+    digest = hashlib.sha256(_bytes(old)).hexdigest()
     return StringCommand(
         "cd /etc && touch fstab && "
-        # As $() reads it, without the newlines at the end.
-        f'[ "$(cat fstab)" = {shlex.quote(old.rstrip())} ] || '
-        "{ echo 'fstab has changed meanwhile; it was not touched' >&2; exit 1; }; "
-        f"printf %s {shlex.quote(new)} >fstab.new && chmod --reference=fstab fstab.new && "
-        # A fstab may have had errors before us; only a new one is ours. findmnt(8): "parse error", "[E]".
-        "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error'; }; "
-        '[ "$(errors fstab.new)" -le "$(errors fstab)" ] || '
-        "{ findmnt --verify --tab-file fstab.new >&2; rm fstab.new; echo 'fstab was not touched' >&2; exit 1; }; "
+        f"{{ echo '{digest}  fstab' | sha256sum --check --status || "
+        "{ echo 'fstab has changed meanwhile; it was not touched. Run again.' >&2; exit 1; }; } && "
+        # Mode, owner and labels of the old one, text of the new: byte for byte, so encoded.
+        "cp --attributes-only --preserve=all fstab fstab.new && "
+        f"echo {base64.b64encode(_bytes(new)).decode()} | base64 --decode >fstab.new && "
+        # A fstab may have had errors before us; only a further one is ours. Warnings are none.
+        "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error at'; } && "
+        '{ [ "$(errors fstab.new)" -le "$(errors fstab)" ] || '
+        "{ findmnt --verify --tab-file fstab.new >&2; rm fstab.new; "
+        "echo 'fstab was not touched: with the new line it has the errors above' >&2; exit 1; }; } && "
         "sync fstab.new && mv -f fstab.new fstab && sync ."
     )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _mount_point(path: str, immutable: bool) -> StringCommand:
     """Make the directory beneath a mount, and make it immutable; whatever is mounted on it stays."""
     parent, name = shlex.quote(str(PurePosixPath(path).parent)), shlex.quote(PurePosixPath(path).name)
-    flag = f'[ -z "$(ls -A /mnt/{name})" ] && chattr +i /mnt/{name} && ' if immutable else ""
-    inner = f"mount --bind {parent} /mnt && mkdir -p /mnt/{name} && {flag}sync -f /mnt/{name}"
+    full = f"refused: {path} is not empty beneath the mount; it was not touched"
+    flag = f'{{ [ -z "$(ls -A /mnt/{name})" ] || {{ echo {shlex.quote(full)} >&2; exit 1; }}; }} && chattr +i /mnt/{name} && '
+    inner = f"mount --bind {parent} /mnt && mkdir -p /mnt/{name} && {flag if immutable else ''}sync -f /mnt/{name}"
     return StringCommand(f"mkdir -p {parent} && unshare --mount --propagation private sh -c {shlex.quote(inner)}")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,8 @@ from pyinfra.context import ctx_host
 from pyinfra_testing.util import get_command_string
 
 from pyinfra_lvm import operations as lvm
+from pyinfra_lvm.facts import parse_storage
+from pyinfra_lvm.fstab import fstab_with, parse_fstab
 from pyinfra_lvm.model import (
     BlockDevice,
     Directory,
@@ -29,7 +35,7 @@ DEVICE = "/dev/mapper/vg-data"
 BLANK = BlockDevice("/dev/vdb", "disk", 20 * G, False, ("/dev/disk/by-id/virtio-spare",), (), (), (), zeroed=True)
 GROUP = VolumeGroup("vg", 100 * G, 70 * G, 4 * 2**20, 0)
 VOLUME = LogicalVolume("data", "vg", 10 * G, True, "linear", "")
-MAPPED = BlockDevice("/dev/dm-1", "lvm", 10 * G, False, (DEVICE,), ("ext4",), (), ())
+MAPPED = BlockDevice("/dev/dm-1", "lvm", 10 * G, False, (DEVICE, "/dev/vg/data"), ("ext4",), (), ())
 MADE = Storage(
     devices=(MAPPED,),
     volume_groups=(GROUP,),
@@ -122,10 +128,10 @@ def test_value_that_could_be_an_option_is_an_error(device: str) -> None:
 # -- volume groups
 
 
-def test_volume_group_is_made() -> None:
-    assert commands(lvm.volume_group, Storage(devices=(BLANK,)), group="vg", devices=["/dev/vdb"]) == [
-        "vgcreate --quiet vg /dev/vdb </dev/null"
-    ]
+def test_volume_group_is_made_of_physical_volumes_that_are_looked_at_once_more() -> None:
+    (command,) = commands(lvm.volume_group, Storage(devices=(BLANK,)), group="vg", devices=["/dev/vdb"])
+    assert command.startswith("for device in /dev/vdb; do pvs ")
+    assert command.endswith("; done; vgcreate --quiet vg /dev/vdb </dev/null")
 
 
 IN_GROUP = Storage(devices=(BLANK,), physical_volumes=(PhysicalVolume("/dev/vdb", "vg", G, G),), volume_groups=(GROUP,))
@@ -138,7 +144,9 @@ def test_volume_group_that_is_there_stays() -> None:
 def test_volume_group_is_extended_only_where_it_is_asked_for() -> None:
     more = {"group": "vg", "devices": ["/dev/vdb", "/dev/vdc"]}
     assert "exists without /dev/vdc" in refused(lvm.volume_group, IN_GROUP, **more)
-    assert commands(lvm.volume_group, IN_GROUP, **more, extend=True) == ["vgextend --quiet vg /dev/vdc </dev/null"]
+    (command,) = commands(lvm.volume_group, IN_GROUP, **more, extend=True)
+    assert command.startswith("for device in /dev/vdc; do pvs ")
+    assert command.endswith("; done; vgextend --quiet vg /dev/vdc </dev/null")
 
 
 def test_device_of_another_group_is_refused() -> None:
@@ -167,6 +175,14 @@ def test_logical_volume_is_never_shrunk(size: int) -> None:
     assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=size) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind"), [({"origin": "root"}, "a snapshot of root"), ({"segment_type": "thin-pool"}, "thin-pool")]
+)
+def test_name_of_a_volume_of_another_kind_is_refused(changes: dict[str, Any], kind: str) -> None:
+    storage = replace(MADE, logical_volumes=(replace(VOLUME, **changes),))
+    assert kind in refused(lvm.logical_volume, storage, volume="data", group="vg", size=20 * G)
+
+
 # -- filesystems
 
 
@@ -177,7 +193,8 @@ def test_filesystem_is_made_on_an_unfinished_volume_whose_tag_is_read_again() ->
 
 
 def test_filesystem_on_a_volume_that_is_yet_to_be_made_is_predicted() -> None:
-    assert len(commands(lvm.filesystem, Storage(), volume="data", group="vg", fstype="xfs")) == 1
+    (command,) = commands(lvm.filesystem, Storage(), volume="data", group="vg", fstype="xfs", options=["-L", "a b"])
+    assert f"mkfs.xfs -q -f -L 'a b' {DEVICE} </dev/null" in command
 
 
 def test_filesystem_that_is_there_stays() -> None:
@@ -189,14 +206,27 @@ def test_filesystem_that_is_there_stays() -> None:
     [
         replace(MADE, filesystems=()),
         replace(MADE, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
-        replace(UNFINISHED, filesystems=(), mounts=(Mount("/x", DEVICE, "/dev/dm-1", "/", "btrfs", (), "shared"),)),
+        replace(UNFINISHED, mounts=(Mount("/x", DEVICE, "/dev/dm-1", "/", "ext4", (), "shared"),)),
+        replace(UNFINISHED, fstab=(FstabEntry("/dev/vg/data", "/x", "ext4", ()),)),
     ],
-    ids=["unknown_content", "other_filesystem", "unfinished_and_mounted"],
+    ids=["unknown_content", "other_filesystem", "unfinished_and_mounted", "unfinished_and_in_fstab"],
 )
 def test_filesystem_is_never_made_over_anything(storage: Storage) -> None:
     assert "nothing was written to it" in refused(lvm.filesystem, storage, volume="data", group="vg")
 
 
+def test_filesystem_on_a_volume_that_is_not_active_is_refused_with_the_way_out() -> None:
+    storage = replace(MADE, logical_volumes=(replace(VOLUME, active=False),), filesystems=())
+    assert "lvchange --activate y vg/data" in refused(lvm.filesystem, storage, volume="data", group="vg")
+
+
+@pytest.mark.parametrize(("short", "grows"), [(16, False), (64, True)])
+def test_filesystem_that_ends_less_than_a_block_group_short_is_whole(short: int, grows: bool) -> None:
+    storage = replace(MADE, filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G - short * 2**20),))
+    assert bool(commands(lvm.filesystem, storage, volume="data", group="vg")) == grows
+
+
+XFS = (Filesystem("/dev/dm-1", "xfs", 10 * G),)
 GROWN = (replace(VOLUME, size=20 * G),)
 
 
@@ -210,10 +240,11 @@ GROWN = (replace(VOLUME, size=20 * G),)
             f"e2fsck -fp {DEVICE}; [ $? -le 1 ] && resize2fs {DEVICE}",
         ),
         (
-            replace(MOUNTED, logical_volumes=GROWN, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
+            replace(MADE, logical_volumes=GROWN, filesystems=XFS),
             "xfs",
-            "xfs_growfs /srv/data",
+            f"unshare --mount --propagation private sh -c 'mount -t xfs {DEVICE} /mnt && xfs_growfs /mnt'",
         ),
+        (replace(MOUNTED, logical_volumes=GROWN, filesystems=XFS), "xfs", "xfs_growfs /srv/data"),
     ],
 )
 def test_filesystem_grows_to_its_volume(storage: Storage, fstype: str, command: str) -> None:
@@ -229,8 +260,7 @@ BOUND = {"path": "/var/lib/data", "device": "/srv/data/sub", "fstype": "none", "
 def test_mount_makes_the_directory_then_fstab_then_mounts() -> None:
     steps = commands(lvm.mount, MADE, **HERE)
     assert ["chattr +i" in steps[0], "mv -f fstab.new fstab" in steps[1], "systemctl start" in steps[2]] == [True] * 3
-    assert f"{DEVICE} /srv/data ext4 nofail 0 2" in steps[1]
-    assert steps[1].index("findmnt --verify --tab-file") < steps[1].index("mv -f fstab.new fstab")
+    assert steps[1] == get_command_string(lvm.replace_fstab("", f"{DEVICE} /srv/data ext4 nofail 0 2\n"))
 
 
 def test_mount_that_is_there_stays() -> None:
@@ -239,8 +269,38 @@ def test_mount_that_is_there_stays() -> None:
 
 def test_mount_whose_line_is_lost_gets_it_back() -> None:
     steps = commands(lvm.mount, replace(MOUNTED, fstab=(), fstab_text="# mine\n"), **HERE)
-    assert len(steps) == 2
-    assert f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n" in steps[0]
+    line = f"{DEVICE} /srv/data ext4 nofail 0 2\n"
+    assert steps[0] == get_command_string(lvm.replace_fstab("# mine\n", f"# mine\n{line}"))
+    assert ["systemctl daemon-reload" in step for step in steps[1:]] == [True]
+
+
+def test_propagation_that_the_user_of_a_mount_has_changed_is_let_be() -> None:
+    shared = replace(MOUNTED, mounts=(ROOT, replace(MOUNTED.mounts[1], propagation="shared")))
+    listed = replace(shared, fstab=(FstabEntry(DEVICE, "/srv/data", "ext4", ("private",), 0, 2),))
+    assert commands(lvm.mount, listed, **HERE | {"options": ["private"]}) == []
+
+
+def test_host_that_was_provisioned_and_runs_docker_needs_nothing() -> None:
+    recorded = json.loads((Path(__file__).parent / "facts" / "debian_12_provisioned.json").read_text())
+    storage = parse_storage(recorded["output"])
+    names = {"volume": "docker-lv", "group": "ubuntu-vg"}
+    (size,) = (volume.size for volume in storage.logical_volumes if volume.name == "docker-lv")
+    assert commands(lvm.logical_volume, storage, **names, size=size) == []
+    assert commands(lvm.filesystem, storage, **names, size=size) == []
+    mounts = [entry for entry in storage.fstab if "docker" in entry.source]
+    assert len(mounts) == 3
+    for entry in mounts:
+        arguments = {"device": entry.source, "fstype": entry.fstype, "options": list(entry.options)}
+        assert commands(lvm.mount, storage, path=entry.target, **arguments, immutable_mount_point=True) == []
+
+
+def test_line_that_names_the_same_device_otherwise_is_replaced() -> None:
+    listed = replace(MADE, fstab=(FstabEntry("/dev/vg/data", "/srv/data", "ext4", ()),))
+    assert len(commands(lvm.mount, listed, **HERE)) == 3
+
+
+def test_unfinished_volume_is_not_mounted() -> None:
+    assert "it was not mounted" in refused(lvm.mount, UNFINISHED, **HERE)
 
 
 def test_mount_of_a_device_that_is_mounted_elsewhere_is_made_all_the_same() -> None:
@@ -267,11 +327,56 @@ def test_mount_over_somebody_elses_is_refused() -> None:
     assert "/srv/data is a mount of /dev/vdc" in refused(lvm.mount, taken, **HERE)
 
 
-def test_line_of_somebody_else_in_fstab_is_refused() -> None:
-    listed = replace(MADE, fstab=(FstabEntry("/dev/vdc", "/srv/data", "xfs", ()),))
+@pytest.mark.parametrize("before", [(), MOUNTED.fstab], ids=["alone", "beside_ours"])
+def test_line_of_somebody_else_in_fstab_is_refused(before: tuple[FstabEntry, ...]) -> None:
+    listed = replace(MADE, fstab=(*before, FstabEntry("/dev/vdc", "/srv/data", "xfs", ())))
     assert "fstab mounts /dev/vdc on /srv/data" in refused(lvm.mount, listed, **HERE)
 
 
 @pytest.mark.parametrize("kind", [Directory("/srv/data", "directory", empty=False), Directory("/srv/data", "symlink")])
 def test_mount_point_that_holds_something_is_not_made_immutable(kind: Directory) -> None:
     assert "it was not touched" in refused(lvm.mount, replace(MADE, directories=(kind,)), **HERE)
+
+
+# -- the command that replaces fstab, run for real
+
+OURS = "tmpfs /tmp tmpfs nofail 0 0\n"  # on a directory that is everywhere: findmnt looks
+
+
+def replace_in(folder: Path, old: str, new: str) -> subprocess.CompletedProcess[str]:
+    command = get_command_string(lvm.replace_fstab(old, new))
+    assert command.startswith("cd /etc && ")
+    return subprocess.run(
+        ["sh", "-c", command.replace("cd /etc", f"cd {shlex.quote(str(folder))}", 1)], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b"# mine\n", b"# no newline", b"# \r\n#\x0c\n#  \n\n", "# Gerät\n".encode(), b"# Ger\xe4t\n", b"broken\n"],
+)
+def test_fstab_is_replaced_and_what_was_there_stays_byte_for_byte(tmp_path: Path, before: bytes) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_bytes(before)
+    fstab.chmod(0o640)
+    text = before.decode(errors="surrogateescape")
+    run = replace_in(tmp_path, text, fstab_with(text, *parse_fstab(OURS)))
+    assert run.returncode == 0, run.stderr
+    assert fstab.read_bytes() == before + (b"\n" if before and not before.endswith(b"\n") else b"") + OURS.encode()
+    assert fstab.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir()] == ["fstab"]
+
+
+@pytest.mark.parametrize(
+    ("told", "new", "reason"),
+    [("# other\n", OURS, "has changed meanwhile"), ("# mine\n", "nonsense\n", "parse error at line 1")],
+)
+def test_fstab_stays_where_it_has_changed_or_the_new_one_is_broken(
+    tmp_path: Path, told: str, new: str, reason: str
+) -> None:
+    (tmp_path / "fstab").write_text("# mine\n")
+    run = replace_in(tmp_path, told, new)
+    assert run.returncode == 1
+    assert reason in run.stderr
+    assert "not touched" in run.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"fstab": "# mine\n"}
