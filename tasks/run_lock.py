@@ -41,11 +41,14 @@ orphan() {
     done
     return 1
 }
-while orphan; do
+# Without such an ancestor (a connector that is neither ssh nor local) nothing tells what was left behind.
+anchor=$(ancestor $$) && tied=yes || { anchor=$PPID; tied=; }
+while [ "$tied" ] && orphan; do
+    # Our own connection is gone: what was left behind is this very script.
+    ancestor $$ >/dev/null || exit
     if [ "$patience" -le 0 ]; then echo "a command of a run that was killed; process $left on the host"; exit; fi
     patience=$((patience - 1)); sleep 1
 done
-anchor=$(ancestor $$) || anchor=$PPID
 if [ "$mode" = take ]; then exec 9>>"$lock"; flock 9; fi
 if [ -s "$lock" ] && read -r pid start holder <"$lock" && [ "$(started "$pid")" = "$start" ] && [ "$pid" != "$anchor" ]
 then echo "$holder; process $pid on the host"

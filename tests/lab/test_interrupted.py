@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 
@@ -48,10 +49,15 @@ def machine(preinstalled: Machine) -> Machine:
 def run_until(process: subprocess.Popen[str], operation: str, seconds: float) -> None:
     """Let a run come to an operation, and so many seconds into it."""
     assert process.stdout
-    for line in process.stdout:
-        if re.search(f"Starting operation: .*{re.escape(operation)}", line):
-            time.sleep(seconds)
-            return
+    watchdog = threading.Timer(600, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            if re.search(f"Starting operation: .*{re.escape(operation)}", line):
+                time.sleep(seconds)
+                return
+    finally:
+        watchdog.cancel()
     raise AssertionError(f"the run ended before {operation!r}")
 
 

@@ -81,6 +81,18 @@ def test_last_command_of_a_killed_run_is_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - began > 1.5
 
 
+def test_lock_that_is_asked_for_by_a_run_that_is_killed_is_not_waited_for(tmp_path: Path) -> None:
+    """It would take itself for what was left behind, and the next run would wait for it."""
+    leave_behind(3)
+    lock = tmp_path / "lock"
+    asked = f'BULKHEAD_RUN=1 setsid sh -c "$0" run-lock {lock} take bob 60 >/dev/null 2>&1 & sleep 0.5'
+    subprocess.run(["sh", "-c", asked, _SCRIPT], check=True)
+    began = time.monotonic()
+    assert ask(lock, "take", patience=30) == ""
+    assert time.monotonic() - began < 10
+    assert "ann" in lock.read_text()
+
+
 def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path) -> None:
     leave_behind(4)
     assert "a command of a run that was killed; process " in ask(tmp_path / "lock", "take", patience=1)
