@@ -17,7 +17,7 @@ lab = [
         },
     )
     for _machine in _Machine.all()
-    if _machine.running
+    if _machine.up
 ]
 
 if not lab:

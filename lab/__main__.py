@@ -10,8 +10,8 @@ import time
 from itertools import zip_longest
 from pathlib import Path
 
-from lab import image, qemu
-from lab.machine import LabError, Machine, shell_join
+from lab import LabError, image, qemu
+from lab.machine import Machine, shell_join
 from lab.progress import step
 from lab.repository import Repository
 
@@ -40,6 +40,9 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"lab: {error.cmd[0]} failed with {error.returncode}", file=sys.stderr)
         return 1
+    except subprocess.TimeoutExpired as error:
+        print(f"lab: {error.cmd[0]} had not ended after {error.timeout:.0f} s", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead: Ubuntu, your own"
     )
+    up.add_argument("--accel", choices=("kvm", "tcg"), help="instead of what a probe finds to work: KVM, or emulation")
     up.add_argument("--memory", default="2G", help="of a cloud image (default 2G)")
     up.add_argument("--cpus", type=int, default=2, help="of a cloud image (default 2)")
     up.set_defaults(command=_up)
@@ -107,6 +111,7 @@ _UP_DEFAULTS = {
     "docker": "absent",
     "engine": "distro",
     "image": None,
+    "accel": None,
     "memory": "2G",
     "cpus": 2,
 }
@@ -167,7 +172,12 @@ def _up(arguments: argparse.Namespace) -> None:
     with step(f"starting {arguments.name}: {what}"):
         if arguments.image:
             Machine.from_cloud_image(
-                arguments.name, arguments.image, settings=settings, memory=arguments.memory, cpus=arguments.cpus
+                arguments.name,
+                arguments.image,
+                settings=settings,
+                accelerator=arguments.accel,
+                memory=arguments.memory,
+                cpus=arguments.cpus,
             )
         else:
             Machine.create(
@@ -176,6 +186,7 @@ def _up(arguments: argparse.Namespace) -> None:
                 layout=arguments.layout,
                 docker=arguments.docker,
                 settings=settings,
+                accelerator=arguments.accel,
             )
 
 
@@ -216,7 +227,7 @@ def _status(_: argparse.Namespace) -> None:
     if not machines:
         print("no machines: scripts/lab up makes one")
         return
-    print(f"accelerator: {qemu.working_accelerator()}")
+    print(f"accelerator that works here: {qemu.working_accelerator()}")
     for machine in machines:
         recipe = machine.recipe
         what = f"{recipe.suite} {recipe.layout} docker {recipe.docker}" if recipe else "cloud image"

@@ -7,13 +7,14 @@ of the layout ``shared-vg`` is made by the image's own kernel and LVM, in a virt
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lab import cache, qemu
+from lab import LabError, cache, qemu
 from lab.progress import step
 
 SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13", "sid": "Debian unstable"}
@@ -114,6 +115,7 @@ def image(recipe: Recipe) -> Path:
     It holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
 
     Raises:
+        LabError: the machine that lays the root out on LVM failed.
         subprocess.CalledProcessError: mmdebstrap or a tool of this machine failed; its own words are on standard error.
     """
     directory = cache.images() / recipe.name
@@ -147,25 +149,24 @@ def _make(recipe: Recipe, directory: Path) -> None:
 
 
 def _debootstrap(recipe: Recipe, tarball: Path) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".sh") as hook:
-        hook.write(_CUSTOMIZE)
-        hook.flush()
-        subprocess.run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--variant=minbase",
-                f"--include={','.join(recipe.packages)}",
-                "--aptopt=Apt::Install-Recommends false",
-                # Unstable's lists expire within a week; a mirror that stands still is good enough for a lab.
-                *(["--aptopt=Acquire::Check-Valid-Until false"] if recipe.suite == "sid" else []),
-                f'--customize-hook=KEY={cache.ssh_key()}.pub sh {hook.name} "$1"',
-                "--skip=cleanup/apt/lists",
-                recipe.suite,
-                str(tarball),
-            ],
-            check=True,
-        )
+    subprocess.run(
+        [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={','.join(recipe.packages)}",
+            "--aptopt=Apt::Install-Recommends false",
+            # Unstable's lists expire within a week; a mirror that stands still is good enough for a lab.
+            *(["--aptopt=Acquire::Check-Valid-Until false"] if recipe.suite == "sid" else []),
+            # Uploaded, and the script as a word: without root, hooks run as a user that can read no file of ours.
+            f"--customize-hook=upload {shlex.quote(f'{cache.ssh_key()}.pub')} /tmp/lab-key",
+            f'--customize-hook=KEY=$1/tmp/lab-key\n{_CUSTOMIZE}rm "$KEY"',
+            "--skip=cleanup/apt/lists",
+            recipe.suite,
+            str(tarball),
+        ],
+        check=True,
+    )
 
 
 def _fill(tarball: Path, filesystem: Path, directory: Path) -> None:
@@ -206,7 +207,7 @@ def _to_lvm(plain: Path, directory: Path) -> None:
         timeout=600,
     )
     if "LAID-OUT" not in console.read_text(errors="replace"):
-        raise RuntimeError(f"laying the root out on LVM failed; its console is in {console}")
+        raise LabError(f"laying the root out on LVM failed; its console is in {console}")
 
 
 def _decoy(scratch: Path, disk: Path) -> None:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import cache, qemu
+from lab import LabError, cache, qemu
 from lab.image import Recipe, image
 from lab.progress import step
 
 BOOT_TIMEOUT = 300  # seconds; 45 are usual without KVM
+FIRST_BOOT_TIMEOUT = 1200  # of a cloud image: cloud-init and what the image does once, emulated
 BOOTED = "booted"  # the snapshot in an image that was booted once
-
-
-class LabError(Exception):
-    """A message for the user of the lab."""
+_MAKING = "making-"  # the name of a machine that is on its way to become an image begins so
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Machine:
     ssh_port: int
     settings: dict[str, Any] = field(default_factory=dict)  # for the inventory
     pulled: list[str] = field(default_factory=list)  # serial numbers of disks that are out of the machine
-    pid: int = 0
+    accelerator: str = "tcg"  # for good: a snapshot can be loaded under no other
     memory: str = "2G"
     cpus: int = 2
 
@@ -52,64 +53,88 @@ class Machine:
         layout: str = "shared-vg",
         docker: str = "absent",
         settings: dict[str, Any] | None = None,
+        accelerator: str | None = None,
     ) -> Machine:
         """A running machine from an image that was booted before: seconds instead of a boot.
 
+        Args:
+            settings: for the inventory, beside those that the recipe brings.
+            accelerator: kvm or tcg; by default what works here.
+
         Raises:
-            LabError: there is a machine of that name.
+            LabError: there is a machine of that name, or the image cannot be made.
         """
         recipe = Recipe(suite, layout, docker)
-        booted = _booted(recipe)
-        machine = cls._new(name, recipe, booted, settings or {})
-        try:
+        source = image(recipe)
+        accelerator = accelerator or qemu.working_accelerator()
+        booted = _booted(recipe, source, accelerator)
+        settings = inventory_settings(recipe) | (settings or {})
+        machine = cls(name, recipe, {}, _free_port(), settings, accelerator=accelerator)
+        with machine._claimed():
+            machine._copy_disks(booted)
             machine._start(load=BOOTED)
             machine._set_clock()
-        except BaseException:
-            machine.destroy()
-            raise
         return machine
 
     @classmethod
     def from_cloud_image(
-        cls, name: str, base: Path, *, settings: dict[str, Any], memory: str = "2G", cpus: int = 2
+        cls,
+        name: str,
+        base: Path,
+        *,
+        settings: dict[str, Any],
+        accelerator: str | None = None,
+        memory: str = "2G",
+        cpus: int = 2,
     ) -> Machine:
         """A machine from a cloud image of any distribution, with a blank second disk; cloud-init lets our key in.
 
         Raises:
-            LabError: there is a machine of that name, or no such image.
+            LabError: there is a machine of that name, no such image, or ssh does not answer in time.
         """
         if not base.is_file():
             raise LabError(f"{base}: no such file. --image wants a cloud image in qcow2 or raw format.")
-        machine = cls(name, None, {}, _free_port(), settings, memory=memory, cpus=cpus)
-        machine._claim()
-        for serial, arguments in {
-            "root": ["-b", str(base.resolve()), "-F", _format(base), "{}", "100G"],
-            "spare": ["{}", "20G"],
-        }.items():
-            path = str(machine.directory / f"{serial}.qcow2")
-            subprocess.run(
-                ["qemu-img", "create", "-q", "-f", "qcow2", *(a.replace("{}", path) for a in arguments)], check=True
-            )
-            machine.disks[serial] = path
-        _seed(machine.directory, cache.ssh_key().with_suffix(".pub").read_text().strip())
-        machine.boot()
+        accelerator = accelerator or qemu.working_accelerator()
+        machine = cls(name, None, {}, _free_port(), settings, accelerator=accelerator, memory=memory, cpus=cpus)
+        with machine._claimed():
+            for serial, arguments in {
+                "root": ["-b", str(base.resolve()), "-F", _information(base)["format"], "{}", "100G"],
+                "spare": ["{}", "20G"],
+            }.items():
+                path = str(machine.directory / f"{serial}.qcow2")
+                subprocess.run(
+                    ["qemu-img", "create", "-q", "-f", "qcow2", *(a.replace("{}", path) for a in arguments)], check=True
+                )
+                machine.disks[serial] = path
+            _seed(machine.directory, cache.ssh_key().with_suffix(".pub").read_text().strip())
+            machine._start()
+            machine._wait_for_ssh(FIRST_BOOT_TIMEOUT)
         return machine
 
-    @classmethod
-    def _new(cls, name: str, recipe: Recipe, source: Path, settings: dict[str, Any]) -> Machine:
-        machine = cls(name, recipe, {}, _free_port(), inventory_settings(recipe) | settings)
-        machine._claim()
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Take the name; give it back, with all that was made, if the block that makes the machine fails."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.name):
+            raise LabError(f"{self.name!r} is no name for a machine: lower-case letters, digits, dots and dashes")
+        try:
+            self.directory.mkdir(parents=True)
+        except FileExistsError:
+            raise LabError(
+                f"there is a machine {self.name!r} already: scripts/lab down {self.name}, or another name"
+            ) from None
+        self.save()
+        try:
+            yield
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _copy_disks(self, source: Path) -> None:
         for disk in sorted(source.glob("*.qcow2"), key=lambda path: ("root", "spare", "decoy").index(path.stem)):
-            copy = machine.directory / disk.name
+            copy = self.directory / disk.name
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, copy], check=True)
-            machine.disks[disk.stem] = str(copy)
-        machine.save()
-        return machine
-
-    def _claim(self) -> None:
-        if self.name in {machine.name for machine in Machine.all()}:
-            raise LabError(f"there is a machine {self.name!r} already: scripts/lab down {self.name}, or another name")
-        self.directory.mkdir(parents=True)
+            self.disks[disk.stem] = str(copy)
+        self.save()
 
     @classmethod
     def get(cls, name: str) -> Machine:
@@ -126,11 +151,16 @@ class Machine:
 
     @classmethod
     def all(cls) -> list[Machine]:
-        return [cls.get(path.parent.name) for path in sorted(cache.machines().glob("*/machine.json"))]
+        found = []
+        for path in sorted(cache.machines().glob("*/machine.json")):
+            with contextlib.suppress(LabError):  # somebody else has removed it since
+                found.append(cls.get(path.parent.name))
+        return found
 
     def destroy(self) -> None:
         """Stop it and remove its disks."""
         self.cut()
+        self._monitor.unlink(missing_ok=True)
         shutil.rmtree(self.directory)
 
     @property
@@ -146,12 +176,31 @@ class Machine:
     # -- power
 
     @property
-    def running(self) -> bool:
-        """Whether its QEMU runs: the process of that number is asked for its command line, numbers come round again."""
+    def _pidfile(self) -> Path:
+        return self.directory / "pid"
+
+    @property
+    def pid(self) -> int | None:
+        """The number of its QEMU, if that runs.
+
+        QEMU's own pidfile is asked, which is there before anything else can go wrong, and then the process for its
+        command line: numbers come round again.
+        """
         try:
-            return str(self.directory).encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes()
-        except FileNotFoundError:
-            return False
+            pid = int(self._pidfile.read_text())
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        return pid if os.fsencode(self._pidfile) in words else None
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs as a host of the lab, not on its way to become an image."""
+        return self.running and not self.name.startswith(_MAKING)
 
     def boot(self) -> None:
         """Boot from the disks as they stand, and wait for ssh.
@@ -167,9 +216,8 @@ class Machine:
         kernel = None
         if self.recipe:
             kernel = image(self.recipe)
-        pidfile = self.directory / "pid"
-        pidfile.unlink(missing_ok=True)
-        extra = ["-daemonize", "-pidfile", str(pidfile), "-monitor", f"unix:{self._monitor},server=on,wait=off"]
+        self._pidfile.unlink(missing_ok=True)
+        extra = ["-daemonize", "-pidfile", str(self._pidfile), "-monitor", f"unix:{self._monitor},server=on,wait=off"]
         if load:
             extra += ["-loadvm", load]
         if not self.recipe:
@@ -183,20 +231,19 @@ class Machine:
             network=self.ssh_port,
             memory=self.memory,
             cpus=self.cpus,
+            accelerator=self.accelerator,
             extra=extra,
         )
         subprocess.run(line, check=True, stdin=subprocess.DEVNULL)
-        self.pid = int(pidfile.read_text())
-        self.save()
 
     def cut(self) -> None:
         """Pull the power: whatever the guest had not flushed is lost."""
         self._disconnect()
-        if self.running:
-            os.kill(self.pid, signal.SIGKILL)
+        if pid := self.pid:
+            os.kill(pid, signal.SIGKILL)
             # Its locks on the disks go last, after its command line: wait until there is no such process.
             deadline = time.monotonic() + 10
-            while Path(f"/proc/{self.pid}").exists() and time.monotonic() < deadline:
+            while not _ended(pid) and time.monotonic() < deadline:
                 time.sleep(0.05)
 
     def shut_down(self) -> None:
@@ -217,8 +264,12 @@ class Machine:
 
     @property
     def _monitor(self) -> Path:
-        # A socket's name has at most 107 bytes (unix(7)), a cache directory may be deeper.
-        return Path(f"/tmp/bulkhead-lab-{os.getuid()}-{self.name}.monitor")
+        return self._socket("monitor")
+
+    def _socket(self, purpose: str) -> Path:
+        # A socket's name has at most 107 bytes (unix(7)), a cache directory may be deeper; and two caches may each have
+        # a machine of this name, which must not be taken for each other.
+        return Path(f"/tmp/bulkhead-lab-{hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]}.{purpose}")
 
     def _tell_monitor(self, command: str) -> str:
         with socket.socket(socket.AF_UNIX) as monitor:
@@ -258,8 +309,7 @@ class Machine:
         Raises:
             LabError: there is no such snapshot.
         """
-        listing = ["qemu-img", "snapshot", "--force-share", "-l", self.disks["root"]]
-        if tag not in subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split():
+        if tag not in (snapshot["name"] for snapshot in _information(Path(self.disks["root"])).get("snapshots", [])):
             raise LabError(f"{self.name} has no snapshot {tag!r}")
         self._disconnect()
         if self.running and not self.pulled:
@@ -267,6 +317,7 @@ class Machine:
         else:
             self.cut()
             self.pulled = []
+            self.save()
             self._start(load=tag)
         self._set_clock()
 
@@ -306,7 +357,7 @@ class Machine:
 
     @property
     def _control(self) -> Path:
-        return Path(f"/tmp/bulkhead-lab-{os.getuid()}-{self.name}.ssh")
+        return self._socket("ssh")
 
     def _disconnect(self) -> None:
         subprocess.run([*self.ssh_command(), "-O", "exit"], capture_output=True, check=False)
@@ -330,16 +381,21 @@ class Machine:
         """What a shell command on the machine prints, without the white space around it."""
         return self.run(command, timeout=timeout).stdout.strip()
 
-    def _wait_for_ssh(self) -> None:
-        deadline = time.monotonic() + BOOT_TIMEOUT
+    def _wait_for_ssh(self, seconds: float = BOOT_TIMEOUT) -> None:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.running:
-                raise LabError(f"{self.name}: QEMU has ended; its console is in {self.directory}/console.log")
+                raise LabError(f"{self.name}: QEMU has ended{self._console_said()}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if self.run("true", check=False, timeout=20).returncode == 0:
                     return
             time.sleep(0.5)
-        raise LabError(f"{self.name}: no ssh after {BOOT_TIMEOUT} s; its console is in {self.directory}/console.log")
+        raise LabError(f"{self.name}: no ssh after {seconds:.0f} s{self._console_said()}")
+
+    def _console_said(self) -> str:
+        # Not where the file is: a machine that is being made is removed with it.
+        lines = (self.directory / "console.log").read_text(errors="replace").splitlines()
+        return "; the end of its console:\n" + "\n".join(lines[-30:])
 
 
 def inventory_settings(recipe: Recipe) -> dict[str, Any]:
@@ -352,29 +408,38 @@ def inventory_settings(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _booted(recipe: Recipe) -> Path:
+def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
     """The image of a recipe with a snapshot of it booted and settled, made on first use."""
-    source = image(recipe)
-    booted = source.with_name(f"{source.name}-booted-{qemu.working_accelerator()}")
+    booted = source.with_name(f"{source.name}-booted-{accelerator}")
     with cache.locked(booted):
         if not booted.exists():
-            with step(f"booting {recipe.suite} {recipe.layout} once"):
-                machine = Machine._new(f"boot-{source.name}", recipe, source, {})
-                try:
-                    machine.boot()
-                    # Degraded is as settled as running: a unit may fail in a virtual machine.
-                    machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
-                    machine.snapshot(BOOTED)
-                    machine.cut()
-                    aside = booted.with_suffix(".part")
-                    shutil.rmtree(aside, ignore_errors=True)
-                    aside.mkdir()
-                    for disk in machine.disks.values():
-                        shutil.move(disk, aside)
-                    aside.rename(booted)
-                finally:
-                    machine.destroy()
+            machine = Machine(f"{_MAKING}{booted.name}", recipe, {}, _free_port(), accelerator=accelerator)
+            if machine.directory.exists():  # left by a maker that was killed: we hold the lock
+                machine.destroy()
+            with step(f"booting {recipe.suite} {recipe.layout} once"), machine._claimed():
+                machine._copy_disks(source)
+                machine.boot()
+                # Degraded is as settled as running: a unit may fail in a virtual machine.
+                machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
+                machine.snapshot(BOOTED)
+                machine.cut()
+                aside = booted.with_suffix(".part")
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                for disk in machine.disks.values():
+                    shutil.move(disk, aside)
+                aside.rename(booted)
+            machine.destroy()
     return booted
+
+
+def _ended(pid: int) -> bool:
+    """Whether a process is no more, or is a zombie: in a container there may be no init to collect it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def _free_port() -> int:
@@ -384,11 +449,10 @@ def _free_port() -> int:
         return port
 
 
-def _format(disk: Path) -> str:
-    information = subprocess.run(
-        ["qemu-img", "info", "--output=json", disk], check=True, capture_output=True, text=True
-    ).stdout
-    found: str = json.loads(information)["format"]
+def _information(disk: Path) -> dict[str, Any]:
+    # --force-share: a running machine has its disks locked.
+    command = ["qemu-img", "info", "--force-share", "--output=json", str(disk)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 

@@ -79,16 +79,16 @@ def working_accelerator() -> str:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    answer = cache.root() / "lab" / f"accelerator-{boot}"
-    if not answer.exists():
-        kernel = next((path.parent for path in sorted(cache.images().glob("*/vmlinuz"))), None)
-        if kernel is None:
-            return "tcg"
-        answer.parent.mkdir(parents=True, exist_ok=True)
-        for stale in answer.parent.glob("accelerator-*"):
-            stale.unlink()
-        answer.write_text("kvm" if _boots_under_kvm(kernel) else "tcg")
-    return answer.read_text()
+    answer = cache.root() / "lab" / "accelerator"
+    with cache.locked(answer):
+        asked, _, works = answer.read_text().partition(" ") if answer.exists() else ("", "", "")
+        if asked != boot:
+            kernel = next((path.parent for path in sorted(cache.images().glob("*/vmlinuz"))), None)
+            if kernel is None:
+                return "tcg"
+            works = "kvm" if _boots_under_kvm(kernel) else "tcg"
+            answer.write_text(f"{boot} {works}")
+    return works
 
 
 def _boots_under_kvm(kernel: Path) -> bool:

@@ -7,6 +7,7 @@ the pin and the change of engines, not Docker's build.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lab import cache
+from lab import LabError, cache
 
 VERSIONS = ("26.1.4", "26.1.5")
 _RELEASES = {"bookworm": "12", "trixie": "13"}
@@ -60,8 +61,11 @@ class Repository:
         """The repository, made and started where it is not."""
         repository = cls()
         with cache.locked(repository.directory):
-            if not (repository.directory / "debian" / "gpg").exists():
+            recipe, made_by = hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), repository.directory / "made-by"
+            if not made_by.exists() or made_by.read_text() != recipe:
+                cls.stop_running()
                 repository._make()
+                made_by.write_text(recipe)
             if repository._server() is None:
                 repository._start()
         return repository
@@ -112,8 +116,8 @@ class Repository:
         """Process number and port of the server, if it runs."""
         try:
             pid, port = map(int, self._pid_file.read_text().split())
-            alive = b"http.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ValueError):
+            alive = os.fsencode(self.directory) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
         return (pid, port) if alive else None
 
@@ -128,12 +132,15 @@ class Repository:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for _ in range(100):
+        self._pid_file.write_text(f"{server.pid} {port}\n")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+                    return
             time.sleep(0.05)
-        self._pid_file.write_text(f"{server.pid} {port}\n")
+        server.kill()
+        raise LabError(f"the lab's apt repository does not answer on 127.0.0.1:{port}")
 
 
 def _fill(pool: Path, suite: str) -> None:

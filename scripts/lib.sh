@@ -50,8 +50,9 @@ need_venv() {
     export PATH
 }
 
-# need_lab_packages: what makes and runs the lab's virtual machines.
+# need_lab_packages: what makes and runs the lab's virtual machines. uidmap: mmdebstrap without root; debian-archive-keyring:
+# Debian's images on Ubuntu.
 need_lab_packages() {
-    need_packages qemu-system-x86 qemu-utils mmdebstrap fakeroot e2fsprogs openssh-client xorriso gpg gpgconf gpg-agent \
-        dpkg-dev apt-utils procps
+    need_packages qemu-system-x86 qemu-utils mmdebstrap uidmap debian-archive-keyring fakeroot e2fsprogs openssh-client \
+        xorriso gpg gpgconf gpg-agent dpkg-dev apt-utils procps
 }

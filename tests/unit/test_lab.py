@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import cache, qemu
+from lab import LabError, cache, qemu
 from lab.image import Recipe
-from lab.machine import LabError, Machine, inventory_settings, seed_files, shell_join
+from lab.machine import Machine, inventory_settings, seed_files, shell_join
+from lab.repository import Repository, _control, _fields
 from tests.lab.conftest import Run
 
 
@@ -70,8 +74,76 @@ def test_machine_that_is_not_there_is_an_error_with_a_way_out() -> None:
         Machine.get("x")
 
 
-def test_process_of_another_program_is_no_running_machine() -> None:
-    assert not Machine("x", None, {}, 1, pid=1).running
+@pytest.fixture(params=["x"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """A machine as the disk knows it, without a QEMU."""
+    machine = Machine(request.param, Recipe(), {}, 1)
+    machine.directory.mkdir(parents=True)
+    machine.save()
+    return machine
+
+
+@pytest.fixture
+def its_qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
+    """What stands for its QEMU: a process with the pidfile on its command line."""
+    pidfile = machine.directory / "pid"
+    process = subprocess.Popen(["sh", "-c", "read -r forever", "qemu", pidfile], stdin=subprocess.PIPE)
+    pidfile.write_text(f"{process.pid}\n")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_machine_runs_as_long_as_its_qemu(machine: Machine, its_qemu: subprocess.Popen[bytes]) -> None:
+    assert machine.pid == its_qemu.pid
+    assert machine.up
+    its_qemu.kill()
+    its_qemu.wait()
+    assert not machine.running
+
+
+def test_process_of_another_program_is_no_running_machine(machine: Machine) -> None:
+    (machine.directory / "pid").write_text(f"{os.getpid()}\n")
+    assert not machine.running
+
+
+def test_machine_is_stopped_by_whoever_comes_next(machine: Machine, its_qemu: subprocess.Popen[bytes]) -> None:
+    Machine.get(machine.name).destroy()
+    assert its_qemu.wait(timeout=10) == -9
+    assert Machine.all() == []
+
+
+@pytest.mark.usefixtures("its_qemu")
+@pytest.mark.parametrize("machine", ["making-x"], indirect=True)
+def test_machine_on_its_way_to_an_image_is_no_host_of_the_inventory(machine: Machine) -> None:
+    assert machine.running
+    assert not machine.up
+
+
+def test_name_that_is_taken_is_refused_and_its_machine_stays(machine: Machine) -> None:
+    with pytest.raises(LabError, match="there is a machine 'x' already"), Machine("x", None, {}, 1)._claimed():
+        raise AssertionError("never here")
+    assert Machine.all() == [machine]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a,b", "-a", "A"])
+def test_name_that_no_path_or_option_could_hold_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="is no name for a machine"), Machine(name, None, {}, 1)._claimed():
+        raise AssertionError("never here")
+
+
+def test_machine_that_cannot_be_made_leaves_nothing() -> None:
+    with pytest.raises(ZeroDivisionError), Machine("y", None, {}, 1)._claimed():
+        raise ZeroDivisionError
+    assert not cache.machines().joinpath("y").exists()
+
+
+def test_machines_of_one_name_in_two_caches_share_no_socket(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = machine._socket("ssh")
+    monkeypatch.setenv("BULKHEAD_CACHE", str(tmp_path / "another"))
+    assert machine._socket("ssh") != one
 
 
 def test_words_after_the_dashes_are_one_command() -> None:
@@ -86,3 +158,27 @@ def test_names_of_changed_operations_are_read_off_pyinfras_output() -> None:
     )
     assert Run(0, output).changed == {"A | one"}
     assert Run(0, output).changes == 1
+
+
+def test_package_of_the_stand_in_repository_has_dockers_name_and_the_distributions_content() -> None:
+    control = (
+        "Package: docker.io\nVersion: 26.1.5+dfsg1-9\nArchitecture: amd64\n"
+        "Depends: containerd (>= 1.7~), runc (>= 1.1), iptables\nConflicts: docker-ce\nDescription: containers\n of Linux\n"
+    )
+    made = _fields(_control(_fields(control), "docker-ce", "5:26.1.5-1~debian.13~trixie", "docker.io", "trixie"))
+    assert made == {
+        "Package": "docker-ce",
+        "Version": "5:26.1.5-1~debian.13~trixie",
+        "Architecture": "amd64",
+        "Depends": "containerd.io, runc (>= 1.1), iptables, docker-ce-cli",
+        "Conflicts": "docker.io",
+        "Replaces": "docker.io",
+        "Description": "containers\n of Linux",
+    }
+
+
+def test_server_of_another_directory_is_not_the_repositorys() -> None:
+    repository = Repository()
+    repository.directory.mkdir(parents=True)
+    (repository.directory / "server").write_text(f"{os.getpid()} 80\n")
+    assert repository._server() is None
