@@ -38,7 +38,7 @@ def main() -> int:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(f"lab: {error.cmd[0]} failed with {error.returncode}", file=sys.stderr)
+        print(f"lab: {error.cmd[0]} failed with {error.returncode}\n{error.stderr or ''}".rstrip(), file=sys.stderr)
         return 1
     except subprocess.TimeoutExpired as error:
         print(f"lab: {error.cmd[0]} had not ended after {error.timeout:.0f} s", file=sys.stderr)

@@ -95,6 +95,7 @@ class Machine:
         if not base.is_file():
             raise LabError(f"{base}: no such file. --image wants a cloud image in qcow2 or raw format.")
         accelerator = accelerator or qemu.working_accelerator()
+        settings = inventory_settings(None) | settings
         machine = cls(name, None, {}, _free_port(), settings, accelerator=accelerator, memory=memory, cpus=cpus)
         with machine._claimed():
             for serial, arguments in {
@@ -107,8 +108,11 @@ class Machine:
                 )
                 machine.disks[serial] = path
             _seed(machine.directory, cache.ssh_key().with_suffix(".pub").read_text().strip())
+            machine.save()
             machine._start()
             machine._wait_for_ssh(FIRST_BOOT_TIMEOUT)
+            # ssh is there long before cloud-init has ended, which uses apt and may reboot the host.
+            machine.run("cloud-init status --wait || true", timeout=FIRST_BOOT_TIMEOUT)
         return machine
 
     @contextlib.contextmanager
@@ -398,12 +402,12 @@ class Machine:
         return "; the end of its console:\n" + "\n".join(lines[-30:])
 
 
-def inventory_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that a machine of this recipe needs beside the defaults."""
+def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
+    """The settings that a machine of this recipe, or from a cloud image, needs beside the defaults."""
     settings: dict[str, Any] = {"engine_source": "distro"}
-    if not recipe.lvm:
+    if not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
-    if recipe.suite == "sid":
+    if recipe and recipe.suite == "sid":
         settings["allow_unsupported_release"] = True
     return settings
 
@@ -475,6 +479,8 @@ def _seed(directory: Path, public_key: str) -> None:
     subprocess.run(
         ["xorrisofs", "-quiet", "-volid", "CIDATA", "-joliet", "-rock", "-output", directory / "seed.iso", tree],
         check=True,
+        capture_output=True,  # -quiet prints its version all the same
+        text=True,
     )
 
 

@@ -67,6 +67,7 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
     assert inventory_settings(Recipe()) == {"engine_source": "distro"}
     assert inventory_settings(Recipe(layout="decoy"))["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
     assert inventory_settings(Recipe("sid"))["allow_unsupported_release"] is True
+    assert inventory_settings(None)["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
 
 
 def test_machine_that_is_not_there_is_an_error_with_a_way_out() -> None:
