@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -243,21 +244,31 @@ class Machine:
     def cut(self) -> None:
         """Pull the power: whatever the guest had not flushed is lost."""
         self._disconnect()
-        if pid := self.pid:
-            os.kill(pid, signal.SIGKILL)
-            # Its locks on the disks go last, after its command line: wait until there is no such process.
-            deadline = time.monotonic() + 10
-            while not _ended(pid) and time.monotonic() < deadline:
-                time.sleep(0.05)
+        with self._process() as process:
+            if process is not None:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                _wait_for_end(process, 10)
 
     def shut_down(self) -> None:
         """Power off in good order; pull the power where that takes more than a minute."""
-        if self.running:
-            self.run("systemctl poweroff", check=False, timeout=30)
-            deadline = time.monotonic() + 60
-            while self.running and time.monotonic() < deadline:
-                time.sleep(0.2)
+        with self._process() as process:
+            if process is not None:
+                self.run("systemctl poweroff", check=False, timeout=30)
+                _wait_for_end(process, 60)
         self.cut()
+
+    @contextlib.contextmanager
+    def _process(self) -> Iterator[int | None]:
+        """A pidfd of its QEMU, if that runs."""
+        process = None
+        if (pid := self.pid) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process = os.pidfd_open(pid)
+        try:
+            yield process
+        finally:
+            if process is not None:
+                os.close(process)
 
     def reboot(self) -> None:
         """Shut down in good order and boot."""
@@ -437,13 +448,13 @@ def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
     return booted
 
 
-def _ended(pid: int) -> bool:
-    """Whether a process is no more, or is a zombie: in a container there may be no init to collect it."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
+def _wait_for_end(process: int, seconds: float) -> None:
+    """Wait until the process of a pidfd has ended, or for that long.
+
+    Its pidfile, its command line and its first thread go before its locks on the disks do; a pidfd tells when all of it
+    has gone (pidfd_open(2)).
+    """
+    select.select([process], [], [], seconds)
 
 
 def _free_port() -> int:

@@ -78,7 +78,7 @@ def test_engine_on_the_containerd_store_is_refused(machines: Callable[..., Machi
     machine = machines("store", suite="sid", docker="preinstalled")
     machine.run(
         """mkdir -p /etc/docker && echo '{"features":{"containerd-snapshotter":true}}' >/etc/docker/daemon.json && """
-        "systemctl restart docker"
+        "systemctl restart docker && tar c /etc/hostname | docker import - kept"
     )
     refused = deploy(machine)
     assert refused.code == 1
