@@ -157,15 +157,23 @@ def _fingerprint(value: str) -> str:
     return bare
 
 
-def _repository(value: str) -> str:
+def _address(value: str) -> str:
     if "@" in value:
         raise ValueError("an address without a user name or password: apt's files can be read by everybody")
     if not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9/._~-]*)?", value):
         raise ValueError('an address such as "https://mirror.example.com/docker"')
-    address = value.rstrip("/")
+    return value.rstrip("/")
+
+
+def _repository(value: str) -> str:
+    address = _address(value)
     if address.endswith(("/debian", "/ubuntu")):
         raise ValueError("an address without the distribution's name, which is added to it")
     return address
+
+
+def _key(value: str) -> str:
+    return value and _address(value)
 
 
 def _daemon_json(value: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +217,7 @@ class Settings(BaseModel):
     engine_change: bool
     docker_repository: Annotated[str, AfterValidator(_repository)]
     docker_repository_fingerprint: Annotated[str, AfterValidator(_fingerprint)]
+    docker_repository_key: Annotated[str, AfterValidator(_key)]
     docker_repository_channel: Literal["stable", "test"]
     apt_lock_timeout: Annotated[int, Field(ge=0, le=86400)]
     log_max_size: Annotated[str, AfterValidator(_matches(r"[1-9][0-9]*[kmg]", 'a size such as "10m": k, m or g'))]
@@ -328,7 +337,7 @@ def _shown(name: str, value: object) -> str:
     if name == "daemon_json":  # proxies with passwords, tokens of log drivers
         return f"{{{', '.join(f'{key!r}: …' for key in value)}}}" if isinstance(value, dict) else "(not shown)"
     text = repr(value)
-    if name == "docker_repository" and "@" in text:
+    if name in ("docker_repository", "docker_repository_key") and "@" in text:
         return "(not shown)"
     return text if len(text) <= 100 else text[:99] + "…"
 

@@ -188,7 +188,6 @@ def _refuse_other_candidates(packages: list[str], version: str) -> StringCommand
 def install(settings: Settings, plan: Plan) -> None:
     """The packages of the engine that the plan names, and Docker running."""
     if plan.engine == "docker-ce":
-        base = f"{settings.docker_repository}/{plan.os_id}"
         repository(
             name="Docker's repository, its key checked",
             source=render(
@@ -199,7 +198,7 @@ def install(settings: Settings, plan: Plan) -> None:
                 channel=settings.docker_repository_channel,
                 key=DOCKER_KEY,
             ),
-            key_url=f"{base}/gpg",
+            key_url=settings.docker_repository_key or f"{settings.docker_repository}/{plan.os_id}/gpg",
             fingerprint=settings.docker_repository_fingerprint,
             lock_timeout=settings.apt_lock_timeout,
         )

@@ -67,9 +67,12 @@ engine_change = False
 # Docker's apt repository or a mirror of it, without the distribution's name: that is added (…/debian, …/ubuntu).
 docker_repository = "https://download.docker.com/linux"
 
-# The fingerprint of the key that signs it: 40 hexadecimal digits, with or without spaces. The key is fetched from
-# <repository>/<distribution>/gpg and refused if it is another.
+# The fingerprint of the key that signs it: 40 hexadecimal digits, with or without spaces. A key with another one is
+# refused.
 docker_repository_fingerprint = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+
+# The address that the key is fetched from; empty: <repository>/<distribution>/gpg, where Docker and full mirrors have it.
+docker_repository_key = ""
 
 # Its component: "stable" or "test".
 docker_repository_channel = "stable"
