@@ -169,7 +169,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     + volume: name of the logical volume
     + group: name of its volume group
     + size: bytes, rounded down to whole extents
-    + tags: LVM tags that a new volume gets
+    + tags: LVM tags that the volume carries, from its creation on; others that it has stay
 
     A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
     the extents that it gets are wiped: they are in free space. Refused: a name that a snapshot or a thin volume has.
@@ -201,10 +201,16 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     elif found.origin or found.segment_type.startswith("thin"):
         kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"
         yield refusal(f"{group}/{volume} is {kind}, not a volume of its own; it was not touched. Choose another name.")
-    elif found.size < wanted:
-        yield StringCommand(f"lvextend --quiet --size {wanted}b {shlex.quote(f'{group}/{volume}')} </dev/null")
     else:
-        host.noop(f"logical volume {group}/{volume} has {found.size} bytes, at least the {wanted} that are asked for")
+        name = shlex.quote(f"{group}/{volume}")
+        missing = [tag for tag in tags or [] if tag not in found.tags]
+        if missing:
+            added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in missing)
+            yield StringCommand(f"lvchange --quiet {added} {name}")
+        if found.size < wanted:
+            yield StringCommand(f"lvextend --quiet --size {wanted}b {name} </dev/null")
+        elif not missing:
+            host.noop(f"{group}/{volume} has {found.size} bytes, at least the {wanted} that are asked for")
 
 
 @operation()

@@ -282,7 +282,7 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
     name = f"{volume.volume_group}/{volume.name}"
     filesystem = storage.filesystem(volume.mapper_path)
     mounted = [mount.target for mount in storage.mounts_of(volume.mapper_path)]
-    ours = _is_ours(settings, storage, volume)
+    ours = TAG in volume.tags
     kind = filesystem.type if filesystem else "no ext4 or xfs"
     other_name = "set logical_volume to a name that is free"
     if not ours:
@@ -333,16 +333,6 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
             "a volume at least as large as its filesystem",
             f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
         )
-
-
-def _is_ours(settings: Settings, storage: Storage, volume: LogicalVolume) -> bool:
-    if TAG in volume.tags:
-        return True
-    # One that was adopted has no tag of ours; our lines of fstab tell.
-    listed, mounted = storage.fstab_entry(settings.volume_mount), storage.mounts_of(volume.mapper_path)
-    has_place = (listed and listed.source == volume.mapper_path) or settings.volume_mount in {m.target for m in mounted}
-    binds = {f"{settings.volume_mount}/{directory}" for directory in STORES}
-    return bool(has_place and any(e.source in binds and e.target in STORES.values() for e in storage.fstab))
 
 
 # -- mounts

@@ -1,4 +1,4 @@
-"""The layouts and filesystems that the other files leave out, each provisioned, verified, and run once more."""
+"""What the other files leave out: further layouts and filesystems, and a volume that is taken over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import converge, dry, verify
+from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
 
 
 @pytest.mark.full
@@ -25,3 +25,18 @@ def test_host_is_provisioned_verified_and_converged(
     verify(machine)
     assert dry(machine).predicted == set()
     machine.destroy()
+
+
+@pytest.mark.full
+def test_volume_of_somebody_else_is_taken_over_with_what_is_on_it_when_asked(machines: Callable[..., Machine]) -> None:
+    machine = machines("adopted", suite="bookworm", docker="preinstalled")
+    machine.run(
+        "lvcreate -qq -y -L 10G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
+        "mount /dev/ubuntu-vg/docker-lv /mnt && echo data >/mnt/file && umount /mnt"
+    )
+    assert deploy(machine).code == 1
+    predicted = dry(machine, adopt_volume=True).predicted
+    assert converge(machine, adopt_volume=True).changed == predicted
+    assert machine.out("cat /srv/docker-volume/file") == "data"
+    assert_isolated(machine)
+    assert dry(machine).predicted == set(), "the volume is ours now, with and without the setting"

@@ -164,6 +164,12 @@ def test_logical_volume_is_made_of_whole_extents_and_tagged() -> None:
     ]
 
 
+def test_logical_volume_gets_the_tags_that_it_lacks() -> None:
+    tagged = replace(MADE, logical_volumes=(replace(VOLUME, tags=("theirs", "mine")),))
+    wanted = {"volume": "data", "group": "vg", "size": 10 * G, "tags": ["mine", "new"]}
+    assert commands(lvm.logical_volume, tagged, **wanted) == ["lvchange --quiet --addtag new vg/data"]
+
+
 def test_logical_volume_grows() -> None:
     assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G) == [
         f"lvextend --quiet --size {20 * G}b vg/data </dev/null"

@@ -209,12 +209,6 @@ def test_volume_is_adopted_when_asked_for() -> None:
     assert plan_of(bare_host(), storage, settings(adopt_volume=True)).size == 60 * GIB
 
 
-def test_adopted_volume_stays_ours_without_the_setting() -> None:
-    storage = with_filesystem(with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB), DEVICE)
-    storage = with_fstab(with_fstab(storage, DEVICE, VOLUME_MOUNT), f"{VOLUME_MOUNT}/docker", "/var/lib/docker")
-    plan_of(bare_host(), storage)
-
-
 def test_volume_that_is_mounted_in_a_further_place_stays_ours() -> None:
     fresh = plan_of(bare_host(), shared_vg())
     storage = with_mount(converged(shared_vg(), fresh), "/data/models", DEVICE, "/models")
