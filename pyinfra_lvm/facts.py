@@ -123,13 +123,7 @@ def parse_storage(output: list[str]) -> Storage:
     Raises:
         KeyError, ValueError: it is not the output of that command.
     """
-    sections: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in output:
-        if line.startswith(_SECTION):
-            current = sections.setdefault(line.removeprefix(_SECTION), [])
-        else:
-            current.append(line)
+    sections = split_sections(output, _SECTION)
     # Bytes that are no UTF-8 survive the way there and back (PEP 383).
     fstab_text = base64.b64decode("".join(sections.get("fstab", []))).decode(errors="surrogateescape")
     nodes = {node["kname"]: node for node in _nodes(_json(sections.get("lsblk", [])).get("blockdevices", []))}
@@ -172,6 +166,22 @@ def parse_storage(output: list[str]) -> Storage:
         lvm_installed="pvs" in sections,
         tools=tuple(sections.get("tools", [])),
     )
+
+
+def split_sections(output: list[str], mark: str) -> dict[str, list[str]]:
+    """The lines of a command's output, by the title of the section that they stand in.
+
+    Args:
+        mark: what a line that opens a section begins with; the rest of it is the title.
+    """
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in output:
+        if line.startswith(mark):
+            current = sections.setdefault(line.removeprefix(mark), [])
+        else:
+            current.append(line)
+    return sections
 
 
 def _json(lines: list[str]) -> dict[str, Any]:

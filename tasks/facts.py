@@ -10,6 +10,7 @@ from typing import Any
 
 from pyinfra.api import FactBase, FactProcessError
 
+from pyinfra_lvm.facts import split_sections
 from tasks.host import EngineData, HostState, Unit
 from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, DOCKER_STORE
 
@@ -115,13 +116,7 @@ def parse_host(output: list[str]) -> HostState:
     Raises:
         KeyError, ValueError: it is not the output of that command.
     """
-    sections: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in output:
-        if line.startswith(_SECTION):
-            current = sections.setdefault(line.removeprefix(_SECTION), [])
-        else:
-            current.append(line)
+    sections = split_sections(output, _SECTION)
     uid, architecture, systemd = sections["system"]
     release = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in sections["os"])}
     packages = [line.split() for line in sections["packages"]]
