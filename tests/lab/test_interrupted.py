@@ -130,10 +130,10 @@ def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[...
     with killed_at_the_end(start(command(machine.name))) as run:
         run_until(run, "Docker is installed", 0)
         deadline = time.monotonic() + 300
-        # Half of what is unpacked, nothing configured.
-        while machine.run("grep -q ' unpack docker.io' /var/log/dpkg.log", check=False).returncode:
+        # Half of it is unpacked, nothing configured; dpkg is suspended, so that it stays so until the power is cut.
+        while machine.run("grep -q ' status unpacked docker.io' /var/log/dpkg.log", check=False).returncode:
             assert time.monotonic() < deadline, "apt was not caught"
-        machine.run("sync")
+        machine.run("pkill -STOP -x dpkg; sync")
         boots(machine)
     assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
     assert_finished_by_the_next_run(machine)
