@@ -91,7 +91,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for report in terminalreporter.stats.get(outcome, []):
             known = dict(report.user_properties)
             crash = getattr(report.longrepr, "reprcrash", None)
-            found = (crash.message if crash else report.longreprtext).removeprefix("AssertionError: ")
+            found = (
+                (crash.message if crash else report.longreprtext)
+                .removeprefix("AssertionError: ")
+                .removeprefix("Failed: ")
+            )
             results.append(Result(known["host"], known["property"], found, looked=outcome != "error"))
     terminalreporter.section("hosts")
     for line in summary([host.name for host in config.stash[HOSTS]], results):
@@ -163,11 +167,14 @@ class Target:
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     host: Host = request.param
+    unreachable = ""
     try:
         host.connect(show_errors=False, raise_exceptions=True)
     except ConnectError as error:
+        unreachable = str(error)
+    if unreachable:
         # pytest keeps the failure of a session's fixture: the host's other tests fail with it at once.
-        pytest.fail(f"cannot be reached: {error}", pytrace=False)
+        pytest.fail(f"cannot be reached: {unreachable}", pytrace=False)
     connection = Connection(PyinfraBackend(host))
     yield Target(host.name, request.config.stash[SETTINGS][host.name], connection)
     host.disconnect()
