@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from pyinfra_lvm import fstab, model, operations
 from pyinfra_lvm.fstab import fstab_with, parse_fstab
 from pyinfra_lvm.model import FstabEntry
 
@@ -35,8 +32,3 @@ def test_line_of_the_same_target_is_replaced_in_its_place_and_only_once() -> Non
     changed = fstab_with(twice, ENTRY)
     assert changed == TEXT + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n# end\n"
     assert fstab_with(changed, ENTRY) == changed
-
-
-def test_examples_in_the_docstrings_hold() -> None:
-    for module in (fstab, model, operations):
-        assert doctest.testmod(module).failed == 0

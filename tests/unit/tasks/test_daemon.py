@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 from settings import Settings, check
-from tasks import engine
 from tasks.daemon import merged, our_keys, wanted, without
 
 G = 2**30
@@ -61,7 +59,3 @@ def test_second_time_is_the_same() -> None:
 
 def test_without_and_merged_undo_each_other() -> None:
     assert without(merged({"theirs": {"a": 1}}, {"theirs": {"b": 2}}), {"theirs": {"b": 2}}) == {"theirs": {"a": 1}}
-
-
-def test_versions_are_told_from_longer_ones() -> None:
-    assert doctest.testmod(engine).failed == 0

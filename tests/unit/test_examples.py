@@ -1,0 +1,22 @@
+"""The examples in docstrings hold."""
+
+from __future__ import annotations
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+import sizes
+from pyinfra_lvm import fstab, model, operations
+from tasks import engine
+from tests.verify import summary
+
+
+@pytest.mark.parametrize(
+    "module", [engine, fstab, model, operations, sizes, summary], ids=lambda module: module.__name__
+)
+def test_examples_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
