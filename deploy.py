@@ -14,7 +14,8 @@ if plan:
         name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
     )
     volume.provision(settings, plan)
+    volume.clear_stores(plan)
     fail_closed.refuse_to_start_without_the_volume(settings)
-    volume.mount_stores(settings, plan)
+    volume.mount_stores(settings)
     daemon.configure(settings, plan.size)
     engine.install(settings, plan)

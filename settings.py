@@ -212,7 +212,8 @@ class Settings(BaseModel):
     adopt_volume: bool
     engine_source: Literal["auto", "docker-ce", "distro", "present"]
     engine_version: Annotated[
-        str, AfterValidator(_matches(r"([0-9][A-Za-z0-9.+~:-]*)?", 'a version such as "27.5.1", or empty'))
+        str,
+        AfterValidator(_matches(r"([0-9][A-Za-z0-9.+~-]*)?", 'a version such as "27.5.1" (without "5:"), or empty')),
     ]
     engine_change: bool
     docker_repository: Annotated[str, AfterValidator(_repository)]

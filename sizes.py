@@ -96,6 +96,7 @@ def plan_size(
     Raises:
         DoesNotFit: there is no room for it.
     """
+    is_default = size is None
     size = size or (OWN_GROUP if own_group else BESIDE_OTHERS)
     available = group_free + existing
     kept = reserve.bytes_of(group_size)
@@ -108,6 +109,10 @@ def plan_size(
         wanted = min(asked, available - kept)  # "nearly all": the reserve is what makes it nearly
     wanted = wanted // extent_size * extent_size
     warnings = []
+    if is_default and existing and existing < wanted > available - kept:
+        # The group has grown, and others have taken the space. Nobody has asked for more by its size.
+        warnings.append(f"the volume stays at {human(existing)}: there is no room for the {human(wanted)} of a new one")
+        wanted = existing
     if existing and wanted <= existing:
         # Nothing is to be made. What others have taken of the group since (a home volume, a snapshot) is no reason to
         # refuse a host that has what it asks for.

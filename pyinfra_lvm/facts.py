@@ -24,6 +24,8 @@ from pyinfra_lvm.model import (
     VolumeGroup,
 )
 
+XFS_NEW_INODES = 3  # of an xfs that mkfs has just made: the root directory, and two of its realtime part
+
 _SECTION = "##STORAGE## "
 
 # $1: devices to read the ends of, a space between them. $2: directories to look at beneath mounts, likewise.
@@ -31,13 +33,17 @@ _SECTION = "##STORAGE## "
 # - Signatures come from the devices themselves: udev's database, which lsblk's FSTYPE is read from, may be stale.
 # - lsblk prints a tree: in a list each device has one parent only, and the second disk beneath a volume looks unused.
 # - Sizes of filesystems come from lsblk, not from findmnt, which asks every mount and hangs on a dead NFS server.
+# - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512 bytes
+#   after it, and nothing else; one whose group was removed still has the text of the group (lvm2, format_text).
+# - An ext4 counts its mounts. A new xfs has used 3 inodes (root, and two for its realtime part).
 # - The superblock of a mounted xfs, read from the device, is the one from when it was mounted, however much it has
 #   grown since: xfs writes past the page cache. xfs_info asks the kernel; without xfsprogs nothing grows anyway.
 # - fstab is encoded: it comes back byte for byte, with or without a newline at its end.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
-zeros() { cmp -s -n 1048576 -i "$2:0" "$1" /dev/zero; }
+# zeros DEVICE FROM BYTES
+zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
 section lsblk
 lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
 section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
@@ -46,15 +52,19 @@ lsblk --noheadings --list --paths --output KNAME,TYPE | sort -u | while read -r 
     section "device $device"
     wipefs --no-act --noheadings --output TYPE "$device" 2>/dev/null
     [ "$type" = lvm ] || continue
-    dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p'
+    dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p;
+        s/^Mount count: */ext-mounts /p'
     [ "$(head -c 4 "$device" | tr -d '\0')" = XFSB ] || continue
-    echo "xfs-superblock $(od -An -j4 -N12 -tu1 "$device" | tr -s '\n ' ' ')"
+    echo "xfs-superblock $(od -An -v -j4 -N140 -tu1 "$device" | tr -s '\n ' ' ')"
     xfs_info "$device" 2>/dev/null | sed -n 's/^data .*bsize=\([0-9]*\) *blocks=\([0-9]*\),.*/xfs-blocks \1 \2/p'
 done
 for device in $1; do
     [ -b "$device" ] || continue
     section "ends $(readlink -f "$device")"
-    zeros "$device" 0 && zeros "$device" $(( $(blockdev --getsize64 "$device") - 1048576 )) && echo zeros
+    zeros "$device" $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || continue
+    if zeros "$device" 0 1048576; then echo zeros
+    elif zeros "$device" 0 512 && zeros "$device" 4608 1043968; then echo beyond-header
+    fi
 done
 section findmnt
 findmnt --kernel --list --json --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,MAJ:MIN
@@ -67,7 +77,7 @@ unshare --mount --propagation private sh -c '
         beneath=/mnt/$(basename "$path")
         kind=other; [ -e "$beneath" ] || kind=absent
         [ ! -d "$beneath" ] || kind=directory
-        [ ! -L "$beneath" ] || kind=symlink
+        [ ! -L "$beneath" ] && [ "$(readlink -f "$parent")" = "$parent" ] || kind=symlink
         empty=-; flags=-
         if [ "$kind" = directory ]; then
             [ -z "$(ls -A "$beneath")" ] && empty=empty
@@ -227,6 +237,7 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
         children=tuple(child["kname"] for child in node.get("children", [])),
         mount_points=tuple(filter(None, node["mountpoints"])),
         zeroed=None if ends is None else ends == ["zeros"],
+        zeroed_beyond_header=None if ends is None else ends == ["beyond-header"],
     )
 
 
@@ -239,16 +250,26 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
         values = dict(line.split(" ", 1) for line in lines if " " in line)
         if "xfs-blocks" in values:
             block_size, blocks = map(int, values["xfs-blocks"].split())
-            found.append(Filesystem(device, "xfs", block_size * blocks))
+            found.append(Filesystem(device, "xfs", block_size * blocks, _xfs_is_used(values)))
         elif "xfs-superblock" in values:
-            # Block size at byte 4, block count at byte 8, both big-endian (xfs_sb in xfs_format.h).
-            numbers = bytes(map(int, values["xfs-superblock"].split()))
-            size = int.from_bytes(numbers[:4], "big") * int.from_bytes(numbers[4:], "big")
-            found.append(Filesystem(device, "xfs", size))
+            size = _xfs_number(values, 4, 4) * _xfs_number(values, 8, 8)
+            found.append(Filesystem(device, "xfs", size, _xfs_is_used(values)))
         elif "ext-blocks" in values:
             kind = next((line for line in lines if re.fullmatch("ext[234]", line)), "ext4")
-            found.append(Filesystem(device, kind, int(values["ext-blocks"]) * int(values["ext-block-size"])))
+            size = int(values["ext-blocks"]) * int(values["ext-block-size"])
+            found.append(Filesystem(device, kind, size, used=int(values["ext-mounts"]) > 0))
     return found
+
+
+def _xfs_is_used(values: dict[str, str]) -> bool:
+    # Inodes that there are, less those that are free.
+    return _xfs_number(values, 128, 8) - _xfs_number(values, 136, 8) > XFS_NEW_INODES
+
+
+def _xfs_number(values: dict[str, str], offset: int, length: int) -> int:
+    """A number of the superblock, big-endian (xfs_sb in xfs_format.h); it was read from byte 4 on."""
+    numbers = bytes(map(int, values["xfs-superblock"].split()))
+    return int.from_bytes(numbers[offset - 4 :][:length], "big")
 
 
 def _mounts(sections: dict[str, list[str]], nodes: dict[str, dict[str, Any]]) -> Iterator[Mount]:

@@ -19,6 +19,8 @@ class BlockDevice:
     mount_points: tuple[str, ...]  # [SWAP] where it is swap
     # First and last MiB hold nothing but zeros; None where the fact was not asked to read this device.
     zeroed: bool | None = None
+    # Nothing but zeros there, save the header that pvcreate writes: a physical volume that has never been in a group.
+    zeroed_beyond_header: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Filesystem:
     device: str  # kernel name
     type: str
     size: int  # bytes that the superblock claims
-    uuid: str = ""
+    used: bool = False  # it has been mounted (ext4), or holds more than mkfs puts there (xfs)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ class Storage:
     tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
 
     def device(self, path: str) -> BlockDevice | None:
-        """The device that ``path`` names, by kernel name or by any alias."""
+        """The device that ``path`` names: by kernel name, by any alias, or as fstab may name it (``UUID=…``)."""
+        tag, _, value = path.partition("=")
+        if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
+            path = f"/dev/disk/by-{tag.lower()}/" + value.strip('"')
         return next((d for d in self.devices if path == d.path or path in d.aliases), None)
 
     def volume_group(self, name: str) -> VolumeGroup | None:

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from pyinfra import host
 from pyinfra.api import OperationValueError, StringCommand, operation
 
-from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.facts import XFS_NEW_INODES, StorageLayout
 from pyinfra_lvm.fstab import fstab_with
 from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path
 
@@ -58,6 +58,10 @@ def not_blank(device: BlockDevice) -> str:
     return ""
 
 
+# zeros FROM BYTES, of $device. Not a count of what is not zero: a device that cannot be read would pass.
+_ZEROS = 'zeros() { cmp -s -n "$2" -i "$1:0" "$device" /dev/zero; }; '
+
+
 def _blank_guard(device: str) -> str:
     """Shell that ends the command unless the device is blank now: the fact may be minutes old."""
     quoted = shlex.quote(device)
@@ -69,9 +73,9 @@ def _blank_guard(device: str) -> str:
         '[ "$(lsblk --noheadings --list "$device" | wc -l)" -eq 1 ] || refuse "has partitions or is in use"; '
         'found=$(wipefs --no-act --noheadings --output TYPE "$device") || refuse "cannot be examined"; '
         '[ -z "$found" ] || refuse "carries a signature: $found"; '
-        # Not a count of what is not zero: a device that cannot be read would pass.
-        'zeros() { cmp -s -n 1048576 -i "$1:0" "$device" /dev/zero; }; '
-        'zeros 0 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) || refuse "holds data, or cannot be read"; '
+        f"{_ZEROS}"
+        'zeros 0 1048576 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
+        'refuse "holds data, or cannot be read"; '
     )
 
 
@@ -103,8 +107,10 @@ def physical_volume(device: str) -> Commands:
     found = storage.device(device)
     if found is None:
         yield refusal(f"{device}: no such device; nothing was changed")
-    elif any(volume.path in (found.path, *found.aliases) for volume in storage.physical_volumes):
-        host.noop(f"{device} is a physical volume")
+    elif owner := _owner(storage, device):
+        host.noop(f"{device} is a physical volume of {owner}")
+    elif owner == "" and found.zeroed_beyond_header:
+        host.noop(f"{device} is a physical volume, as it was made")
     elif reason := not_blank(found):
         yield refusal(f"{device} {reason}; a physical volume is made on a blank device only, nothing was written to it")
     else:
@@ -136,10 +142,13 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     owners = {device: _owner(storage, device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
-    # vgcreate and vgextend would make physical volumes of what is none, whatever it holds.
+    # vgcreate and vgextend would make physical volumes of what is none, whatever it holds. And one whose group was removed
+    # still holds what `vgcfgrestore` brings back: only one that has never been in a group is taken.
     guard = (
-        f'for device in {missing}; do pvs "$device" >/dev/null 2>&1 || '
-        '{ echo "refused: $device is no physical volume; nothing was written to it" >&2; exit 1; }; done; '
+        f"{_ZEROS}"
+        f'for device in {missing}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
+        '[ -z "$(echo $found)" ] && zeros 4608 1043968 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
+        '{ echo "refused: $device is no physical volume as pvcreate makes it; nothing was written to it" >&2; exit 1; }; done; '
     )
     if foreign:
         listed = ", ".join(f"{device} (in {owner})" for device, owner in foreign.items())
@@ -226,8 +235,8 @@ def filesystem(
     + options: further arguments for mkfs
     + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
 
-    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished`` and is neither mounted nor in
-    fstab: one that ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and
+    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished``, is neither mounted nor in fstab and
+    has no sign of having been mounted: one that ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and
     on disk. What stands on any other volume stays.
 
     **Example:**
@@ -251,11 +260,16 @@ def filesystem(
     present = storage.filesystem(device)
     mounted = storage.mounts_of(device)
     quoted = shlex.quote(device)
-    if found is None or (UNFINISHED in found.tags and not mounted and not _listed_in_fstab(storage, device)):
+    unused = not mounted and not (present and present.used) and not _listed_in_fstab(storage, device)
+    if found is None or (UNFINISHED in found.tags and unused):
         name = shlex.quote(f"{group}/{volume}")
         yield StringCommand(
             f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED} && "
-            f"! findmnt --source {quoted} >/dev/null || "
+            f"! findmnt --source {quoted} >/dev/null && "
+            # Mounted since, though it is no longer: by its count of mounts (ext4), by its inodes (xfs).
+            f"! dumpe2fs -h {quoted} 2>/dev/null | grep -q '^Mount count: *[1-9]' && "
+            f"{{ [ \"$(head -c 4 {quoted} | tr -d '\\0')\" != XFSB ] || "
+            f"od -An -j128 -N16 -tu8 --endian=big {quoted} | awk '{{ exit ($1 - $2 > {XFS_NEW_INODES}) }}'; }} || "
             f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
             f"{shlex.join([*_MKFS[fstype], *(options or []), device])} </dev/null && sync && "
             f"lvchange --quiet --deltag {UNFINISHED} {name}"
@@ -264,7 +278,7 @@ def filesystem(
         yield refusal(f"{device} is not active; it was not touched. `lvchange --activate y {group}/{volume}` first.")
     elif UNFINISHED in found.tags:
         yield refusal(
-            f"{device} carries the tag {UNFINISHED} and yet is mounted or in fstab; nothing was written to it. "
+            f"{device} carries the tag {UNFINISHED} and yet is in use, or has been; nothing was written to it. "
             f"If what is on it is to stay: `lvchange --deltag {UNFINISHED} {group}/{volume}`."
         )
     elif present is None or present.type != fstype:
@@ -285,15 +299,15 @@ def filesystem(
 
 
 def _listed_in_fstab(storage: Storage, device: str) -> bool:
-    return any(_same_source(storage, entry.source, device) for entry in storage.fstab)
+    return any(same_source(storage, entry.source, device) for entry in storage.fstab)
 
 
 def _is_unfinished(storage: Storage, device: str) -> bool:
     tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED in volume.tags]
-    return any(_same_source(storage, path, device) for path in tagged)
+    return any(same_source(storage, path, device) for path in tagged)
 
 
-def _same_source(storage: Storage, one: str, other: str) -> bool:
+def same_source(storage: Storage, one: str, other: str) -> bool:
     """Whether two sources of mounts are one: the same path, or two names of one device."""
     device = storage.device(one)
     return one == other or (device is not None and device == storage.device(other))
@@ -343,7 +357,7 @@ def mount(
     storage = host.get_fact(StorageLayout, paths=[path])
     entry = FstabEntry(device, path, fstype, tuple(options), 0, 2 if fstype.startswith("ext") else 0)
     listed = [other for other in storage.fstab if other.target == path]
-    foreign = [other.source for other in listed if not _same_source(storage, other.source, device)]
+    foreign = [other.source for other in listed if not same_source(storage, other.source, device)]
     beneath = storage.directory(path)
     found = storage.mount(path)
     if found and not is_mount_of(storage, path, entry):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
 
 from settings import Settings
-from tasks.files import render
+from tasks.files import refusal, render
 from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow
@@ -89,18 +89,24 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
             f"if [ -e {current}.old ]; then echo unfinished; fi; "
             # awk, not sed: a last line without its newline must not swallow the next file's.
             f"awk '{{ print \"current \" $0 }}' {current} 2>/dev/null; "
-            f"awk '{{ print \"applied \" $0 }}' {applied} 2>/dev/null; true"
+            f"awk '{{ print \"applied \" $0 }}' {applied} 2>/dev/null; echo read"
         )
 
     def process(self, output: list[str]) -> DaemonJsonFiles:
-        def text(prefix: str) -> str:
-            return "".join(line.removeprefix(prefix) + "\n" for line in output if line.startswith(prefix))
+        def text(prefix: str, path: str) -> str:
+            found = "".join(line.removeprefix(prefix) + "\n" for line in output if line.startswith(prefix))
+            try:
+                readable = isinstance(json.loads(found or "{}"), dict)
+            except ValueError:
+                readable = False
+            if not readable:
+                # Any other exception would end the run for every host.
+                raise FactProcessError(f"{path} is not a JSON object; it was not touched. Correct it, or remove it.")
+            return found
 
-        return DaemonJsonFiles(text("current "), text("applied "), unfinished="unfinished" in output)
-
-    @staticmethod
-    def default() -> DaemonJsonFiles:
-        return DaemonJsonFiles()
+        return DaemonJsonFiles(
+            text("current ", DAEMON_JSON), text("applied ", DAEMON_JSON_APPLIED), unfinished="unfinished" in output
+        )
 
 
 @operation()
@@ -110,7 +116,10 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     Args:
         ours: the keys of this project and of its settings.
     """
-    files = host.get_fact(DaemonJson)
+    files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
+    if files is None:
+        yield refusal("daemon.json could not be read; it was not touched")
+        return
     content = _text(wanted(ours, json.loads(files.current or "{}"), json.loads(files.applied or "{}")))
     if content == files.current and _text(ours) == files.applied and not files.unfinished:
         host.noop("daemon.json is in force")
@@ -121,11 +130,11 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
         applied=DAEMON_JSON_APPLIED,
         before=DAEMON_JSON + BEFORE,
         keep_before=not files.applied,
-        content=content,
         ours=_text(ours),
         start_timeout=START_TIMEOUT,
     )
-    yield StringCommand(script)
+    # By standard input: a command line is for everybody to read, and the host's own keys may hold a password.
+    yield StringCommand(script, _stdin=content)
 
 
 def _text(keys: Json) -> str:

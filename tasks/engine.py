@@ -15,6 +15,7 @@ from tasks.files import render, replace_file
 from tasks.packages import install_command, update_command
 from tasks.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE
 from tasks.preflight import Plan
+from tasks.version import matches, pattern
 
 # Without apparmor's tools every container fails to start where the kernel has AppArmor on.
 REQUIRED = {
@@ -56,17 +57,20 @@ class Engine(FactBase[EngineState]):
 
     def command(self, packages: list[str]) -> str:
         names = shlex.join(packages)
-        return (
+        of_packages = (
             f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {names} 2>/dev/null; "
             f"LC_ALL=C apt-cache policy {names} 2>/dev/null | "
             'awk \'/^[^ ]/ { name = $1 } $1 == "Candidate:" && $2 != "(none)" { sub(":$", "", name); print "offered", name }\'; '
-            f"[ ! -f {DOCKER_SOURCE} ] || sed 's/^/source=/' {DOCKER_SOURCE}; "
+        )
+        return (
+            # Without a name both would list every package there is.
+            f"{of_packages if packages else ''}[ ! -f {DOCKER_SOURCE} ] || sed 's/^/source=/' {DOCKER_SOURCE}; "
             f"[ ! -f {DOCKER_PIN} ] || sed 's/^/pin=/' {DOCKER_PIN}; "
             f"[ ! -f {DOCKER_KEY} ] || gpg --batch --quiet --show-keys --with-colons {DOCKER_KEY} 2>/dev/null | "
             'awk -F: \'$1 == "fpr" { print "fingerprint", $10; exit }\'; '
             # Of several units is-active is content with one.
             f"systemctl is-active --quiet {DOCKER} && systemctl is-active --quiet {CONTAINERD} && "
-            f"systemctl is-enabled --quiet {DOCKER} && echo running; true"
+            f"systemctl is-enabled --quiet {DOCKER} && systemctl is-enabled --quiet {CONTAINERD} && echo running; true"
         )
 
     def process(self, output: list[str]) -> EngineState:
@@ -87,18 +91,6 @@ class Engine(FactBase[EngineState]):
 
 def _content(output: list[str], prefix: str) -> str:
     return "".join(line.removeprefix(prefix) + "\n" for line in output if line.startswith(prefix))
-
-
-def matches_pin(version: str, pin: str) -> bool:
-    """Whether a Debian version is the upstream version of a pin, or begins with it.
-
-    >>> matches_pin("5:27.5.1-1~debian.12~bookworm", "27.5")
-    True
-    >>> matches_pin("5:27.51.0-1~debian.12~bookworm", "27.5")
-    False
-    """
-    upstream = version.split(":", 1)[-1]
-    return upstream == pin or (upstream.startswith(pin) and not upstream[len(pin)].isalnum())
 
 
 @operation()
@@ -140,13 +132,12 @@ def engine(
         lock_timeout: seconds to wait for another package manager.
     """
     found = host.get_fact(Engine, packages=[*required, *where_offered])
-    pin = render("docker.preferences.j2", packages=pinned, pattern=_apt_pattern(version)) if version else ""
+    pin = render("docker.preferences.j2", packages=pinned, pattern=f"/{pattern(version)}/") if version else ""
     wanted = [*required, *(name for name in where_offered if name in found.offered)]
     outdated = [
         name
         for name in wanted
-        if name not in found.installed
-        or (version and name in pinned and not matches_pin(found.installed[name], version))
+        if name not in found.installed or (version and name in pinned and not matches(found.installed[name], version))
     ]
     if found.pin != pin:
         yield replace_file(DOCKER_PIN, pin) if pin else StringCommand("rm", DOCKER_PIN)
@@ -167,18 +158,12 @@ def engine(
         host.noop("Docker is installed and runs")
 
 
-def _apt_pattern(version: str) -> str:
-    """The glob of apt_preferences(5) for an upstream version, with or without an epoch."""
-    return f"/^([0-9]+:)?{version.replace('.', chr(92) + '.').replace('+', chr(92) + '+')}([^0-9A-Za-z].*)?$/"
-
-
 def _refuse_other_candidates(packages: list[str], version: str) -> StringCommand:
     """Fail where apt would install another version: it passes over a pin that nothing matches."""
-    pattern = f"^([0-9]+:)?{version.replace('.', '[.]')}([^0-9A-Za-z].*)?$"
     return StringCommand(
         f"for package in {shlex.join(packages)}; do "
         "candidate=$(LC_ALL=C apt-cache policy \"$package\" | sed -n 's/^ *Candidate: //p'); "
-        f"printf '%s' \"$candidate\" | grep -qE {shlex.quote(pattern)} || {{ "
+        f"printf '%s' \"$candidate\" | grep -qE {shlex.quote(pattern(version))} || {{ "
         f'echo "no version {version} of $package; apt offers:" >&2; apt-cache madison "$package" >&2; '
         "echo 'nothing was installed. Correct engine_version.' >&2; exit 1; }; done"
     )

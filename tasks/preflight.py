@@ -15,13 +15,12 @@ from pyinfra.api import StringCommand, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage, mapper_path
 from settings import Settings
-from tasks import preflight_host, preflight_volume
+from tasks import preflight_host, preflight_volume, run_lock
 from tasks.facts import HostFacts
 from tasks.files import refusal
 from tasks.finding import Finding
 from tasks.host import HostState
 from tasks.paths import STORES
-from tasks.run_lock import RunLockHolder
 
 
 @dataclass(frozen=True)
@@ -99,12 +98,12 @@ def report(name: str, findings: Sequence[Finding]) -> str:
 
 def _look(settings: Settings, take_lock: bool) -> Result | None:
     """What the facts say; None where they could not be had, which has failed the host already."""
-    holder = host.get_fact(RunLockHolder, take=take_lock)
+    holder = run_lock.holder(host, take=take_lock)
     state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository)
     storage = host.get_fact(
         StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks)
     )
-    return None if state is None else examine(settings, state, storage, holder)
+    return None if state is None or holder is None else examine(settings, state, storage, holder)
 
 
 def look(settings: Settings) -> Plan | None:

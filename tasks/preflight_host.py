@@ -13,6 +13,7 @@ from settings import Settings
 from tasks.finding import Finding
 from tasks.host import HostState
 from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOURCE, DOCKER_STORE
+from tasks.version import is_newer
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04", "26.04")}
 ARCHITECTURES = ("amd64", "arm64")
@@ -170,11 +171,25 @@ def _others_settings(state: HostState) -> Iterator[Finding]:
         )
     # The file too, beside the running daemon: what it says counts from the next start on.
     roots = (state.data_root, configuration.get("data-root"), configuration.get("graph"))
-    for root in dict.fromkeys(str(root) for root in roots if root and not _is_default_data_root(str(root))):
+    for root in dict.fromkeys(str(root) for root in roots if root and posixpath.normpath(str(root)) != DOCKER_STORE):
         yield Finding(
             f"Docker's data root is {root}",
             f"the default, {DOCKER_STORE}: the volume is mounted there",
             f"stop Docker, move its data to the default place and remove data-root from {DAEMON_JSON}, {_LEAVE_OUT}",
+        )
+    if "userns-remap" in configuration:
+        yield Finding(
+            f"{DAEMON_JSON} sets userns-remap",
+            "none: it gives Docker another data root, below the default one",
+            f"remove userns-remap from {DAEMON_JSON} on a host whose Docker holds nothing, {_LEAVE_OUT}",
+        )
+    log_driver = configuration.get("log-driver", "json-file")
+    if log_driver != "json-file":
+        yield Finding(
+            f"{DAEMON_JSON} sets the log driver {log_driver}",
+            "json-file, whose files are bounded by log_max_size and log_max_file; its log-opts are not another driver's",
+            f"remove log-driver and log-opts from {DAEMON_JSON}: a container can still be given another driver by its own "
+            f"--log-driver, {_LEAVE_OUT}",
         )
     driver = configuration.get("storage-driver", "overlay2")
     if driver not in ("overlay2", state.storage_driver):
@@ -198,11 +213,6 @@ def _others_settings(state: HostState) -> Iterator[Finding]:
                 "take them out of the unit, its drop-ins and /etc/default/docker; what Docker shall keep of them goes "
                 "into the setting daemon_json",
             )
-
-
-def _is_default_data_root(root: str) -> bool:
-    # userns-remap keeps each mapping's data in a directory of its own: /var/lib/docker/100000.100000.
-    return re.fullmatch(rf"{DOCKER_STORE}(/\d+\.\d+)?", posixpath.normpath(root)) is not None
 
 
 def _flags(state: HostState, unit: str) -> str:
@@ -255,6 +265,14 @@ def _engine(settings: Settings, state: HostState) -> Iterator[Finding]:
                 "save what you need and remove it (`docker system prune -a`, `docker volume rm`), or keep the engine: "
                 'engine_source = "auto"',
             )
+    elif newer := [
+        v for v in state.packages.values() if settings.engine_version and is_newer(v, settings.engine_version)
+    ]:
+        yield Finding(
+            f"the engine {newer[0]} is installed, and engine_version is {settings.engine_version}",
+            "the same version or an older one: an engine is upgraded here and never downgraded",
+            "set engine_version to what is installed, or empty",
+        )
     foreign = [path for path in state.docker_sources if path != DOCKER_SOURCE]
     if wanted == "docker-ce" and foreign:
         yield Finding(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pyinfra_lvm.model import BlockDevice, LogicalVolume, Storage, VolumeGroup
-from pyinfra_lvm.operations import UNFINISHED, not_blank
+from pyinfra_lvm.operations import UNFINISHED, not_blank, same_source
 from settings import Settings
 from sizes import MINIMUM, DoesNotFit, PlannedSize, human, plan_size
 from tasks.finding import Finding
@@ -53,7 +53,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         _check_group(settings, storage, group, new_disks)
         if settings.volume_group_extend and new_disks:
             warnings = (_extension_warning(storage, name, new_disks),)
-    elif not new_disks:
+    elif not new_disks or settings.volume_group_extend:
         raise _refused(
             f"no volume group {name}; there is: {', '.join(g.name for g in storage.volume_groups) or 'none'}",
             "the group that volume_group names",
@@ -66,6 +66,15 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         planned = _plan_size(settings, storage, name, new_disks)
     except DoesNotFit as error:
         raise Refused(_no_room(settings, storage, name, new_disks, error)) from None
+    snapshots = [
+        v.name for v in storage.logical_volumes if existing and (v.volume_group, v.origin) == (name, existing.name)
+    ]
+    if existing and planned.bytes > existing.size and snapshots:
+        raise _refused(
+            f"{name}/{existing.name} has a snapshot, {', '.join(snapshots)}, and is to grow to {human(planned.bytes)}",
+            "no snapshot of it: LVM does not grow a volume that has one",
+            f"`lvremove {name}/{snapshots[0]}` if nobody needs it, or set volume_size to {human(existing.size)} for now",
+        )
     return VolumePlan(name, new_disks, planned.bytes, (*warnings, *planned.warnings))
 
 
@@ -140,11 +149,12 @@ def _check_group(settings: Settings, storage: Storage, group: VolumeGroup, new_d
             "a complete group",
             "bring the disk back, or repair the group (`vgs`, `pvs`, vgreduce(8))",
         )
-    volumes = {v.name for v in storage.logical_volumes if v.volume_group == group.name}
-    if new_disks and not settings.volume_group_extend and not volumes <= {settings.logical_volume}:
+    named = {device.path for device in map(storage.device, settings.volume_disks) if device}
+    present = [storage.device(volume.path) for volume in storage.physical_volumes_of(group.name)]
+    others = [device.path for device in present if device and device.path not in named]
+    if new_disks and others and not settings.volume_group_extend:
         raise _refused(
-            f"the volume group {group.name} exists, with {', '.join(sorted(volumes))}, and without "
-            f"{', '.join(new_disks)}",
+            f"the volume group {group.name} exists, on {', '.join(others)}, and without {', '.join(new_disks)}",
             "a group of Docker's own for volume_disks",
             'leave volume_group at "auto" or set it to a new name; volume_group_extend = True adds the disks to '
             f"{group.name}, but a group that misses a disk is not activated: if it is root's, the host does not boot",
@@ -244,7 +254,7 @@ def _new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, .
                     "volume_disks to []",
                 )
             )
-        elif owner is None and (reason := not_blank(device) or _not_read(device)):
+        elif reason := _not_ours_to_take(device, owner):
             findings.append(
                 Finding(
                     f"{path} ({human(device.size)}) {reason}",
@@ -266,8 +276,13 @@ def _owner(storage: Storage, device: BlockDevice) -> str | None:
     return next((volume.volume_group for volume in storage.physical_volumes if volume.path in names), None)
 
 
-def _not_read(device: BlockDevice) -> str:
-    return "could not be read" if device.zeroed is None else ""
+def _not_ours_to_take(device: BlockDevice, owner: str | None) -> str:
+    """Why a disk that is in no group is not taken, in words; empty for a blank one."""
+    if owner == "":
+        # As a cut between pvcreate and vgcreate leaves it.
+        made = "is a physical volume of no group, with traces of one, which `vgcfgrestore` may bring back"
+        return "" if device.zeroed_beyond_header else made
+    return not_blank(device) or ("could not be read" if device.zeroed is None else "")
 
 
 # -- the logical volume
@@ -299,10 +314,10 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
                 "a free name, or a volume that may be taken over",
                 f"{other_name}, or adopt_volume = True to take it over with what is on it",
             )
-        if volume.segment_type not in ("linear", "striped") or volume.origin:
+        if volume.segment_type != "linear" or volume.origin:
             raise _refused(
                 f"the logical volume {name} is of the type {volume.segment_type}",
-                "a linear volume: a thin pool or a snapshot that runs full damages the filesystem",
+                "a linear volume, which grows in whatever is free; a thin pool or a snapshot that runs full damages it",
                 other_name,
             )
     if not volume.active:
@@ -311,10 +326,14 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
         )
     if UNFINISHED in volume.tags:
         # Only what we made and nothing has mounted is ours to make anew.
-        if not ours or mounted or any(e.source == volume.mapper_path for e in storage.fstab):
+        listed = any(same_source(storage, entry.source, volume.mapper_path) for entry in storage.fstab)
+        used = filesystem is not None and filesystem.used
+        if not ours or mounted or listed or used:
+            state = (
+                f"is mounted on {', '.join(mounted)}" if mounted else "is in fstab" if listed else "has been mounted"
+            )
             raise _refused(
-                f"the logical volume {name} carries the tag {UNFINISHED}, and is "
-                + (f"mounted on {', '.join(mounted)}" if mounted else "in fstab" if ours else "not ours"),
+                f"the logical volume {name} carries the tag {UNFINISHED}, and {state if ours else 'is not ours'}",
                 "a volume whose tag says the truth: the next run would make its filesystem anew",
                 f"look at what is on it; `lvchange --deltag {UNFINISHED} {name}` keeps it",
             )

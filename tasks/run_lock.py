@@ -11,8 +11,9 @@ import getpass
 import os
 import shlex
 import socket
+from dataclasses import dataclass
 
-from pyinfra.api import FactBase
+from pyinfra.api import FactBase, Host
 
 from tasks.paths import RUN_LOCK
 
@@ -46,33 +47,56 @@ anchor=$(ancestor $$) && tied=yes || { anchor=$PPID; tied=; }
 while [ "$tied" ] && orphan; do
     # Our own connection is gone: what was left behind is this very script.
     ancestor $$ >/dev/null || exit
-    if [ "$patience" -le 0 ]; then echo "a command of a run that was killed; process $left on the host"; exit; fi
+    if [ "$patience" -le 0 ]; then echo "left $left"; exit; fi
     patience=$((patience - 1)); sleep 1
 done
 if [ "$mode" = take ]; then exec 9>>"$lock"; flock 9; fi
 if [ -s "$lock" ] && read -r pid start holder <"$lock" && [ "$(started "$pid")" = "$start" ] && [ "$pid" != "$anchor" ]
-then echo "$holder; process $pid on the host"
+then echo "held $holder; process $pid on the host"; exit
 elif [ "$mode" = take ]; then echo "$anchor $(started "$anchor") $who, since $(date -u '+%F %T UTC')" >"$lock"
 fi
+echo free
 """
 
 PATIENCE = 900  # seconds: apt on a slow host
 
 
-class RunLockHolder(FactBase[str]):
-    """Who holds the run lock, in words; empty when nobody does, or this connection.
+@dataclass(frozen=True)
+class Holder:
+    """What stands in the way of a run."""
 
-    Waits for the last command of a run that was killed: facts taken beside it would be stale.
+    words: str = ""  # who holds the lock; empty: nobody, or this connection
+    left: bool = False  # it is the last command of a run that was killed, which ends by itself
+
+
+class RunLockHolder(FactBase[Holder]):
+    """What stands in the way of a run on this host, as a ``Holder``.
 
     Args:
         take: take the lock when it is free. Looking changes nothing on the host.
+        patience: seconds to wait for the last command of a run that was killed: facts taken beside it would be stale.
     """
 
-    def command(self, take: bool = False) -> str:
+    def command(self, take: bool = False, patience: int = 0) -> str:
         who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
         mode = "take" if take else "look"
-        return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(PATIENCE)])
+        return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(patience)])
 
-    @staticmethod
-    def default() -> str:
-        return ""
+    def process(self, output: list[str]) -> Holder:
+        answer, _, rest = output[-1].partition(" ")
+        if answer == "left":
+            return Holder(f"a command of a run that was killed; process {rest} on the host", left=True)
+        return Holder(rest if answer == "held" else "")
+
+
+def holder(host: Host, *, take: bool = False) -> str | None:
+    """Who holds the run lock, in words, after what a killed run left has ended.
+
+    Returns:
+        Empty when nobody does, or this connection; None where it could not be told, which has failed the host already.
+    """
+    found: Holder | None = host.get_fact(RunLockHolder, take=take)
+    if found and found.left:
+        host.log(f"Waiting until it has ended, {PATIENCE // 60} minutes at most: {found.words}")
+        found = host.get_fact(RunLockHolder, take=take, patience=PATIENCE)
+    return found.words if found else None

@@ -20,6 +20,7 @@ from settings import Settings
 from tasks import packages
 from tasks.facts import HostFacts
 from tasks.files import refusal
+from tasks.host import HostState
 from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
 from tasks.preflight import Plan
 
@@ -73,10 +74,15 @@ def provision(settings: Settings, plan: Plan) -> None:
 
 
 @deploy("Volume")
-def mount_stores(settings: Settings, plan: Plan) -> None:
-    """Both stores on the volume. Docker is stopped for it where it ran before, and cannot start in between."""
+def clear_stores(plan: Plan) -> None:
+    """Nothing where the stores will be mounted. Before the drop-ins: a Docker that is in use after all starts again."""
     if plan.skeletons:
         set_aside(name="The unused stores on the root filesystem are set aside", paths=list(plan.skeletons))
+
+
+@deploy("Volume")
+def mount_stores(settings: Settings) -> None:
+    """Both stores on the volume."""
     for directory, path in STORES.items():
         lvm.mount(
             name=f"{path} is on the volume",
@@ -134,12 +140,15 @@ def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
     Args:
         paths: the stores, as preflight found them.
     """
-    units = shlex.join([DOCKER_SOCKET, DOCKER, CONTAINERD])
-    yield StringCommand(f"systemctl stop {units}")
-    state = host.get_fact(HostFacts)
-    if state.docker_data.any or state.containerd_data.any:
-        yield StringCommand(f"systemctl start {shlex.join([CONTAINERD, DOCKER])}")
-        yield refusal("Docker has been used since this run began: its data was not touched and it runs again.")
+    yield _each_unit("stop", DOCKER_SOCKET, DOCKER, CONTAINERD)
+    state: HostState | None = host.get_fact(HostFacts)
+    if state is None or state.docker_data.any or state.containerd_data.any:
+        yield _each_unit("start", CONTAINERD, DOCKER_SOCKET, DOCKER)
+        yield refusal(
+            "Docker has been used since this run began: its data was not touched and it runs again."
+            if state
+            else "what Docker holds could not be counted: its stores were not touched and it runs again."
+        )
         return
     for path in paths:
         target = shlex.quote(path)
@@ -148,3 +157,12 @@ def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
             f'while [ -e "$aside" ]; do n=$((n + 1)); aside={shlex.quote(path + BEFORE)}.$n; done && '
             f'mv -T {target} "$aside" && mkdir -m 0711 {target} && sync -f {target}'
         )
+
+
+def _each_unit(verb: str, *units: str) -> StringCommand:
+    """Start or stop those units that there are: systemctl fails on any other."""
+    return StringCommand(
+        f"for unit in {shlex.join(units)}; do "
+        '[ "$(systemctl show --property LoadState --value "$unit")" != loaded ] || '
+        f'systemctl {verb} "$unit" || exit 1; done'
+    )

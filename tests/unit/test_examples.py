@@ -9,12 +9,12 @@ import pytest
 
 import sizes
 from pyinfra_lvm import fstab, model, operations
-from tasks import engine
+from tasks import version
 from tests.verify import summary
 
 
 @pytest.mark.parametrize(
-    "module", [engine, fstab, model, operations, sizes, summary], ids=lambda module: module.__name__
+    "module", [fstab, model, operations, sizes, summary, version], ids=lambda module: module.__name__
 )
 def test_examples_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)

@@ -137,6 +137,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # engine
     ({"engine_source": "snap"}, 'engine_source = \'snap\': must be "auto", "docker-ce", "distro" or "present"'),
     ({"engine_version": "27.5 || true"}, "engine_version = '27.5 || true': must be a version"),
+    (
+        {"engine_version": "5:27.5.1"},
+        'engine_version = \'5:27.5.1\': must be a version such as "27.5.1" (without "5:")',
+    ),
     ({"engine_version": 27.5}, 'engine_version = 27.5: must be text in quotes, such as "27.5"'),
     ({"docker_repository": "download.example.com"}, "docker_repository = 'download.example.com': must be an address"),
     ({"docker_repository": "file:///srv"}, "docker_repository = 'file:///srv': must be an address"),

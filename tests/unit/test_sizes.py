@@ -91,7 +91,13 @@ def test_volume_of_an_own_group_grows_as_far_as_the_reserve_lets_it() -> None:
 
 def test_percentage_of_a_group_that_has_grown_does_not_grow_into_the_reserve() -> None:
     with pytest.raises(DoesNotFit):
-        plan(None, existing=50 * G, group_free=12 * G)
+        plan("60%VG", existing=50 * G, group_free=12 * G)
+
+
+def test_default_of_a_group_that_has_grown_refuses_no_host_that_has_its_volume() -> None:
+    planned = plan(None, existing=50 * G, group_free=12 * G)
+    assert planned.bytes == 50 * G
+    assert "stays at 50.0 GiB: there is no room for the 60.0 GiB" in planned.warnings[0]
 
 
 def test_volume_that_is_small_already_stays() -> None:

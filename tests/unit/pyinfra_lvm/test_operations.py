@@ -94,8 +94,11 @@ def test_physical_volume_is_made_on_a_blank_device_that_is_looked_at_once_more()
 
 
 def test_physical_volume_that_is_there_stays() -> None:
-    storage = Storage(devices=(BLANK,), physical_volumes=(PhysicalVolume("/dev/vdb", "", G, G),))
+    made = replace(BLANK, signatures=("LVM2_member",), zeroed=False, zeroed_beyond_header=True)
+    storage = Storage(devices=(made,), physical_volumes=(PhysicalVolume("/dev/vdb", "", G, G),))
     assert commands(lvm.physical_volume, storage, device="/dev/disk/by-id/virtio-spare") == []
+    left = replace(storage, devices=(replace(made, zeroed_beyond_header=False),))
+    assert "LVM2_member" in refused(lvm.physical_volume, left, device="/dev/vdb")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_value_that_could_be_an_option_is_an_error(device: str) -> None:
 
 def test_volume_group_is_made_of_physical_volumes_that_are_looked_at_once_more() -> None:
     (command,) = commands(lvm.volume_group, Storage(devices=(BLANK,)), group="vg", devices=["/dev/vdb"])
-    assert command.startswith("for device in /dev/vdb; do pvs ")
+    assert "for device in /dev/vdb; do found=$(pvs " in command
     assert command.endswith("; done; vgcreate --quiet vg /dev/vdb </dev/null")
 
 
@@ -145,7 +148,7 @@ def test_volume_group_is_extended_only_where_it_is_asked_for() -> None:
     more = {"group": "vg", "devices": ["/dev/vdb", "/dev/vdc"]}
     assert "exists without /dev/vdc" in refused(lvm.volume_group, IN_GROUP, **more)
     (command,) = commands(lvm.volume_group, IN_GROUP, **more, extend=True)
-    assert command.startswith("for device in /dev/vdc; do pvs ")
+    assert "for device in /dev/vdc; do found=$(pvs " in command
     assert command.endswith("; done; vgextend --quiet vg /dev/vdc </dev/null")
 
 
@@ -214,8 +217,15 @@ def test_filesystem_that_is_there_stays() -> None:
         replace(MADE, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
         replace(UNFINISHED, mounts=(Mount("/x", DEVICE, "/dev/dm-1", "/", "ext4", (), "shared"),)),
         replace(UNFINISHED, fstab=(FstabEntry("/dev/vg/data", "/x", "ext4", ()),)),
+        replace(UNFINISHED, filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G, used=True),)),
     ],
-    ids=["unknown_content", "other_filesystem", "unfinished_and_mounted", "unfinished_and_in_fstab"],
+    ids=[
+        "unknown_content",
+        "other_filesystem",
+        "unfinished_and_mounted",
+        "unfinished_and_in_fstab",
+        "unfinished_and_used",
+    ],
 )
 def test_filesystem_is_never_made_over_anything(storage: Storage) -> None:
     assert "nothing was written to it" in refused(lvm.filesystem, storage, volume="data", group="vg")

@@ -178,7 +178,8 @@ def on_the_way(storage: Storage, plan: Plan) -> Iterator[tuple[str, Storage]]:
         (disk,) = plan.new_physical_volumes
         device = storage.device(disk)
         assert device
-        signed = tuple(replace(d, signatures=("LVM2_member",)) if d is device else d for d in storage.devices)
+        header = {"signatures": ("LVM2_member",), "zeroed": False, "zeroed_beyond_header": True}
+        signed = tuple(replace(d, **header) if d is device else d for d in storage.devices)
         pv = PhysicalVolume(device.path, "", device.size, device.size)
         yield (
             "physical volume made",

@@ -265,10 +265,6 @@ def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
     plan_of(our_docker_ce_host(docker_options="--dns 192.0.2.1"), shared_vg())
 
 
-def test_user_namespaces_are_no_other_data_root() -> None:
-    plan_of(docker_host(data_root="/var/lib/docker/100000.100000"), shared_vg())
-
-
 # -- bad hosts: the system
 
 
@@ -411,6 +407,31 @@ def test_dockerd_from_nowhere_without_units_is_refused() -> None:
     assert_says(
         found, found_has="but /usr/local/bin/dockerd", needed="with its units", action="install Docker completely"
     )
+
+
+def test_pin_below_the_installed_version_is_refused() -> None:
+    found = finding(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="28.5"))
+    assert_says(found, found_has="engine_version is 28.5", needed="never downgraded", action="set engine_version")
+    plan_of(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="29.1"))
+
+
+@pytest.mark.parametrize(
+    ("written", "found_has", "needed", "action"),
+    [
+        ({"userns-remap": "default"}, "userns-remap", "another data root", "remove userns-remap"),
+        (
+            {"log-driver": "fluentd", "log-opts": {"fluentd-address": "192.0.2.1"}},
+            "the log driver fluentd",
+            "json-file",
+            "remove log-driver and log-opts",
+        ),
+    ],
+)
+def test_settings_of_others_that_cannot_stay_are_refused(
+    written: dict[str, object], found_has: str, needed: str, action: str
+) -> None:
+    found = finding(docker_host(daemon_json=json.dumps(written)), shared_vg())
+    assert_says(found, found_has=found_has, needed=needed, action=action)
 
 
 def test_another_engine_than_the_installed_one_needs_its_setting() -> None:
@@ -572,10 +593,31 @@ def test_group_of_others_is_not_extended_without_its_setting() -> None:
     found = finding(bare_host(), _with_disk(shared_vg()), wanted)
     assert_says(
         found,
-        found_has=f"ubuntu-vg exists, with ubuntu-lv, and without {SPARE}",
+        found_has=f"ubuntu-vg exists, on /dev/vda1, and without {SPARE}",
         needed="of Docker's own",
         action="the host does not boot",
     )
+
+
+def test_group_without_volumes_is_not_ours_for_that() -> None:
+    storage = _with_disk(shared_vg())
+    empty = replace(storage, logical_volumes=())
+    found = finding(bare_host(), empty, settings(volume_group="ubuntu-vg", volume_disks=[SPARE]))
+    assert_says(found, found_has="exists, on /dev/vda1", needed="of Docker's own", action="volume_group_extend")
+
+
+def test_misspelled_group_is_not_made_where_one_was_to_be_extended() -> None:
+    wanted = settings(volume_group="ubuntu_vg", volume_disks=[SPARE], volume_group_extend=True)
+    found = finding(bare_host(), _with_disk(shared_vg()), wanted)
+    assert_says(found, found_has="no volume group ubuntu_vg", needed="volume_group", action="correct volume_group")
+
+
+def test_volume_with_a_snapshot_does_not_grow() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_volume(converged(shared_vg(), fresh), "ubuntu-vg", "before", GIB, origin="docker-lv")
+    assert plan_of(our_docker_ce_host(), storage, settings(volume_size="60G"), warnings=()).size == fresh.size
+    found = finding(our_docker_ce_host(), storage, settings(volume_size="62G"))
+    assert_says(found, found_has="has a snapshot, before", needed="no snapshot", action="lvremove ubuntu-vg/before")
 
 
 # -- bad hosts: the logical volume
@@ -600,6 +642,23 @@ def test_volume_of_that_name_that_is_not_ours_is_refused() -> None:
         needed="free",
         action="adopt_volume = True",
     )
+
+
+def test_unfinished_volume_that_has_been_mounted_since_is_not_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
+    used = replace(storage, filesystems=tuple(replace(f, used=True) for f in storage.filesystems))
+    found = finding(bare_host(), used)
+    assert_says(found, found_has="has been mounted", needed="tag says the truth", action="--deltag")
+
+
+def test_unfinished_volume_that_fstab_names_by_its_uuid_is_not_made_anew() -> None:
+    storage = with_filesystem(_with_foreign_volume(tags=(UNFINISHED, TAG)), DEVICE)
+    named = tuple(
+        replace(d, aliases=(*d.aliases, "/dev/disk/by-uuid/1234")) if DEVICE in d.aliases else d
+        for d in storage.devices
+    )
+    found = finding(bare_host(), with_fstab(replace(storage, devices=named), "UUID=1234", "/data"))
+    assert_says(found, found_has="is in fstab", needed="tag says the truth", action="--deltag")
 
 
 def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
@@ -746,7 +805,17 @@ def test_every_finding_is_reported_in_one_message() -> None:
     assert text.count("  do:     ") == 5
 
 
-def test_physical_volume_in_no_group_is_our_own_unfinished_work() -> None:
-    storage = spare_disk(signatures=("LVM2_member",), zeroed=False)
-    storage = replace(storage, physical_volumes=(PhysicalVolume("/dev/vdb", "", 20 * GIB, 20 * GIB),))
+def _in_no_group(**changes: object) -> Storage:
+    storage = spare_disk(signatures=("LVM2_member",), zeroed=False, **changes)
+    return replace(storage, physical_volumes=(PhysicalVolume("/dev/vdb", "", 20 * GIB, 20 * GIB),))
+
+
+def test_physical_volume_that_was_never_in_a_group_is_our_own_unfinished_work() -> None:
+    storage = _in_no_group(zeroed_beyond_header=True)
     assert plan_of(bare_host(), storage, ON_SPARE).new_physical_volumes == (SPARE,)
+
+
+@pytest.mark.parametrize("beyond", [False, None])
+def test_physical_volume_of_a_removed_group_is_refused(beyond: bool | None) -> None:
+    found = finding(bare_host(), _in_no_group(zeroed_beyond_header=beyond), ON_SPARE)
+    assert_says(found, found_has="`vgcfgrestore` may bring back", needed="a blank disk", action="name another disk")
