@@ -32,13 +32,18 @@ need_packages() {
         $missing >/dev/null
 }
 
-# need_venv: the project's virtual environment in .venv, exactly as requirements.lock says.
-need_venv() {
+# need_python: a python3 that is new enough, with what makes a virtual environment.
+need_python() {
     if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         need_packages python3 python3-venv
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
             die "needs Python 3.10 or newer; this machine's python3 is $(python3 --version)"
     fi
+}
+
+# need_venv: the project's virtual environment in .venv, exactly as requirements.lock says.
+need_venv() {
+    need_python
     if ! cmp -s requirements.lock .venv/requirements.lock; then
         say "installing the Python packages of requirements.lock into .venv"
         rm -rf .venv

@@ -110,6 +110,36 @@ class HostFacts(FactBase[HostState]):
             raise FactProcessError(f"what the host said of itself makes no sense: {error!r}") from error
 
 
+_ROOT_SCRIPT = r"""
+target=$(findmnt --noheadings --raw --output TARGET --source "$1" | head -n 1)
+if [ -z "$target" ]; then
+    # Neither journal nor log is replayed: nothing is written.
+    mount -o ro,noload "$1" /mnt 2>/dev/null || mount -o ro,norecovery "$1" /mnt 2>/dev/null || exit 1
+    target=/mnt
+fi
+cd "$target" && ls -A && ls -A docker 2>/dev/null | sed 's,^,docker/,'
+"""
+
+
+class VolumeRoot(FactBase[list[str]]):
+    """Returns what lies at the root of a filesystem, mounted or not, and in its ``docker/``, by name.
+
+    Args:
+        device: that it is on.
+    """
+
+    def command(self, device: str) -> str:
+        looks = shlex.join(["unshare", "--mount", "--propagation", "private", "sh", "-c", _ROOT_SCRIPT, "root", device])
+        return f"{looks} || echo unreadable"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
 def parse_host(output: list[str]) -> HostState:
     """What the fact's command printed, as data.
 

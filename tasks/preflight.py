@@ -16,7 +16,7 @@ from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage, mapper_path
 from settings import Settings
 from tasks import preflight_host, preflight_volume, run_lock
-from tasks.facts import HostFacts
+from tasks.facts import HostFacts, VolumeRoot
 from tasks.files import refusal
 from tasks.finding import Finding
 from tasks.host import HostState
@@ -49,13 +49,16 @@ class Result:
     plan: Plan | None  # None where there are findings
 
 
-def examine(settings: Settings, state: HostState, storage: Storage, lock_holder: str = "") -> Result:
+def examine(
+    settings: Settings, state: HostState, storage: Storage, lock_holder: str = "", adopted: Sequence[str] = ()
+) -> Result:
     """Whether a host can be provisioned, and as what: every finding, not the first.
 
     Args:
         settings: of this host.
         state, storage: its facts.
         lock_holder: who holds the run lock, in words; empty for nobody.
+        adopted: what lies on the volume that is to be taken over, by name.
     """
     if state.uid != 0:
         # Nothing else that was seen without root can be trusted.
@@ -65,6 +68,7 @@ def examine(settings: Settings, state: HostState, storage: Storage, lock_holder:
         *preflight_host.system(settings, state),
         *preflight_host.docker(settings, state),
         *preflight_host.data_off_the_volume(state, storage),
+        *preflight_volume.adopted_contents(settings, adopted),
     ]
     try:
         volume = preflight_volume.plan_volume(settings, storage)
@@ -103,7 +107,11 @@ def _look(settings: Settings, take_lock: bool) -> Result | None:
     storage = host.get_fact(
         StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks)
     )
-    return None if state is None or holder is None else examine(settings, state, storage, holder)
+    if state is None or holder is None:
+        return None
+    foreign = preflight_volume.to_be_adopted(settings, storage)
+    adopted = [name for volume in foreign for name in host.get_fact(VolumeRoot, device=volume.mapper_path)]
+    return examine(settings, state, storage, holder, adopted)
 
 
 def look(settings: Settings) -> Plan | None:

@@ -10,7 +10,7 @@ from pyinfra_lvm.operations import UNFINISHED, not_blank, same_source
 from settings import Settings
 from sizes import MINIMUM, DoesNotFit, PlannedSize, human, plan_size
 from tasks.finding import Finding
-from tasks.paths import STORES, TAG
+from tasks.paths import MARKER, STORES, TAG
 
 OWN_GROUP = "docker-vg"
 
@@ -18,6 +18,9 @@ OWN_GROUP = "docker-vg"
 # (pvcreate(8), vgcreate(8)).
 _METADATA = 2**20
 _EXTENT = 4 * 2**20
+
+
+_OTHER_DRIVERS = ("aufs", "btrfs", "devicemapper", "fuse-overlayfs", "vfs", "zfs")
 
 
 class Refused(Exception):
@@ -351,6 +354,33 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
             f"the logical volume {name} has {human(volume.size)}, its filesystem {human(filesystem.size)}",
             "a volume at least as large as its filesystem",
             f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
+        )
+
+
+def to_be_adopted(settings: Settings, storage: Storage) -> list[LogicalVolume]:
+    """Volumes of the name of the settings that are not ours, and that the settings let us take over."""
+    named = [volume for volume in storage.logical_volumes if volume.name == settings.logical_volume]
+    return [volume for volume in named if settings.adopt_volume and volume.active and TAG not in volume.tags]
+
+
+def adopted_contents(settings: Settings, names: Sequence[str]) -> Iterator[Finding]:
+    """What lies on a volume that is to be taken over and has no place there.
+
+    Args:
+        names: of what is at its root, and in its ``docker/``.
+    """
+    at_root = {name for name in names if not name.startswith("docker/")}
+    if others := sorted(at_root - {*STORES, MARKER, "lost+found"}):
+        yield Finding(
+            f"the volume {settings.logical_volume}, which is to be taken over, holds {', '.join(others[:5])}",
+            "docker/ and containerd/ at its root and nothing else: Docker would start empty beside it",
+            "move what was mounted on /var/lib/docker into docker/ on the volume, and anything else away",
+        )
+    if drivers := sorted({f"docker/{name}" for name in _OTHER_DRIVERS} & {*names}):
+        yield Finding(
+            f"the volume {settings.logical_volume} holds data of another storage driver: {', '.join(drivers)}",
+            "overlay2, or nothing: the change would hide every image and container",
+            "save what you need, and remove it",
         )
 
 

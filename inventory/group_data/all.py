@@ -87,7 +87,8 @@ apt_lock_timeout = 600
 log_max_size = "10m"
 log_max_file = 3
 
-# Containers go on while the Docker daemon restarts or is upgraded to a patch release.
+# Containers go on while the Docker daemon restarts or is upgraded to a patch release. With False, any change of
+# daemon.json (the volume's growth is one: the build cache's limits follow it) stops them, and starts them again.
 live_restore = True
 
 # How much BuildKit's cache may keep: "20%" of the volume, or "30G". One build can take more while it runs. More suits

@@ -10,7 +10,8 @@ from lab.machine import Machine
 from tests.lab.conftest import deploy, fingerprint
 
 SENTINEL = (
-    "find /var/lib/docker /var/lib/containerd /data -xdev -type f 2>/dev/null | sort | xargs -r sha256sum | sha256sum"
+    "find /var/lib/docker /var/lib/containerd /data -xdev -type f 2>/dev/null | sort | xargs -r sha256sum | sha256sum; "
+    "blkid | sort; sha256sum /dev/ubuntu-vg/docker-lv 2>/dev/null || true"
 )
 
 
@@ -34,7 +35,7 @@ BAD = {
         "/var/lib/docker holds data on the root filesystem: 1 image, 1 volume, 1 layer",
     ),
     "volume_of_somebody_else": (
-        "lvcreate -qq -y -L 2G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && mkdir /data && "
+        "lvcreate -qq -y -L 512M -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && mkdir /data && "
         "mount /dev/ubuntu-vg/docker-lv /data && echo data >/data/file && umount /data",
         "there is a logical volume ubuntu-vg/docker-lv that is not ours, with ext4 on it",
     ),

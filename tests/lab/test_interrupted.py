@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, command, converge, dry, start, verify
+from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, start, verify
 
 # The moments, each told by what pyinfra prints when the operation begins, and how long after it the run is ended.
 MOMENTS = [
@@ -74,6 +74,7 @@ def assert_finished_by_the_next_run(machine: Machine) -> None:
     converge(machine)
     assert_isolated(machine)
     assert dry(machine).predicted == set()
+    verify(machine)
 
 
 @pytest.mark.sample(2)
@@ -137,4 +138,17 @@ def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[...
         boots(machine)
     assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
     assert_finished_by_the_next_run(machine)
-    verify(machine)
+
+
+def test_docker_that_is_used_after_all_while_the_run_is_under_way_keeps_its_data_and_runs(machine: Machine) -> None:
+    machine.run(
+        "systemd-run -q --unit=late sh -c 'until [ -e /dev/mapper/ubuntu--vg-docker--lv ]; do sleep 0.1; done; "
+        "tar c /etc/hostname | docker import - late'"
+    )
+    run = deploy(machine)
+    assert run.code == 1
+    assert "Docker has been used since this run began: its data was not touched and it runs again." in run.output
+    assert machine.out("docker images --format '{{.Repository}}'") == "late"
+    assert machine.out("findmnt -no SOURCE /var/lib/docker || echo root") == "root"
+    machine.run("docker rmi late")
+    assert_finished_by_the_next_run(machine)

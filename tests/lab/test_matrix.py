@@ -32,11 +32,15 @@ def test_volume_of_somebody_else_is_taken_over_with_what_is_on_it_when_asked(mac
     machine = machines("adopted", suite="bookworm", docker="preinstalled")
     machine.run(
         "lvcreate -qq -y -L 10G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
-        "mount /dev/ubuntu-vg/docker-lv /mnt && echo data >/mnt/file && umount /mnt"
+        "mount /dev/ubuntu-vg/docker-lv /mnt && mkdir /mnt/docker && echo data >/mnt/docker/file && touch /mnt/other && umount /mnt"
     )
     assert deploy(machine).code == 1
+    refused = deploy(machine, adopt_volume=True)
+    assert refused.code == 1
+    assert "holds other" in refused.output
+    machine.run("mount /dev/ubuntu-vg/docker-lv /mnt && rm /mnt/other && umount /mnt")
     predicted = dry(machine, adopt_volume=True).predicted
     assert converge(machine, adopt_volume=True).changed == predicted
-    assert machine.out("cat /srv/docker-volume/file") == "data"
+    assert machine.out("cat /var/lib/docker/file") == "data"
     assert_isolated(machine)
     assert dry(machine).predicted == set(), "the volume is ours now, with and without the setting"

@@ -667,7 +667,24 @@ def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
     assert_says(found, found_has="is mounted on /data", needed="Docker's own", action="set logical_volume")
 
 
-@pytest.mark.parametrize("shape", [{"segment_type": "thin"}, {"segment_type": "linear", "origin": "root"}])
+@pytest.mark.parametrize(
+    ("names", "found_has"),
+    [
+        (["lost+found", "overlay2", "image"], "holds image, overlay2"),
+        (["unreadable"], "holds unreadable"),
+        (["docker", "docker/overlay2", "docker/vfs"], "another storage driver: docker/vfs"),
+    ],
+)
+def test_adopted_volume_with_anything_else_on_it_is_refused(names: list[str], found_has: str) -> None:
+    storage = with_filesystem(_with_foreign_volume(), DEVICE)
+    (found,) = examine(ADOPTING, bare_host(), storage, adopted=names).findings
+    assert found_has in found.found
+    assert examine(ADOPTING, bare_host(), storage, adopted=["docker", "docker/overlay2", "containerd"]).plan
+
+
+@pytest.mark.parametrize(
+    "shape", [{"segment_type": "striped"}, {"segment_type": "thin"}, {"segment_type": "linear", "origin": "root"}]
+)
 def test_volume_of_the_wrong_shape_is_not_adopted(shape: dict[str, str]) -> None:
     found = finding(bare_host(), with_filesystem(_with_foreign_volume(**shape), DEVICE), ADOPTING)
     assert_says(found, found_has=f"of the type {shape['segment_type']}", needed="linear", action="set logical_volume")
