@@ -140,6 +140,12 @@ class Storage:
     def physical_volumes_of(self, group: str) -> tuple[PhysicalVolume, ...]:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
 
+    def group_of(self, path: str) -> str | None:
+        """The volume group of the device that ``path`` names: empty for a physical volume in none, None where it is none."""
+        device = self.device(path)
+        names = (device.path, *device.aliases) if device else (path,)
+        return next((volume.volume_group for volume in self.physical_volumes if volume.path in names), None)
+
     def filesystem(self, path: str) -> Filesystem | None:
         """The filesystem on the device that ``path`` names."""
         device = self.device(path)

@@ -35,7 +35,10 @@ _MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
 def refusal(message: str) -> StringCommand:
-    """A command that fails this host with a message."""
+    """A command that fails this host with a message, and this host only.
+
+    An exception in an operation's body would end the run for every host (pyinfra's api/operations.py).
+    """
     return StringCommand(f"printf '%s\\n' {shlex.quote(message)} >&2; exit 1")
 
 
@@ -107,7 +110,7 @@ def physical_volume(device: str) -> Commands:
     found = storage.device(device)
     if found is None:
         yield refusal(f"{device}: no such device; nothing was changed")
-    elif owner := _owner(storage, device):
+    elif owner := storage.group_of(device):
         host.noop(f"{device} is a physical volume of {owner}")
     elif owner == "" and found.zeroed_beyond_header:
         host.noop(f"{device} is a physical volume, as it was made")
@@ -139,7 +142,7 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     for name, value in [("group", group), *(("devices", device) for device in devices)]:
         _check_value(name, value)
     storage = host.get_fact(StorageLayout)
-    owners = {device: _owner(storage, device) for device in devices}
+    owners = {device: storage.group_of(device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
     # vgcreate and vgextend would make physical volumes of what is none, whatever it holds. And one whose group was removed
@@ -161,13 +164,6 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
         yield StringCommand(f"{guard}vgextend --quiet {shlex.quote(group)} {missing} </dev/null")
     else:
         yield refusal(f"volume group {group} exists without {missing}; nothing was changed. extend=True adds it.")
-
-
-def _owner(storage: Storage, device: str) -> str | None:
-    """The volume group of a device: empty for a physical volume in none, None for no physical volume."""
-    found = storage.device(device)
-    names = (found.path, *found.aliases) if found else (device,)
-    return next((volume.volume_group for volume in storage.physical_volumes if volume.path in names), None)
 
 
 @operation()

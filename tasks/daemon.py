@@ -15,8 +15,9 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
 
+from pyinfra_lvm.operations import refusal
 from settings import Settings
-from tasks.files import refusal, render
+from tasks.files import render
 from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow

@@ -38,11 +38,3 @@ def replace_file(path: str, content: str, mode: str = "0644") -> StringCommand:
         f"mkdir -p {directory} && printf %s {shlex.quote(content)} >{aside} && chmod {mode} {aside} && "
         f"sync {aside} && mv -fT {aside} {target} && sync {directory}"
     )
-
-
-def refusal(message: str) -> StringCommand:
-    """A command that fails this host with a message, and this host only.
-
-    An exception in an operation's body would end the run for every host (pyinfra's api/operations.py).
-    """
-    return StringCommand(f"printf '%s\\n' {shlex.quote(message)} >&2; exit 1")

@@ -14,10 +14,10 @@ from pyinfra.api import StringCommand, operation
 
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage, mapper_path
+from pyinfra_lvm.operations import refusal
 from settings import Settings
 from tasks import preflight_host, preflight_volume, run_lock
 from tasks.facts import HostFacts, VolumeRoot
-from tasks.files import refusal
 from tasks.finding import Finding
 from tasks.host import HostState
 from tasks.paths import STORES

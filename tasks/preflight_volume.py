@@ -234,7 +234,7 @@ def _new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, .
     for path in settings.volume_disks:
         device = storage.device(path)
         other = seen.setdefault(device.path, path) if device else path
-        owner = _owner(storage, device) if device else None
+        owner = storage.group_of(path)
         if device is None:
             disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
             findings.append(
@@ -271,12 +271,6 @@ def _new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, .
     if findings:
         raise Refused(*findings)
     return tuple(new)
-
-
-def _owner(storage: Storage, device: BlockDevice) -> str | None:
-    """The volume group of a device: empty for a physical volume in none, None for no physical volume."""
-    names = (device.path, *device.aliases)
-    return next((volume.volume_group for volume in storage.physical_volumes if volume.path in names), None)
 
 
 def _not_ours_to_take(device: BlockDevice, owner: str | None) -> str:

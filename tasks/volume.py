@@ -16,10 +16,10 @@ from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from pyinfra_lvm import operations as lvm
+from pyinfra_lvm.operations import refusal
 from settings import Settings
 from tasks import packages
 from tasks.facts import HostFacts
-from tasks.files import refusal
 from tasks.host import HostState
 from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
 from tasks.preflight import Plan
