@@ -19,8 +19,8 @@ _PACKAGES = ("docker.io", "docker-ce", "podman-docker")
 _NOT_INSTALLED = ("not-installed", "config-files")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
-# Docker's own, and ctr's default, whose content is counted.
-_USUAL_NAMESPACES = {"moby", "plugins.moby", "default"}
+# Docker's own (BuildKit keeps the history of builds in one beside it), and ctr's default, whose content is counted.
+_USUAL_NAMESPACES = {"moby", "moby_history", "plugins.moby", "default"}
 
 # Where a store keeps what it holds: path in the store, kind of entry for find, what such an entry is. A store that an
 # engine made and nobody has used has no such entries.

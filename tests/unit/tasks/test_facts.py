@@ -69,6 +69,12 @@ def test_containerd_store_is_seen() -> None:
     assert parse_host(unused.replace('"DriverStatus": [', driver).splitlines()).containerd_store
 
 
+def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    names = "##HOST## namespaces\nmoby\nmoby_history\nplugins.moby\nk8s.io\n"
+    assert parse_host(text.replace("##HOST## namespaces\n", names).splitlines()).containerd_namespaces == ("k8s.io",)
+
+
 def test_output_that_makes_no_sense_fails_this_host_alone() -> None:
     with pytest.raises(FactProcessError, match="makes no sense"):
         HostFacts().process(["bash: fork: Cannot allocate memory"])
