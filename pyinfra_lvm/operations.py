@@ -232,8 +232,8 @@ def filesystem(
     + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
 
     A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished``, is neither mounted nor in fstab and
-    has no sign of having been mounted: one that ``logical_volume`` made and that nothing has used. The tag goes when the filesystem is complete and
-    on disk. What stands on any other volume stays.
+    has no sign of having been mounted: one that ``logical_volume`` made and that nothing has used. The tag goes when the
+    filesystem is complete and on disk. What stands on any other volume stays.
 
     **Example:**
 
@@ -256,7 +256,7 @@ def filesystem(
     present = storage.filesystem(device)
     mounted = storage.mounts_of(device)
     quoted = shlex.quote(device)
-    unused = not mounted and not (present and present.used) and not _listed_in_fstab(storage, device)
+    unused = not mounted and not (present and present.used) and not is_in_fstab(storage, device)
     if found is None or (UNFINISHED in found.tags and unused):
         name = shlex.quote(f"{group}/{volume}")
         yield StringCommand(
@@ -294,16 +294,17 @@ def filesystem(
         yield StringCommand(f"e2fsck -fp {quoted}; [ $? -le 1 ] && resize2fs {quoted}")
 
 
-def _listed_in_fstab(storage: Storage, device: str) -> bool:
-    return any(same_source(storage, entry.source, device) for entry in storage.fstab)
+def is_in_fstab(storage: Storage, device: str) -> bool:
+    """Whether fstab mounts a device, by whatever name of it."""
+    return any(_same_source(storage, entry.source, device) for entry in storage.fstab)
 
 
 def _is_unfinished(storage: Storage, device: str) -> bool:
     tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED in volume.tags]
-    return any(same_source(storage, path, device) for path in tagged)
+    return any(_same_source(storage, path, device) for path in tagged)
 
 
-def same_source(storage: Storage, one: str, other: str) -> bool:
+def _same_source(storage: Storage, one: str, other: str) -> bool:
     """Whether two sources of mounts are one: the same path, or two names of one device."""
     device = storage.device(one)
     return one == other or (device is not None and device == storage.device(other))
@@ -353,7 +354,7 @@ def mount(
     storage = host.get_fact(StorageLayout, paths=[path])
     entry = FstabEntry(device, path, fstype, tuple(options), 0, 2 if fstype.startswith("ext") else 0)
     listed = [other for other in storage.fstab if other.target == path]
-    foreign = [other.source for other in listed if not same_source(storage, other.source, device)]
+    foreign = [other.source for other in listed if not _same_source(storage, other.source, device)]
     beneath = storage.directory(path)
     found = storage.mount(path)
     if found and not is_mount_of(storage, path, entry):

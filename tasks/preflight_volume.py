@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pyinfra_lvm.model import BlockDevice, LogicalVolume, Storage, VolumeGroup
-from pyinfra_lvm.operations import UNFINISHED, not_blank, same_source
+from pyinfra_lvm.operations import UNFINISHED, is_in_fstab, not_blank
 from settings import Settings
 from sizes import MINIMUM, DoesNotFit, PlannedSize, human, plan_size
 from tasks.finding import Finding
@@ -323,7 +323,7 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
         )
     if UNFINISHED in volume.tags:
         # Only what we made and nothing has mounted is ours to make anew.
-        listed = any(same_source(storage, entry.source, volume.mapper_path) for entry in storage.fstab)
+        listed = is_in_fstab(storage, volume.mapper_path)
         used = filesystem is not None and filesystem.used
         if not ours or mounted or listed or used:
             state = (
