@@ -355,13 +355,18 @@ class Machine:
 
     # -- ssh
 
-    def ssh_command(self, *options: str) -> list[str]:
-        """The ssh command line up to the host, for a command to be added."""
+    def ssh_command(self, *options: str, user: str = "") -> list[str]:
+        """The ssh command line up to the host, for a command to be added.
+
+        Args:
+            user: who logs in, by a connection of its own; without one it is root, by the connection that all share.
+        """
+        shared = ("-o", "ControlMaster=auto", "-o", f"ControlPath={self._control}", "-o", "ControlPersist=600")
         return [
-            *("ssh", "-F", "none", "-i", str(cache.ssh_key()), "-p", str(self.ssh_port), "-l", "root"),
+            *("ssh", "-F", "none", "-i", str(cache.ssh_key()), "-p", str(self.ssh_port), "-l", user or "root"),
             *("-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "StrictHostKeyChecking=accept-new"),
             *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"),
-            *("-o", "ControlMaster=auto", "-o", f"ControlPath={self._control}", "-o", "ControlPersist=600"),
+            *(() if user else shared),
             *options,
             "127.0.0.1",
         ]

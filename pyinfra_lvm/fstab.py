@@ -12,6 +12,11 @@ def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
     return tuple(entry for line in text.split("\n") if (entry := _parse_line(line)))
 
 
+def fstab_lists(text: str, entry: FstabEntry) -> bool:
+    """Whether a line mounts the entry's source on its target, with whatever options."""
+    return any((found.source, found.target) == (entry.source, entry.target) for found in parse_fstab(text))
+
+
 def fstab_with(text: str, entry: FstabEntry) -> str:
     """``text`` with one line for the entry's target; every other line stays byte for byte.
 
@@ -34,6 +39,16 @@ def fstab_with(text: str, entry: FstabEntry) -> str:
     if not written:
         lines.append(format_entry(entry))
     return "\n".join(lines) + "\n"
+
+
+def fstab_without(text: str, target: str) -> str:
+    """``text`` without the lines for a target; every other line stays byte for byte.
+
+    >>> fstab_without("# mine\\n/b /srv/a none bind 0 0\\n", "/srv/a")
+    '# mine\\n'
+    """
+    lines = text.split("\n")
+    return "\n".join(line for line in lines if not ((found := _parse_line(line)) and found.target == target))
 
 
 def format_entry(entry: FstabEntry) -> str:

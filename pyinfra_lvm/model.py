@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -95,7 +96,12 @@ class FstabEntry:
     fstype: str
     options: tuple[str, ...]
     dump: int = 0
-    passno: int = 0
+    passno: int = 0  # when fsck looks at it at boot: 0 never, 1 root, 2 after root
+
+    @classmethod
+    def of(cls, source: str, target: str, fstype: str, options: Iterable[str]) -> FstabEntry:
+        """The entry for a mount: an ext filesystem is checked at boot, after root."""
+        return cls(source, target, fstype, tuple(options), passno=2 if fstype.startswith("ext") else 0)
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,7 @@ def mount(
     _check_value("path", path)
     _check_value("device", device)
     storage = host.get_fact(StorageLayout, paths=[path])
-    entry = FstabEntry(device, path, fstype, tuple(options), 0, 2 if fstype.startswith("ext") else 0)
+    entry = FstabEntry.of(device, path, fstype, options)
     listed = [other for other in storage.fstab if other.target == path]
     foreign = [other.source for other in listed if not _same_source(storage, other.source, device)]
     beneath = storage.directory(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyinfra_lvm.fstab import fstab_with, parse_fstab
+from pyinfra_lvm.fstab import fstab_with, fstab_without, parse_fstab
 from pyinfra_lvm.model import FstabEntry
 
 TEXT = "# root\n/dev/vda1  /\text4\terrors=remount-ro 0 1\n\n//nas/a\\040b /mnt/a\\040b cifs ro\nnonsense\n"
@@ -32,3 +32,9 @@ def test_line_of_the_same_target_is_replaced_in_its_place_and_only_once() -> Non
     changed = fstab_with(twice, ENTRY)
     assert changed == TEXT + "/dev/mapper/vg-a\\040b /srv/a\\040b ext4 nofail 0 2\n# end\n"
     assert fstab_with(changed, ENTRY) == changed
+
+
+def test_line_is_taken_out_and_the_others_stay_byte_for_byte() -> None:
+    assert fstab_without(fstab_with(TEXT, ENTRY), ENTRY.target) == TEXT
+    assert fstab_without(TEXT, "/srv/none") == TEXT
+    assert fstab_without("", "/srv/none") == ""
