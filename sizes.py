@@ -118,7 +118,7 @@ def plan_size(
         # refuse a host that has what it asks for.
         if existing - asked > extent_size:
             warnings.append(
-                f"the volume has {human(existing)}, more than the {human(asked)} of volume_size: it is never shrunk"
+                f"the volume has {human(existing)}, more than the {human(asked)} of its setting: it is never shrunk"
             )
         wanted = existing
     elif size.percent and wanted > available - kept:

@@ -1,0 +1,3 @@
+"""bulkhead: the program of docker-bulkhead on each host. Python's standard library only."""
+
+__version__ = "0.1.0"

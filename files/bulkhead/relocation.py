@@ -1,0 +1,509 @@
+"""Docker's stores move onto the volume: copied while Docker runs, switched in one rename, and back if need be.
+
+The old trees stay where they are; the volume's directories are mounted over them. What commits the move is the rename
+of an fstab that has the lines for both stores. The journal says how far it came, and `Relocation.recover` goes on from
+there: after a failure, after a kill, and at boot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bulkhead import copying, journal
+from bulkhead.config import Config
+from bulkhead.engine import Engine, EngineError, differences
+from bulkhead.journal import Journal
+from bulkhead.system import (
+    Failed,
+    Mount,
+    User,
+    bound_elsewhere,
+    count,
+    empty_beneath,
+    in_words,
+    mount_by_fstab,
+    mounts_within,
+    read_fstab,
+    replace_fstab,
+    run,
+    users_of,
+)
+from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
+from sizes import human
+
+SOCKET, DOCKER, CONTAINERD = "docker.socket", "docker.service", "containerd.service"
+UNITS = (SOCKET, DOCKER, CONTAINERD)
+
+RECOVERY_UNIT = "/etc/systemd/system/bulkhead-recover.service"
+
+# While this file is there the units do not start, whoever asks: apt, a client at the socket, a person. A condition, not
+# an assertion: apt's scripts take a start that was passed over for a success. After a reboot it is gone.
+BLOCK = "/run/bulkhead/docker-stays-down"
+_BLOCKED = f"[Unit]\nConditionPathExists=!{BLOCK}\n"
+_BLOCKS = {unit: f"/run/systemd/system/{unit}.d/05-bulkhead.conf" for unit in UNITS}
+
+_RECOVERY = """\
+# Finishes or undoes a move of Docker's data that was cut. Written by bulkhead; it goes when the move has ended.
+[Unit]
+Description=Recovery of a move of Docker's data that was cut
+After=docker.service containerd.service
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=/usr/local/bin/bulkhead relocate --recover
+[Install]
+WantedBy=multi-user.target
+"""
+
+START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
+SETTLE_TIMEOUT = 60  # seconds that what ran may take until it runs again
+
+_DOCKERS_MOUNTS = ("overlay", "tmpfs", "shm", "nsfs", "mqueue")
+_DOCKERS_OWN = ("dockerd", "containerd", "containerd-shim", "docker-proxy")  # as the kernel has their names: 15 bytes
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What of a store's copy has been compared with it while Docker ran."""
+
+    layers: set[str]  # directories that never change: they are equal, and need no further look
+    suspects: set[str]  # files that differed, and were copied again
+
+
+class Relocation:
+    """One move, from its journal.
+
+    Args:
+        say: is told what happens, a line each.
+    """
+
+    path = "/var/lib/docker"  # what a command line calls it; containerd's store moves with it
+    stops = "Docker and its containers stop, and come back on the old data."
+
+    def __init__(self, config: Config, say: Callable[[str], None], engine: Engine | None = None) -> None:
+        self.config = config
+        self.say = say
+        self.engine = engine or Engine()
+        self.journal = Journal.load(journal.PATH)
+
+    @property
+    def is_pending(self) -> bool:
+        """There is something to move, or a move to end."""
+        return self.journal.phase in journal.UNFINISHED or bool(self.old_trees())
+
+    # -- the move
+
+    def relocate(self) -> None:
+        """Move the data.
+
+        Raises:
+            Failed: it could not be moved, and Docker is on its old data again.
+        """
+        if self.journal.phase in journal.UNFINISHED:
+            self.recover("the move was cut")
+            if self.journal.phase == journal.DONE:
+                return
+        try:
+            changed_since = self.copy()
+            self.stop()
+            self.copy_difference(*changed_since)
+            self.switch()
+            self.check()
+        except (Failed, EngineError, copying.CopyError, OSError, subprocess.SubprocessError) as error:
+            self.recover(in_words(error), forward=False)
+            raise Failed(f"{in_words(error)}. {self.outcome()}") from error
+        except BaseException:  # a signal to stop: as good as a failure
+            self.recover("the move was interrupted", forward=False)
+            raise
+
+    def copy(self) -> tuple[float, dict[str, Verified]]:
+        """The bulk, while Docker runs. Returns when it began, and for each store what of the copy is verified."""
+        old = {path: copying.size_of(path) for path in self.old_trees()}
+        if not old:
+            raise Failed("there is nothing to move: the stores are on the volume, or empty")
+        for directory, path in self.config.stores.items():
+            self._check_target(directory, path)
+        self._check_room(sum(old.values()))
+        self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
+        self._enable_recovery()
+        for drop_in, content in self.config.drop_ins.items():
+            journal.replace_file(drop_in, content)
+        run("systemctl", "daemon-reload")
+        began = copying.moment()
+        verified = {}
+        for directory, path in self.config.stores.items():
+            if path in old:
+                target = self._copy_of(directory)
+                os.makedirs(target, exist_ok=True)
+                layers = copying.immutable_layers(path)
+                self.say(f"copying {path}, {human(old[path])}, while Docker runs")
+                copying.copy(path, target, copying.progress(self.say, old[path]), polite=True)
+                self.say(f"verifying {path} on the disk")
+                suspects = copying.compare(path, target)
+                touched = {layer for layer in layers for name in suspects if name.startswith(f"{layer}/")}
+                verified[path] = Verified(layers - touched, suspects)
+        self._wait_until_idle()
+        return began, verified
+
+    def _check_target(self, directory: str, path: str) -> None:
+        if not os.path.ismount(self.config.volume):
+            raise Failed(f"{self.config.volume} is not mounted")
+        begun = self.journal.phase in (journal.FAILED, journal.COPYING) and path in self.journal.old
+        for target in (self._target(directory), *(() if begun else (self._copy_of(directory),))):
+            if os.path.isdir(target) and os.listdir(target):
+                raise Failed(f"{target} is not empty, and no copy of ours: look at what is there and move it away")
+
+    def _check_room(self, needed: int) -> None:
+        there = sum(copying.size_of(self._copy_of(directory)) for directory in self.config.stores)
+        volume = os.statvfs(self.config.volume)
+        free = volume.f_bavail * volume.f_frsize + there
+        if free < needed:
+            raise Failed(
+                f"{human(needed)} are to be moved, and {self.config.volume} has {human(free)} for it. What an earlier move "
+                "or a rollback has left there (docker.left-…) can be removed if nobody needs it"
+            )
+
+    def _wait_until_idle(self) -> None:
+        deadline = time.monotonic() + self.config.patience
+        told: list[str] = []
+        while busy := self._under_way():
+            if time.monotonic() > deadline:
+                raise Failed(
+                    f"still under way after {self.config.patience} s: {', '.join(busy)}. Stopping Docker would lose it: "
+                    "run again when it is over"
+                )
+            if busy != told:
+                self.say(f"waiting for {', '.join(busy)}")
+                told = busy
+            time.sleep(2)
+
+    def _under_way(self) -> list[str]:
+        """What would be lost, or would be left writing to the old data, if Docker were stopped now, in words."""
+        others = [user for user in writers(self.old_trees()) if user.name not in _DOCKERS_OWN]
+        builds = [f"{user}, which builds" for user in programs_that_build()]
+        return [*self.engine.under_way(), *builds, *(f"{user}, which writes to Docker's data" for user in others)]
+
+    def stop(self) -> None:
+        """From here until Docker has come back its containers are down: the outage."""
+        self.journal.enter(journal.STOPPING, before=self.engine.inventory(), ran=self.engine.running())
+        self.say(f"stopping Docker and {count(len(self.journal.ran), 'container')}")
+        self._block_starts()
+        self._stop_containers()
+        run("systemctl", "stop", *UNITS)
+        if subprocess.run(["pgrep", "-f", "containerd-shim"], stdout=subprocess.DEVNULL).returncode == 0:
+            raise Failed(
+                "something still runs in containerd: a container that was started meanwhile, or a plugin of Docker"
+            )
+        self._unmount_leftovers()
+        if users := writers(self.old_trees()):
+            raise Failed(f"other programs write to Docker's data: {', '.join(map(str, users))}. Stop them first")
+        if bound := [f"{path} is {words}" for path in self.old_trees() for words in bound_elsewhere(path)]:
+            raise Failed(
+                f"other programs would go on with Docker's old data: {', '.join(bound)}. Stop them, or unmount it"
+            )
+
+    def _stop_containers(self) -> None:
+        for _ in range(4):
+            running = self.engine.running()
+            if not running:
+                return
+            if started := [container for container in running if container not in self.journal.ran]:
+                self.journal.ran += started
+                self.journal.save()
+            self.engine.stop(running)
+        raise Failed("somebody starts containers as fast as they are stopped")
+
+    def copy_difference(self, began: float, verified: dict[str, Verified]) -> None:
+        """What has changed since the copy began, verified; nothing writes any more."""
+        for directory, path in self.config.stores.items():
+            if path not in self.journal.old:
+                continue
+            target = self._copy_of(directory)
+            layers = verified[path].layers & copying.immutable_layers(path)
+            files = copying.to_be_verified(path, began, verified[path].suspects, layers)
+            self.say(f"copying the difference in {path}: {count(len(files), 'file')}")
+            copying.distrust(target, files)
+            copying.copy(path, target, lambda *_: None, layers)
+            copying.verify(path, target, files, layers)
+
+    def switch(self) -> None:
+        """The commit, and both stores mounted."""
+        self.journal.enter(journal.SWITCHING)
+        self.say("switching to the volume")
+        for directory, path in self.config.stores.items():
+            if path in self.journal.old:
+                os.rename(self._copy_of(directory), self._target(directory))  # which is empty
+        journal.sync_directory(self.config.volume)
+        replace_fstab(lambda text: _with_all(text, self.config.fstab))
+        self.journal.enter(journal.CHECKING)
+        self._mount_stores()
+
+    def check(self) -> None:
+        """Docker on the volume: started, with all that it had, and what ran runs.
+
+        Raises:
+            Failed, EngineError: it is not whole.
+        """
+        self.say("starting Docker on the volume")
+        self.journal.enter(journal.CHECKING, lived=True)
+        self._start_docker()
+        if missing := self._start_what_ran():
+            raise Failed(f"Docker did not come back whole on the volume: {'; '.join(missing[:5])}")
+        self.journal.enter(journal.DONE)
+        self._end()
+        self.say("Docker runs on the volume, with all that it had")
+
+    # -- after a failure, a kill, a cut
+
+    def recover(self, reason: str = "it was cut", *, forward: bool = True) -> None:
+        """Bring a move that did not end to one: Docker on the volume or on its old data, and what ran runs.
+
+        Args:
+            reason: why it did not end.
+            forward: finish a move that is committed; without it, undo it.
+        """
+        phase = self.journal.phase
+        if phase == journal.SWITCHING:
+            phase = journal.CHECKING if self._is_committed() else journal.STOPPING
+        if phase == journal.CHECKING and forward:
+            try:
+                self._mount_stores()
+                self.check()
+                return
+            except (Failed, EngineError, OSError, subprocess.SubprocessError) as error:
+                reason = in_words(error)
+        if phase in (journal.CHECKING, journal.RETURNING):
+            self.go_back(self.journal.reason or reason)
+        elif phase == journal.STOPPING:
+            self._resume_on_old_data(reason)
+        else:
+            if phase == journal.COPYING:
+                self.journal.enter(journal.FAILED, reason=reason)
+            self._end()
+
+    def go_back(self, reason: str, *, asked: bool = False) -> None:
+        """From the volume to the old trees. The new ones stay on the volume."""
+        self.journal.enter(journal.RETURNING, reason=reason, asked=asked or self.journal.asked)
+        self.say(f"going back to the old data: {reason}")
+        self._enable_recovery()
+        self._block_starts()
+        with contextlib.suppress(EngineError, Failed):
+            self._stop_containers()
+        run("systemctl", "stop", *UNITS)
+        self._unmount_leftovers()
+        replace_fstab(lambda text: _without_all(text, self.config.fstab))
+        run("systemctl", "daemon-reload")
+        for path in self.config.stores.values():
+            while os.path.ismount(path):
+                run("umount", path)
+        self._resume_on_old_data(reason)
+
+    def _resume_on_old_data(self, reason: str) -> None:
+        for drop_in in self.config.drop_ins:
+            Path(drop_in).unlink(missing_ok=True)
+        run("systemctl", "daemon-reload")
+        self._start_docker()
+        missing = self._start_what_ran()
+        if self.journal.lived:
+            self._keep_new_trees()
+        else:
+            self._take_copies_back()
+        self.journal.enter(journal.ROLLED_BACK if self.journal.asked else journal.FAILED, reason=reason)
+        self._end()
+        for line in missing:
+            self.say(f"on the old data: {line}")
+
+    def _keep_new_trees(self) -> None:
+        """What was written on the volume since the switch is nobody's to remove: the next move begins beside it."""
+        for directory in self.config.stores:
+            target = Path(self._target(directory))
+            number = 1
+            while (aside := target.with_name(f"{directory}.left-{number}")).exists():
+                number += 1
+            if target.exists():
+                target.rename(aside)
+        journal.sync_directory(self.config.volume)
+
+    def _take_copies_back(self) -> None:
+        """Copies that Docker has not been started on are copies still: nothing else shall ever find them in their place."""
+        for directory, path in self.config.stores.items():
+            copy, target = self._copy_of(directory), self._target(directory)
+            if path in self.journal.old and not os.path.exists(copy) and os.path.isdir(target) and os.listdir(target):
+                os.rename(target, copy)
+                os.mkdir(target, 0o711)
+        journal.sync_directory(self.config.volume)
+
+    # -- afterwards
+
+    def written_since(self) -> list[str]:
+        """What a rollback would leave behind on the volume, in words."""
+        now = self.engine.inventory()
+        lines = []
+        for kind in ("images", "containers", "volumes", "networks"):
+            new = [key for key in now[kind] if key not in self.journal.before[kind]]
+            names = [now[kind][key]["name"] if kind == "containers" else key for key in new]
+            if new:
+                lines.append(
+                    f"new since the move, and not in the old data: {count(len(new), kind[:-1])}: {', '.join(names[:5])}"
+                )
+        for directory, path in self.config.stores.items():
+            files = copying.changed_files(self._target(directory), self.journal.since, ())
+            lines.append(f"{path}: {count(len(files), 'file')} written since the move")
+        return lines
+
+    def roll_back(self) -> None:
+        """Put Docker back on its old data, with the containers running that run now, as far as they are there."""
+        ran = [container for container in self.engine.running() if container in self.journal.before["containers"]]
+        self.journal.enter(journal.DONE, ran=ran)
+        self.go_back("it was asked for", asked=True)
+
+    def finalize(self) -> None:
+        """Remove the old trees: from here on there is no way back.
+
+        Raises:
+            Failed: Docker is not on the volume, or an old tree cannot be removed.
+        """
+        if self.journal.phase == journal.FINALIZED:
+            return
+        if self.journal.phase not in (journal.DONE, journal.FINALIZING):
+            raise Failed(f"there is nothing to finalize: {self.outcome()}")
+        if not (self._is_committed() and all(map(os.path.ismount, self.config.stores.values()))):
+            raise Failed("the stores are not mounted from the volume; nothing was removed")
+        self.journal.enter(journal.FINALIZING)
+        for path in self.config.stores.values():
+            self.say(f"removing the old tree beneath {path}, {human(self.journal.old.get(path, 0))}")
+            empty_beneath(path)
+        self.journal.enter(journal.FINALIZED, old={}, before={})
+        self.say("the old trees are gone")
+
+    def outcome(self) -> str:
+        """Where Docker's data is, in a sentence."""
+        return {
+            "": "Docker's data has not been moved.",
+            journal.FAILED: "Docker runs on its old data.",
+            journal.ROLLED_BACK: "Docker runs on its old data: the move was rolled back.",
+            journal.DONE: "Docker runs on the volume; the old trees are kept.",
+            journal.FINALIZING: "Docker runs on the volume; the old trees are being removed.",
+            journal.FINALIZED: "Docker runs on the volume.",
+        }.get(self.journal.phase, f"The move is unfinished ({self.journal.phase}).")
+
+    # -- pieces
+
+    def old_trees(self) -> list[str]:
+        """The stores that are not mounted, and hold anything."""
+        paths = self.config.stores.values()
+        return [path for path in paths if os.path.isdir(path) and not os.path.ismount(path) and os.listdir(path)]
+
+    def _target(self, directory: str) -> str:
+        return f"{self.config.volume}/{directory}"
+
+    def _copy_of(self, directory: str) -> str:
+        """Where a store is copied to, until its copy is complete: what is in its place is never half of it."""
+        return f"{self.config.volume}/{directory}.moving"
+
+    def _block_starts(self) -> None:
+        for path in _BLOCKS.values():
+            journal.replace_file(path, _BLOCKED)
+        Path(BLOCK).parent.mkdir(exist_ok=True)
+        Path(BLOCK).touch()
+        run("systemctl", "daemon-reload")
+
+    def _unblock_starts(self) -> None:
+        Path(BLOCK).unlink(missing_ok=True)
+
+    def _start_docker(self) -> None:
+        self._unblock_starts()
+        subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
+        run("systemctl", "start", CONTAINERD, DOCKER)
+        self.engine.wait(START_TIMEOUT)
+
+    def _start_what_ran(self) -> list[str]:
+        """Start the containers that ran; what is not as it was, in words, after a while to settle."""
+        refused = []
+        for container in self.journal.ran:
+            try:
+                self.engine.start(container)
+            except EngineError as error:
+                refused.append(str(error))
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while missing := differences(self.journal.before, self.engine.inventory(), self.journal.ran):
+            if time.monotonic() > deadline:
+                return [*refused, *missing]
+            time.sleep(1)
+        return refused
+
+    def _unmount_leftovers(self) -> None:
+        """What Docker left mounted in its stores; anything else is somebody's own.
+
+        Raises:
+            Failed: something else is mounted there.
+        """
+        for mount in mounts_within(self.config.stores.values()):
+            if not _is_dockers_own(mount):
+                raise Failed(f"{mount.target} is a mount of somebody's own ({mount.fstype}) in Docker's data")
+            run("umount", mount.target)
+
+    def _is_committed(self) -> bool:
+        text = read_fstab()
+        return all(fstab_lists(text, entry) for entry in self.config.fstab)
+
+    def _mount_stores(self) -> None:
+        for path in self.config.stores.values():
+            mount_by_fstab(path)
+            if os.stat(path).st_dev != os.stat(self.config.volume).st_dev:
+                raise Failed(f"{path} is mounted, and not from the volume")
+
+    def _enable_recovery(self) -> None:
+        journal.replace_file(RECOVERY_UNIT, _RECOVERY)
+        run("systemctl", "daemon-reload")
+        run("systemctl", "enable", "--quiet", os.path.basename(RECOVERY_UNIT))
+        journal.sync_directory("/etc/systemd/system/multi-user.target.wants")
+
+    def _end(self) -> None:
+        """Nothing is left to be recovered."""
+        self._unblock_starts()
+        for path in _BLOCKS.values():
+            Path(path).unlink(missing_ok=True)
+        subprocess.run(["systemctl", "disable", "--quiet", os.path.basename(RECOVERY_UNIT)], check=False)
+        Path(RECOVERY_UNIT).unlink(missing_ok=True)
+        run("systemctl", "daemon-reload")
+
+
+def _is_dockers_own(mount: Mount) -> bool:
+    """Whether Docker mounts it, and will again: what runs, and volumes that lie elsewhere (`--opt device=…`)."""
+    volume, name = os.path.split(mount.target)
+    return mount.fstype in _DOCKERS_MOUNTS or (name == "_data" and os.path.exists(f"{volume}/opts.json"))
+
+
+def programs_that_build() -> list[User]:
+    """Docker's command lines that build: of a build without BuildKit, the engine tells nothing between two steps."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+            name = os.path.basename(words[0])
+            if name in ("docker", "docker-compose", "docker-buildx") and {"build", "bake"} & {*words[1:]}:
+                found.append(User(int(process.name), name, writes=False))
+    return found
+
+
+def writers(directories: list[str]) -> list[User]:
+    return [user for user in users_of(directories) if user.writes]
+
+
+def _with_all(text: str, entries: Iterable[object]) -> str:
+    for entry in entries:
+        text = fstab_with(text, entry)  # type: ignore[arg-type]
+    return text
+
+
+def _without_all(text: str, entries: Iterable[object]) -> str:
+    for entry in entries:
+        text = fstab_without(text, entry.target)  # type: ignore[attr-defined]
+    return text

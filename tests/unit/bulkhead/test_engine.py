@@ -1,0 +1,189 @@
+"""What an engine holds, from a server that answers as Docker does, and what differs after a move."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bulkhead.engine import Engine, EngineError, differences
+
+Answers = dict[str, Any]
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return {
+        "GET /images/json": [{"Id": "sha256:1", "RepoTags": ["b:1", "a:1"], "RepoDigests": None}],
+        "GET /containers/json": [{"Id": "c1"}, {"Id": "c2"}],
+        "GET /containers/c1/json": container("web", started="2"),
+        "GET /containers/c2/json": container("old", status="exited", started="1"),
+        "GET /volumes": {"Volumes": None},
+        "GET /networks": [
+            {"Name": "bridge", "Id": "n1", "Scope": "local"},
+            {"Name": "mine", "Id": "n2", "Scope": "local"},
+            {"Name": "ingress", "Id": "n3", "Scope": "swarm"},
+        ],
+        "GET /system/df": {"BuildCache": None},
+    }
+
+
+def container(name: str, status: str = "running", started: str = "1", **changes: Any) -> Answers:
+    return {
+        "Name": f"/{name}",
+        "Id": {"web": "c1", "old": "c2"}[name],
+        "Image": "sha256:1",
+        "State": {
+            "Status": status,
+            "Running": status in ("running", "paused"),
+            "Paused": status == "paused",
+            "Restarting": status == "restarting",
+            "StartedAt": started,
+        },
+        "Config": {"Image": "a:1"} | changes.pop("Config", {}),
+        "HostConfig": {"RestartPolicy": {"Name": "no"}, "LogConfig": {"Type": "json-file"}, "AutoRemove": False}
+        | changes,
+    }
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def engine(tmp_path: Path, answers: Answers, asked: list[str]) -> Iterator[Engine]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            request = f"{self.command} {self.path.partition('?')[0]}"
+            asked.append(request)
+            found = answers.get(request)
+            code = 404 if found is None else 200
+            body = json.dumps({"message": f"No such container: {request}"} if found is None else found).encode()
+            if isinstance(found, str):
+                code, body = 500, json.dumps({"message": found}).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815 - the names that http.server looks for
+
+        def address_string(self) -> str:
+            return "unix"
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
+            pass
+
+    path = tmp_path / "docker.sock"
+    with _Server(str(path), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield Engine(str(path))
+        server.shutdown()
+
+
+def test_inventory_is_by_identifier(engine: Engine) -> None:
+    found = engine.inventory()
+    assert found["images"] == {"sha256:1": ["a:1", "b:1"]}
+    assert found["containers"]["c1"]["name"] == "web"
+    assert found["volumes"] == {}
+    assert found["networks"] == {"bridge": "", "mine": "n2"}, "the default bridge gets a new identifier with each start"
+
+
+def test_container_that_goes_away_while_it_is_asked_for_is_passed_over(engine: Engine, answers: Answers) -> None:
+    del answers["GET /containers/c1/json"]
+    assert set(engine.inventory()["containers"]) == {"c2"}
+
+
+def test_refusal_of_docker_is_told(engine: Engine, answers: Answers) -> None:
+    answers["GET /images/json"] = "disk is full"
+    with pytest.raises(EngineError, match="Docker refuses /images/json: disk is full"):
+        engine.inventory()
+
+
+def test_docker_that_is_down_is_told(tmp_path: Path) -> None:
+    engine = Engine(str(tmp_path / "none"))
+    assert not engine.answers()
+    with pytest.raises(EngineError, match="did not answer within 0 s"):
+        engine.wait(0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"GET /containers/c1/json": container("web", AutoRemove=True)}, ["the --rm container web"]),
+        ({"GET /containers/c1/json": container("web", status="paused")}, ["the paused container web"]),
+        (
+            {
+                "GET /containers/c1/json": container(
+                    "web", LogConfig={"Type": "none"}, Config={"Image": "sha256:0123", "Cmd": []}
+                )
+            },
+            ["a build (its step is the container web)"],
+        ),
+        ({"GET /containers/c1/json": container("web", LogConfig={"Type": "none"})}, []),
+        ({"GET /system/df": {"BuildCache": [{"InUse": False}, {"InUse": True}]}}, ["a build"]),
+        ({"GET /system/df": {"BuildCache": [{"InUse": False}]}}, []),
+    ],
+)
+def test_what_a_stop_would_lose_is_seen(engine: Engine, answers: Answers, changed: Answers, found: list[str]) -> None:
+    answers.update(changed)
+    assert engine.under_way() == found
+
+
+def test_what_runs_is_told_in_the_order_of_its_start(engine: Engine, answers: Answers) -> None:
+    answers["GET /containers/c2/json"] = container("old", status="restarting", started="1")
+    assert engine.running() == ["c2", "c1"]
+
+
+def test_containers_are_stopped_also_when_one_has_gone(engine: Engine, answers: Answers, asked: list[str]) -> None:
+    answers["POST /containers/c1/stop"] = {}
+    engine.stop(["c1", "gone"])
+    assert "POST /containers/c1/stop" in asked
+
+
+def test_nothing_differs_where_something_has_only_come(engine: Engine, answers: Answers) -> None:
+    before = engine.inventory()
+    answers["GET /volumes"] = {"Volumes": [{"Name": "later", "Driver": "local"}]}
+    assert differences(before, engine.inventory(), ran=["c1"]) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "found"),
+    [
+        ("GET /images/json", [], "the image sha256:1 is missing"),
+        (
+            "GET /images/json",
+            [{"Id": "sha256:1", "RepoTags": ["a:1"], "RepoDigests": None}],
+            "the image sha256:1 is not what it was",
+        ),
+        ("GET /containers/json", [{"Id": "c1"}], "the container old is missing"),
+        ("GET /containers/c1/json", container("web", status="exited", started="2"), "the container web does not run"),
+        ("GET /containers/c2/json", container("old", started="3"), "the container old is running, not exited"),
+        (
+            "GET /containers/c2/json",
+            container("old", status="exited", RestartPolicy={"Name": "always"}),
+            "the container old is not what it was",
+        ),
+        ("GET /networks", [{"Name": "bridge", "Id": "n9", "Scope": "local"}], "the network mine is missing"),
+    ],
+)
+def test_difference_is_told(engine: Engine, answers: Answers, request_: str, answer: Any, found: str) -> None:
+    before = engine.inventory()
+    answers[request_] = answer
+    assert differences(before, engine.inventory(), ran=["c1"]) == [found]
+
+
+def test_container_that_has_run_again_and_ended_by_itself_did_run(engine: Engine, answers: Answers) -> None:
+    before = engine.inventory()
+    answers["GET /containers/c1/json"] = container("web", status="exited", started="3")
+    assert differences(before, engine.inventory(), ran=["c1"]) == []

@@ -1,0 +1,142 @@
+"""Who uses a directory, and what is in the kernel's tables."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from bulkhead import system
+from bulkhead.system import Login, users_of
+
+from ..processes import orphan
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home2").mkdir()
+    (tmp_path / "home" / "file").write_text("x" * 5000)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("command", "writes"),
+    [
+        ("cd {place}; exec sleep 100", False),
+        ("exec sleep 100 <{place}/file", False),
+        ("exec sleep 100 >>{place}/file", True),
+        ("exec sleep 100 <>{place}/file", True),
+        ("cp $(command -v sleep) {place}/program; exec {place}/program 100", False),
+        (
+            "exec python3 -c \"import mmap,time; f=open('{place}/file','r+'); m=mmap.mmap(f.fileno(),0); f.close(); time.sleep(100)\"",
+            True,
+        ),
+    ],
+    ids=["stands there", "reads", "appends", "reads and writes", "runs a program", "has it in memory"],
+)
+def test_every_kind_of_use_is_seen(place: Path, command: str, writes: bool) -> None:
+    pid = orphan("sh", "-c", command.format(place=place))
+    beside = orphan("sh", "-c", f"cd {place}2; exec sleep 100")
+    try:
+        # A shell that has yet to become what it runs may use nothing, or something else.
+        for _ in range(100):
+            found = users_of([str(place)])
+            if [(user.pid, user.writes) for user in found] == [(pid, writes)]:
+                return
+            os.sched_yield()
+            subprocess.run(["sleep", "0.05"])
+        raise AssertionError(f"{found} instead of process {pid}, writing: {writes}")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.kill(beside, signal.SIGKILL)
+
+
+def test_login_has_its_own_processes_and_no_other() -> None:
+    login = Login.parse(str(Login.own()))
+    child = subprocess.Popen(["sleep", "100"])
+    stranger = orphan("sleep", "100")
+    try:
+        assert login.includes(os.getpid())
+        assert login.includes(child.pid)
+        assert login.includes(os.getppid())
+        assert not login.includes(stranger)
+    finally:
+        child.kill()
+        child.wait()
+        os.kill(stranger, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("group", "is_own"),
+    [
+        ("0::/user.slice/user-1000.slice/session-3.scope", True),
+        ("0::/user.slice/user-1000.slice/user@1000.service/init.scope", True),
+        ("0::/user.slice/user-1000.slice/session-4.scope", False),
+        ("0::/user.slice/user-1001.slice/user@1001.service/init.scope", False),
+        ("0::/system.slice/cron.service", False),
+    ],
+)
+def test_session_and_the_systemd_that_came_with_it_are_one_login(
+    monkeypatch: pytest.MonkeyPatch, group: str, is_own: bool
+) -> None:
+    monkeypatch.setattr(system, "_cgroup", lambda _: group)
+    stranger = orphan("sleep", "100")
+    try:
+        assert Login(1, "0::/user.slice/user-1000.slice/session-3.scope").includes(stranger) == is_own
+        assert not Login(1, "0::/system.slice/ssh.service").includes(stranger)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+
+
+ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw"
+
+
+def mount_tables(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "\n".join((ROOT, *lines)) + "\n")
+
+
+def test_kernels_escapes_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount_tables(
+        monkeypatch,
+        r"23 22 0:5 / /srv/a\040b rw - tmpfs tmpfs rw",
+        "24 22 0:6 / /srv rw - tmpfs tmpfs rw",
+        r"25 23 254:2 / /srv/a\040b/c rw - ext4 /dev/x rw",
+        "26 22 0:7 / /srv2/c rw - tmpfs tmpfs rw",
+    )
+    assert [mount.target for mount in system.mounts_within(["/srv"])] == ["/srv/a b/c", "/srv/a b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("23 22 254:1 /home/me/www /srv/www rw - ext4 /dev/root rw", ["bound to /srv/www"]),
+        ("23 22 254:1 /home /srv/home rw - ext4 /dev/root rw", ["bound to /srv/home"]),
+        ("23 22 254:1 /home/me/www /srv/www ro - ext4 /dev/root rw", []),
+        ("23 22 254:2 /home/me/www /srv/www rw - ext4 /dev/other rw", []),
+        ("23 22 254:1 /home2 /srv/home rw - ext4 /dev/root rw", []),
+        ("23 22 254:1 /home /home rw - ext4 /dev/root rw", []),
+    ],
+    ids=["a part", "all of it", "read-only", "of another filesystem", "beside it", "in its own place"],
+)
+def test_directory_that_is_bound_elsewhere_is_seen(
+    monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+) -> None:
+    mount_tables(monkeypatch, line)
+    bound = system.bound_elsewhere("/home")
+    # The same table is played to every namespace that there is on this machine.
+    assert [words for words in bound if " by " not in words] == found
+    assert bool(bound) == bool(found)
+
+
+def test_directory_on_a_filesystem_of_its_parent_is_looked_for_by_its_place_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mount_tables(
+        monkeypatch,
+        "23 22 254:3 /@var /var rw - btrfs /dev/x rw",
+        "24 22 254:3 /@var/lib/docker/volumes/v/_data /srv/www rw - btrfs /dev/x rw",
+    )
+    assert "bound to /srv/www" in system.bound_elsewhere("/var/lib/docker")
