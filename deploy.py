@@ -2,7 +2,7 @@
 
 from pyinfra import config, host
 
-from tasks import daemon, engine, fail_closed, fleet, preflight, run_lock, volume
+from tasks import daemon, engine, fail_closed, fleet, preflight, program, relocation, run_lock, volume
 
 config.ENV = run_lock.ENVIRONMENT
 
@@ -14,8 +14,14 @@ if plan:
         name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
     )
     volume.provision(settings, plan)
+    program.install(settings, plan)
+    if plan.moved:
+        relocation.relocate(name=f"Relocation: {' and '.join(plan.moved)} on their volumes", directories=plan.moved)
     volume.clear_stores(plan)
     fail_closed.refuse_to_start_without_the_volume(settings)
-    volume.mount_stores(settings)
-    daemon.configure(settings, plan.size)
+    if not plan.relocates:
+        volume.mount_stores(settings, plan)
+    daemon.configure(settings, plan)
     engine.install(settings, plan)
+    if plan.keeps_old_trees and settings.relocation_finalize:
+        relocation.finalize(name="Relocation: the old data is removed from the root disk")

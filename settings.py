@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import posixpath
 import re
@@ -104,6 +105,14 @@ def _is_within(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")
 
 
+# Directories of the system that an extra volume may take the place of: they hold people's files, not the system's.
+_MOVABLE_DIRECTORIES = frozenset("/home /opt /srv /var/backups /var/mail /var/opt".split())
+
+
+def _extra_mount_point(value: str) -> str:
+    return value if value in _MOVABLE_DIRECTORIES else _mount_point(value)
+
+
 def _mount_point(value: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+", value):
         raise ValueError('an absolute path of letters, digits and . _ -, such as "/srv/docker-volume"')
@@ -135,11 +144,14 @@ def _volume_size(value: object) -> Size | None:
     if value == "auto":
         return None
     try:
-        size = _size("VG", "FREE")(value)
+        return _at_least_the_minimum(_size("VG", "FREE")(value))
     except ValueError as error:
         raise ValueError(f'"auto" or {error}') from None
+
+
+def _at_least_the_minimum(size: Size) -> Size:
     if 0 < size.bytes < MINIMUM:
-        raise ValueError(f'"auto" or at least {human(MINIMUM)}')
+        raise ValueError(f"at least {human(MINIMUM)}")
     return size
 
 
@@ -196,6 +208,16 @@ def _daemon_json(value: dict[str, Any]) -> dict[str, Any]:
     return normal
 
 
+class ExtraVolume(BaseModel):
+    """A further volume, for a directory of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    mount: Annotated[str, AfterValidator(_extra_mount_point)]
+    size: Annotated[Size, AfterValidator(_at_least_the_minimum), BeforeValidator(_size("VG"))]
+    filesystem: Literal["ext4", "xfs"] = "ext4"
+
+
 class Settings(BaseModel):
     """The settings of one host. What each means is in inventory/group_data/all.py."""
 
@@ -210,6 +232,7 @@ class Settings(BaseModel):
     filesystem: Literal["ext4", "xfs"]
     volume_mount: Annotated[str, AfterValidator(_mount_point)]
     adopt_volume: bool
+    extra_volumes: dict[Annotated[str, AfterValidator(_lvm_name), AfterValidator(_not_reserved)], ExtraVolume]
     engine_source: Literal["auto", "docker-ce", "distro", "present"]
     engine_version: Annotated[
         str,
@@ -226,6 +249,8 @@ class Settings(BaseModel):
     live_restore: bool
     build_cache_size: Annotated[Size, BeforeValidator(_size(""))]
     daemon_json: Annotated[dict[str, Any], AfterValidator(_daemon_json)]
+    relocation_patience: Annotated[int, Field(ge=0, le=86400)]
+    relocation_finalize: bool
     allow_unsupported_release: bool
 
 
@@ -293,6 +318,14 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "adopt_volume", "True", "takes a volume that is there, volume_disks make a new one: set one of them"
         )
+    if settings.logical_volume in settings.extra_volumes:
+        yield Problem("extra_volumes", "", f'must not have "{settings.logical_volume}", which is Docker\'s volume')
+    places = {"volume_mount": settings.volume_mount} | {
+        f"extra_volumes.{name}.mount": volume.mount for name, volume in settings.extra_volumes.items()
+    }
+    for (one, path), (other, below) in itertools.permutations(places.items(), 2):
+        if _is_within(below, path) and (below != path or one < other):
+            yield Problem(other, repr(below), f"must be a place of its own, not within {one}, {path}")
     if settings.engine_source not in ("docker-ce", "distro"):
         allowed = f'needs engine_source "docker-ce" or "distro"; it is "{settings.engine_source}"'
         if settings.engine_version:
@@ -309,7 +342,8 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
 
 def _problem(found: ErrorDetails) -> Problem:
     """Pydantic's finding in words of this project."""
-    name = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in found["loc"][:2])
+    first, *rest = (part for part in found["loc"] if part != "[key]")
+    name = f"{first}{''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in rest)}"
     kind, value, context = found["type"], found["input"], found.get("ctx", {})
     words = {
         "bool_type": "True or False",
@@ -317,11 +351,16 @@ def _problem(found: ErrorDetails) -> Problem:
         "list_type": 'a list, such as ["/dev/disk/by-id/…"]',
         "dict_type": "a dictionary",
         "string_type": "text in quotes",
+        "model_type": 'a dictionary, such as {"mount": "/home", "size": "20G"}',
+        "missing": "there",
+        "extra_forbidden": f"one of {', '.join(ExtraVolume.model_fields)}",
     }
     if kind == "value_error":
         allowed = str(context["error"])
     elif kind == "literal_error":
         allowed = context["expected"].replace("'", '"')
+    elif kind in ("missing", "extra_forbidden"):
+        return Problem(name, "", f"must be {words[kind]}")
     elif kind in ("greater_than_equal", "less_than_equal"):
         allowed = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
     elif kind == "string_type" and name in Settings.model_fields and type(value) in (int, float):
@@ -337,7 +376,7 @@ def _shown(name: str, value: object) -> str:
     """A value as it may be printed: short, and without what may be a secret."""
     if name == "daemon_json":  # proxies with passwords, tokens of log drivers
         return f"{{{', '.join(f'{key!r}: …' for key in value)}}}" if isinstance(value, dict) else "(not shown)"
-    text = repr(value)
+    text = repr(value.text if isinstance(value, Size) else value)
     if name in ("docker_repository", "docker_repository_key") and "@" in text:
         return "(not shown)"
     return text if len(text) <= 100 else text[:99] + "…"

@@ -19,17 +19,19 @@ from pyinfra_lvm.operations import refusal
 from settings import Settings
 from tasks.files import render
 from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
+from tasks.preflight import Plan
 
 START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow
 
 Json = dict[str, Any]
 
 
-def our_keys(settings: Settings, volume_bytes: int) -> Json:
+def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = False) -> Json:
     """What this project itself sets, with the user's own keys of ``daemon_json`` merged in.
 
     Args:
         volume_bytes: size of Docker's volume, which the build cache's limits are a part of.
+        containerd_store: the engine has its images in containerd's store, and keeps them there.
     """
     build_cache = settings.build_cache_size.bytes_of(volume_bytes)
     ours: Json = json.loads(
@@ -40,6 +42,7 @@ def our_keys(settings: Settings, volume_bytes: int) -> Json:
             live_restore=settings.live_restore,
             build_cache_mib=build_cache // 2**20,
             volume_mib=volume_bytes // 2**20,
+            containerd_store=containerd_store,
         )
     )
     return merged(ours, settings.daemon_json)
@@ -125,6 +128,25 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if content == files.current and _text(ours) == files.applied and not files.unfinished:
         host.noop("daemon.json is in force")
         return
+    yield _apply(files, content, ours)
+
+
+@operation()
+def release() -> Generator[StringCommand, None, None]:
+    """Have none of our keys in daemon.json any more, with Docker running on what is left of it."""
+    files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
+    if files is None:
+        yield refusal("daemon.json could not be read; it was not touched")
+        return
+    if not files.applied:
+        host.noop("no key of ours is in daemon.json")
+        return
+    rest = wanted({}, json.loads(files.current or "{}"), json.loads(files.applied))
+    yield _apply(files, _text(rest), {})
+
+
+def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
+    """The command that puts a daemon.json in force, or the old one back."""
     script = render(
         "apply-daemon-json.sh.j2",
         path=DAEMON_JSON,
@@ -135,12 +157,15 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
         start_timeout=START_TIMEOUT,
     )
     # By standard input: a command line is for everybody to read, and the host's own keys may hold a password.
-    yield StringCommand(script, _stdin=content)
+    return StringCommand(script, _stdin=content)
 
 
 def _text(keys: Json) -> str:
     return json.dumps(keys, indent=4, sort_keys=True) + "\n"
 
 
-def configure(settings: Settings, volume_bytes: int) -> None:
-    daemon_json(name="daemon.json: Docker's configuration is in force", ours=our_keys(settings, volume_bytes))
+def configure(settings: Settings, plan: Plan) -> None:
+    daemon_json(
+        name="daemon.json: Docker's configuration is in force",
+        ours=our_keys(settings, plan.size, containerd_store=plan.containerd_store),
+    )

@@ -6,13 +6,24 @@ import json
 import re
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from pyinfra.api import FactBase, FactProcessError
 
 from pyinfra_lvm.facts import split_sections
-from tasks.host import EngineData, HostState, Unit
-from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, DOCKER_STORE
+from tasks.host import EngineData, HostState, Place, Unit
+from tasks.paths import (
+    CONTAINERD,
+    CONTAINERD_STORE,
+    DAEMON_JSON,
+    DOCKER,
+    DOCKER_SOCKET,
+    DOCKER_SOURCE,
+    DOCKER_STORE,
+    RELOCATION_JOURNAL,
+    RELOCATION_JOURNALS,
+)
 
 _SECTION = "##HOST## "
 _PACKAGES = ("docker.io", "docker-ce", "podman-docker")
@@ -44,7 +55,7 @@ _CONTAINERD_LAYOUT = {
 # awk, where sed would do: a file whose last line has no newline must not swallow the next section's line.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5; shift 5
+docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 journals=$6 places=$7; shift 7
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
 section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
@@ -83,6 +94,54 @@ for store in "$docker_store" "$docker_store"/[0-9]*.[0-9]*; do
     # default bridge gets a new one at every start of Docker.
     grep -aoE '"name":"[^"]+","networkType"' network/files/local-kv.db 2>/dev/null
 done
+section sizes
+for store in "$docker_store" "$containerd_store"; do
+    [ ! -d "$store" ] || mountpoint -q "$store" || {
+        du -sx --block-size=1 "$store"; echo "inodes $(du -sx --inodes "$store" | cut -f1)"; } 2>/dev/null
+done
+section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
+section places
+line() { # a process and those that it descends from
+    process=$1
+    while [ "${process:-0}" -gt 1 ]; do
+        echo "$process"; process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+    done
+}
+own=$(line $$) group=$(cat /proc/self/cgroup)
+for process in $own; do
+    anchor=$process; case $(cat "/proc/$process/comm") in sshd*) break ;; esac
+done
+# Of our own login: it descends from our sshd, or our sshd from it; or it is in our session of systemd's, or is the
+# user's own systemd, which came with it.
+is_own() {
+    { line "$1" | grep -qx "$anchor"; } || { echo "$own" | grep -qx "$1"; } && return
+    case ${group##*/} in session-*) ;; *) return 1 ;; esac
+    case $(cat "/proc/$1/cgroup" 2>/dev/null) in "$group" | "${group%/*}"/user@*) return ;; esac
+    return 1
+}
+for place in $places; do
+    [ -d "$place" ] && ! mountpoint -q "$place" || continue
+    echo "size $place $(du -sx --block-size=1 "$place" | cut -f1) $(du -sx --inodes "$place" | cut -f1)"
+    { find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd -type l \
+        \( -lname "$place" -o -lname "$place/*" \); grep -l " $place/" /proc/[0-9]*/maps; } 2>/dev/null |
+        cut -d/ -f3 | sort -un | while read -r pid; do
+            is_own "$pid" || ! read -r name <"/proc/$pid/comm" || echo "user $place $name (process $pid)"
+        done
+    # Bound elsewhere, on the host or in a container, which would go on with what is here now.
+    findmnt -no MAJ:MIN,FSROOT,TARGET --target "$place" | while read -r device root target; do
+        awk -v device="$device" -v inside="${root%/}${place#"${target%/}"}" -v place="$place" '
+            $3 == device && ($4 == inside || index($4, inside "/") == 1) && $6 ~ /^rw/ && $5 != place &&
+            index($5, place "/") != 1 { split(FILENAME, part, "/"); print part[3], $5 }' /proc/[0-9]*/mountinfo
+    done | sort -n | while read -r pid target; do
+        [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ] || { [ "$pid" = 1 ] || continue; }
+        read -r name <"/proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
+    done
+done 2>/dev/null
+section relocation
+for journal in $journals; do
+    sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
+done
+systemctl is-active --quiet bulkhead-relocate.service && echo under-way
 section sources
 [ ! -f "$our_source" ] || echo "$our_source"
 [ -z "$repository" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
@@ -96,10 +155,12 @@ class HostFacts(FactBase[HostState]):
 
     Args:
         docker_repository: address of Docker's apt repository: the files under /etc/apt that name it are listed.
+        places: directories that are to be on volumes of their own.
     """
 
-    def command(self, docker_repository: str = "") -> str:
-        words = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, DOCKER_SOURCE, docker_repository, *_PACKAGES)
+    def command(self, docker_repository: str = "", places: list[str] | None = None) -> str:
+        paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, DOCKER_SOURCE)
+        words = (*paths, docker_repository, RELOCATION_JOURNALS, " ".join(places or []), *_PACKAGES)
         return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -152,6 +213,7 @@ def parse_host(output: list[str]) -> HostState:
     packages = [line.split() for line in sections["packages"]]
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
+    phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -175,6 +237,13 @@ def parse_host(output: list[str]) -> HostState:
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
         containerd_root=next(filter(None, map(_toml_root, sections["containerd-config"])), ""),
+        store_bytes=sum(int(line.split()[0]) for line in sections["sizes"] if not line.startswith("inodes ")),
+        store_inodes=sum(int(line.split()[1]) for line in sections["sizes"] if line.startswith("inodes ")),
+        device_volumes=tuple(path.replace("opts.json", "_data") for path in sections["device-volumes"]),
+        places=tuple(_places(sections["places"])),
+        moves={journal: phase for journal, phase in phases.items() if journal != RELOCATION_JOURNAL},
+        relocation=phases.get(RELOCATION_JOURNAL, ""),
+        relocation_under_way="under-way" in sections["relocation"],
         daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),
     )
@@ -190,6 +259,17 @@ def _counts(lines: list[str], layout: dict[str, tuple[str, str]]) -> Counter[str
                 if kind == wanted and re.fullmatch(pattern, directory):
                     counts[name] += int(number)
     return counts
+
+
+def _places(lines: list[str]) -> Iterator[Place]:
+    users: dict[str, list[str]] = {}
+    for kind, path, who in (line.split(" ", 2) for line in lines):
+        if kind == "user":
+            users.setdefault(path, []).append(who)
+    for kind, path, numbers in (line.split(" ", 2) for line in lines):
+        if kind == "size":
+            size, inodes = map(int, numbers.split())
+            yield Place(path, size, inodes, tuple(users.get(path, ())))
 
 
 def _toml_root(line: str) -> str:

@@ -75,6 +75,27 @@ def drop_ins(files: dict[str, str], contents: dict[str, str]) -> Generator[Strin
         host.noop(f"{', '.join(files)}: drop-ins are in force")
 
 
+@operation()
+def released() -> Generator[StringCommand, None, None]:
+    """Have no drop-in of ours any more, and systemd know of it."""
+    found = host.get_fact(SystemdDropIns, drop_ins=DROP_INS)
+    if not found.contents and not found.needs_reload:
+        host.noop("there is no drop-in of ours")
+        return
+    paths = shlex.join(DROP_INS.values())
+    directories = shlex.join(path.rpartition("/")[0] for path in DROP_INS.values())
+    yield StringCommand(f"rm -f {paths} && rmdir --ignore-fail-on-non-empty {directories} && systemctl daemon-reload")
+
+
+def ordering() -> dict[str, str]:
+    """Drop-ins that order Docker after its stores where fstab mounts them, and ask for nothing where it does not.
+
+    They are in force while data is moved: one rename of fstab then decides what Docker starts on. Path → content.
+    """
+    content = render("ordering.conf.j2", stores=STORES.values())
+    return dict.fromkeys(DROP_INS.values(), content)
+
+
 @deploy("Fail closed")
 def refuse_to_start_without_the_volume(settings: Settings) -> None:
     mount_points = [settings.volume_mount, *STORES.values()]

@@ -35,6 +35,16 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A directory that is to be on a volume of its own, and is on none yet."""
+
+    path: str
+    bytes: int
+    inodes: int
+    users: tuple[str, ...] = ()  # processes that use it, in words; those of our own login are none
+
+
+@dataclass(frozen=True)
 class HostState:
     """One host, from one command."""
 
@@ -59,11 +69,23 @@ class HostState:
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is seen
     containerd_data: EngineData = EngineData()
     containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
+    store_bytes: int = 0  # that the stores take which are not mounted
+    store_inodes: int = 0
+    device_volumes: tuple[
+        str, ...
+    ] = ()  # Docker's volumes that lie elsewhere: it mounts them itself (`--opt device=…`)
+    places: tuple[Place, ...] = ()
+    moves: dict[str, str] = field(default_factory=dict)  # journal of an extra volume's move → its phase
+    relocation: str = ""  # how far a move of Docker's data has come: the phase in its journal
+    relocation_under_way: bool = False
     daemon_json: str = ""  # the file's text; empty where there is none
     docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository, and ours in any case
 
     def unit(self, name: str) -> Unit:
         return next((u for u in self.units if u.name == name), Unit(name))
+
+    def place(self, path: str) -> Place | None:
+        return next((place for place in self.places if place.path == path), None)
 
     @property
     def engine(self) -> str:

@@ -18,6 +18,12 @@ TAG = "docker-bulkhead"
 BEFORE = ".before-bulkhead"
 
 CONFIGURATION = "/etc/bulkhead"
+PROGRAM = "/usr/local/bin/bulkhead"
+PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
+RELOCATION_JOURNAL = "/var/lib/bulkhead/relocation.json"
+RELOCATION_JOURNALS = "/var/lib/bulkhead/relocation*.json"  # that one, and those of the extra volumes
+RELOCATED = ("done", "finalizing")  # the journal's phases while old trees are beneath the mounts
+
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Which keys of daemon.json we wrote: what else stands there is somebody's own.
 DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"
@@ -33,3 +39,8 @@ RUN_LOCK = "/run/docker-bulkhead.lock"
 DOCKER_SOURCE = "/etc/apt/sources.list.d/docker-bulkhead.sources"
 DOCKER_KEY = "/etc/apt/keyrings/docker-bulkhead.asc"
 DOCKER_PIN = "/etc/apt/preferences.d/docker-bulkhead"
+
+
+def move_journal(directory: str) -> str:
+    """The program's journal of the move of an extra volume's directory."""
+    return RELOCATION_JOURNALS.replace("*", directory.replace("/", "-"))

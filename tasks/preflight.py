@@ -16,11 +16,12 @@ from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings import Settings
-from tasks import preflight_host, preflight_volume, run_lock
+from tasks import preflight_extra, preflight_host, preflight_relocation, preflight_volume, relocation, run_lock
 from tasks.facts import HostFacts, VolumeRoot
 from tasks.finding import Finding
 from tasks.host import HostState
-from tasks.paths import STORES
+from tasks.paths import DOCKER_STORE, RELOCATED, STORES
+from tasks.preflight_extra import ExtraVolume
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,20 @@ class Plan:
     os_id: str
     os_codename: str
     skeletons: tuple[str, ...]  # stores off the volume that an engine made and nobody used
+    relocates: bool  # Docker's data is off the volume, and moved onto it
+    old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
+    containerd_store: bool  # the engine keeps its images in containerd, and goes on so
+    extra_volumes: tuple[ExtraVolume, ...] = ()
+
+    @property
+    def moved(self) -> list[str]:
+        """Directories that move onto their volumes. Docker's store stands for containerd's too."""
+        directories = [volume.mount for volume in self.extra_volumes if volume.relocates]
+        return [*directories, *([DOCKER_STORE] if self.relocates else [])]
+
+    @property
+    def keeps_old_trees(self) -> bool:
+        return self.old_trees or any(volume.old_tree for volume in self.extra_volumes)
 
     @property
     def device(self) -> str:
@@ -67,14 +82,15 @@ def examine(
         *([preflight_host.another_run(lock_holder)] if lock_holder else []),
         *preflight_host.system(settings, state),
         *preflight_host.docker(settings, state),
-        *preflight_host.data_off_the_volume(state, storage),
         *preflight_volume.adopted_contents(settings, adopted),
     ]
+    relocates = preflight_host.has_data_off_the_volume(state, storage)
     try:
         volume = preflight_volume.plan_volume(settings, storage)
     except preflight_volume.Refused as refused:
-        findings += [*refused.findings, *preflight_volume.mounts(settings, storage, device="")]
+        findings += [*refused.findings, *preflight_volume.mounts(settings, storage, device="", old_trees=True)]
         return Result(tuple(findings), (), None)
+    extras = preflight_extra.plan(settings, state, storage, volume)
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
@@ -84,10 +100,17 @@ def examine(
         engine=preflight_host.engine_to_install(settings, state),
         os_id=state.os_id,
         os_codename=state.os_codename,
-        skeletons=preflight_volume.skeletons(storage),
+        skeletons=() if relocates else preflight_volume.skeletons(storage),
+        relocates=relocates,
+        old_trees=relocates or state.relocation in RELOCATED,
+        containerd_store=preflight_host.uses_containerd_store(state),
+        extra_volumes=extras.volumes,
     )
-    findings += preflight_volume.mounts(settings, storage, plan.device)
-    warnings = (*preflight_host.system_warnings(state), *volume.warnings)
+    findings += extras.findings
+    findings += preflight_volume.mounts(settings, storage, plan.device, old_trees=plan.old_trees)
+    if relocates:
+        findings += preflight_relocation.judge(state, storage, plan.size, plan.filesystem)
+    warnings = (*preflight_host.system_warnings(state), *volume.warnings, *extras.warnings)
     return Result(tuple(findings), warnings, None if findings else plan)
 
 
@@ -103,15 +126,25 @@ def report(name: str, findings: Sequence[Finding]) -> str:
 def _look(settings: Settings, take_lock: bool) -> Result | None:
     """What the facts say; None where they could not be had, which has failed the host already."""
     holder = run_lock.holder(host, take=take_lock)
-    state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository)
+    extra = [volume.mount for volume in settings.extra_volumes.values()]
+    state = _host_facts(settings, extra)
+    if state and state.relocation_under_way:
+        host.log("A move of data is under way from an earlier run; this one waits for it")
+        relocation.join(host)
+        state = _host_facts(settings, extra)
     storage = host.get_fact(
-        StorageLayout, paths=[settings.volume_mount, *STORES.values()], probe=list(settings.volume_disks)
+        StorageLayout, paths=[settings.volume_mount, *STORES.values(), *extra], probe=list(settings.volume_disks)
     )
     if state is None or holder is None:
         return None
     foreign = preflight_volume.to_be_adopted(settings, storage)
     adopted = [name for volume in foreign for name in host.get_fact(VolumeRoot, device=volume.mapper_path)]
     return examine(settings, state, storage, holder, adopted)
+
+
+def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
+    state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository, places=places)
+    return state
 
 
 def look(settings: Settings) -> Plan | None:

@@ -112,27 +112,20 @@ def docker(settings: Settings, state: HostState) -> Iterator[Finding]:
             "Docker's own alone: the volume would hide what the others keep in containerd",
             f"stop and remove what uses them (`ctr namespaces ls`), {_LEAVE_OUT}",
         )
-    yield from _image_store(state)
+    yield from _storage_driver(state)
     if state.systemd:
         yield from _units(settings, state)
     yield from _others_settings(state)
     yield from _engine(settings, state)
 
 
-def _image_store(state: HostState) -> Iterator[Finding]:
-    if not state.containerd_store:
-        if state.storage_driver not in ("", "overlay2"):
-            yield Finding(
-                f"Docker's storage driver is {state.storage_driver}",
-                "overlay2: the change would hide every image and container",
-                _CHANGE_DRIVER,
-            )
-    elif state.docker_data.any or state.containerd_data.any:
-        # An unused engine may have chosen it by itself (from Docker 29 on): nothing is hidden then.
+def _storage_driver(state: HostState) -> Iterator[Finding]:
+    # containerd's store has snapshotters of its own names.
+    if not state.containerd_store and state.storage_driver not in ("", "overlay2"):
         yield Finding(
-            f"the engine keeps its images in containerd's store ({state.containerd_data})",
-            "the overlay2 store: the change would hide every image and container",
-            "save what you need, remove it (`docker system prune -a`, `docker volume rm`), and run again",
+            f"Docker's storage driver is {state.storage_driver}",
+            "overlay2: the change would hide every image and container",
+            _CHANGE_DRIVER,
         )
 
 
@@ -156,13 +149,8 @@ def _units(settings: Settings, state: HostState) -> Iterator[Finding]:
 
 def _others_settings(state: HostState) -> Iterator[Finding]:
     """Places, drivers and flags that somebody else has set."""
-    configuration: dict[str, Any] = {}
-    try:
-        configuration = json.loads(state.daemon_json or "{}")
-        readable = isinstance(configuration, dict)
-    except ValueError:
-        readable = False
-    if not readable:
+    configuration = _configuration(state)
+    if configuration is None:
         configuration = {}
         yield Finding(
             f"{DAEMON_JSON} is not a JSON object",
@@ -213,6 +201,15 @@ def _others_settings(state: HostState) -> Iterator[Finding]:
                 "take them out of the unit, its drop-ins and /etc/default/docker; what Docker shall keep of them goes "
                 "into the setting daemon_json",
             )
+
+
+def _configuration(state: HostState) -> dict[str, Any] | None:
+    """daemon.json as it is; None where it is no JSON object."""
+    try:
+        configuration = json.loads(state.daemon_json or "{}")
+    except ValueError:
+        return None
+    return configuration if isinstance(configuration, dict) else None
 
 
 def _flags(state: HostState, unit: str) -> str:
@@ -282,14 +279,21 @@ def _engine(settings: Settings, state: HostState) -> Iterator[Finding]:
         )
 
 
-def data_off_the_volume(state: HostState, storage: Storage) -> Iterator[Finding]:
-    """Docker's data that mounting the volume would hide."""
-    for path, data in ((DOCKER_STORE, state.docker_data), (CONTAINERD_STORE, state.containerd_data)):
-        if data.any and storage.mount(path) is None:
-            holder = storage.mount_containing(path)
-            where = "root filesystem" if holder is None or holder.target == "/" else f"filesystem of {holder.target}"
-            yield Finding(
-                f"{path} holds data on the {where}: {data}",
-                "no data there: moving it onto the volume is not supported yet",
-                f"save what you need and remove it (`docker system prune -a`, `docker volume rm`), {_LEAVE_OUT}",
-            )
+def has_data_off_the_volume(state: HostState, storage: Storage) -> bool:
+    """Whether Docker holds data that mounting the volume would hide."""
+    stores = ((DOCKER_STORE, state.docker_data), (CONTAINERD_STORE, state.containerd_data))
+    return any(data.any and storage.mount(path) is None for path, data in stores)
+
+
+def uses_containerd_store(state: HostState) -> bool:
+    """Whether the engine's images are in containerd's store, where they stay.
+
+    The running daemon tells, if it has any; else its configuration, and what lies in the stores. An unused engine that
+    chose containerd's store by itself (Docker 29 does) has nothing to hide there.
+    """
+    if state.storage_driver and (state.docker_data.any or state.containerd_data.any):
+        return state.containerd_store
+    features = (_configuration(state) or {}).get("features")
+    if isinstance(features, dict) and "containerd-snapshotter" in features:
+        return features["containerd-snapshotter"] is True
+    return bool(state.containerd_data.images) and not state.docker_data.images

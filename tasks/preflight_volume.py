@@ -35,6 +35,27 @@ def _refused(found: str, needed: str, action: str) -> Refused:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A logical volume as the settings want it."""
+
+    name: str
+    filesystem: str
+    mount_points: tuple[str, ...]
+    adopt: bool
+    other_name: str  # what to do to have another name
+
+
+def docker_volume(settings: Settings) -> Wanted:
+    return Wanted(
+        settings.logical_volume,
+        settings.filesystem,
+        (settings.volume_mount, *STORES.values()),
+        settings.adopt_volume,
+        "set logical_volume to a name that is free",
+    )
+
+
+@dataclass(frozen=True)
 class VolumePlan:
     group: str
     new_disks: tuple[str, ...]  # named disks that are not in the group yet
@@ -62,22 +83,11 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
             "the group that volume_group names",
             f"correct volume_group, or {_another_disk(settings, storage)}",
         )
-    existing = storage.logical_volume(name, settings.logical_volume)
-    if existing:
-        _check_volume(settings, storage, existing)
     try:
         planned = _plan_size(settings, storage, name, new_disks)
     except DoesNotFit as error:
         raise Refused(_no_room(settings, storage, name, new_disks, error)) from None
-    snapshots = [
-        v.name for v in storage.logical_volumes if existing and (v.volume_group, v.origin) == (name, existing.name)
-    ]
-    if existing and planned.bytes > existing.size and snapshots:
-        raise _refused(
-            f"{name}/{existing.name} has a snapshot, {', '.join(snapshots)}, and is to grow to {human(planned.bytes)}",
-            "no snapshot of it: LVM does not grow a volume that has one",
-            f"`lvremove {name}/{snapshots[0]}` if nobody needs it, or set volume_size to {human(existing.size)} for now",
-        )
+    check_volume(docker_volume(settings), storage, name, planned.bytes)
     return VolumePlan(name, new_disks, planned.bytes, (*warnings, *planned.warnings))
 
 
@@ -122,27 +132,54 @@ def _has_room(settings: Settings, storage: Storage, group: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """Of a volume group, in bytes."""
+
+    size: int
+    free: int
+    extent_size: int
+
+
+def capacity(storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
+    """What a group has, with the disks that it is going to get."""
+    group = storage.volume_group(name)
+    extent = group.extent_size if group else _EXTENT
+    devices = filter(None, map(storage.device, new_disks))
+    added = sum((device.size - _METADATA) // extent * extent for device in devices)
+    return Capacity((group.size if group else 0) + added, (group.free if group else 0) + added, extent)
+
+
 def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> PlannedSize:
     """The volume's size in a group, with the disks that the group is going to get.
 
     Raises:
         DoesNotFit: there is no room for it.
     """
-    group = storage.volume_group(name)
-    extent = group.extent_size if group else _EXTENT
-    devices = filter(None, map(storage.device, new_disks))
-    added = sum((device.size - _METADATA) // extent * extent for device in devices)
+    room = capacity(storage, name, new_disks)
     existing = storage.logical_volume(name, settings.logical_volume)
-    others = any(v.volume_group == name and v.name != settings.logical_volume for v in storage.logical_volumes)
+    ours = (settings.logical_volume, *settings.extra_volumes)
+    others = any(v.volume_group == name and v.name not in ours for v in storage.logical_volumes)
+    own_group = bool(settings.volume_disks) and not others
+    # "Nearly all of it" leaves the extra volumes what they need.
+    claimed = (
+        sum(_claim(settings, storage, name, extra, room.size) for extra in settings.extra_volumes) if own_group else 0
+    )
     return plan_size(
         settings.volume_size,
-        group_size=(group.size if group else 0) + added,
-        group_free=(group.free if group else 0) + added,
-        extent_size=extent,
+        group_size=room.size,
+        group_free=room.free - claimed,
+        extent_size=room.extent_size,
         reserve=settings.volume_reserve,
-        own_group=bool(settings.volume_disks) and not others,
+        own_group=own_group,
         existing=existing.size if existing else 0,
     )
+
+
+def _claim(settings: Settings, storage: Storage, group: str, name: str, group_size: int) -> int:
+    """Bytes of the free space that an extra volume is yet to get."""
+    existing = storage.logical_volume(group, name)
+    return max(settings.extra_volumes[name].size.bytes_of(group_size) - (existing.size if existing else 0), 0)
 
 
 def _check_group(settings: Settings, storage: Storage, group: VolumeGroup, new_disks: Sequence[str]) -> None:
@@ -285,27 +322,34 @@ def _not_ours_to_take(device: BlockDevice, owner: str | None) -> str:
 # -- the logical volume
 
 
-def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -> None:
-    """Refuse a volume of that name that is somebody else's, or not of the right shape.
+def check_volume(wanted: Wanted, storage: Storage, group: str, size: int) -> None:
+    """Refuse a volume of that name that is somebody else's, or not of the right shape, or cannot grow.
+
+    Args:
+        group: name of the volume group.
+        size: bytes that the volume is to have.
 
     Raises:
         Refused: it is.
     """
+    volume = storage.logical_volume(group, wanted.name)
+    if volume is None:
+        return
     name = f"{volume.volume_group}/{volume.name}"
     filesystem = storage.filesystem(volume.mapper_path)
     mounted = [mount.target for mount in storage.mounts_of(volume.mapper_path)]
     ours = TAG in volume.tags
     kind = filesystem.type if filesystem else "no ext4 or xfs"
-    other_name = "set logical_volume to a name that is free"
+    other_name = wanted.other_name
     if not ours:
-        elsewhere = [target for target in mounted if target not in (settings.volume_mount, *STORES.values())]
+        elsewhere = [target for target in mounted if target not in wanted.mount_points]
         if elsewhere:
             raise _refused(
                 f"the logical volume {name} is mounted on {', '.join(elsewhere)}",
                 "a volume of Docker's own",
                 other_name,
             )
-        if not settings.adopt_volume:
+        if not wanted.adopt:
             raise _refused(
                 f"there is a logical volume {name} that is not ours, with {kind} on it",
                 "a free name, or a volume that may be taken over",
@@ -335,10 +379,10 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
                 f"look at what is on it; `lvchange --deltag {UNFINISHED} {name}` keeps it",
             )
         return
-    if filesystem is None or filesystem.type != settings.filesystem:
+    if filesystem is None or filesystem.type != wanted.filesystem:
         raise _refused(
             f"the logical volume {name} holds {kind}",
-            f"{settings.filesystem}, as the setting filesystem says",
+            f"{wanted.filesystem}, as the setting filesystem says",
             f'set filesystem to "{filesystem.type}": what is there is never replaced'
             if filesystem
             else f"look at what is on it; {other_name}, or remove it yourself (`lvremove {name}`)",
@@ -348,6 +392,13 @@ def _check_volume(settings: Settings, storage: Storage, volume: LogicalVolume) -
             f"the logical volume {name} has {human(volume.size)}, its filesystem {human(filesystem.size)}",
             "a volume at least as large as its filesystem",
             f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
+        )
+    snapshots = [v.name for v in storage.logical_volumes if (v.volume_group, v.origin) == (group, volume.name)]
+    if size > volume.size and snapshots:
+        raise _refused(
+            f"{name} has a snapshot, {', '.join(snapshots)}, and is to grow to {human(size)}",
+            "no snapshot of it: LVM does not grow a volume that has one",
+            f"`lvremove {group}/{snapshots[0]}` if nobody needs it, or set its size to {human(volume.size)} for now",
         )
 
 
@@ -381,54 +432,72 @@ def adopted_contents(settings: Settings, names: Sequence[str]) -> Iterator[Findi
 # -- mounts
 
 
-def mounts(settings: Settings, storage: Storage, device: str) -> Iterator[Finding]:
-    """What stands on our three mount points, or is listed for them in fstab, and is not ours.
+@dataclass(frozen=True)
+class Place:
+    """A mount point of ours, and what belongs there."""
+
+    path: str
+    source: str  # of the mount; empty where it cannot be told
+    root: str  # directory of the filesystem that is mounted there
+    own: str  # kernel name of the filesystem's device; empty where it is not there yet
+    instead: str  # what else its owner can do
+    is_store: bool = False
+    may_hold: bool = False  # files, beneath the mount or before it
+
+
+def mounts(settings: Settings, storage: Storage, device: str, *, old_trees: bool = False) -> Iterator[Finding]:
+    """What stands on Docker's three mount points, or is listed for them in fstab, and is not ours.
 
     Args:
         device: mapper path of the logical volume; empty where there is none to be had.
+        old_trees: the stores' old trees are kept beneath the mounts.
     """
     # Where the volume cannot be told, the one that is mounted in its place stands for it.
     volume, mounted = storage.device(device), storage.mount(settings.volume_mount)
     own = volume.path if volume else mounted.device if mounted and not device else ""
-    places = {settings.volume_mount: (device, "/")}
-    places |= {path: (f"{settings.volume_mount}/{name}", f"/{name}") for name, path in STORES.items()}
-    for path, (source, root) in places.items():
-        is_store = path in STORES.values()
-        found, beneath = storage.mount(path), storage.directory(path)
-        listed = [e.source for e in storage.fstab if e.target == path and e.source != source]
-        if found and not (own and (found.device, found.root) == (own, root)):
-            what = found.source + (f"[{found.root}]" if found.root != "/" else "")
-            yield Finding(
-                f"{path} is on a filesystem of its own already: {what}" if is_store else f"{what} is mounted on {path}",
-                f"{source or 'our volume'}, or nothing mounted there",
-                "leave this host out; a logical volume that has nothing but docker/ and containerd/ on it can be taken "
-                "over: unmount it, take its line out of fstab, set logical_volume and adopt_volume = True"
-                if is_store
-                else "unmount it, or set volume_mount to another directory",
-            )
-        elif listed and source:
-            yield Finding(
-                f"fstab mounts {', '.join(listed)} on {path}",
-                f"{source}, or no line for it",
-                "take that line out of /etc/fstab, "
-                + ("or leave this host out" if is_store else "or set volume_mount to another directory"),
-            )
-        if beneath and beneath.kind in ("symlink", "other"):
-            yield Finding(
-                f"{path} is {'a symbolic link' if beneath.kind == 'symlink' else 'no directory'}",
-                "a directory to mount on, or nothing",
-                "stop Docker and move what it leads to back to this place, or leave this host out"
-                if is_store
-                else "remove it, or set volume_mount to another directory",
-            )
-        elif beneath and not beneath.empty and (found or not is_store):
-            yield Finding(
-                f"the directory {path} is not empty" + (" beneath what is mounted on it" if found else ""),
-                "an empty directory to mount on, or none",
-                "look at what is there (`mount --bind / /mnt`) and move it away"
-                if found
-                else "empty it, or set volume_mount to another directory",
-            )
+    another = "or set volume_mount to another directory"
+    yield from judge_place(storage, Place(settings.volume_mount, device, "/", own, another))
+    for name, path in STORES.items():
+        may_hold = old_trees or storage.mount(path) is None
+        source = f"{settings.volume_mount}/{name}"
+        place = Place(path, source, f"/{name}", own, "or leave this host out", is_store=True, may_hold=may_hold)
+        yield from judge_place(storage, place)
+
+
+def judge_place(storage: Storage, place: Place) -> Iterator[Finding]:
+    path, is_store = place.path, place.is_store
+    found, beneath = storage.mount(path), storage.directory(path)
+    listed = [e.source for e in storage.fstab if e.target == path and e.source != place.source]
+    if found and not (place.own and (found.device, found.root) == (place.own, place.root)):
+        what = found.source + (f"[{found.root}]" if found.root != "/" else "")
+        yield Finding(
+            f"{path} is on a filesystem of its own already: {what}" if is_store else f"{what} is mounted on {path}",
+            f"{place.source or 'our volume'}, or nothing mounted there",
+            "leave this host out; a logical volume that has nothing but docker/ and containerd/ on it can be taken "
+            "over: unmount it, take its line out of fstab, set logical_volume and adopt_volume = True"
+            if is_store
+            else f"unmount it, {place.instead}",
+        )
+    elif listed and place.source:
+        yield Finding(
+            f"fstab mounts {', '.join(listed)} on {path}",
+            f"{place.source}, or no line for it",
+            f"take that line out of /etc/fstab, {place.instead}",
+        )
+    if beneath and beneath.kind in ("symlink", "other"):
+        yield Finding(
+            f"{path} is {'a symbolic link' if beneath.kind == 'symlink' else 'no directory'}",
+            "a directory to mount on, or nothing",
+            f"stop Docker and move what it leads to back to this place, {place.instead}"
+            if is_store
+            else f"remove it, {place.instead}",
+        )
+    elif beneath and not beneath.empty and not place.may_hold:
+        yield Finding(
+            f"the directory {path} is not empty" + (" beneath what is mounted on it" if found else ""),
+            "an empty directory to mount on, or none",
+            "look at what is there (`mount --bind / /mnt`) and move it away" if found else f"empty it, {place.instead}",
+        )
 
 
 def skeletons(storage: Storage) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from pyinfra_lvm import operations as lvm
+from pyinfra_lvm.model import FstabEntry
 from pyinfra_lvm.operations import refusal
 from settings import Settings
 from tasks import packages
@@ -23,6 +24,7 @@ from tasks.facts import HostFacts
 from tasks.host import HostState
 from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
 from tasks.preflight import Plan
+from tasks.preflight_extra import ExtraVolume
 
 # nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=30s")
@@ -33,9 +35,10 @@ TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 @deploy("Volume")
 def provision(settings: Settings, plan: Plan) -> None:
     """The logical volume with its filesystem, mounted, with a directory for each store and the marker."""
+    extra_filesystems = [volume.filesystem for volume in plan.extra_volumes]
     packages.installed(
         name="LVM and the filesystem's tools are installed",
-        packages=["lvm2", TOOLS[plan.filesystem]],
+        packages=["lvm2", *dict.fromkeys(TOOLS[kind] for kind in (plan.filesystem, *extra_filesystems))],
         lock_timeout=settings.apt_lock_timeout,
     )
     for device in plan.new_physical_volumes:
@@ -71,6 +74,31 @@ def provision(settings: Settings, plan: Plan) -> None:
         immutable_mount_point=True,
     )
     stores(name="The volume has a directory for each store, and its marker", volume=settings.volume_mount)
+    for volume in plan.extra_volumes:
+        _provision_extra(plan.volume_group, volume)
+
+
+def _provision_extra(group: str, volume: ExtraVolume) -> None:
+    lvm.logical_volume(
+        name=f"Logical volume {group}/{volume.name}", volume=volume.name, group=group, size=volume.size, tags=[TAG]
+    )
+    lvm.filesystem(
+        name=f"Filesystem {volume.filesystem} on {volume.device}",
+        volume=volume.name,
+        group=group,
+        fstype=volume.filesystem,
+        size=volume.size,
+    )
+    if not volume.relocates:
+        entry = extra_entry(volume.mount, volume.device, volume.filesystem)
+        lvm.mount(
+            name=f"{volume.mount} is mounted",
+            path=entry.target,
+            device=entry.source,
+            fstype=entry.fstype,
+            options=list(entry.options),
+            immutable_mount_point=volume.immutable,
+        )
 
 
 @deploy("Volume")
@@ -81,17 +109,34 @@ def clear_stores(plan: Plan) -> None:
 
 
 @deploy("Volume")
-def mount_stores(settings: Settings) -> None:
+def mount_stores(settings: Settings, plan: Plan) -> None:
     """Both stores on the volume."""
-    for directory, path in STORES.items():
+    for directory in STORES:
+        entry = store_entry(settings, directory)
         lvm.mount(
-            name=f"{path} is on the volume",
-            path=path,
-            device=f"{settings.volume_mount}/{directory}",
-            fstype="none",
-            options=["bind", "private", *FSTAB_OPTIONS],
-            immutable_mount_point=True,
+            name=f"{entry.target} is on the volume",
+            path=entry.target,
+            device=entry.source,
+            fstype=entry.fstype,
+            options=list(entry.options),
+            # An old tree stays beneath until it is finalized.
+            immutable_mount_point=not plan.old_trees,
         )
+
+
+def store_entry(settings: Settings, directory: str) -> FstabEntry:
+    """The line of fstab that puts a store on the volume.
+
+    Args:
+        directory: of the store, on the volume.
+    """
+    options = ("bind", "private", *FSTAB_OPTIONS)
+    return FstabEntry(f"{settings.volume_mount}/{directory}", STORES[directory], "none", options)
+
+
+def extra_entry(path: str, device: str, filesystem: str) -> FstabEntry:
+    """The line of fstab that mounts an extra volume."""
+    return FstabEntry.of(device, path, filesystem, ("defaults", *FSTAB_OPTIONS))
 
 
 class VolumeContents(FactBase[set[str]]):

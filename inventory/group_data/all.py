@@ -50,6 +50,13 @@ volume_mount = "/srv/docker-volume"
 # with what is on it.
 adopt_volume = False
 
+# Further volumes, in the group of Docker's: name → where it is mounted, its size ("20G", or "20%VG" of the group) and
+# its filesystem ("ext4", the default, or "xfs"):
+#     {"home-lv": {"mount": "/home", "size": "20G"}, "models-lv": {"mount": "/srv/models", "size": "50G"}}
+# A directory that holds files is moved, verified, where nobody uses it; your own login in it does not count. They are
+# made, grown and kept like Docker's volume; one that is left out here later stays on the host as it is.
+extra_volumes = {}
+
 # ---------------------------------------------------------------------------------------------------- the engine
 
 # "auto": what is installed stays; Docker's own packages (docker-ce) where there is nothing. "docker-ce": from Docker's
@@ -99,6 +106,16 @@ build_cache_size = "20%"
 # host's daemon.json already stay there. Refused: what would undo this project (data-root, storage-driver, hosts …). The
 # file can be read by every user of the host: no passwords.
 daemon_json = {}
+
+# ---------------------------------------------------------------------------------------------------- Docker's data
+
+# A host with images, containers or volumes on its root disk gets them moved onto the volume. Seconds (0 to 86400) that
+# the move waits, with everything copied and Docker still running, for builds and --rm containers to end.
+relocation_patience = 600
+
+# True: the old data is removed from the root disk as soon as Docker has come back with all of it on the volume. False: it
+# stays until `bulkhead finalize` on the host, and `bulkhead rollback` goes back to it.
+relocation_finalize = False
 
 # ---------------------------------------------------------------------------------------------------- the rest
 

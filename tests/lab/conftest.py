@@ -6,6 +6,7 @@ a snapshot by each: two seconds instead of a boot.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from lab.machine import Machine
 
 TOP = Path(__file__).parent.parent.parent
 INVENTORY = "inventory/lab.py"
+DATA = Path(__file__).parent / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,14 +89,14 @@ class Run:
         }
 
 
-def command(*names: str, options: tuple[str, ...] = ("-y",), **settings: Any) -> list[str]:
+def command(*names: str, options: tuple[str, ...] = ("-y",), script: str = "deploy.py", **settings: Any) -> list[str]:
     """pyinfra's command line for machines of the lab."""
     line = [sys.executable, "-m", "pyinfra", *options, INVENTORY]
     for name in names:
         line += ["--limit", name]
     for name, value in settings.items():
         line += ["--data", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return [*line, "deploy.py"]
+    return [*line, script]
 
 
 def start(line: list[str]) -> subprocess.Popen[str]:
@@ -200,3 +202,33 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def relocation(machine: Machine, *directories: str) -> Iterator[subprocess.Popen[str]]:
+    """A move that has begun, with the lines that it says."""
+    line = [*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]
+    process = subprocess.Popen(
+        line, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(process: subprocess.Popen[str], said: str, seconds: float) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if said in line:
+            time.sleep(seconds)
+            return
+    raise AssertionError(f"the move ended before it said {said!r}")
+
+
+def kill_the_move(machine: Machine) -> None:
+    """Kill the program that moves, and wait until what systemd does about it is over."""
+    machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service", check=False)
+    state = "systemctl show --property ActiveState --value bulkhead-relocate.service"
+    wait_until(lambda: machine.out(state) in ("inactive", "failed"), 300)

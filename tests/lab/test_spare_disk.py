@@ -67,3 +67,28 @@ def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None
         assert "was left untouched" in refused.output
     assert provisioned.out(CHECKSUM) == checksum
     assert fingerprint(provisioned) == before
+
+
+def test_group_is_extended_by_a_further_disk_and_the_volume_grows_while_containers_run(provisioned: Machine) -> None:
+    machine = provisioned
+    machine.restore("provisioned")
+    # Its owner has blanked the third disk and gives it to Docker too.
+    disk = "/dev/disk/by-id/virtio-decoy"
+    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=300)
+    machine.run(
+        "mkdir -p image/bin && cp /bin/busybox image/bin/sh && tar -C image -c . | docker import - box >/dev/null && "
+        "docker run --detach --name writer --restart always box sh -c 'while echo x >>/log; do sleep 0.2; done'"
+    )
+    started = machine.out("docker inspect --format '{{.State.StartedAt}}' writer")
+    size = int(machine.out("df --output=size -B1M /srv/docker-volume | tail -n 1"))
+    disks = ["/dev/disk/by-id/virtio-spare", disk]
+    predicted = dry(machine, volume_disks=disks).predicted
+    run = converge(machine, volume_disks=disks)
+    assert run.changed == predicted
+    assert "Volume | Volume group docker-vg holds the named disks" in run.changed
+    grown = int(machine.out("df --output=size -B1M /srv/docker-volume | tail -n 1"))
+    added = int(machine.out(f"blockdev --getsize64 {disk}")) // 2**20
+    assert grown - size > 0.9 * added
+    assert machine.out("docker inspect --format '{{.State.StartedAt}} {{.State.Running}}' writer") == f"{started} true"
+    assert machine.out("vgs --noheadings -o pv_count docker-vg") == "2"
+    assert dry(machine, volume_disks=disks).predicted == set()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import Host, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api import Host
 from testinfra.backend.base import BaseBackend, CommandResult
+
+from tasks import connection
 
 TIMEOUT = 300  # seconds for a command: Docker on a volume that is full may never answer
 
@@ -27,9 +28,6 @@ class PyinfraBackend(BaseBackend):
     def __init__(self, host: Host) -> None:
         super().__init__(host.name)
         self._target = host
-        arguments, _ = pop_global_arguments(host.state, host, {})
-        self._arguments = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
-        self._arguments["_timeout"] = TIMEOUT
 
     def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
         """Run a command as root where the host's data say so.
@@ -41,7 +39,7 @@ class PyinfraBackend(BaseBackend):
         """
         command = self.quote(command, *args)
         try:
-            done, output = self._target.run_shell_command(StringCommand(command), **self._arguments)
+            done, output = connection.run(self._target, command, TIMEOUT)
         except TimeoutError:
             raise AssertionError(f"`{command}` did not end within {TIMEOUT} s") from None
         return self.result(0 if done else 1, self.encode(command), output.stdout, output.stderr)

@@ -10,7 +10,18 @@ from collections.abc import Iterator
 import pytest
 
 from pyinfra_lvm.model import mapper_path
-from tasks.paths import CONTAINERD, DAEMON_JSON, DOCKER, DOCKER_SOCKET, DROP_INS, MARKER, STORES
+from tasks.paths import (
+    CONTAINERD,
+    DAEMON_JSON,
+    DOCKER,
+    DOCKER_SOCKET,
+    DROP_INS,
+    MARKER,
+    RELOCATED,
+    RELOCATION_JOURNAL,
+    STORES,
+    move_journal,
+)
 from tests.verify.conftest import Target
 
 
@@ -54,15 +65,26 @@ def test_store_is_on_the_volume(target: Target, directory: str) -> None:
     assert target.mount(STORES[directory])["source"] == f"{target.device}[/{directory}]"
 
 
+def test_extra_volumes_are_on_their_own_logical_volumes(target: Target) -> None:
+    if not target.settings.extra_volumes:
+        pytest.skip("no extra volumes in the settings")
+    group = target.logical_volume["vg_name"]
+    for name, volume in target.settings.extra_volumes.items():
+        mount = target.mount(volume.mount)
+        assert (mount["source"], mount["fstype"]) == (mapper_path(group, name), volume.filesystem)
+
+
 def test_docker_and_root_are_on_different_devices(target: Target) -> None:
     root, *stores = target.run(f"stat --format %d / {' '.join(STORES.values())}").split()
     assert root not in stores
 
 
-def test_fstab_mounts_all_three_and_never_holds_up_the_boot(target: Target) -> None:
+def test_fstab_mounts_all_of_them_and_never_holds_up_the_boot(target: Target) -> None:
     lines = [line.split() for line in target.run("cat /etc/fstab").splitlines()]
     found = {fields[1]: fields for fields in lines if len(fields) > 3 and not fields[0].startswith("#")}
     sources = {target.volume: target.device} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
+    group = target.logical_volume["vg_name"]
+    sources |= {volume.mount: mapper_path(group, name) for name, volume in target.settings.extra_volumes.items()}
     assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
     for path in sources:
         assert {"nofail", "x-systemd.device-timeout=30s"} <= set(found[path][3].split(","))
@@ -91,18 +113,26 @@ def test_unit_does_not_start_without_the_volume(target: Target, unit: str) -> No
     assert wanted | {("AssertPathExists", f"{target.volume}/{MARKER}")} <= firm
 
 
-def beneath(target: Target) -> list[str]:
-    """The attributes of the directories that the mounts hide, and what is in them, a line for each."""
+def beneath(target: Target, paths: list[str]) -> list[str]:
+    """The attributes of directories that mounts hide, and what is in them, a line for each."""
     look = "; ".join(
         f"mount --bind $(dirname {path}) /mnt; lsattr -d /mnt/$(basename {path}); ls -A /mnt/$(basename {path}); umount /mnt"
-        for path in target.mount_points
+        for path in paths
     )
     return target.run(f"unshare --mount --propagation private sh -ec '{look}'").splitlines()
 
 
 def test_directories_beneath_the_mounts_are_empty_and_immutable(target: Target) -> None:
-    seen = beneath(target)
-    assert len(seen) == len(target.mount_points), "there is something in them"
+    # The old data of a move is kept beneath, until it is finalized; of homes, the keys that let their owners log in.
+    moved = target.run(f"cat {RELOCATION_JOURNAL} 2>/dev/null || echo '{{}}'")
+    paths = [target.volume] if json.loads(moved).get("phase") in RELOCATED else target.mount_points
+    paths += [
+        volume.mount
+        for volume in target.settings.extra_volumes.values()
+        if target.fails(f"test -e {move_journal(volume.mount)}")
+    ]
+    seen = beneath(target, paths)
+    assert len(seen) == len(paths), "there is something in them"
     assert all("i" in line.split()[0] for line in seen)
 
 
@@ -113,12 +143,13 @@ def test_docker_and_containerd_run_and_start_at_boot(target: Target) -> None:
 
 def test_docker_has_the_configuration(target: Target) -> None:
     docker = target.docker
-    assert docker["Driver"] == "overlay2"
+    in_containerd = "io.containerd.snapshotter.v1" in str(docker["DriverStatus"])
+    assert docker["Driver"] == ("overlayfs" if in_containerd else "overlay2")
     assert docker["DockerRootDir"] == STORES["docker"]
     assert docker["LoggingDriver"] == "json-file"
     assert docker["LiveRestoreEnabled"] == target.settings.live_restore
-    backing = dict(docker["DriverStatus"])["Backing Filesystem"]
-    assert backing == {"ext4": "extfs", "xfs": "xfs"}[target.settings.filesystem]
+    backing = dict(docker["DriverStatus"]).get("Backing Filesystem")
+    assert in_containerd or backing == {"ext4": "extfs", "xfs": "xfs"}[target.settings.filesystem]
 
 
 def test_daemon_json_has_the_users_own_keys_and_collects_build_cache(target: Target) -> None:
@@ -187,13 +218,13 @@ def test_docker_stops_with_its_volume_and_nothing_is_written_to_root(target: Tar
         target.run(f"systemctl mask --quiet --runtime '{mount}'")
         assert target.fails(f"systemctl start {DOCKER}")
         assert target.fails("docker version"), "a client has woken Docker through its socket"
-        assert len(beneath(target)) == len(target.mount_points), "something was written to the root filesystem"
+        assert len(beneath(target, [target.volume])) == 1, "something was written to the root filesystem"
     finally:
         target.run(
             f"systemctl unmask --quiet --runtime '{mount}'; systemctl reset-failed; "
             f"systemctl start {DOCKER_SOCKET} {CONTAINERD} {DOCKER}"
         )
-    assert target.run("docker info --format '{{.Driver}}'") == "overlay2"
+    assert target.run("docker info --format '{{.Driver}}'") in ("overlay2", "overlayfs")
 
 
 def _bytes(size: str) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from bulkhead.journal import Journal
 from pyinfra.api import FactProcessError
 
 from tasks.facts import HostFacts, parse_host
 from tasks.host import EngineData, HostState
+from tasks.paths import move_journal
+
+from ..processes import orphan
 
 HOSTS = Path(__file__).parent / "hosts"
 
@@ -38,6 +44,7 @@ def test_data_is_counted_whether_docker_runs_or_not(name: str) -> None:
     assert state.docker_data == EngineData(images=2, containers=1, volumes=1, layers=3, networks=1)
     assert str(state.docker_data) == "2 images, 1 container, 1 volume, 3 layers, 1 network"
     assert state.containerd_data == EngineData()
+    assert (state.store_bytes, state.store_inodes) == (23912448 + 192512, 426)
 
 
 def test_swarm_is_seen() -> None:
@@ -131,3 +138,41 @@ def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
 def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
     (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
     assert look_at(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
+
+
+def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) -> None:
+    place = tmp_path / "home"
+    place.mkdir()
+    (place / "file").write_text("x" * 5000)
+    (tmp_path / "home2").mkdir()
+    stranger = orphan("sh", "-c", f"exec sleep 100 <{place}/file")
+    beside = orphan("sh", "-c", f"cd {place}2; exec sleep 100")
+    own = subprocess.Popen(["sleep", "100"], cwd=place)
+    try:
+        command = HostFacts().command(places=[str(place), "/proc", f"{tmp_path}/none"])
+        output = subprocess.run(shlex.split(command), check=True, capture_output=True, text=True).stdout
+        (found,) = parse_host(output.splitlines()).places
+    finally:
+        own.kill()
+        own.wait()
+        for pid in (stranger, beside):
+            os.kill(pid, signal.SIGKILL)
+    assert (found.path, found.inodes) == (str(place), 2)
+    assert 5000 < found.bytes < 100_000
+    assert found.users == (f"sleep (process {stranger})",)
+
+
+def test_moves_are_told_apart() -> None:
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    said = "/var/lib/bulkhead/relocation-home.json copying\n/var/lib/bulkhead/relocation.json done\nunder-way\n"
+    state = parse_host(text.replace("##HOST## relocation\n", f"##HOST## relocation\n{said}").splitlines())
+    assert (state.relocation, state.moves) == ("done", {move_journal("/home"): "copying"})
+    assert state.relocation_under_way
+
+
+def test_phase_of_a_journal_is_read_as_the_program_writes_it(tmp_path: Path) -> None:
+    Journal(f"{tmp_path}/relocation-home.json", "copying", reason='"phase": "done",').save()
+    command = shlex.split(HostFacts().command())
+    command = [word.replace("/var/lib/bulkhead", str(tmp_path)) for word in command]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert parse_host(said.splitlines()).moves == {f"{tmp_path}/relocation-home.json": "copying"}

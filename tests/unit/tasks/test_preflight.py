@@ -10,6 +10,7 @@ import pytest
 from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
 from pyinfra_lvm.operations import UNFINISHED
 from settings import Settings
+from tasks import preflight_host
 from tasks.finding import Finding
 from tasks.host import EngineData, HostState, Unit
 from tasks.paths import CONTAINERD, DOCKER, DOCKER_SOURCE, TAG
@@ -78,6 +79,9 @@ def test_fresh_host_with_room_in_its_group_gets_60_percent_of_it() -> None:
         os_id="debian",
         os_codename="bookworm",
         skeletons=(),
+        relocates=False,
+        old_trees=False,
+        containerd_store=False,
     )
 
 
@@ -173,7 +177,7 @@ def test_larger_size_grows_the_volume() -> None:
 
 def test_smaller_size_is_reported_and_never_shrinks() -> None:
     fresh = plan_of(bare_host(), shared_vg(), settings(volume_size="50G"))
-    warning = "the volume has 50.0 GiB, more than the 40.0 GiB of volume_size: it is never shrunk"
+    warning = "the volume has 50.0 GiB, more than the 40.0 GiB of its setting: it is never shrunk"
     kept = plan_of(
         our_docker_ce_host(), converged(shared_vg(), fresh), settings(volume_size="40G"), warnings=(warning,)
     )
@@ -379,20 +383,81 @@ def test_masked_units_are_refused() -> None:
     assert_says(found, found_has="docker.service: masked", needed="started", action="systemctl unmask docker.service")
 
 
-def test_engine_on_the_containerd_store_is_refused_when_it_holds_data() -> None:
-    state = docker_host(containerd_store=True, containerd_data=EngineData(images=12, layers=30))
-    fresh = plan_of(bare_host(), shared_vg())
-    found = finding(state, converged(shared_vg(), fresh))
-    assert_says(found, found_has="12 images, 30 layers", needed="the overlay2 store", action="docker system prune -a")
+CONTAINERD_DATA = EngineData(images=12, layers=30)
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [
+        (docker_host(containerd_store=True, storage_driver="overlayfs", containerd_data=CONTAINERD_DATA), True),
+        (docker_host(docker_data=EngineData(images=1), containerd_data=CONTAINERD_DATA), False),
+        (docker_host(storage_driver="", containerd_data=CONTAINERD_DATA), True),
+        (docker_host(daemon_json='{"features": {"containerd-snapshotter": true}}'), True),
+        (docker_host(daemon_json='{"features": []}'), False),
+        # The file was edited, and Docker not restarted.
+        (
+            docker_host(docker_data=EngineData(images=1), daemon_json='{"features": {"containerd-snapshotter": true}}'),
+            False,
+        ),
+    ],
+)
+def test_engine_stays_on_the_store_that_has_its_images(state: HostState, stays: bool) -> None:
+    assert preflight_host.uses_containerd_store(state) is stays
+
+
+# -- data to be moved
+
+USED = {"docker_data": EngineData(images=3, containers=1, volumes=2), "store_bytes": 40 * GIB, "store_inodes": 10**6}
 
 
 @pytest.mark.parametrize("store", ["docker", "containerd"])
-def test_data_off_the_volume_is_counted_and_refused(store: str) -> None:
-    data = EngineData(images=3, containers=1, volumes=2)
+def test_data_off_the_volume_is_moved(store: str) -> None:
+    data = EngineData(images=3)
     state = docker_host(docker_data=data) if store == "docker" else docker_host(containerd_data=data)
-    found = finding(state, with_directory(shared_vg(), f"/var/lib/{store}", empty=False))
-    assert found.found == (f"/var/lib/{store} holds data on the root filesystem: 3 images, 1 container, 2 volumes")
-    assert_says(found, found_has="", needed="not supported yet", action="save what you need")
+    plan = plan_of(state, with_directory(shared_vg(), f"/var/lib/{store}", empty=False))
+    assert plan.relocates
+    assert plan.old_trees
+    assert plan.skeletons == ()
+
+
+def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
+    plan = plan_of(our_docker_ce_host(relocation="done", docker_data=EngineData(images=3)), storage)
+    assert (plan.relocates, plan.old_trees) == (False, True)
+    found = finding(our_docker_ce_host(relocation="finalized"), storage)
+    assert_says(found, found_has="/var/lib/docker is not empty beneath", needed="empty", action="look at what is there")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "found_has", "needed", "action"),
+    [
+        ({"storage_driver": ""}, {}, "Docker does not run", "a running Docker", "systemctl start docker"),
+        (
+            {"store_bytes": 55 * GIB},
+            {},
+            "55.0 GiB of Docker's, and a volume of 60.0 GiB",
+            "60.5 GiB",
+            "volume_size",
+        ),
+        ({"store_inodes": 10**7}, {}, "10000000 files of Docker's", "11000000 inodes", '"xfs"'),
+    ],
+)
+def test_data_that_cannot_be_moved_is_refused(
+    changes: dict[str, object], wanted: dict[str, object], found_has: str, needed: str, action: str
+) -> None:
+    found = finding(docker_host(**USED | changes), shared_vg(), settings(**wanted))
+    assert_says(found, found_has=found_has, needed=needed, action=action)
+
+
+def test_xfs_has_inodes_for_any_number_of_files() -> None:
+    assert plan_of(docker_host(**USED | {"store_inodes": 10**7}), shared_vg(), settings(filesystem="xfs")).relocates
+
+
+def test_mount_of_others_in_dockers_data_is_refused() -> None:
+    storage = with_mount(shared_vg(), "/var/lib/docker/volumes/big/_data", "/dev/vda1", "/")
+    found = finding(docker_host(**USED), storage)
+    assert_says(found, found_has="on /var/lib/docker/volumes/big/_data", needed="no mounts", action="unmount it")
 
 
 def test_present_engine_that_is_not_there_is_refused() -> None:
@@ -817,9 +882,9 @@ def test_every_finding_is_reported_in_one_message() -> None:
     result = examine(settings(volume_group="nope"), state, with_fstab(shared_vg(), "UUID=1", "/var/lib/docker"))
     text = report("web-1", result.findings)
     assert text.startswith(
-        "web-1 was left untouched: 5 findings\n\n  found:  the architecture is i386\n  needed: amd64 or"
+        "web-1 was left untouched: 4 findings\n\n  found:  the architecture is i386\n  needed: amd64 or"
     )
-    assert text.count("  do:     ") == 5
+    assert text.count("  do:     ") == 4
 
 
 def _in_no_group(**changes: object) -> Storage:

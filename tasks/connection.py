@@ -1,0 +1,25 @@
+"""Commands on a host outside of operations and facts, as pyinfra itself runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import Host, StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+
+
+def run(host: Host, command: str, timeout: int | None = None, *, show: bool = False) -> tuple[bool, Any]:
+    """Run a command as the host's data say (``_sudo``, ``_su_user`` …): whether it succeeded, and its output.
+
+    Args:
+        timeout: seconds; none by default.
+        show: print what it prints, as it comes.
+
+    Raises:
+        TimeoutError: it did not end in time.
+    """
+    arguments, _ = pop_global_arguments(host.state, host, {})
+    chosen: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+    if timeout:
+        chosen["_timeout"] = timeout
+    return host.run_shell_command(StringCommand(command), print_output=show, **chosen)

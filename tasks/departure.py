@@ -1,0 +1,138 @@
+"""After this, nothing of this project is on a host but its volume, with Docker's data, and the mounts of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra import host, logger
+from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api.deploy import deploy
+
+from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.operations import refusal
+from settings import Settings
+from tasks import daemon, fail_closed, preflight, preflight_host, run_lock
+from tasks.facts import HostFacts
+from tasks.finding import Finding
+from tasks.host import HostState
+from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, RELOCATED, RELOCATION_JOURNAL, STORES
+
+Commands = Generator[StringCommand, None, None]
+
+_MOVED_FOR_GOOD = ("", "finalized", "rolled-back", "failed")
+
+
+def findings(state: HostState, lock_holder: str) -> list[Finding]:
+    """Why a host cannot be left as it is."""
+    if state.uid != 0:
+        return [preflight_host.not_root()]
+    found = [preflight_host.another_run(lock_holder)] if lock_holder else []
+    phases = [state.relocation, *state.moves.values()]
+    if any(phase in RELOCATED for phase in phases):
+        found.append(
+            Finding(
+                "the old data of a move is kept on the root disk",
+                "one place for the data: without the program nobody could tell which of the two it is",
+                "`bulkhead status` on the host says where; then `bulkhead finalize`, or `bulkhead rollback`",
+            )
+        )
+    if any(phase not in (*RELOCATED, *_MOVED_FOR_GOOD) for phase in phases):
+        found.append(
+            Finding(
+                "a move of data has not ended",
+                "data in one place",
+                "`bulkhead status` on the host; the next run of deploy.py finishes it",
+            )
+        )
+    return found
+
+
+def look() -> bool:
+    """Whether the host can be left; if not, it fails with what was found."""
+    holder, state = run_lock.holder(host), host.get_fact(HostFacts)
+    if holder is None or state is None:
+        return False
+    if found := findings(state, holder):
+        host.log_styled(preflight.report(host.name, found), fg="red", log_func=logger.error)
+        host.state.fail_hosts({host})
+    return not found
+
+
+@operation()
+def take_lock() -> Commands:
+    """Take the run lock: from here to the end of the run nobody else changes the host."""
+    holder = run_lock.holder(host, take=True) if host.state.is_executing else ""
+    if holder is None:
+        yield refusal(f"{host.name} was left untouched: the run lock could not be asked for")
+    elif holder:
+        yield refusal(preflight.report(host.name, [preflight_host.another_run(holder)]))
+    else:
+        host.noop("this run holds the lock")
+
+
+class Present(FactBase[list[str]]):
+    """Which of some paths exist.
+
+    Args:
+        paths: of files and directories.
+    """
+
+    def command(self, paths: list[str]) -> str:
+        return f"ls -d {shlex.join(paths)} 2>/dev/null; true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+@operation()
+def removed(paths: list[str]) -> Commands:
+    """Remove files and directories of this project.
+
+    Args:
+        paths: of them.
+    """
+    found = host.get_fact(Present, paths=paths)
+    if found:
+        yield StringCommand(f"rm -rf {shlex.join(found)}")
+    else:
+        host.noop("nothing of it is there")
+
+
+@operation()
+def mutable(paths: list[str]) -> Commands:
+    """Make the directories beneath mounts ordinary ones again.
+
+    Args:
+        paths: of the mounts.
+    """
+    storage = host.get_fact(StorageLayout, paths=paths)
+    immutable = [path for path in paths if (found := storage.directory(path)) and found.immutable]
+    for path in immutable:
+        parent, _, name = path.rpartition("/")
+        inner = f"mount --bind {shlex.quote(parent)} /mnt && chattr -R -i {shlex.quote(f'/mnt/{name}')}"
+        yield StringCommand(f"unshare --mount --propagation private sh -c {shlex.quote(inner)}")
+    if not immutable:
+        host.noop("none of them is immutable")
+
+
+@deploy("Departure")
+def leave(settings: Settings) -> None:
+    """daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
+    take_lock(name="One run at a time")
+    daemon.release(name="daemon.json has the host's own keys alone")
+    fail_closed.released(name="docker.service and containerd.service start with and without the volume")
+    journal_directory = RELOCATION_JOURNAL.rpartition("/")[0]
+    removed(
+        name="The program, its configuration, the pin and the volume's marker are gone",
+        paths=[PROGRAM, CONFIGURATION, journal_directory, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
+    )
+    extra = [volume.mount for volume in settings.extra_volumes.values()]
+    mutable(
+        name="The directories beneath the mounts are ordinary ones",
+        paths=[settings.volume_mount, *STORES.values(), *extra],
+    )
