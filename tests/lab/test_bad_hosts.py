@@ -29,10 +29,17 @@ def machine(preinstalled: Machine) -> Machine:
 
 
 IMAGE = "mkdir -p /tmp/i && cp /bin/busybox /tmp/i/ && tar -C /tmp/i -c . | docker import - box >/dev/null"
+PRECIOUS = (
+    f"{IMAGE} && docker volume create precious >/dev/null && echo data >/var/lib/docker/volumes/precious/_data/file"
+)
 BAD = {
-    "data_on_the_root_filesystem": (
-        f"{IMAGE} && docker volume create precious >/dev/null && echo data >/var/lib/docker/volumes/precious/_data/file",
-        "/var/lib/docker holds data on the root filesystem: 1 image, 1 volume, 1 layer",
+    "data_of_a_docker_that_does_not_run": (
+        f"{PRECIOUS} && systemctl stop docker.socket docker",
+        "Docker holds 1 image, 1 volume, 1 layer; containerd: nothing, and Docker does not run",
+    ),
+    "data_that_is_bound_elsewhere": (
+        f"{PRECIOUS} && mkdir /srv/www && mount --bind /var/lib/docker/volumes/precious/_data /srv/www",
+        "a part of /var/lib/docker is bound to /srv/www",
     ),
     "volume_of_somebody_else": (
         "lvcreate -qq -y -L 512M -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && mkdir /data && "
