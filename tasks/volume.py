@@ -16,7 +16,7 @@ from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from pyinfra_lvm import operations as lvm
-from pyinfra_lvm.model import FstabEntry
+from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings import Settings
 from tasks import packages
@@ -50,20 +50,7 @@ def provision(settings: Settings, plan: Plan) -> None:
             devices=list(settings.volume_disks),
             extend=True,
         )
-    lvm.logical_volume(
-        name=f"Logical volume {plan.volume_group}/{plan.logical_volume}",
-        volume=plan.logical_volume,
-        group=plan.volume_group,
-        size=plan.size,
-        tags=[TAG],
-    )
-    lvm.filesystem(
-        name=f"Filesystem {plan.filesystem} on {plan.device}",
-        volume=plan.logical_volume,
-        group=plan.volume_group,
-        fstype=plan.filesystem,
-        size=plan.size,
-    )
+    _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",
         path=settings.volume_mount,
@@ -78,17 +65,19 @@ def provision(settings: Settings, plan: Plan) -> None:
         _provision_extra(plan.volume_group, volume)
 
 
-def _provision_extra(group: str, volume: ExtraVolume) -> None:
-    lvm.logical_volume(
-        name=f"Logical volume {group}/{volume.name}", volume=volume.name, group=group, size=volume.size, tags=[TAG]
-    )
+def _logical_volume(group: str, name: str, size: int, filesystem: str) -> None:
+    lvm.logical_volume(name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG])
     lvm.filesystem(
-        name=f"Filesystem {volume.filesystem} on {volume.device}",
-        volume=volume.name,
+        name=f"Filesystem {filesystem} on {mapper_path(group, name)}",
+        volume=name,
         group=group,
-        fstype=volume.filesystem,
-        size=volume.size,
+        fstype=filesystem,
+        size=size,
     )
+
+
+def _provision_extra(group: str, volume: ExtraVolume) -> None:
+    _logical_volume(group, volume.name, volume.size, volume.filesystem)
     if not volume.relocates:
         entry = extra_entry(volume.mount, volume.device, volume.filesystem)
         lvm.mount(
