@@ -1,0 +1,124 @@
+"""The outage and the whole time of a move of Docker's data, against stop, `cp -a`, bind and start.
+
+Both ways run on the same virtual machine of the lab, from the same snapshot, with the same data: layers with many small
+files, and one container that writes down every tenth of a second that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.machine import Machine
+from lab.progress import step
+
+TOP = Path(__file__).parent.parent
+
+# $1: GiB. Layers of 256 MiB, a thousand small files in each, and the container.
+_FILL = r"""
+set -e
+cd "$(mktemp -d)"
+mkdir -p image/bin && cp /bin/busybox image/bin/ && ln -s busybox image/bin/sh
+tar -C image -c . | docker import - box >/dev/null
+echo FROM box >Dockerfile
+for layer in $(seq $(($1 * 4))); do
+    mkdir -p "l$layer"
+    for file in $(seq 1000); do head -c 2000 /dev/urandom >"l$layer/$file"; done
+    head -c 266000000 /dev/urandom >"l$layer/big"
+    echo "COPY l$layer /l$layer" >>Dockerfile
+done
+docker build --quiet --tag big . >/dev/null
+docker volume create ticks >/dev/null
+docker run --detach --name ticker --restart always --stop-signal KILL --network none -v ticks:/ticks big \
+    sh -c 'while :; do busybox cut -d" " -f1 /proc/uptime >>/ticks/log; busybox usleep 100000; done' >/dev/null
+rm -rf "$PWD"; sync
+"""
+
+_NAIVE = r"""
+set -e
+systemctl stop docker.socket docker containerd
+mkdir -p /srv/docker-volume/docker
+cp -a /var/lib/docker/. /srv/docker-volume/docker/
+mount --bind /srv/docker-volume/docker /var/lib/docker
+systemctl start containerd docker
+"""
+
+_SIZE = "25G"
+
+# A volume without the move: what both ways begin with.
+_VOLUME = (
+    f"lvcreate -qq -y -L {_SIZE} -n docker-lv ubuntu-vg --addtag docker-bulkhead && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
+    "mkdir -p /srv/docker-volume && mount /dev/ubuntu-vg/docker-lv /srv/docker-volume && apt-get install -qq rsync >/dev/null"
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    outage: float  # seconds in which the container did not run
+    total: float  # seconds of the whole
+
+
+def _outage(machine: Machine) -> float:
+    ticks = [float(line) for line in machine.out("cat /var/lib/docker/volumes/ticks/_data/log").splitlines()]
+    return max(later - earlier for earlier, later in itertools.pairwise(ticks))
+
+
+def _ours(machine: Machine) -> Figures:
+    began = time.monotonic()
+    subprocess.run(
+        f"pyinfra -y inventory/lab.py deploy.py --limit {machine.name} --data volume_size={_SIZE}".split(),
+        cwd=TOP,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+    )
+    total = time.monotonic() - began
+    time.sleep(5)  # for ticks after the outage
+    return Figures(_outage(machine), total)
+
+
+def _naive(machine: Machine) -> Figures:
+    began = time.monotonic()
+    machine.run(_NAIVE, timeout=3600)
+    total = time.monotonic() - began
+    time.sleep(5)
+    return Figures(_outage(machine), total)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/benchmark relocation", description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 4], metavar="GIB", help="amounts of data (1 and 4)")
+    sizes: list[int] = parser.parse_args().sizes
+    rows = []
+    for size in sizes:
+        machine = Machine.create(f"benchmark-{size}", suite="bookworm", docker="preinstalled")
+        try:
+            with step(f"filling Docker with {size} GiB"):
+                machine.run(f"set -- {size}; {_FILL}", timeout=3600)
+                machine.run(_VOLUME, timeout=600)
+                machine.snapshot("filled")
+            with step("the naive way"):
+                naive = _naive(machine)
+            machine.restore("filled")
+            with step("ours"):
+                ours = _ours(machine)
+            rows.append((size, naive, ours))
+        finally:
+            machine.destroy()
+    print(f"{'GiB':>4} {'':>6} {'outage':>9} {'total':>9}")
+    for size, naive, ours in rows:
+        print(f"{size:>4} {'naive':>6} {naive.outage:>7.1f} s {naive.total:>7.1f} s")
+        print(f"{'':>4} {'ours':>6} {ours.outage:>7.1f} s {ours.total:>7.1f} s")
+        print(f"{'':>4} {'ratio':>6} {ours.outage / naive.outage:>9.2f} {ours.total / naive.total:>9.2f}")
+    (least, _, before), (most, _, after) = rows[0], rows[-1]
+    if most != least:
+        print(f"our outage with {most / least:g} times the data: {after.outage / before.outage:.2f} times as long")
+
+
+if __name__ == "__main__":
+    main()
