@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Generator
 
@@ -113,7 +114,7 @@ def mutable(paths: list[str]) -> Commands:
     storage = host.get_fact(StorageLayout, paths=paths)
     immutable = [path for path in paths if (found := storage.directory(path)) and found.immutable]
     for path in immutable:
-        parent, _, name = path.rpartition("/")
+        parent, name = os.path.split(path)
         inner = f"mount --bind {shlex.quote(parent)} /mnt && chattr -R -i {shlex.quote(f'/mnt/{name}')}"
         yield StringCommand(f"unshare --mount --propagation private sh -c {shlex.quote(inner)}")
     if not immutable:

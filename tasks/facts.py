@@ -122,26 +122,42 @@ is_own() {
 for place in $places; do
     [ -d "$place" ] && ! mountpoint -q "$place" || continue
     echo "size $place $(du -sx --block-size=1 "$place" | cut -f1) $(du -sx --inodes "$place" | cut -f1)"
+    device=$(findmnt -no MAJ:MIN --target "$place")
+    maps=$(printf ' %02x:%02x ' "${device%:*}" "${device#*:}")
     { find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd -type l \
-        \( -lname "$place" -o -lname "$place/*" \); grep -l " $place/" /proc/[0-9]*/maps; } 2>/dev/null |
+        \( -lname "$place" -o -lname "$place/*" \); grep -l "$maps.* $place/" /proc/[0-9]*/maps; } 2>/dev/null |
         cut -d/ -f3 | sort -un | while read -r pid; do
+            # In a container a path is named from another root.
+            [ "$(readlink "/proc/$pid/root")" != / ] || [ "/proc/$pid/root" -ef / ] || continue
             is_own "$pid" || ! read -r name <"/proc/$pid/comm" || echo "user $place $name (process $pid)"
         done
-    # Bound elsewhere, on the host or in a container, which would go on with what is here now.
+    # Bound elsewhere, on the host or in a container, which would go on with what is here now; or a directory above it
+    # where what is mounted here does not appear.
     findmnt -no MAJ:MIN,FSROOT,TARGET --target "$place" | while read -r device root target; do
-        awk -v device="$device" -v inside="${root%/}${place#"${target%/}"}" -v place="$place" '
-            $3 == device && ($4 == inside || index($4, inside "/") == 1) && $6 ~ /^rw/ && $5 != place &&
-            index($5, place "/") != 1 { split(FILENAME, part, "/"); print part[3], $5 }' /proc/[0-9]*/mountinfo
-    done | sort -n | while read -r pid target; do
+        awk -v device="$device" -v inside="${root%/}${place#"${target%/}"}" -v place="$place" -v holder="$target" '
+            $3 != device || $5 == place || index($5, place "/") == 1 { next }
+            $4 == inside || index($4, inside "/") == 1 || \
+                $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 {
+                    split(FILENAME, part, "/"); print part[3], $5 (part[3] == 1 && $5 == holder ? " own" : "") }' \
+            /proc/[0-9]*/mountinfo
+    done | sort -n | while read -r pid target own; do
+        [ -z "$own" ] || continue
         [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ] || { [ "$pid" = 1 ] || continue; }
         read -r name <"/proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
     done
+    # What the kernel itself uses shows in no process.
+    { awk 'NR > 1 { print $1, "swap" }' /proc/swaps
+      for file in /sys/block/loop*/loop/backing_file; do [ ! -e "$file" ] || echo "$(cat "$file") a loop device"; done
+      grep -v v4root /proc/fs/nfsd/exports | awk '/^\// { print $1, "exported by NFS" }'; } 2>/dev/null |
+        while read -r path use; do
+            case $path in "$place" | "$place"/*) echo "user $place $path, which is $use" ;; esac
+        done
 done 2>/dev/null
 section relocation
 for journal in $journals; do
     sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
 done
-systemctl is-active --quiet bulkhead-relocate.service && echo under-way
+systemctl is-active bulkhead-relocate.service bulkhead-recover.service | grep -qE '^(de)?activating|^active' && echo under-way
 section sources
 [ ! -f "$our_source" ] || echo "$our_source"
 [ -z "$repository" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \

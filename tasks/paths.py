@@ -23,6 +23,7 @@ PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
 RELOCATION_JOURNAL = "/var/lib/bulkhead/relocation.json"
 RELOCATION_JOURNALS = "/var/lib/bulkhead/relocation*.json"  # that one, and those of the extra volumes
 RELOCATED = ("done", "finalizing")  # the journal's phases while old trees are beneath the mounts
+UNFINISHED = ("copying", "stopping", "switching", "checking", "returning")
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Which keys of daemon.json we wrote: what else stands there is somebody's own.
@@ -42,5 +43,6 @@ DOCKER_PIN = "/etc/apt/preferences.d/docker-bulkhead"
 
 
 def move_journal(directory: str) -> str:
-    """The program's journal of the move of an extra volume's directory."""
-    return RELOCATION_JOURNALS.replace("*", directory.replace("/", "-"))
+    """The program's journal of the move of an extra volume's directory (bulkhead.journal.path_for)."""
+    name = directory.replace("%", "%25").replace("-", "%2d").replace("/", "-")
+    return RELOCATION_JOURNALS.replace("*", name)

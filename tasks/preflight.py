@@ -20,7 +20,7 @@ from tasks import preflight_extra, preflight_host, preflight_relocation, preflig
 from tasks.facts import HostFacts, VolumeRoot
 from tasks.finding import Finding
 from tasks.host import HostState
-from tasks.paths import DOCKER_STORE, RELOCATED, STORES
+from tasks.paths import DOCKER_STORE, RELOCATED, STORES, UNFINISHED
 from tasks.preflight_extra import ExtraVolume
 
 
@@ -84,6 +84,8 @@ def examine(
         *preflight_host.docker(settings, state),
         *preflight_volume.adopted_contents(settings, adopted),
     ]
+    if state.relocation in UNFINISHED:
+        return Result((preflight_relocation.unfinished(state.relocation),), (), None)
     relocates = preflight_host.has_data_off_the_volume(state, storage)
     try:
         volume = preflight_volume.plan_volume(settings, storage)

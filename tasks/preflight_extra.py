@@ -24,6 +24,8 @@ from tasks.preflight_volume import (
 )
 
 _MOVED = (*RELOCATED, "finalized")
+# The journal's phases in which what the volume has is no obstacle: a copy that nobody has used, or what a rollback left.
+_MAY_MOVE = ("copying", "switching", "failed", "returning", "rolled-back")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def _volume(
     beneath = storage.directory(mount)
     empty = beneath is None or beneath.empty
     phase = state.moves.get(move_journal(mount), "")
-    relocates = not empty and storage.mount(mount) is None and phase not in _MOVED
+    # The journal alone does not tell: somebody may have gone back by hand.
+    moved = phase in _MOVED and is_in_fstab(storage, mapper_path(group, name))
+    relocates = not empty and storage.mount(mount) is None and not moved
     return ExtraVolume(
         name=name,
         size=size,
@@ -128,12 +132,12 @@ def _judge(
     if not volume.relocates or place is None:
         return
     filesystem = storage.filesystem(volume.device)
-    begun = state.moves.get(move_journal(path)) in ("copying", "switching")
-    if filesystem and filesystem.used and not begun and not is_in_fstab(storage, volume.device):
+    if filesystem and filesystem.used and state.moves.get(move_journal(path)) not in _MAY_MOVE:
         yield Finding(
             f"{path} holds {human(place.bytes)}, and the volume {name} for it has been used too",
             "files in one of them: which are the newer cannot be told",
-            f"look at both (`mount {volume.device} /mnt`), and move what is in one of them away",
+            f"look at both (`mount {volume.device} /mnt`), and move what is in one of them away; or, if {path} has lived on "
+            "the volume and only its line of fstab was lost, put that back",
         )
     if place.users:
         shown = ", ".join(place.users[:10]) + (f" and {len(place.users) - 10} more" if len(place.users) > 10 else "")

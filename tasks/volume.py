@@ -119,7 +119,9 @@ def store_entry(settings: Settings, directory: str) -> FstabEntry:
     Args:
         directory: of the store, on the volume.
     """
-    options = ("bind", "private", *FSTAB_OPTIONS)
+    # The drop-ins order Docker after its stores as well; these do so too where the drop-ins have been taken off.
+    before = [f"x-systemd.before={unit}" for unit in (DOCKER, CONTAINERD)]
+    options = ("bind", "private", *FSTAB_OPTIONS, *before)
     return FstabEntry(f"{settings.volume_mount}/{directory}", STORES[directory], "none", options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -24,6 +25,9 @@ from sizes import human
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code: 0 done, 1 not done, 2 a wrong command line."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files are any bytes
     if os.geteuid() != 0:
         print("bulkhead: needs root", file=sys.stderr)
         return 1
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "directories", nargs="*", metavar="DIRECTORY", help=f"{DOCKER_STORE}, or an extra volume's; all without any"
     )
     how = relocate.add_mutually_exclusive_group()
-    how.add_argument("--foreground", action="store_true", help="in this process, not as a unit of its own")
+    how.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)  # what the unit itself does
     how.add_argument("--join", action="store_true", help="only watch a move that is under way")
     how.add_argument("--recover", action="store_true", help="finish or undo a move that was cut (done at boot)")
     relocate.set_defaults(run=_relocate)
@@ -68,12 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         "rollback",
         help="go back to the data from before a move",
         description="Puts Docker, or the directory of an extra volume, back on the data from before the move. What has been "
-        "written since stays on the volume, out of sight: in docker.left-1 and containerd.left-1, or in left/1.",
+        "written since stays on the volume, out of sight: in docker.left-1 and containerd.left-1, or in .bulkhead-left/1. Goes on by itself when the connection is lost.",
     )
     rollback.add_argument(
         "directory", nargs="?", default=DOCKER_STORE, help=f"of an extra volume; by default {DOCKER_STORE}"
     )
     rollback.add_argument("--yes", action="store_true", help="do not ask")
+    rollback.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)
     rollback.set_defaults(run=_rollback)
 
     finalize = commands.add_parser(
@@ -86,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         "directories", nargs="*", metavar="DIRECTORY", help=f"{DOCKER_STORE}, or an extra volume's; all without any"
     )
     finalize.add_argument("--yes", action="store_true", help="do not ask")
+    finalize.add_argument(
+        "--force", action="store_true", help="also remove what was written to the old data since the move"
+    )
     finalize.set_defaults(run=_finalize)
 
     status = commands.add_parser("status", help="where the data is")
@@ -107,21 +115,11 @@ def _moves(config: Config, say: Callable[[str], None]) -> list[Move]:
 
 def _relocate(config: Config, options: argparse.Namespace) -> int:
     if options.recover:
-        if not unit.is_under_way() or os.environ.get("SERVICE_RESULT"):  # the latter: after the unit's own end
-            for move in _moves(config, unit.say):
-                move.recover()
-        return 0
+        return _recover(config)
     if options.foreground:
-        try:
-            for move in _chosen(config, options.directories, unit.say):
-                if move.is_pending:
-                    move.relocate()
-        except ERRORS as error:
-            unit.say(f"failed: {error}")
-            return 1
-        return 0
+        return _in_the_unit(lambda: _move(config, options.directories))
     if not options.join:
-        unit.begin(options.directories)
+        unit.begin("relocate", "--foreground", *options.directories)
     unit.follow()
     pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
     for move in pending:
@@ -129,17 +127,53 @@ def _relocate(config: Config, options: argparse.Namespace) -> int:
     return 1 if pending else 0
 
 
+def _move(config: Config, directories: list[str]) -> None:
+    for move in _chosen(config, directories, unit.say):
+        if move.is_pending:
+            move.relocate()
+
+
+def _recover(config: Config) -> int:
+    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # which has its own end for it
+        return 0
+    failed = False
+    with unit.lock(wait=True):
+        for move in reversed(_moves(config, unit.say)):  # Docker first
+            try:
+                move.recover()
+            except ERRORS as error:
+                unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
+                failed = True
+    return int(failed)
+
+
+def _in_the_unit(work: Callable[[], None]) -> int:
+    """Do it as the only one; what goes wrong is told to those who watch."""
+    try:
+        with unit.lock():
+            work()
+    except ERRORS as error:
+        unit.say(f"failed: {error}")
+        return 1
+    return 0
+
+
 def _rollback(config: Config, options: argparse.Namespace) -> int:
+    if options.foreground:
+        return _in_the_unit(lambda: _chosen(config, [options.directory], unit.say)[0].roll_back())
     (move,) = _chosen(config, [options.directory], print)
     if move.journal.phase != phases.DONE:
         raise Failed(f"there is no way back: {move.outcome()}")
-    for line in move.written_since():
-        print(line)
+    if not options.yes:
+        for line in move.written_since():
+            print(line)
     if not _consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
         return 1
-    move.roll_back()
+    unit.begin("rollback", "--foreground", options.directory)
+    unit.follow()
+    (move,) = _chosen(config, [options.directory], print)
     print(move.outcome())
-    return 0
+    return 0 if move.journal.phase == phases.ROLLED_BACK else 1
 
 
 def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
@@ -166,8 +200,11 @@ def _finalize(config: Config, options: argparse.Namespace) -> int:
         print("there is no old data to remove")
     elif not _consents(options, "It is removed, and with it the way back."):
         return 1
-    for move in moves:
-        move.finalize()
+    with unit.lock():
+        asked_for = {move.path for move in moves}
+        for move in _moves(config, print):  # as they are now
+            if move.path in asked_for:
+                move.finalize(force=options.force)
     return 0
 
 

@@ -145,23 +145,34 @@ def moment() -> float:
 
 
 def changed(source: str, since: float, exclude: Iterable[str] = ()) -> Iterator[os.DirEntry[str]]:
-    """What was changed in a tree at or after a moment, by the ctime, which nobody can set.
+    """What was changed in a tree at or after a moment, by the ctime, which nobody can set; or went as it was looked at.
 
     Args:
         since: seconds since the epoch.
         exclude: directories, relative to the source, that are left out.
     """
     left_out = {os.path.join(source, directory) for directory in exclude}
-    directories = [source]
+    directories: list[os.DirEntry[str] | None] = [None]
     while directories:
-        with os.scandir(directories.pop()) as entries:
-            for entry in entries:
-                if entry.path in left_out:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    directories.append(entry.path)
-                if entry.stat(follow_symlinks=False).st_ctime >= since:
-                    yield entry
+        within = directories.pop()
+        try:
+            entries = list(os.scandir(within or source))
+        except (FileNotFoundError, NotADirectoryError):
+            if within is None:
+                raise
+            yield within
+            continue
+        for entry in entries:
+            if entry.path in left_out:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry)
+            try:
+                is_changed = entry.stat(follow_symlinks=False).st_ctime >= since
+            except FileNotFoundError:
+                is_changed = True
+            if is_changed:
+                yield entry
 
 
 def changed_files(source: str, since: float, exclude: Iterable[str] = ()) -> list[str]:
@@ -187,7 +198,9 @@ def distrust(target: str, files: Iterable[str]) -> None:
     """Have the next copy take these files anew, whatever their size and time say."""
     for name in files:
         path = os.path.join(target, name)
-        if os.path.lexists(path):
+        # Where a directory was a link when it was copied, the path leads out of the copy.
+        parent = os.path.join(os.path.realpath(target), os.path.dirname(name))
+        if os.path.lexists(path) and os.path.realpath(parent) == os.path.normpath(parent):
             os.utime(path, (0, 0), follow_symlinks=False)
 
 

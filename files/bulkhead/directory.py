@@ -1,8 +1,8 @@
 """A directory moves onto an extra volume: copied as it is used, looked at once more while nobody can write, switched.
 
 As with Docker's stores the old tree stays beneath the mount, and the rename of an fstab that has the volume's line
-commits. There is nothing to start again, so nothing has to be recovered: before the rename the old tree is what is
-used, after it the volume. The next run goes on from either.
+commits. There is nothing to start again: before the rename the old tree is what is used, after it the volume. The next
+run goes on from either.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from bulkhead.journal import Journal
 from bulkhead.system import (
     Failed,
     Login,
+    User,
+    booted,
     bound_elsewhere,
+    changed_beneath,
     count,
     empty_beneath,
     in_words,
+    is_mounted,
     is_within,
+    kernel_uses,
     mount_by_fstab,
     mounts_within,
     read_fstab,
@@ -35,9 +40,11 @@ from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
 from pyinfra_lvm.model import FstabEntry
 from sizes import human
 
-STAGING = "/run/bulkhead/volume"
+STAGING = "/run/bulkhead/private/volume"  # private: whatever the mode of the directory that is copied, nobody looks
 _LOST_AND_FOUND = "lost+found"
-_LEFT = "left"  # where a rollback puts what is on the volume
+_LEFT = ".bulkhead-left"  # where a rollback puts what is on the volume
+_CLOCK_GRAIN = 0.05  # seconds; a filesystem's clock is behind the system's by a tick of the kernel (10 ms at most)
+_BEGUN = (journal.COPYING, journal.SWITCHING, journal.FAILED)  # what is on the volume is a copy, which nobody has used
 
 
 class DirectoryMove:
@@ -68,9 +75,14 @@ class DirectoryMove:
     @property
     def is_pending(self) -> bool:
         """There is something to move, or a move to end."""
-        if self.is_committed:
-            return self.journal.phase == journal.SWITCHING
-        return os.path.isdir(self.path) and not os.path.ismount(self.path) and bool(os.listdir(self.path))
+        if self.journal.phase in (journal.SWITCHING, journal.RETURNING):
+            return True
+        return (
+            not self.is_committed
+            and os.path.isdir(self.path)
+            and not is_mounted(self.path)
+            and bool(os.listdir(self.path))
+        )
 
     def outcome(self) -> str:
         """Where the directory is, in a sentence."""
@@ -86,10 +98,13 @@ class DirectoryMove:
         Raises:
             Failed: it could not be moved, and is what it was.
         """
+        self.recover()
         try:
             self._relocate()
         except (Failed, copying.CopyError, OSError) as error:
             self.journal.reason = in_words(error)
+            if self.journal.phase == journal.COPYING:
+                self.journal.phase = journal.FAILED
             self.journal.save()
             raise Failed(f"{self.journal.reason}. {self.outcome()}") from error
         self.journal.enter(journal.DONE, reason="")
@@ -98,29 +113,53 @@ class DirectoryMove:
     def _relocate(self) -> None:
         if self.is_committed:
             mount_by_fstab(self.path)
-        else:
-            old = copying.size_of(self.path)
-            with self._staged() as volume:
-                self._prepare(volume, old)
-                began, suspects = self._copy(volume, old)
-                with self._frozen() as since:
-                    self._refuse_users()
-                    self._copy_difference(volume, began, suspects)
-            self._switch(since)
+            return
+        old = copying.size_of(self.path)
+        with self._staged() as volume:
+            self._prepare(volume, old)
+            began, suspects = self._copy(volume, old)
+            with self._frozen() as since:
+                self._refuse_users()
+                self._copy_difference(volume, began, suspects)
+                old_tree = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+                self.journal.enter(journal.SWITCHING, switched=since)
+                self._say(f"switching {self.path} to its volume")
+                replace_fstab(lambda text: fstab_with(text, self._entry))
+                time.sleep(2 * _CLOCK_GRAIN)  # our own last change of the volume is told from others' by its time
+            try:
+                self._mount_over(old_tree, volume, since)
+            finally:
+                os.close(old_tree)
 
     def recover(self) -> None:
-        """Undo what a move that was killed has left. (After a power cut nothing is left: fstab decides.)"""
-        if self.journal.phase == journal.COPYING and not self.is_committed and os.path.ismount(self.path):
-            run("umount", "--lazy", self.path)  # it was held read-only
-        if self.journal.phase == journal.SWITCHING and self.is_committed and not os.path.ismount(self.path):
-            self._uncommit()  # the old tree is in use, and may be written to from now on
-        if os.path.ismount(STAGING):
+        """End what was killed, or cut: the directory is writable, and on what fstab says."""
+        if self.journal.phase == journal.RETURNING:
+            if self.is_committed:
+                self.journal.enter(journal.DONE)  # the rollback had not begun, and the volume has been used since
+            else:
+                self._unmount()
+                self._put_aside()
+        if self.journal.phase in (journal.COPYING, journal.SWITCHING):
+            while self.journal.since > booted() and is_mounted(self.path) and not self._is_on_volume():
+                run("umount", "--lazy", self.path)  # it was held read-only
+            if self.journal.phase == journal.SWITCHING:
+                self._recover_switch()
+        if is_mounted(STAGING):
             run("umount", STAGING)
+
+    def _recover_switch(self) -> None:
+        if not self.is_committed:
+            self.journal.enter(journal.FAILED, reason="it was cut")
+        elif self._is_on_volume():
+            self.journal.enter(journal.DONE)
+        elif self.journal.since > booted():
+            self._uncommit()  # the old tree is in use, and the volume has not been
+        # Else the volume has been used since an earlier boot, and is not there in this one.
 
     def _prepare(self, volume: str, old: int) -> None:
         there = [name for name in os.listdir(volume) if name not in (_LOST_AND_FOUND, _LEFT)]
-        identity = run("findmnt", "--noheadings", "--output", "UUID", volume).strip()
-        begun = self.journal.phase in (journal.COPYING, journal.SWITCHING) and self.journal.volume == identity
+        identity = self._identity(volume)
+        begun = self.journal.phase in _BEGUN and self.journal.volume == identity
         if there and not begun:
             raise Failed(
                 f"{self.path} and its volume {self._entry.source} both hold data, and what is on the volume is no copy of "
@@ -128,6 +167,8 @@ class DirectoryMove:
             )
         if os.path.isdir(f"{self.path}/{_LOST_AND_FOUND}") and os.listdir(f"{self.path}/{_LOST_AND_FOUND}"):
             raise Failed(f"{self.path}/{_LOST_AND_FOUND} holds files: look at what they are and move them")
+        if os.path.lexists(f"{self.path}/{_LEFT}"):
+            raise Failed(f"{self.path}/{_LEFT} is what a rollback has left on another volume: move it away")
         if mounts := mounts_within([self.path]):
             raise Failed(f"{mounts[0].target} is a mount in {self.path}: unmount it for the move")
         space = os.statvfs(volume)
@@ -146,7 +187,7 @@ class DirectoryMove:
     def _refuse_users(self) -> None:
         """Nobody may stand in the directory but our own login, and that must not write."""
         users = [user for user in users_of([self.path]) if user.writes or not self._login.includes(user.pid)]
-        if others := [*map(str, users), *bound_elsewhere(self.path)]:
+        if others := [*map(str, users), *bound_elsewhere(self.path, readers=True), *kernel_uses(self.path)]:
             raise Failed(f"{self.path} is in use: {', '.join(others[:10])}. End them, or log them out, and run again")
 
     def _copy_difference(self, volume: str, began: float, suspects: set[str]) -> None:
@@ -156,34 +197,55 @@ class DirectoryMove:
         copying.copy(self.path, volume, lambda *_: None, _KEPT)
         copying.verify(self.path, volume, files, _KEPT)
 
-    def _switch(self, since: float) -> None:
-        """The commit. What somebody writes to the old tree in this very moment undoes it.
+    def _mount_over(self, old_tree: int, volume: str, since: float) -> None:
+        """The volume in its place. What somebody did to the old tree in this very moment undoes it.
 
         Args:
+            old_tree: a descriptor of it.
+            volume: where it is mounted beside.
             since: nothing of the old tree has changed from this moment on.
         """
-        self.journal.enter(journal.SWITCHING)
-        self._say(f"switching {self.path} to its volume")
-        old_tree = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        began = time.time() - _CLOCK_GRAIN
         try:
-            replace_fstab(lambda text: fstab_with(text, self._entry))
-            try:
-                mount_by_fstab(self.path)
-            except Failed:
-                self._uncommit()
-                raise
-            late = [entry.name for entry in copying.changed(f"/proc/self/fd/{old_tree}/.", since, _KEPT)]
-        finally:
-            os.close(old_tree)
-        if late:
+            run("mount", self.path)  # by fstab, and at once
+            mount_by_fstab(self.path)
+        except Failed:
             self._uncommit()
-            raise Failed(f"written to as it was switched: {', '.join(late[:5])}. {self.path} is what it was: run again")
+            raise
+        late = [entry.name for entry in copying.changed(f"/proc/self/fd/{old_tree}/.", since, _KEPT)]
+        standing = [user for user in users_of([self.path]) if self._is_beneath(user, old_tree)]
+        late += [str(user) for user in standing if user.writes or not self._login.includes(user.pid)]
+        if late:
+            found = f"{', '.join(late[:5])} came to the old files of {self.path} as it was switched"
+            if any(copying.changed(volume, began, _KEPT)):
+                self.journal.enter(journal.DONE, reason=f"{found}: what they wrote is beneath the volume")
+                raise Failed(f"{found}, and others wrote to the volume already: nothing is lost, but in two places")
+            self._uncommit()
+            raise Failed(f"{found}: run again")
+        if standing:
+            self._say(f"your own login still stands in the old files of {self.path}: log in again")
+
+    def _is_beneath(self, user: User, old_tree: int) -> bool:
+        """Whether a process uses the old tree, and not what is mounted over it."""
+        return os.fstat(old_tree).st_dev in user.devices
 
     def _uncommit(self) -> None:
-        if os.path.ismount(self.path):
-            run("umount", "--lazy", self.path)  # our own login may stand in it
+        """The old tree again. The volume is a copy that nobody has used."""
+        self._unmount()
+        self.journal.enter(journal.FAILED)
+
+    def _unmount(self) -> None:
         replace_fstab(lambda text: fstab_without(text, self.path))
+        while is_mounted(self.path):
+            run("umount", "--lazy", self.path)  # our own login may stand in it
         run("systemctl", "daemon-reload")
+
+    def _is_on_volume(self) -> bool:
+        """Whether the volume that the files were copied to is mounted there."""
+        return is_mounted(self.path) and self._identity(self.path) == self.journal.volume
+
+    def _identity(self, mount: str) -> str:
+        return run("findmnt", "--noheadings", "--output", "UUID", "--mountpoint", mount).split()[-1]
 
     # -- afterwards
 
@@ -201,10 +263,15 @@ class DirectoryMove:
         if self.journal.phase != journal.DONE:
             raise Failed(f"there is no way back: {self.outcome()}")
         self._refuse_users()
-        self._uncommit()
+        self.journal.enter(journal.RETURNING)
+        self._unmount()
+        self._put_aside()
+
+    def _put_aside(self) -> None:
+        """What is on the volume stays there, but is not in the way of a later move."""
         with self._staged() as volume:
             aside = Path(volume, _LEFT)
-            aside.mkdir(exist_ok=True)
+            aside.mkdir(mode=0o700, exist_ok=True)
             number = 1 + sum(1 for _ in aside.iterdir())
             (aside / str(number)).mkdir()
             for name in os.listdir(volume):
@@ -212,18 +279,23 @@ class DirectoryMove:
                     os.rename(f"{volume}/{name}", aside / str(number) / name)
         self.journal.enter(journal.ROLLED_BACK, old={})
 
-    def finalize(self) -> None:
+    def finalize(self, *, force: bool = False) -> None:
         """Remove the old tree, but for what a login needs where the volume cannot be mounted.
 
+        Args:
+            force: also what was written there since the move.
+
         Raises:
-            Failed: the volume is not mounted, or there is no old tree.
+            Failed: the volume is not mounted, there is no old tree, or it has been used since.
         """
         if self.journal.phase == journal.FINALIZED:
             return
         if self.journal.phase not in (journal.DONE, journal.FINALIZING):
             raise Failed(f"there is nothing to finalize: {self.outcome()}")
-        if not (self.is_committed and os.path.ismount(self.path)):
-            raise Failed(f"{self.path} is not mounted from its volume; nothing was removed")
+        if not (self.is_committed and self._is_on_volume()):
+            raise Failed(f"{self.path} is not mounted from the volume that it was moved to; nothing was removed")
+        if self.journal.phase == journal.DONE and not force:
+            refuse_changed(self.path, self.journal.switched)
         self.journal.enter(journal.FINALIZING)
         self._say(f"removing the old tree beneath {self.path}, {human(sum(self.journal.old.values()))}")
         empty_beneath(self.path, keep=list(_login_files(self.path)))
@@ -234,7 +306,9 @@ class DirectoryMove:
     @contextlib.contextmanager
     def _staged(self) -> Iterator[str]:
         """The volume, mounted where nobody looks."""
-        os.makedirs(STAGING, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(STAGING), exist_ok=True)
+        os.chmod(os.path.dirname(STAGING), 0o700)
+        os.makedirs(STAGING, exist_ok=True)
         run("mount", "-t", self._entry.fstype, self._entry.source, STAGING)
         try:
             yield STAGING
@@ -251,6 +325,20 @@ class DirectoryMove:
         finally:
             # Lazy: whoever has come meanwhile keeps what he opened, and does not keep the directory read-only.
             run("umount", "--lazy", self.path)
+
+
+def refuse_changed(path: str, since: float) -> None:
+    """See that nobody has used an old tree since the move.
+
+    Raises:
+        Failed: somebody has.
+    """
+    if changed := changed_beneath(path, since):
+        parent, name = os.path.split(path)
+        raise Failed(
+            f"the old files beneath {path} have been changed since the move: {', '.join(changed[:5])}. "
+            f"`mount --bind {parent} /mnt` shows them in /mnt/{name}. `bulkhead finalize --force` removes them all the same"
+        )
 
 
 _KEPT = frozenset({_LOST_AND_FOUND, _LEFT})  # on the volume: neither copied nor removed

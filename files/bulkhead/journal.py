@@ -15,10 +15,11 @@ PATH = "/var/lib/bulkhead/relocation.json"
 def path_for(directory: str) -> str:
     """The journal of an extra volume's move.
 
-    >>> path_for("/srv/models")
-    '/var/lib/bulkhead/relocation-srv-models.json'
+    >>> path_for("/srv/ml-models")
+    '/var/lib/bulkhead/relocation-srv-ml%2dmodels.json'
     """
-    return f"{PATH.removesuffix('.json')}-{directory.strip('/').replace('/', '-')}.json"
+    name = directory.strip("/").replace("%", "%25").replace("-", "%2d").replace("/", "-")
+    return f"{PATH.removesuffix('.json')}-{name}.json"
 
 
 # Docker runs on the old trees.
@@ -55,6 +56,7 @@ class Journal:
     lived: bool = False  # Docker has been started on the volume: something may have been written there
     ran: list[str] = field(default_factory=list)  # containers to start again, in this order
     before: dict[str, Any] = field(default_factory=dict)  # the engine's inventory before it was stopped
+    switched: float = 0  # from this moment on nobody had the old trees any more
     old: dict[str, int] = field(default_factory=dict)  # directory → bytes of its old tree
     volume: str = ""  # of an extra volume: the UUID of the filesystem that is copied to
 

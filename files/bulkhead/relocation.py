@@ -11,12 +11,13 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bulkhead import copying, journal
 from bulkhead.config import Config
+from bulkhead.directory import refuse_changed
 from bulkhead.engine import Engine, EngineError, differences
 from bulkhead.journal import Journal
 from bulkhead.system import (
@@ -27,6 +28,7 @@ from bulkhead.system import (
     count,
     empty_beneath,
     in_words,
+    is_mounted,
     mount_by_fstab,
     mounts_within,
     read_fstab,
@@ -142,17 +144,19 @@ class Relocation:
                 target = self._copy_of(directory)
                 os.makedirs(target, exist_ok=True)
                 layers = copying.immutable_layers(path)
+                # Where a volume is bound to a directory of the same filesystem, rsync would take it for a part.
+                mounted = [os.path.relpath(mount.target, path) for mount in mounts_within([path])]
                 self.say(f"copying {path}, {human(old[path])}, while Docker runs")
-                copying.copy(path, target, copying.progress(self.say, old[path]), polite=True)
+                copying.copy(path, target, copying.progress(self.say, old[path]), mounted, polite=True)
                 self.say(f"verifying {path} on the disk")
-                suspects = copying.compare(path, target)
+                suspects = copying.compare(path, target, mounted)
                 touched = {layer for layer in layers for name in suspects if name.startswith(f"{layer}/")}
                 verified[path] = Verified(layers - touched, suspects)
         self._wait_until_idle()
         return began, verified
 
     def _check_target(self, directory: str, path: str) -> None:
-        if not os.path.ismount(self.config.volume):
+        if not is_mounted(self.config.volume):
             raise Failed(f"{self.config.volume} is not mounted")
         begun = self.journal.phase in (journal.FAILED, journal.COPYING) and path in self.journal.old
         for target in (self._target(directory), *(() if begun else (self._copy_of(directory),))):
@@ -194,12 +198,14 @@ class Relocation:
         self.journal.enter(journal.STOPPING, before=self.engine.inventory(), ran=self.engine.running())
         self.say(f"stopping Docker and {count(len(self.journal.ran), 'container')}")
         self._block_starts()
-        self._stop_containers()
-        run("systemctl", "stop", *UNITS)
-        if subprocess.run(["pgrep", "-f", "containerd-shim"], stdout=subprocess.DEVNULL).returncode == 0:
-            raise Failed(
-                "something still runs in containerd: a container that was started meanwhile, or a plugin of Docker"
-            )
+        for running in self._stop_containers():
+            self.journal.ran += [container for container in running if container not in self.journal.ran]
+            self.journal.save()
+        # Whoever drives the containers may have removed some when they stopped: that is no loss.
+        before = self.engine.inventory()
+        self.journal.before, self.journal.ran = before, [c for c in self.journal.ran if c in before["containers"]]
+        self.journal.save()
+        self._stop_docker()
         self._unmount_leftovers()
         if users := writers(self.old_trees()):
             raise Failed(f"other programs write to Docker's data: {', '.join(map(str, users))}. Stop them first")
@@ -208,14 +214,20 @@ class Relocation:
                 f"other programs would go on with Docker's old data: {', '.join(bound)}. Stop them, or unmount it"
             )
 
-    def _stop_containers(self) -> None:
+    def _stop_docker(self) -> None:
+        run("systemctl", "stop", *_loaded(UNITS))
+        if still := shims():
+            raise Failed(
+                f"something still runs in containerd, a container that was started meanwhile or a plugin of Docker: {still[0]}"
+            )
+
+    def _stop_containers(self) -> Iterator[list[str]]:
+        """Stop all of them, and those that are started meanwhile; yields those that run."""
         for _ in range(4):
             running = self.engine.running()
             if not running:
                 return
-            if started := [container for container in running if container not in self.journal.ran]:
-                self.journal.ran += started
-                self.journal.save()
+            yield running
             self.engine.stop(running)
         raise Failed("somebody starts containers as fast as they are stopped")
 
@@ -234,7 +246,7 @@ class Relocation:
 
     def switch(self) -> None:
         """The commit, and both stores mounted."""
-        self.journal.enter(journal.SWITCHING)
+        self.journal.enter(journal.SWITCHING, switched=time.time())
         self.say("switching to the volume")
         for directory, path in self.config.stores.items():
             if path in self.journal.old:
@@ -268,16 +280,20 @@ class Relocation:
             reason: why it did not end.
             forward: finish a move that is committed; without it, undo it.
         """
+        if self.journal.phase in journal.UNFINISHED and is_going_down():
+            return  # the unit at the next boot has all that it needs
         phase = self.journal.phase
         if phase == journal.SWITCHING:
             phase = journal.CHECKING if self._is_committed() else journal.STOPPING
         if phase == journal.CHECKING and forward:
             try:
+                self.journal.enter(journal.CHECKING, lived=True)  # by Docker's own start at boot
                 self._mount_stores()
                 self.check()
                 return
-            except (Failed, EngineError, OSError, subprocess.SubprocessError) as error:
+            except Exception as error:  # whatever it is: Docker must come up
                 reason = in_words(error)
+                phase = self.journal.phase
         if phase in (journal.CHECKING, journal.RETURNING):
             self.go_back(self.journal.reason or reason)
         elif phase == journal.STOPPING:
@@ -289,19 +305,20 @@ class Relocation:
 
     def go_back(self, reason: str, *, asked: bool = False) -> None:
         """From the volume to the old trees. The new ones stay on the volume."""
+        self._enable_recovery()
         self.journal.enter(journal.RETURNING, reason=reason, asked=asked or self.journal.asked)
         self.say(f"going back to the old data: {reason}")
-        self._enable_recovery()
         self._block_starts()
         with contextlib.suppress(EngineError, Failed):
-            self._stop_containers()
-        run("systemctl", "stop", *UNITS)
+            for _ in self._stop_containers():
+                pass
+        self._stop_docker()
         self._unmount_leftovers()
         replace_fstab(lambda text: _without_all(text, self.config.fstab))
         run("systemctl", "daemon-reload")
         for path in self.config.stores.values():
-            while os.path.ismount(path):
-                run("umount", path)
+            while is_mounted(path):
+                run("umount", "--lazy", path)  # who reads there keeps nobody from going back
         self._resume_on_old_data(reason)
 
     def _resume_on_old_data(self, reason: str) -> None:
@@ -310,10 +327,13 @@ class Relocation:
         run("systemctl", "daemon-reload")
         self._start_docker()
         missing = self._start_what_ran()
-        if self.journal.lived:
-            self._keep_new_trees()
-        else:
-            self._take_copies_back()
+        try:
+            if self.journal.lived:
+                self._keep_new_trees()
+            else:
+                self._take_copies_back()
+        except OSError as error:  # the volume has failed: the next move looks at what is there
+            self.say(f"what is on the volume stayed in its place: {in_words(error)}")
         self.journal.enter(journal.ROLLED_BACK if self.journal.asked else journal.FAILED, reason=reason)
         self._end()
         for line in missing:
@@ -343,8 +363,12 @@ class Relocation:
 
     def written_since(self) -> list[str]:
         """What a rollback would leave behind on the volume, in words."""
-        now = self.engine.inventory()
         lines = []
+        try:
+            now = self.engine.inventory()
+        except EngineError as error:
+            lines.append(f"{error}: what it has got since the move cannot be told")
+            now = self.journal.before
         for kind in ("images", "containers", "volumes", "networks"):
             new = [key for key in now[kind] if key not in self.journal.before[kind]]
             names = [now[kind][key]["name"] if kind == "containers" else key for key in new]
@@ -358,23 +382,39 @@ class Relocation:
         return lines
 
     def roll_back(self) -> None:
-        """Put Docker back on its old data, with the containers running that run now, as far as they are there."""
-        ran = [container for container in self.engine.running() if container in self.journal.before["containers"]]
-        self.journal.enter(journal.DONE, ran=ran)
-        self.go_back("it was asked for", asked=True)
-
-    def finalize(self) -> None:
-        """Remove the old trees: from here on there is no way back.
+        """Put Docker back on its old data, with the containers running that run now, as far as they are there.
 
         Raises:
-            Failed: Docker is not on the volume, or an old tree cannot be removed.
+            Failed: there are no old data, or other programs write to Docker's.
+        """
+        if self.journal.phase != journal.DONE:
+            raise Failed(f"there is no way back: {self.outcome()}")
+        others = [user for user in writers([*self.config.stores.values()]) if user.name not in _DOCKERS_OWN]
+        if others:
+            raise Failed(f"other programs write to Docker's data: {', '.join(map(str, others))}. Stop them first")
+        with contextlib.suppress(EngineError):  # a Docker that does not answer is a reason to go back
+            ran = [container for container in self.engine.running() if container in self.journal.before["containers"]]
+            self.journal.enter(journal.DONE, ran=ran)
+        self.go_back("it was asked for", asked=True)
+
+    def finalize(self, *, force: bool = False) -> None:
+        """Remove the old trees: from here on there is no way back.
+
+        Args:
+            force: also what was written there since the move.
+
+        Raises:
+            Failed: Docker is not on the volume, or an old tree cannot be removed, or has been used since.
         """
         if self.journal.phase == journal.FINALIZED:
             return
         if self.journal.phase not in (journal.DONE, journal.FINALIZING):
             raise Failed(f"there is nothing to finalize: {self.outcome()}")
-        if not (self._is_committed() and all(map(os.path.ismount, self.config.stores.values()))):
+        if not (self._is_committed() and all(map(is_mounted, self.config.stores.values()))):
             raise Failed("the stores are not mounted from the volume; nothing was removed")
+        if self.journal.phase == journal.DONE and not force:
+            for path in self.journal.old:
+                refuse_changed(path, self.journal.switched)
         self.journal.enter(journal.FINALIZING)
         for path in self.config.stores.values():
             self.say(f"removing the old tree beneath {path}, {human(self.journal.old.get(path, 0))}")
@@ -398,7 +438,7 @@ class Relocation:
     def old_trees(self) -> list[str]:
         """The stores that are not mounted, and hold anything."""
         paths = self.config.stores.values()
-        return [path for path in paths if os.path.isdir(path) and not os.path.ismount(path) and os.listdir(path)]
+        return [path for path in paths if os.path.isdir(path) and not is_mounted(path) and os.listdir(path)]
 
     def _target(self, directory: str) -> str:
         return f"{self.config.volume}/{directory}"
@@ -420,7 +460,7 @@ class Relocation:
     def _start_docker(self) -> None:
         self._unblock_starts()
         subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
-        run("systemctl", "start", CONTAINERD, DOCKER)
+        run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
         self.engine.wait(START_TIMEOUT)
 
     def _start_what_ran(self) -> list[str]:
@@ -431,12 +471,19 @@ class Relocation:
                 self.engine.start(container)
             except EngineError as error:
                 refused.append(str(error))
+        self._stop_what_had_been_stopped()
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while missing := differences(self.journal.before, self.engine.inventory(), self.journal.ran):
             if time.monotonic() > deadline:
                 return [*refused, *missing]
             time.sleep(1)
         return refused
+
+    def _stop_what_had_been_stopped(self) -> None:
+        """Docker starts `--restart always` at its own start, whatever somebody had stopped."""
+        before = self.journal.before["containers"]
+        started = {container for container in self.engine.running() if container in before} - {*self.journal.ran}
+        self.engine.stop([container for container in started if before[container]["restart"].get("Name") == "always"])
 
     def _unmount_leftovers(self) -> None:
         """What Docker left mounted in its stores; anything else is somebody's own.
@@ -472,13 +519,16 @@ class Relocation:
             Path(path).unlink(missing_ok=True)
         subprocess.run(["systemctl", "disable", "--quiet", os.path.basename(RECOVERY_UNIT)], check=False)
         Path(RECOVERY_UNIT).unlink(missing_ok=True)
-        run("systemctl", "daemon-reload")
+        subprocess.run(["systemctl", "daemon-reload"], check=False)
 
 
 def _is_dockers_own(mount: Mount) -> bool:
     """Whether Docker mounts it, and will again: what runs, and volumes that lie elsewhere (`--opt device=…`)."""
     volume, name = os.path.split(mount.target)
-    return mount.fstype in _DOCKERS_MOUNTS or (name == "_data" and os.path.exists(f"{volume}/opts.json"))
+    if name == "_data" and os.path.exists(f"{volume}/opts.json"):
+        return True
+    listed = f" {mount.target} " in " ".join(read_fstab().split())
+    return mount.fstype in _DOCKERS_MOUNTS and not listed and "/volumes/" not in mount.target
 
 
 def programs_that_build() -> list[User]:
@@ -488,9 +538,47 @@ def programs_that_build() -> list[User]:
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_text(errors="replace").split("\0")
             name = os.path.basename(words[0])
-            if name in ("docker", "docker-compose", "docker-buildx") and {"build", "bake"} & {*words[1:]}:
+            if name in ("docker", "docker-compose", "docker-buildx") and _builds(words[1:]):
                 found.append(User(int(process.name), name, writes=False))
     return found
+
+
+def _builds(words: list[str]) -> bool:
+    """Whether the arguments of docker build: `docker --host H buildx build .`, and not `docker run box npm run build`."""
+    for word in words:
+        if word in ("run", "exec", "logs", "create", "start", "inspect"):
+            return False
+        if word in ("build", "bake"):
+            return True
+    return False
+
+
+def shims() -> list[User]:
+    """What keeps containers running, of this host's containerd: those of nested hosts have other process namespaces."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (process / "comm").read_text().strip()
+            if name.startswith("containerd-shim") and os.readlink(process / "ns/pid") == os.readlink(
+                "/proc/self/ns/pid"
+            ):
+                found.append(User(int(process.name), name, writes=False))
+    return found
+
+
+def is_going_down() -> bool:
+    """Whether the host is being shut down: systemd starts nothing any more."""
+    done = subprocess.run(["systemctl", "is-system-running"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "stopping"
+
+
+def _loaded(units: Iterable[str]) -> list[str]:
+    """Those of the units that are there: a Docker of somebody's own may have no socket."""
+    return [
+        unit
+        for unit in units
+        if run("systemctl", "show", "--property=LoadState", "--value", unit).strip() != "not-found"
+    ]
 
 
 def writers(directories: list[str]) -> list[User]:

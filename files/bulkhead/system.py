@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,21 @@ class Failed(Exception):
     """Something did not come about; the message says what, and what the host is on now."""
 
 
-def run(*command: str) -> str:
+def run(*command: str, timeout: float | None = None) -> str:
     """What a command prints.
+
+    Args:
+        timeout: seconds that it may take.
 
     Raises:
         Failed: it did not succeed; with what it said.
     """
-    done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"`{' '.join(command[:3])}` did not end within {timeout:.0f} s") from None
     if done.returncode:
         raise Failed(f"`{' '.join(command[:3])}` failed: {(done.stderr or done.stdout).strip()[-500:]}")
     return done.stdout
@@ -54,18 +63,25 @@ class Mount:
     root: str  # directory of the filesystem that is mounted
     target: str
     writable: bool
+    private: bool  # what is mounted in its place elsewhere does not appear here (mount_namespaces(7))
     fstype: str
 
 
 def mounts_of(process: int | str = "self") -> list[Mount]:
     """The mounts that a process sees, in the order of mounting."""
     found = []
-    for line in Path(f"/proc/{process}/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in Path(f"/proc/{process}/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]:
         before, _, after = line.partition(" - ")
-        _, _, device, root, target, options, *_ = before.split()
+        _, _, device, root, target, options, *tags = before.split(" ")
+        private = not any(tag.startswith(("shared:", "master:")) for tag in tags)
         writable = "rw" in options.split(",")
-        found.append(Mount(device, unescaped(root), unescaped(target), writable, after.split()[0]))
+        found.append(Mount(device, unescaped(root), unescaped(target), writable, private, after.split(" ")[0]))
     return found
+
+
+def is_mounted(path: str) -> bool:
+    """Whether something is mounted there. (os.path.ismount does not know a directory that is bound to itself.)"""
+    return any(mount.target == path for mount in mounts_of())
 
 
 def mounts_within(directories: Iterable[str]) -> list[Mount]:
@@ -74,10 +90,14 @@ def mounts_within(directories: Iterable[str]) -> list[Mount]:
     return [mount for mount in reversed(mounts_of()) if mount.target.startswith(roots)]
 
 
-def bound_elsewhere(directory: str) -> list[str]:
-    """Where a directory, or a part of it, is mounted for writing beside its own place, in words.
+def bound_elsewhere(directory: str, *, readers: bool = False) -> list[str]:
+    """Where a directory, or a part of it, is mounted beside its own place, in words.
 
-    In every mount namespace: a container that has it bound goes on with the old tree when another is mounted in its place.
+    In every mount namespace: a container that has it bound goes on with the old tree when another is mounted in its
+    place; so does one that has a directory above it, where the new mount does not appear.
+
+    Args:
+        readers: count those that can only read, too.
     """
     holding = [mount for mount in mounts_of() if is_within(directory, [mount.target.rstrip("/")])]
     holder = max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1]
@@ -88,22 +108,47 @@ def bound_elsewhere(directory: str) -> list[str]:
             namespace = os.readlink(process / "ns/mnt")
             if namespace in found:
                 continue
+            is_ours = namespace == os.readlink("/proc/self/ns/mnt")
             bound = [
                 mount.target
                 for mount in mounts_of(process.name)
                 if mount.device == holder.device
-                and mount.writable
-                and is_within(mount.root, [inside])
-                # In its own place it is covered there too: systemd's namespaces follow the host's mounts.
-                and not is_within(mount.target, [directory])
+                and _goes_on(mount, inside, directory, readers)
+                and not (is_ours and mount.target == holder.target)
             ]
-            who = (
-                ""
-                if namespace == os.readlink("/proc/self/ns/mnt")
-                else f" by {_comm(int(process.name))} (process {process.name})"
-            )
+            who = "" if is_ours else f" by {_comm(int(process.name))} (process {process.name})"
             found[namespace] = [f"bound to {target}{who}" for target in bound]
     return [words for bounds in found.values() for words in bounds]
+
+
+def _goes_on(mount: Mount, inside: str, directory: str, readers: bool) -> bool:
+    """Whether what a mount shows of a directory stays the old tree when another is mounted there."""
+    if is_within(mount.root, [inside]):
+        # In its own place it is covered there too: systemd's namespaces follow the host's mounts.
+        return (mount.writable or readers) and not is_within(mount.target, [directory])
+    return mount.private and mount.writable and is_within(inside, [mount.root.rstrip("/")])
+
+
+def kernel_uses(directory: str) -> list[str]:
+    """What the kernel itself has of a directory, which no process shows, in words: swap, loop devices, NFS exports."""
+    swaps = [unescaped(line.split(" ")[0]) for line in _read("/proc/swaps").split("\n")[1:]]
+    loops = [_read(str(file)) for file in Path("/sys/block").glob("loop*/loop/backing_file")]
+    # v4root: what NFSv4 shows on the way to an export, and no file of it.
+    exports = [
+        unescaped(line.split("\t")[0])
+        for line in _read("/proc/fs/nfsd/exports").split("\n")
+        if line.startswith("/") and "v4root" not in line
+    ]
+    return [
+        *(f"{file}, which is swap" for file in swaps if is_within(file, [directory])),
+        *(f"{file}, which is a loop device" for file in loops if is_within(file, [directory])),
+        # What is exported above it is, with crossmnt, exported as well.
+        *(
+            f"{path}, which NFS exports"
+            for path in exports
+            if is_within(path, [directory]) or is_within(directory, [path.rstrip("/")])
+        ),
+    ]
 
 
 def unescaped(field: str) -> str:
@@ -123,7 +168,7 @@ def mount_by_fstab(path: str) -> None:
     """
     run("systemctl", "daemon-reload")
     run("systemctl", "start", run("systemd-escape", "--path", "--suffix=mount", path).strip())
-    if not os.path.ismount(path):  # systemd may still believe in a mount that was undone a moment ago
+    if not is_mounted(path):  # systemd may still believe in a mount that was undone a moment ago
         run("mount", path)
 
 
@@ -159,19 +204,47 @@ def _fstab_errors(path: str) -> int:
     return sum("[E]" in line or "parse error at" in line for line in (done.stdout + done.stderr).splitlines())
 
 
-# $1: the parent of a mount point, $2: its name, $3 …: files beneath it that stay, as they are seen there. In a mount
-# namespace of its own, through a bind mount of the parent: what is mounted on it stays out of reach.
-_EMPTY_BENEATH = r"""
+# Beneath a mount: in a mount namespace of its own, through a bind mount of the parent, where nothing is mounted.
+_BENEATH = r"""
 parent=$1 beneath=/mnt/$2; shift 2
 mount --bind "$parent" /mnt
-! mountpoint -q "$beneath"
-! lsattr -d "$beneath" | cut -d" " -f1 | grep -q i || exit 0
-kept=; for path in "$@"; do kept="$kept ! -path $path"; done
-find "$beneath" -mindepth 1 -xdev ! -type d $kept -delete
+if mountpoint -q "$beneath"; then echo "something is mounted on $beneath" >&2; exit 1; fi
+"""
+
+# $1: a time in seconds since the epoch.
+_CHANGED_BENEATH = f"""{_BENEATH}
+find "$beneath" -xdev -newerct "@$1" -printf '%P\\0'
+"""
+
+# $1 …: paths beneath it that stay. What is immutable there is what an earlier call has left, or of no use here.
+_EMPTY_BENEATH = f"""{_BENEATH}
+for kept; do
+    set -- "$@" ! -path "$kept"
+    shift
+done
+chattr -f -i "$beneath" || :
+find "$beneath" -mindepth 1 -xdev ! -type d "$@" -delete 2>/dev/null || {{
+    chattr -R -f -i "$beneath" || :
+    find "$beneath" -mindepth 1 -xdev ! -type d "$@" -delete
+}}
 find "$beneath" -mindepth 1 -xdev -depth -type d -empty -delete
 chattr -R +i "$beneath"
 sync -f "$beneath"
 """
+
+
+def changed_beneath(path: str, since: float) -> list[str]:
+    """What has been changed beneath a mount after a moment, by the ctime, relative to it.
+
+    Args:
+        path: where something is mounted.
+        since: seconds since the epoch.
+
+    Raises:
+        Failed: it cannot be seen.
+    """
+    found = _beneath(path, _CHANGED_BENEATH, f"{since:.6f}")
+    return [name or "." for name in found.split("\0")[:-1]]
 
 
 def empty_beneath(path: str, keep: Sequence[str] = ()) -> None:
@@ -184,9 +257,25 @@ def empty_beneath(path: str, keep: Sequence[str] = ()) -> None:
     Raises:
         Failed: it could not be removed.
     """
+    escaped = [
+        re.sub(r"([\\*?\[\]])", r"\\\1", file.removeprefix(path)) for file in keep
+    ]  # find takes it for a pattern
+    _beneath(path, _EMPTY_BENEATH, *(f"/mnt/{os.path.basename(path)}{file}" for file in escaped))
+
+
+def _beneath(path: str, script: str, *arguments: str) -> str:
     parent, name = os.path.split(path)
-    kept = [f"/mnt/{name}{file.removeprefix(path)}" for file in keep]
-    run("unshare", "--mount", "--propagation", "private", "sh", "-ec", _EMPTY_BENEATH, "sh", parent, name, *kept)
+    try:
+        return run(
+            *("unshare", "--mount", "--propagation", "private"), *("sh", "-ec", script, "sh"), parent, name, *arguments
+        )
+    except Failed as failed:
+        raise Failed(f"beneath {path} (`mount --bind {parent} /mnt` shows it): {failed}") from failed
+
+
+def booted() -> float:
+    """When this boot began, in seconds since the epoch."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 # -- who uses a directory
@@ -199,38 +288,46 @@ class User:
     pid: int
     name: str
     writes: bool  # has a file open for writing; else it reads, runs a program or stands there
+    devices: frozenset[int] = frozenset()  # numbers of the filesystems (st_dev) that what it uses is on
 
     def __str__(self) -> str:
         return f"{self.name} (process {self.pid})"
 
 
 def users_of(directories: Iterable[str]) -> list[User]:
-    """Processes that have files of these directories open, run programs of them, or have them as their directory."""
+    """Processes that have files of these directories open, run programs of them, or have them as their directory.
+
+    Those of containers are none: a path is named there from another root (what they have bound, `bound_elsewhere` tells).
+    """
     roots = tuple(directories)
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            if uses := list(_uses(process, roots)):
+            is_contained = os.readlink(process / "root") == "/" and not os.path.samefile(process / "root", "/")
+            if not is_contained and (uses := list(_uses(process, roots))):
                 pid = int(process.name)
-                found.append(User(pid, _comm(pid), writes=any(uses)))
+                devices = frozenset(device for _, device in uses)
+                found.append(User(pid, _comm(pid), any(writes for writes, _ in uses), devices))
     return sorted(found, key=lambda user: user.pid)
 
 
-def _uses(process: Path, roots: tuple[str, ...]) -> Iterator[bool]:
-    """For each use of one of the directories by a process: whether it writes."""
+def _uses(process: Path, roots: tuple[str, ...]) -> Iterator[tuple[bool, int]]:
+    """For each use of one of the directories by a process: whether it writes, and the filesystem's number."""
     for name in ("cwd", "root", "exe"):
         with contextlib.suppress(OSError):
             if is_within(os.readlink(process / name), roots):
-                yield False
+                yield False, os.stat(process / name).st_dev
     for link in (process / "fd").iterdir():
         with contextlib.suppress(OSError):
             if is_within(os.readlink(link), roots):
-                yield _is_writing(process / "fdinfo" / link.name)
+                yield _is_writing(process / "fdinfo" / link.name), os.stat(link).st_dev
     with contextlib.suppress(OSError):
-        for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+        for line in (process / "maps").read_text(errors="surrogateescape").split("\n"):
             fields = line.split(maxsplit=5)
             if len(fields) == 6 and is_within(fields[5], roots):
-                yield "w" in fields[1] and "s" in fields[1]  # what is written there reaches the file
+                major, minor = (int(number, 16) for number in fields[3].split(":"))
+                # What is written to a shared mapping reaches the file.
+                yield "w" in fields[1] and "s" in fields[1], os.makedev(major, minor)
 
 
 @dataclass(frozen=True)

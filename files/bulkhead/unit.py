@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from bulkhead.system import Login
+from bulkhead.system import Failed, Login
 
 UNIT = "bulkhead-relocate.service"
+RECOVERY = "bulkhead-recover.service"  # at boot, after a power cut
 LOG = "/run/bulkhead/relocate.log"
 LOGIN = "BULKHEAD_LOGIN"  # in the unit's environment: the login that began the move
 
@@ -18,25 +21,47 @@ LOGIN = "BULKHEAD_LOGIN"  # in the unit's environment: the login that began the 
 _PROPERTIES = ("Type=exec", "TimeoutStopSec=infinity", "ExecStopPost=/usr/local/bin/bulkhead relocate --recover")
 
 
+@contextlib.contextmanager
+def lock(*, wait: bool = False) -> Iterator[None]:
+    """One at a time changes the host.
+
+    Args:
+        wait: until the other has ended.
+
+    Raises:
+        Failed: another is at work.
+    """
+    path = Path("/run/bulkhead/lock")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Failed(
+                "another bulkhead moves, removes or recovers data: `bulkhead relocate --join` waits for it"
+            ) from None
+        yield
+
+
 def say(line: str) -> None:
     """Tell those who watch, and the journal."""
     print(line, flush=True)
     path = Path(LOG)
     path.parent.mkdir(exist_ok=True)
-    with path.open("a") as log:
+    with path.open("a", errors="backslashreplace") as log:
         log.write(f"{line}\n")
 
 
-def is_under_way() -> bool:
-    state = subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True, check=False).stdout
-    return state.strip() in ("active", "activating", "deactivating", "reloading")
+def is_under_way(*units: str) -> bool:
+    """Whether one of the units, by default both, is at work."""
+    states = subprocess.run(
+        ["systemctl", "is-active", *(units or (UNIT, RECOVERY))], capture_output=True, text=True, check=False
+    ).stdout
+    return any(state in ("active", "activating", "deactivating", "reloading") for state in states.split())
 
 
-def begin(directories: list[str]) -> None:
-    """Start the unit, unless it is there.
-
-    Args:
-        directories: to move; all without any.
+def begin(*command: str) -> None:
+    """Start the unit with a command of bulkhead's, unless it is there.
 
     Raises:
         subprocess.CalledProcessError: systemd refuses.
@@ -48,8 +73,9 @@ def begin(directories: list[str]) -> None:
     properties = [f"--property={setting}" for setting in _PROPERTIES]
     # Who may stand in a directory that moves: the unit itself belongs to no login.
     properties.append(f"--setenv={LOGIN}={Login.own()}")
-    command = ["/usr/local/bin/bulkhead", "relocate", "--foreground", *directories]
-    subprocess.run(["systemd-run", "--quiet", f"--unit={UNIT}", *properties, *command], check=True)
+    subprocess.run(
+        ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/usr/local/bin/bulkhead", *command], check=True
+    )
 
 
 def follow() -> None:
@@ -59,7 +85,7 @@ def follow() -> None:
     listener.register(sys.stdout.fileno(), 0)
     while True:
         ended = not is_under_way()
-        with contextlib.suppress(FileNotFoundError), open(LOG) as log:
+        with contextlib.suppress(FileNotFoundError), open(LOG, errors="replace") as log:
             log.seek(seen)
             sys.stdout.write(log.read())
             sys.stdout.flush()

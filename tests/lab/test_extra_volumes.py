@@ -160,7 +160,7 @@ def test_rollback_keeps_what_was_written_since_on_the_volume(
     taken_back.run("bulkhead relocate /home /srv/models", timeout=300)
     assert sources(taken_back) == ON_VOLUMES
     assert manifest(taken_back) == lived_in[1]
-    assert taken_back.out("cat /home/left/1/me/new") == "new"
+    assert taken_back.out("cat /home/.bulkhead-left/1/me/new") == "new"
 
 
 # What the move says as it comes to a phase, and at most how many seconds the phase takes.

@@ -329,7 +329,7 @@ FAILURES = {
     "file_changes_under_the_copy": (
         # As soon as the move has stopped Docker: that is later than all its waiting.
         "systemd-run --quiet sh -c 'until [ -e /run/bulkhead/docker-stays-down ]; do :; done; "
-        "while :; do date +%N >/var/lib/docker/volumes/named/_data/changing; done'",
+        "while :; do date +%N >/var/lib/docker/changing; done'",
         "write to Docker's data|copy of /var/lib/docker differs|rsync from /var/lib/docker",  # whichever sees it first
     ),
     "disk_fails": (

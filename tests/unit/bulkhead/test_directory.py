@@ -5,6 +5,7 @@ The host is played: mounts and fstab are a few lines here. The trees are real.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -41,6 +42,7 @@ class Host:
         self.fstab = "# mine\n"
         self.mounted = self.frozen = False
         self.uuid = "u1"
+        self.booted = 0.0
         self.users: list[User] = []
         self.as_it_is_switched: Callable[[], object] = lambda: None
         self.steps = 0
@@ -55,7 +57,10 @@ class Host:
             "run": self._run,
             "mount_by_fstab": self._mount,
             "mounts_within": lambda _: [],
-            "bound_elsewhere": lambda _: [],
+            "bound_elsewhere": lambda *_, **__: [],
+            "kernel_uses": lambda _: [],
+            "is_mounted": lambda path: path == self.path and (self.mounted or self.frozen),
+            "booted": lambda: self.booted,
             "users_of": lambda _: self.users,
             "read_fstab": lambda: self.fstab,
             "replace_fstab": self._replace_fstab,
@@ -64,7 +69,6 @@ class Host:
         monkeypatch.setattr(copying, "copy", self._copy)
         monkeypatch.setattr(copying, "compare", lambda *_: set())
         monkeypatch.setattr(copying, "verify", lambda *_: self._step())
-        monkeypatch.setattr(os.path, "ismount", lambda path: path == self.path and (self.mounted or self.frozen))
 
     def _step(self) -> None:
         self.steps += 1
@@ -74,7 +78,9 @@ class Host:
     def _run(self, *words: str) -> str:
         self._step()
         if words[0] == "findmnt":
-            return f"{self.uuid}\n"
+            return f"{self.uuid}\n" if self.mounted or words[-1] != self.path else "root\n"
+        if words == ("mount", self.path):
+            self._mount(self.path)
         if words[:2] == ("mount", "--bind"):
             assert not self.mounted
             self.frozen = True
@@ -86,7 +92,8 @@ class Host:
         self._step()
         assert path == self.path
         assert not self.frozen
-        self.as_it_is_switched()
+        if not self.mounted:
+            self.as_it_is_switched()
         self.mounted = True
 
     def _replace_fstab(self, change: Any) -> None:
@@ -100,6 +107,7 @@ class Host:
     def reboot(self) -> None:
         self.last_step = 0
         self.frozen = False
+        self.booted = time.time()
         self.mounted = fstab_lists(self.fstab, self.entry)
 
     def move(self) -> DirectoryMove:
@@ -183,7 +191,7 @@ def test_what_is_written_as_it_is_switched_undoes_the_switch(host: Host, name: s
         Path(host.path, name).write_text("late")
 
     host.as_it_is_switched = write
-    with pytest.raises(Failed, match="written to as it was switched"):
+    with pytest.raises(Failed, match=r"came to the old files of .* as it was switched"):
         host.move().relocate()
     host.assert_whole()
     assert not host.mounted
@@ -218,13 +226,86 @@ def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host
         host.move().roll_back()
         host.assert_whole()
         assert not host.mounted
-        assert Path(host.volume, "left", str(number), "since").read_text() == str(number)
+        assert Path(host.volume, ".bulkhead-left", str(number), "since").read_text() == str(number)
     host.move().relocate()
     assert not (host.files / "since").exists()
 
 
+@pytest.mark.parametrize("how", ["power", "kill"])
+def test_rollback_that_is_cut_at_any_step_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    for last in range(1, 20):
+        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host.move().relocate()
+        (host.files / "since").write_text("since the move")
+        host.steps, host.last_step = 0, last
+        with contextlib.suppress(Cut):
+            host.move().roll_back()
+        if how == "power":
+            host.reboot()
+        host.last_step = 0
+        (host.files / "me" / "later").write_text("since the cut")
+        host.move().recover()
+        host.assert_whole()
+        aside = Path(host.volume, ".bulkhead-left", "1")
+        assert any((top / "since").exists() for top in (host.files, aside)), "what was written since the move is lost"
+        assert any((top / "me/later").exists() for top in (host.files, aside)), "what was written after the cut is lost"
+        assert host.move().journal.phase == (journal.DONE if host.mounted else journal.ROLLED_BACK)
+
+
+def test_switch_that_was_cut_long_ago_is_not_undone_where_the_volume_is_missing(host: Host) -> None:
+    host.as_it_is_switched = lambda: (_ for _ in ()).throw(Cut())
+    with pytest.raises(Cut):
+        host.move().relocate()
+    host.as_it_is_switched = lambda: None
+    host.reboot()
+    (host.files / "since").write_text("on the volume")
+    host.reboot()
+    host.mounted = False  # the disk is late
+    host.move().recover()
+    assert fstab_lists(host.fstab, host.entry)
+    host.reboot()
+    host.move().relocate()
+    assert (host.files / "since").read_text() == "on the volume"
+
+
+def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(host: Host) -> None:
+    def both() -> None:
+        time.sleep(0.02)  # a tick of the kernel's clock
+        Path(host.path, "late").touch()
+        Path(host.volume, "new").touch()
+
+    host.as_it_is_switched = both
+    with pytest.raises(Failed, match="others wrote to the volume already"):
+        host.move().relocate()
+    host.assert_whole()
+    assert host.mounted
+    assert host.move().journal.phase == journal.DONE
+
+
+def test_directory_of_the_name_that_a_rollback_uses_is_not_passed_over(host: Host) -> None:
+    Path(host.path, ".bulkhead-left").mkdir()
+    with pytest.raises(Failed, match="move it away"):
+        host.move().relocate()
+    host.assert_whole()
+
+
+def test_old_files_that_were_used_since_the_move_are_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
+    monkeypatch.setattr(directory, "changed_beneath", lambda *_: ["me/file"])
+    host.move().relocate()
+    with pytest.raises(Failed, match="have been changed since the move: me/file"):
+        host.move().finalize()
+    assert removed == []
+    host.move().finalize(force=True)
+    assert removed == [host.path]
+
+
 def test_finalize_needs_the_volume_in_place(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
+    monkeypatch.setattr(directory, "changed_beneath", lambda *_: [])
     monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
     with pytest.raises(Failed, match="nothing to finalize"):
         host.move().finalize()
@@ -232,6 +313,10 @@ def test_finalize_needs_the_volume_in_place(host: Host, monkeypatch: pytest.Monk
     host.mounted = False
     with pytest.raises(Failed, match="nothing was removed"):
         host.move().finalize()
+    host.mounted, host.uuid = True, "of another volume"
+    with pytest.raises(Failed, match="nothing was removed"):
+        host.move().finalize()
+    host.uuid = "u1"
     assert removed == []
     host.mounted = True
     host.move().finalize()

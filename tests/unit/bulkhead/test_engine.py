@@ -154,6 +154,7 @@ def test_containers_are_stopped_also_when_one_has_gone(engine: Engine, answers: 
 def test_nothing_differs_where_something_has_only_come(engine: Engine, answers: Answers) -> None:
     before = engine.inventory()
     answers["GET /volumes"] = {"Volumes": [{"Name": "later", "Driver": "local"}]}
+    answers["GET /containers/c2/json"] = container("old", started="3")
     assert differences(before, engine.inventory(), ran=["c1"]) == []
 
 
@@ -168,7 +169,6 @@ def test_nothing_differs_where_something_has_only_come(engine: Engine, answers: 
         ),
         ("GET /containers/json", [{"Id": "c1"}], "the container old is missing"),
         ("GET /containers/c1/json", container("web", status="exited", started="2"), "the container web does not run"),
-        ("GET /containers/c2/json", container("old", started="3"), "the container old is running, not exited"),
         (
             "GET /containers/c2/json",
             container("old", status="exited", RestartPolicy={"Name": "always"}),

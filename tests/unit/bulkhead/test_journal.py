@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bulkhead.journal import COPYING, Journal, replace_file
+from bulkhead.journal import COPYING, UNFINISHED, Journal, path_for, replace_file
+
+from tasks import paths
 
 
 def test_there_is_an_empty_one_before_the_first_move(tmp_path: Path) -> None:
@@ -43,3 +45,17 @@ def test_file_keeps_its_old_content_until_the_new_is_complete(tmp_path: Path) ->
     replace_file(str(path), "byte \udce9 by byte\n", mode=0o600)
     assert path.read_bytes() == b"byte \xe9 by byte\n"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_deploy_and_program_mean_the_same_journals() -> None:
+    directories = [
+        "/home",
+        "/srv/ml-models",
+        "/srv/ml/models",
+        "/srv/ml-/models",
+        "/srv/ml/-models",
+        "/srv/ml%2dmodels",
+    ]
+    assert [path_for(directory) for directory in directories] == [paths.move_journal(name) for name in directories]
+    assert len({path_for(directory) for directory in directories}) == len(directories)
+    assert paths.UNFINISHED == UNFINISHED

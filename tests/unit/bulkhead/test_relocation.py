@@ -24,6 +24,7 @@ from bulkhead.system import Failed
 from pyinfra_lvm.model import FstabEntry
 
 RAN = ("web", "plain")  # with a restart policy and without
+ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
 
 
 SAVE = Journal.save
@@ -58,8 +59,9 @@ class Host(Engine):
         self.broken_on_volume = False
         self.written = 0  # files, on the volume
         self.steps = 0
+        self.boots = 0
         self.last_step = 0  # 0: never cut
-        self._set(dict.fromkeys(RAN, True) | {"ended": False})
+        self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
 
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
@@ -74,14 +76,15 @@ class Host(Engine):
         monkeypatch.setattr(relocation, "replace_fstab", self._replace_fstab)
         monkeypatch.setattr(relocation, "SETTLE_TIMEOUT", 0)
         monkeypatch.setattr(journal, "sync_directory", lambda _: None)
-        monkeypatch.setattr(os.path, "ismount", lambda path: path == self.volume or path in self.mounted)
+        monkeypatch.setattr(relocation, "is_mounted", lambda path: path == self.volume or path in self.mounted)
+        monkeypatch.setattr(relocation, "shims", list)
         monkeypatch.setattr(os, "rename", lambda *paths: self._step() or RENAME(*paths))
         # rsync has tests of its own.
         monkeypatch.setattr(copying, "copy", self._copy)
         monkeypatch.setattr(copying, "compare", lambda *_: set())
         monkeypatch.setattr(copying, "verify", self._verify)
         monkeypatch.setattr(copying, "size_of", lambda _: 1)
-        monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1))
+        monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, ""))
 
     # -- the machine
 
@@ -90,7 +93,7 @@ class Host(Engine):
         if self.last_step and self.steps >= self.last_step:
             raise Cut
 
-    def _run(self, *words: str) -> str:
+    def _run(self, *words: str, **_: object) -> str:
         self._step()
         if words[:2] == ("systemctl", "stop"):
             self.up = False
@@ -98,7 +101,7 @@ class Host(Engine):
             self._start_docker()
         elif words[0] == "umount":
             assert not self.up, "the ground was taken away under Docker"
-            self.mounted.discard(words[1])
+            self.mounted.discard(words[-1])
         return ""
 
     def _mount(self, path: str) -> None:
@@ -121,7 +124,7 @@ class Host(Engine):
         if self.mounted:
             self.written += 1
             (self.store("docker") / f"written-{self.written}").touch()  # by a container that starts by itself
-        self._set({name: running and name == "web" for name, running in self._containers().items()})
+        self._set({name: name in ALWAYS for name in self._containers()})
 
     def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
         self._step()
@@ -135,6 +138,7 @@ class Host(Engine):
 
     def reboot(self) -> None:
         self.revive()
+        self.boots += 1
         self.blocked.unlink(missing_ok=True)
         self.mounted = {path for path in self.stores.values() if path in self.fstab}
         assert not self.mounted or self.drop_in.exists(), "nothing orders Docker after its mounts"
@@ -174,7 +178,7 @@ class Host(Engine):
                 name: {
                     "name": name,
                     "image": "i",
-                    "restart": {},
+                    "restart": {"Name": "always" if name in ALWAYS else "no"},
                     "status": "running" if running else "exited",
                     "started": "",
                 }
@@ -210,6 +214,7 @@ class Host(Engine):
         assert self.inventory()["images"] == {"all": "all of themall of it"}
         assert ran <= {name for name, running in self._containers().items() if running}
         assert not self._containers()["ended"]
+        assert not self._containers()["stopped"] or self.boots, "what had been stopped runs"
         assert not self.recovery.exists(), "the recovery unit is left over"
         phase = self.move().journal.phase
         assert phase in (journal.DONE, journal.FAILED, journal.ROLLED_BACK, "")

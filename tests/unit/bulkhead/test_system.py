@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,25 @@ def test_every_kind_of_use_is_seen(place: Path, command: str, writes: bool) -> N
     finally:
         os.kill(pid, signal.SIGKILL)
         os.kill(beside, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a root of its own needs root")
+def test_process_of_a_container_is_no_user_of_what_has_the_same_name_on_the_host(place: Path) -> None:
+    script = (
+        f"mount -t tmpfs none {place} && mkdir -p {place}{place} {place}/old {place}/bin {place}/lib {place}/lib64 {place}/usr && "
+        f"for d in bin lib lib64 usr; do mount --rbind /$d {place}/$d; done; cd {place} && pivot_root . old && cd {place} && exec sleep 100"
+    )
+    pid = orphan("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
+                    break
+            time.sleep(0.05)
+        assert os.readlink(f"/proc/{pid}/cwd") == str(place)
+        assert users_of([str(place)]) == []
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_login_has_its_own_processes_and_no_other() -> None:
@@ -118,8 +139,11 @@ def test_kernels_escapes_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("23 22 254:2 /home/me/www /srv/www rw - ext4 /dev/other rw", []),
         ("23 22 254:1 /home2 /srv/home rw - ext4 /dev/root rw", []),
         ("23 22 254:1 /home /home rw - ext4 /dev/root rw", []),
+        ("23 22 254:1 / /host rw - ext4 /dev/root rw", ["bound to /host"]),
+        ("23 22 254:1 / /host ro - ext4 /dev/root rw", []),
+        ("23 22 254:1 / /host rw master:1 - ext4 /dev/root rw", []),
     ],
-    ids=["a part", "all of it", "read-only", "of another filesystem", "beside it", "in its own place"],
+    ids="part all read-only another-filesystem beside in-its-place above above-read-only above-following".split(),
 )
 def test_directory_that_is_bound_elsewhere_is_seen(
     monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]

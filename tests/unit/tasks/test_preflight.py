@@ -420,6 +420,14 @@ def test_data_off_the_volume_is_moved(store: str) -> None:
     assert plan.skeletons == ()
 
 
+@pytest.mark.parametrize("phase", ["copying", "stopping", "switching", "checking", "returning"])
+def test_unfinished_move_is_the_only_finding(phase: str) -> None:
+    """What else such a host shows (Docker is down, files beneath the mounts) has no other cure."""
+    storage = with_directory(shared_vg(), "/var/lib/docker", empty=False)
+    found = finding(docker_host(relocation=phase, storage_driver="", **USED), storage)
+    assert_says(found, found_has=phase, needed="whole", action="bulkhead relocate --recover")
+
+
 def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> None:
     fresh = plan_of(bare_host(), shared_vg())
     storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)

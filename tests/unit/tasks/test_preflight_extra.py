@@ -75,23 +75,35 @@ def test_directory_with_files_moves() -> None:
 @pytest.mark.parametrize(
     ("phase", "old_tree"), [("done", True), ("finalizing", True), ("finalized", False)], ids=lambda value: str(value)
 )
-def test_directory_that_has_moved_does_not_move_again_though_its_line_of_fstab_is_lost(
-    phase: str, old_tree: bool
-) -> None:
+def test_directory_that_has_moved_does_not_move_again(phase: str, old_tree: bool) -> None:
     state, storage = full_home()
-    for seen in (storage, _mounted(storage)):
+    for seen in (_listed(storage), _mounted(storage)):
         found = home(replace(state, moves={JOURNAL: phase}), seen)
         assert (found.relocates, found.old_tree, found.immutable) == (False, old_tree, False)
 
 
-@pytest.mark.parametrize("phase", ["", "copying", "rolled-back"])
+@pytest.mark.parametrize("phase", ["", "done", "finalized"])
+def test_volume_is_not_mounted_over_files_because_a_journal_says_that_they_moved(phase: str) -> None:
+    state, storage = full_home()
+    found = finding(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=True))
+    assert "the volume home-lv for it has been used too" in found.found
+    assert "only its line of fstab was lost, put that back" in found.action
+    # A new volume under the old name.
+    assert home(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=False)).relocates
+
+
+@pytest.mark.parametrize("phase", ["copying", "switching", "failed", "returning", "rolled-back"])
 def test_move_that_was_cut_or_taken_back_goes_on(phase: str) -> None:
     state, storage = full_home()
-    made = _with_home_volume(storage, used=phase != "")
-    begun = {JOURNAL: "copying"} if phase == "copying" else {}
-    if phase == "rolled-back":
-        made = with_fstab(made, DEVICE, "/home")  # as a cut in the middle of it leaves it
-    assert home(replace(state, moves=begun), made).relocates
+    state = replace(state, moves={JOURNAL: phase})
+    for seen in (_with_home_volume(storage, used=True), _listed(storage)):
+        plan = examine(WANTED, state, seen).plan
+        assert plan
+        assert plan.moved == ["/home"]
+
+
+def _listed(storage: Storage) -> Storage:
+    return with_fstab(_with_home_volume(storage, used=True), DEVICE, "/home")
 
 
 def _with_home_volume(storage: Storage, *, used: bool) -> Storage:
@@ -102,8 +114,7 @@ def _with_home_volume(storage: Storage, *, used: bool) -> Storage:
 
 
 def _mounted(storage: Storage) -> Storage:
-    storage = with_fstab(_with_home_volume(storage, used=True), DEVICE, "/home")
-    return with_mount(storage, "/home", DEVICE, "/")
+    return with_mount(_listed(storage), "/home", DEVICE, "/")
 
 
 def test_every_interrupted_run_goes_on_with_the_same_plan() -> None:
