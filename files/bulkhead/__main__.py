@@ -124,7 +124,7 @@ def _relocate(config: Config, options: argparse.Namespace) -> int:
     pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
     for move in pending:
         print("bulkhead:", f"{move.journal.reason}. {move.outcome()}".removeprefix(". "), file=sys.stderr)
-    return 1 if pending else 0
+    return int(bool(pending) or unit.has_failed())
 
 
 def _move(config: Config, directories: list[str]) -> None:

@@ -191,7 +191,14 @@ class Relocation:
         """What would be lost, or would be left writing to the old data, if Docker were stopped now, in words."""
         others = [user for user in writers(self.old_trees()) if user.name not in _DOCKERS_OWN]
         builds = [f"{user}, which builds" for user in programs_that_build()]
-        return [*self.engine.under_way(), *builds, *(f"{user}, which writes to Docker's data" for user in others)]
+        writing = [f"{user}, which writes to Docker's data" for user in others]
+        # Its own containers will have been stopped.
+        bound = [
+            f"{path}, which is {words}"
+            for path in self.old_trees()
+            for words in bound_elsewhere(path, but_of=("dockerd", "containerd-shim"))
+        ]
+        return [*self.engine.under_way(), *builds, *writing, *bound]
 
     def stop(self) -> None:
         """From here until Docker has come back its containers are down: the outage."""

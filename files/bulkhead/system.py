@@ -90,7 +90,7 @@ def mounts_within(directories: Iterable[str]) -> list[Mount]:
     return [mount for mount in reversed(mounts_of()) if mount.target.startswith(roots)]
 
 
-def bound_elsewhere(directory: str, *, readers: bool = False) -> list[str]:
+def bound_elsewhere(directory: str, *, readers: bool = False, but_of: tuple[str, ...] = ()) -> list[str]:
     """Where a directory, or a part of it, is mounted beside its own place, in words.
 
     In every mount namespace: a container that has it bound goes on with the old tree when another is mounted in its
@@ -98,6 +98,7 @@ def bound_elsewhere(directory: str, *, readers: bool = False) -> list[str]:
 
     Args:
         readers: count those that can only read, too.
+        but_of: leave out what descends from programs of these names.
     """
     holding = [mount for mount in mounts_of() if is_within(directory, [mount.target.rstrip("/")])]
     holder = max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1]
@@ -116,6 +117,8 @@ def bound_elsewhere(directory: str, *, readers: bool = False) -> list[str]:
                 and _goes_on(mount, inside, directory, readers)
                 and not (is_ours and mount.target == holder.target)
             ]
+            if bound and but_of and any(_comm(pid).startswith(but_of) for pid in _ancestors(int(process.name))):
+                bound = []
             who = "" if is_ours else f" by {_comm(int(process.name))} (process {process.name})"
             found[namespace] = [f"bound to {target}{who}" for target in bound]
     return [words for bounds in found.values() for words in bounds]

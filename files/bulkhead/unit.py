@@ -60,6 +60,11 @@ def is_under_way(*units: str) -> bool:
     return any(state in ("active", "activating", "deactivating", "reloading") for state in states.split())
 
 
+def has_failed() -> bool:
+    """Whether what was begun last went wrong."""
+    return subprocess.run(["systemctl", "is-failed", "--quiet", UNIT], check=False).returncode == 0
+
+
 def begin(*command: str) -> None:
     """Start the unit with a command of bulkhead's, unless it is there.
 
