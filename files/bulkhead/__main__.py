@@ -164,9 +164,8 @@ def _rollback(config: Config, options: argparse.Namespace) -> int:
     (move,) = _chosen(config, [options.directory], print)
     if move.journal.phase != phases.DONE:
         raise Failed(f"there is no way back: {move.outcome()}")
-    if not options.yes:
-        for line in move.written_since():
-            print(line)
+    for line in move.written_since():
+        print(line)
     if not _consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
         return 1
     unit.begin("rollback", "--foreground", options.directory)
