@@ -1,6 +1,6 @@
 """The outage and the whole time of a move of Docker's data, against stop, `cp -a`, bind and start.
 
-Both ways run on the same virtual machine of the lab, from the same snapshot, with the same data: layers with many small
+Both ways run on the same virtual machine of the lab, from the same snapshot, with the same data: images with many small
 files, and one container that writes down every tenth of a second that it runs.
 """
 
@@ -19,24 +19,23 @@ from lab.progress import step
 
 TOP = Path(__file__).parent.parent
 
-# $1: GiB. Layers of 256 MiB, a thousand small files in each, and the container.
+# $1: GiB. Images of 256 MiB, with as many files to the GiB as those of languages and their packages have, and the container.
 _FILL = r"""
 set -e
-cd "$(mktemp -d)"
-mkdir -p image/bin && cp /bin/busybox image/bin/ && ln -s busybox image/bin/sh
-tar -C image -c . | docker import - box >/dev/null
-echo FROM box >Dockerfile
-for layer in $(seq $(($1 * 4))); do
-    mkdir -p "l$layer"
-    for file in $(seq 1000); do head -c 2000 /dev/urandom >"l$layer/$file"; done
-    head -c 266000000 /dev/urandom >"l$layer/big"
-    echo "COPY l$layer /l$layer" >>Dockerfile
+work=$(mktemp -d /var/tmp/fill.XXXXXX)
+cd "$work"
+mkdir -p image/bin image/small && cp /bin/busybox image/bin/ && ln -s busybox image/bin/sh
+head -c 250000000 /dev/urandom >image/big
+head -c 15000000 /dev/urandom | split --bytes 2500 --suffix-length 5 - image/small/
+for number in $(seq $(($1 * 4))); do
+    echo "$number" >image/number
+    tar -C image -c . | docker import - "box:$number" >/dev/null
 done
-docker build --quiet --tag big . >/dev/null
+cd / && rm -rf "$work"
 docker volume create ticks >/dev/null
-docker run --detach --name ticker --restart always --stop-signal KILL --network none -v ticks:/ticks big \
+docker run --detach --name ticker --restart always --stop-signal KILL --network none -v ticks:/ticks box:1 \
     sh -c 'while :; do busybox cut -d" " -f1 /proc/uptime >>/ticks/log; busybox usleep 100000; done' >/dev/null
-rm -rf "$PWD"; sync
+sync
 """
 
 _NAIVE = r"""
@@ -71,7 +70,7 @@ def _outage(machine: Machine) -> float:
 def _ours(machine: Machine) -> Figures:
     began = time.monotonic()
     subprocess.run(
-        f"pyinfra -y inventory/lab.py deploy.py --limit {machine.name} --data volume_size={_SIZE}".split(),
+        f"{Path(sys.executable).with_name('pyinfra')} -y inventory/lab.py deploy.py --limit {machine.name} --data volume_size={_SIZE}".split(),
         cwd=TOP,
         check=True,
         stdin=subprocess.DEVNULL,

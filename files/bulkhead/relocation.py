@@ -11,7 +11,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -508,8 +508,8 @@ class Relocation:
         return all(fstab_lists(text, entry) for entry in self.config.fstab)
 
     def _mount_stores(self) -> None:
+        mount_by_fstab(*self.config.stores.values())
         for path in self.config.stores.values():
-            mount_by_fstab(path)
             if os.stat(path).st_dev != os.stat(self.config.volume).st_dev:
                 raise Failed(f"{path} is mounted, and not from the volume")
 
@@ -579,13 +579,10 @@ def is_going_down() -> bool:
     return done.stdout.strip() == "stopping"
 
 
-def _loaded(units: Iterable[str]) -> list[str]:
+def _loaded(units: Sequence[str]) -> list[str]:
     """Those of the units that are there: a Docker of somebody's own may have no socket."""
-    return [
-        unit
-        for unit in units
-        if run("systemctl", "show", "--property=LoadState", "--value", unit).strip() != "not-found"
-    ]
+    states = run("systemctl", "show", "--property=LoadState", "--value", *units).split()
+    return [unit for unit, state in zip(units, states, strict=True) if state != "not-found"]
 
 
 def writers(directories: list[str]) -> list[User]:

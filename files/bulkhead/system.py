@@ -163,16 +163,17 @@ def unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def mount_by_fstab(path: str) -> None:
-    """Mount what fstab has for a path, through systemd, so that unit and mount agree.
+def mount_by_fstab(*paths: str) -> None:
+    """Mount what fstab has for these paths, through systemd, so that unit and mount agree.
 
     Raises:
         Failed: it could not be mounted.
     """
     run("systemctl", "daemon-reload")
-    run("systemctl", "start", run("systemd-escape", "--path", "--suffix=mount", path).strip())
-    if not is_mounted(path):  # systemd may still believe in a mount that was undone a moment ago
-        run("mount", path)
+    run("systemctl", "start", *run("systemd-escape", "--path", "--suffix=mount", *paths).split())
+    for path in paths:
+        if not is_mounted(path):  # systemd may still believe in a mount that was undone a moment ago
+            run("mount", path)
 
 
 def read_fstab() -> str:

@@ -95,6 +95,8 @@ class Host(Engine):
 
     def _run(self, *words: str, **_: object) -> str:
         self._step()
+        if words[:2] == ("systemctl", "show"):
+            return "\n\n".join(["loaded"] * 3)
         if words[:2] == ("systemctl", "stop"):
             self.up = False
         elif words[:2] == ("systemctl", "start"):
@@ -104,10 +106,11 @@ class Host(Engine):
             self.mounted.discard(words[-1])
         return ""
 
-    def _mount(self, path: str) -> None:
-        self._step()
-        assert path in self.fstab
-        self.mounted.add(path)
+    def _mount(self, *paths: str) -> None:
+        for path in paths:
+            self._step()
+            assert path in self.fstab
+            self.mounted.add(path)
 
     def _replace_fstab(self, change: Any) -> None:
         self._step()
