@@ -110,7 +110,13 @@ def test_old_data_is_there_until_it_is_finalized(moved: Living) -> None:
     machine.restore("moved")
     old = "mount --bind /var/lib /mnt && cat /mnt/docker/volumes/named/_data/owned && ls -A /mnt/docker /mnt/containerd"
     assert "owned" in machine.out(f"unshare -m --propagation private sh -c '{old}'")
-    machine.run("bulkhead finalize --yes", timeout=300)
+    late = "mount --bind /var/lib /mnt && touch /mnt/docker/late"  # as on a boot without the volume
+    machine.run(f"unshare -m --propagation private sh -c '{late}'")
+    refused = machine.run("bulkhead finalize --yes", check=False, timeout=300)
+    assert refused.returncode == 1
+    assert re.search("beneath /var/lib/docker have been changed since the move: .*late", refused.stderr), refused.stderr
+    assert "owned" in machine.out(f"unshare -m --propagation private sh -c '{old}'")
+    machine.run("bulkhead finalize --yes --force", timeout=300)
     beneath = "mount --bind /var/lib /mnt && ls -A /mnt/docker /mnt/containerd && lsattr -d /mnt/docker /mnt/containerd"
     assert machine.run(f"unshare -m --propagation private sh -c '{beneath}'").stdout.count("i") >= 2
     moved.assert_whole()
