@@ -11,6 +11,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +68,15 @@ def _outage(machine: Machine) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(ticks))
 
 
-def _ours(machine: Machine) -> Figures:
+def _figures(machine: Machine, move: Callable[[Machine], object]) -> Figures:
     began = time.monotonic()
+    move(machine)
+    total = time.monotonic() - began
+    time.sleep(5)  # for ticks after the outage
+    return Figures(_outage(machine), total)
+
+
+def _ours(machine: Machine) -> None:
     subprocess.run(
         f"{Path(sys.executable).with_name('pyinfra')} -y inventory/lab.py deploy.py --limit {machine.name} --data volume_size={_SIZE}".split(),
         cwd=TOP,
@@ -76,17 +84,10 @@ def _ours(machine: Machine) -> Figures:
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
     )
-    total = time.monotonic() - began
-    time.sleep(5)  # for ticks after the outage
-    return Figures(_outage(machine), total)
 
 
-def _naive(machine: Machine) -> Figures:
-    began = time.monotonic()
+def _naive(machine: Machine) -> None:
     machine.run(_NAIVE, timeout=3600)
-    total = time.monotonic() - began
-    time.sleep(5)
-    return Figures(_outage(machine), total)
 
 
 def main() -> None:
@@ -102,10 +103,10 @@ def main() -> None:
                 machine.run(_VOLUME, timeout=600)
                 machine.snapshot("filled")
             with step("the naive way"):
-                naive = _naive(machine)
+                naive = _figures(machine, _naive)
             machine.restore("filled")
             with step("ours"):
-                ours = _ours(machine)
+                ours = _figures(machine, _ours)
             rows.append((size, naive, ours))
         finally:
             machine.destroy()

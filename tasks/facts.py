@@ -138,10 +138,9 @@ for place in $places; do
             $3 != device || $5 == place || index($5, place "/") == 1 { next }
             $4 == inside || index($4, inside "/") == 1 || \
                 $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 {
-                    split(FILENAME, part, "/"); print part[3], $5 (part[3] == 1 && $5 == holder ? " own" : "") }' \
+                    split(FILENAME, part, "/"); if (part[3] != 1 || $5 != holder) print part[3], $5 }' \
             /proc/[0-9]*/mountinfo
-    done | sort -n | while read -r pid target own; do
-        [ -z "$own" ] || continue
+    done | sort -n | while read -r pid target; do
         [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ] || { [ "$pid" = 1 ] || continue; }
         read -r name <"/proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
     done

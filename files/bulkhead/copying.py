@@ -196,10 +196,11 @@ def _mode(path: str) -> int:
 
 def distrust(target: str, files: Iterable[str]) -> None:
     """Have the next copy take these files anew, whatever their size and time say."""
+    top = os.path.realpath(target)
     for name in files:
         path = os.path.join(target, name)
         # Where a directory was a link when it was copied, the path leads out of the copy.
-        parent = os.path.join(os.path.realpath(target), os.path.dirname(name))
+        parent = os.path.join(top, os.path.dirname(name))
         if os.path.lexists(path) and os.path.realpath(parent) == os.path.normpath(parent):
             os.utime(path, (0, 0), follow_symlinks=False)
 

@@ -22,7 +22,6 @@ from bulkhead.system import (
     User,
     booted,
     bound_elsewhere,
-    changed_beneath,
     count,
     empty_beneath,
     in_words,
@@ -32,6 +31,7 @@ from bulkhead.system import (
     mount_by_fstab,
     mounts_within,
     read_fstab,
+    refuse_changed,
     replace_fstab,
     run,
     users_of,
@@ -140,7 +140,7 @@ class DirectoryMove:
                 self._unmount()
                 self._put_aside()
         if self.journal.phase in (journal.COPYING, journal.SWITCHING):
-            while self.journal.since > booted() and is_mounted(self.path) and not self._is_on_volume():
+            while self._is_of_this_boot and is_mounted(self.path) and not self._is_on_volume():
                 run("umount", "--lazy", self.path)  # it was held read-only
             if self.journal.phase == journal.SWITCHING:
                 self._recover_switch()
@@ -152,9 +152,14 @@ class DirectoryMove:
             self.journal.enter(journal.FAILED, reason="it was cut")
         elif self._is_on_volume():
             self.journal.enter(journal.DONE)
-        elif self.journal.since > booted():
+        elif self._is_of_this_boot:
             self._uncommit()  # the old tree is in use, and the volume has not been
         # Else the volume has been used since an earlier boot, and is not there in this one.
+
+    @property
+    def _is_of_this_boot(self) -> bool:
+        """Whether the journal's phase began since the host was booted."""
+        return self.journal.since > booted()
 
     def _prepare(self, volume: str, old: int) -> None:
         there = [name for name in os.listdir(volume) if name not in (_LOST_AND_FOUND, _LEFT)]
@@ -325,20 +330,6 @@ class DirectoryMove:
         finally:
             # Lazy: whoever has come meanwhile keeps what he opened, and does not keep the directory read-only.
             run("umount", "--lazy", self.path)
-
-
-def refuse_changed(path: str, since: float) -> None:
-    """See that nobody has used an old tree since the move.
-
-    Raises:
-        Failed: somebody has.
-    """
-    if changed := changed_beneath(path, since):
-        parent, name = os.path.split(path)
-        raise Failed(
-            f"the old files beneath {path} have been changed since the move: {', '.join(changed[:5])}. "
-            f"`mount --bind {parent} /mnt` shows them in /mnt/{name}. `bulkhead finalize --force` removes them all the same"
-        )
 
 
 _KEPT = frozenset({_LOST_AND_FOUND, _LEFT})  # on the volume: neither copied nor removed

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from bulkhead import copying, journal
 from bulkhead.config import Config
-from bulkhead.directory import refuse_changed
 from bulkhead.engine import Engine, EngineError, differences
 from bulkhead.journal import Journal
 from bulkhead.system import (
@@ -32,17 +31,19 @@ from bulkhead.system import (
     mount_by_fstab,
     mounts_within,
     read_fstab,
+    refuse_changed,
     replace_fstab,
     run,
     users_of,
 )
+from bulkhead.unit import RECOVERY
 from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
 from sizes import human
 
 SOCKET, DOCKER, CONTAINERD = "docker.socket", "docker.service", "containerd.service"
 UNITS = (SOCKET, DOCKER, CONTAINERD)
 
-RECOVERY_UNIT = "/etc/systemd/system/bulkhead-recover.service"
+RECOVERY_UNIT = f"/etc/systemd/system/{RECOVERY}"
 
 # While this file is there the units do not start, whoever asks: apt, a client at the socket, a person. A condition, not
 # an assertion: apt's scripts take a start that was passed over for a success. After a reboot it is gone.
@@ -189,9 +190,8 @@ class Relocation:
 
     def _under_way(self) -> list[str]:
         """What would be lost, or would be left writing to the old data, if Docker were stopped now, in words."""
-        others = [user for user in writers(self.old_trees()) if user.name not in _DOCKERS_OWN]
         builds = [f"{user}, which builds" for user in programs_that_build()]
-        writing = [f"{user}, which writes to Docker's data" for user in others]
+        writing = [f"{user}, which writes to Docker's data" for user in foreign_writers(self.old_trees())]
         # Its own containers will have been stopped.
         bound = [
             f"{path}, which is {words}"
@@ -396,8 +396,7 @@ class Relocation:
         """
         if self.journal.phase != journal.DONE:
             raise Failed(f"there is no way back: {self.outcome()}")
-        others = [user for user in writers([*self.config.stores.values()]) if user.name not in _DOCKERS_OWN]
-        if others:
+        if others := foreign_writers([*self.config.stores.values()]):
             raise Failed(f"other programs write to Docker's data: {', '.join(map(str, others))}. Stop them first")
         with contextlib.suppress(EngineError):  # a Docker that does not answer is a reason to go back
             ran = [container for container in self.engine.running() if container in self.journal.before["containers"]]
@@ -516,7 +515,7 @@ class Relocation:
     def _enable_recovery(self) -> None:
         journal.replace_file(RECOVERY_UNIT, _RECOVERY)
         run("systemctl", "daemon-reload")
-        run("systemctl", "enable", "--quiet", os.path.basename(RECOVERY_UNIT))
+        run("systemctl", "enable", "--quiet", RECOVERY)
         journal.sync_directory("/etc/systemd/system/multi-user.target.wants")
 
     def _end(self) -> None:
@@ -524,7 +523,7 @@ class Relocation:
         self._unblock_starts()
         for path in _BLOCKS.values():
             Path(path).unlink(missing_ok=True)
-        subprocess.run(["systemctl", "disable", "--quiet", os.path.basename(RECOVERY_UNIT)], check=False)
+        subprocess.run(["systemctl", "disable", "--quiet", RECOVERY], check=False)
         Path(RECOVERY_UNIT).unlink(missing_ok=True)
         subprocess.run(["systemctl", "daemon-reload"], check=False)
 
@@ -587,6 +586,11 @@ def _loaded(units: Sequence[str]) -> list[str]:
 
 def writers(directories: list[str]) -> list[User]:
     return [user for user in users_of(directories) if user.writes]
+
+
+def foreign_writers(directories: list[str]) -> list[User]:
+    """Those that are not Docker's own."""
+    return [user for user in writers(directories) if user.name not in _DOCKERS_OWN]
 
 
 def _with_all(text: str, entries: Iterable[object]) -> str:

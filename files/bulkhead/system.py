@@ -251,6 +251,20 @@ def changed_beneath(path: str, since: float) -> list[str]:
     return [name or "." for name in found.split("\0")[:-1]]
 
 
+def refuse_changed(path: str, since: float) -> None:
+    """See that nobody has used an old tree since the move.
+
+    Raises:
+        Failed: somebody has.
+    """
+    if changed := changed_beneath(path, since):
+        parent, name = os.path.split(path)
+        raise Failed(
+            f"the old files beneath {path} have been changed since the move: {', '.join(changed[:5])}. "
+            f"`mount --bind {parent} /mnt` shows them in /mnt/{name}. `bulkhead finalize --force` removes them all the same"
+        )
+
+
 def empty_beneath(path: str, keep: Sequence[str] = ()) -> None:
     """Remove what is beneath a mount, and make what is left immutable: not even root writes there any more.
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import copying, directory, journal
+from bulkhead import copying, directory, journal, system
 from bulkhead.directory import DirectoryMove
 from bulkhead.journal import Journal
 from bulkhead.system import Failed, Login, User
@@ -294,7 +294,7 @@ def test_directory_of_the_name_that_a_rollback_uses_is_not_passed_over(host: Hos
 def test_old_files_that_were_used_since_the_move_are_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
     monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
-    monkeypatch.setattr(directory, "changed_beneath", lambda *_: ["me/file"])
+    monkeypatch.setattr(system, "changed_beneath", lambda *_: ["me/file"])
     host.move().relocate()
     with pytest.raises(Failed, match="have been changed since the move: me/file"):
         host.move().finalize()
@@ -305,7 +305,7 @@ def test_old_files_that_were_used_since_the_move_are_kept(host: Host, monkeypatc
 
 def test_finalize_needs_the_volume_in_place(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
-    monkeypatch.setattr(directory, "changed_beneath", lambda *_: [])
+    monkeypatch.setattr(system, "changed_beneath", lambda *_: [])
     monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
     with pytest.raises(Failed, match="nothing to finalize"):
         host.move().finalize()
