@@ -134,10 +134,9 @@ class Relocation:
             self._check_target(directory, path)
         self._check_room(sum(old.values()))
         self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
-        self._enable_recovery()
         for drop_in, content in self.config.drop_ins.items():
             journal.replace_file(drop_in, content)
-        run("systemctl", "daemon-reload")
+        self._write_units()
         began = copying.moment()
         verified = {}
         for directory, path in self.config.stores.items():
@@ -261,7 +260,9 @@ class Relocation:
         journal.sync_directory(self.config.volume)
         replace_fstab(lambda text: _with_all(text, self.config.fstab))
         self.journal.enter(journal.CHECKING)
-        self._mount_stores()
+        for path in self.config.stores.values():
+            run("mount", path)  # at once: systemd sees the mounts, and reads their lines when the move ends
+        self._refuse_other_mounts()
 
     def check(self) -> None:
         """Docker on the volume: started, with all that it had, and what ran runs.
@@ -295,7 +296,8 @@ class Relocation:
         if phase == journal.CHECKING and forward:
             try:
                 self.journal.enter(journal.CHECKING, lived=True)  # by Docker's own start at boot
-                self._mount_stores()
+                mount_by_fstab(*self.config.stores.values())
+                self._refuse_other_mounts()
                 self.check()
                 return
             except Exception as error:  # whatever it is: Docker must come up
@@ -312,7 +314,7 @@ class Relocation:
 
     def go_back(self, reason: str, *, asked: bool = False) -> None:
         """From the volume to the old trees. The new ones stay on the volume."""
-        self._enable_recovery()
+        self._write_units()
         self.journal.enter(journal.RETURNING, reason=reason, asked=asked or self.journal.asked)
         self.say(f"going back to the old data: {reason}")
         self._block_starts()
@@ -454,11 +456,8 @@ class Relocation:
         return f"{self.config.volume}/{directory}.moving"
 
     def _block_starts(self) -> None:
-        for path in _BLOCKS.values():
-            journal.replace_file(path, _BLOCKED)
         Path(BLOCK).parent.mkdir(exist_ok=True)
         Path(BLOCK).touch()
-        run("systemctl", "daemon-reload")
 
     def _unblock_starts(self) -> None:
         Path(BLOCK).unlink(missing_ok=True)
@@ -506,14 +505,16 @@ class Relocation:
         text = read_fstab()
         return all(fstab_lists(text, entry) for entry in self.config.fstab)
 
-    def _mount_stores(self) -> None:
-        mount_by_fstab(*self.config.stores.values())
+    def _refuse_other_mounts(self) -> None:
         for path in self.config.stores.values():
             if os.stat(path).st_dev != os.stat(self.config.volume).st_dev:
                 raise Failed(f"{path} is mounted, and not from the volume")
 
-    def _enable_recovery(self) -> None:
+    def _write_units(self) -> None:
+        """What the move wants of systemd: a recovery at boot, and units that heed `BLOCK`."""
         journal.replace_file(RECOVERY_UNIT, _RECOVERY)
+        for path in _BLOCKS.values():
+            journal.replace_file(path, _BLOCKED)
         run("systemctl", "daemon-reload")
         run("systemctl", "enable", "--quiet", RECOVERY)
         journal.sync_directory("/etc/systemd/system/multi-user.target.wants")
@@ -523,8 +524,9 @@ class Relocation:
         self._unblock_starts()
         for path in _BLOCKS.values():
             Path(path).unlink(missing_ok=True)
-        subprocess.run(["systemctl", "disable", "--quiet", RECOVERY], check=False)
-        Path(RECOVERY_UNIT).unlink(missing_ok=True)
+        if os.path.exists(RECOVERY_UNIT):
+            subprocess.run(["systemctl", "disable", "--quiet", RECOVERY], check=False)
+            Path(RECOVERY_UNIT).unlink()
         subprocess.run(["systemctl", "daemon-reload"], check=False)
 
 

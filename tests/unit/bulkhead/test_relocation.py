@@ -101,6 +101,9 @@ class Host(Engine):
             self.up = False
         elif words[:2] == ("systemctl", "start"):
             self._start_docker()
+        elif words[0] == "mount":
+            assert words[1] in self.fstab
+            self.mounted.add(words[1])
         elif words[0] == "umount":
             assert not self.up, "the ground was taken away under Docker"
             self.mounted.discard(words[-1])
@@ -108,9 +111,7 @@ class Host(Engine):
 
     def _mount(self, *paths: str) -> None:
         for path in paths:
-            self._step()
-            assert path in self.fstab
-            self.mounted.add(path)
+            self._run("mount", path)
 
     def _replace_fstab(self, change: Any) -> None:
         self._step()
