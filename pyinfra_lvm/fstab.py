@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, NamedTuple
 
-from pyinfra_lvm.model import FstabEntry
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class FstabEntry(NamedTuple):
+    source: str
+    target: str
+    fstype: str
+    options: tuple[str, ...]
+    dump: int = 0
+    passno: int = 0  # when fsck looks at it at boot: 0 never, 1 root, 2 after root
+
+    @classmethod
+    def of(cls, source: str, target: str, fstype: str, options: Iterable[str]) -> FstabEntry:
+        """The entry for a mount: an ext filesystem is checked at boot, after root."""
+        return cls(source, target, fstype, tuple(options), passno=2 if fstype.startswith("ext") else 0)
 
 
 def parse_fstab(text: str) -> tuple[FstabEntry, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from pyinfra_lvm.fstab import FstabEntry as FstabEntry
 
 
 @dataclass(frozen=True)
@@ -87,21 +88,6 @@ class Mount:
     propagation: str  # shared, private, …
     size: int = 0  # bytes; 0 for what is on no block device
     available: int = 0  # bytes
-
-
-@dataclass(frozen=True)
-class FstabEntry:
-    source: str
-    target: str
-    fstype: str
-    options: tuple[str, ...]
-    dump: int = 0
-    passno: int = 0  # when fsck looks at it at boot: 0 never, 1 root, 2 after root
-
-    @classmethod
-    def of(cls, source: str, target: str, fstype: str, options: Iterable[str]) -> FstabEntry:
-        """The entry for a mount: an ext filesystem is checked at boot, after root."""
-        return cls(source, target, fstype, tuple(options), passno=2 if fstype.startswith("ext") else 0)
 
 
 @dataclass(frozen=True)

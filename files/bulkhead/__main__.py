@@ -3,54 +3,145 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
-import json
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from typing import TypeAlias
 
-from bulkhead import __version__, unit
-from bulkhead import journal as phases
+from bulkhead import __version__, problems
 from bulkhead.config import PATH, Config
-from bulkhead.copying import CopyError
-from bulkhead.directory import DirectoryMove
-from bulkhead.engine import EngineError
-from bulkhead.relocation import Relocation
-from bulkhead.system import Failed, Login
-from sizes import human
+
+DOCKER_STORE = "/var/lib/docker"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code: 0 done, 1 not done, 2 a wrong command line."""
-    options = _parser().parse_args(arguments)
+    """Run a command; the exit code: 0 done, 1 not done, 2 a wrong command line. That of `check` is a level."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(words).parse_args(words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files are any bytes
-    if os.geteuid() != 0:
-        print("bulkhead: needs root", file=sys.stderr)
-        return 1
+    if os.geteuid() != 0 and not options.anybody:
+        return _fail(options, "needs root")
     try:
         config = Config.load()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"bulkhead: {PATH} cannot be read: {error}. Run the deploy again: it writes it.", file=sys.stderr)
-        return 1
+        return _fail(options, f"{PATH} cannot be read: {error}. Run the deploy again: it writes it.")
+    # Only what the command needs is imported: cron runs one of them all day.
+    module, _, function = options.run.partition(":")
     try:
-        return int(options.run(config, options))
-    except ERRORS as error:
-        print(f"bulkhead: {error}", file=sys.stderr)
-        return 1
+        return int(getattr(importlib.import_module(f"bulkhead.{module}"), function)(config, options))
+    except problems() as error:
+        return _fail(options, str(error))
+    except KeyboardInterrupt:
+        return 130
 
 
-ERRORS = (Failed, CopyError, EngineError, OSError, ValueError, subprocess.SubprocessError)
+def _fail(options: argparse.Namespace, message: str) -> int:
+    if options.run == "check:command":
+        print(f"DISK UNKNOWN - {message}")
+        return 3
+    print(f"bulkhead: {message}", file=sys.stderr)
+    return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bulkhead", description="Docker's disk, kept apart: docker-bulkhead on this host.")
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
+    parser.set_defaults(anybody=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _checking(commands)
+    if words[:1] != ["check"]:  # the other commands' parsers take a tenth of the time of a check
+        _watching(commands)
+        _reclaiming(commands)
+        _moving(commands)
+    return parser
 
+
+def _checking(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="the state of the disks in one line, as monitoring plugins say it",
+        description="Looks at every local filesystem (use, inodes, read-only), at the volume group's reserve, at "
+        "snapshots, at Docker and its isolation. Prints one line with performance data; exit code 0 OK, 1 WARNING, "
+        "2 CRITICAL, 3 UNKNOWN. As root and at the threshold of the settings it also keeps the history that tells "
+        "rates, writes metrics, and alerts when a level changes; otherwise it only looks.",
+    )
+    check.add_argument("threshold", nargs="?", type=_percent, metavar="THRESHOLD", help="percent; default: the setting")
+    check.add_argument("-v", "--verbose", action="store_true", help="a line for everything that was looked at")
+    check.add_argument("--json", action="store_true", help="for programs")
+    check.add_argument("--no-alert", action="store_true", help="only look")
+    check.set_defaults(run="check:command", anybody=True)
+
+
+def _watching(commands: Commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="the disks, Docker's data, what fills it and what stands, at a glance",
+        description="Shows the disks, what fills Docker's volume, how fast and until when, where Docker's data is, what "
+        "the last prune freed, what runs next, and which alerts stand.",
+    )
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run="status:run", anybody=True)
+
+    alert = commands.add_parser(
+        "alert",
+        help="try the receivers of alerts",
+        description="Alerts are queued by `bulkhead check` and sent by bulkhead-alert.service, each receiver from a "
+        "queue of its own: what cannot be sent now is sent after the next check.",
+    )
+    what = alert.add_mutually_exclusive_group(required=True)
+    what.add_argument("--test", action="store_true", help="send each receiver a message, and say which got it")
+    what.add_argument("--deliver", action="store_true", help="send what is queued (what the unit does)")
+    alert.set_defaults(run="alert:run")
+
+
+def _reclaiming(commands: Commands) -> None:
+    prune = commands.add_parser(
+        "prune",
+        help="remove what Docker has not needed for a while",
+        description="Removes, in this order: build cache that was unused for a while, dangling images, containers that "
+        "stopped a while ago, images that no container has had for a while (if the settings say so), unused networks. "
+        "Never a volume, nothing with a label bulkhead.keep or a name on the keep list, and nothing that a running "
+        "build needs.",
+    )
+    prune.set_defaults(run="prune:run")
+    reclaim = commands.add_parser(
+        "reclaim",
+        help="remove as much as it takes until so much is free",
+        description="Goes on as `bulkhead prune` does, step by step, until enough is free on Docker's volume; after it "
+        "with all build cache that is not in use, and images that no container has, the least recently used first. "
+        "Exit code 0: so much is free now.",
+    )
+    reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="10G: what shall be free")
+    reclaim.set_defaults(run="prune:reclaim")
+    for command in (prune, reclaim):
+        command.add_argument("--dry-run", action="store_true", help="list it, with sizes, and remove nothing")
+        command.add_argument("--json", action="store_true", help="for programs")
+
+
+def _percent(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 99):
+        raise argparse.ArgumentTypeError("a percentage, from 1 to 99")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    from sizes import Size
+
+    try:
+        size = Size.parse(text).bytes
+    except ValueError:
+        size = 0
+    if not size:
+        raise argparse.ArgumentTypeError("a size such as 10G")
+    return size
+
+
+def _moving(commands: Commands) -> None:
     relocate = commands.add_parser(
         "relocate",
         help="move data onto its volume",
@@ -66,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)  # what the unit itself does
     how.add_argument("--join", action="store_true", help="only watch a move that is under way")
     how.add_argument("--recover", action="store_true", help="finish or undo a move that was cut (done at boot)")
-    relocate.set_defaults(run=_relocate)
+    relocate.set_defaults(run="moving:relocate")
 
     rollback = commands.add_parser(
         "rollback",
@@ -79,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     rollback.add_argument("--yes", action="store_true", help="do not ask")
     rollback.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)
-    rollback.set_defaults(run=_rollback)
+    rollback.set_defaults(run="moving:rollback")
 
     finalize = commands.add_parser(
         "finalize",
@@ -94,150 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     finalize.add_argument(
         "--force", action="store_true", help="also remove what was written to the old data since the move"
     )
-    finalize.set_defaults(run=_finalize)
-
-    status = commands.add_parser("status", help="where the data is")
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.set_defaults(run=_status)
-    return parser
-
-
-DOCKER_STORE = Relocation.path
-
-Move = Relocation | DirectoryMove
-
-
-def _moves(config: Config, say: Callable[[str], None]) -> list[Move]:
-    """The extra volumes' first: they ask for no outage."""
-    login = Login.parse(os.environ[unit.LOGIN]) if unit.LOGIN in os.environ else Login.own()
-    return [*(DirectoryMove(entry, say, login) for entry in config.extra_volumes), Relocation(config, say)]
-
-
-def _relocate(config: Config, options: argparse.Namespace) -> int:
-    if options.recover:
-        return _recover(config)
-    if options.foreground:
-        return _in_the_unit(lambda: _move(config, options.directories))
-    if not options.join:
-        unit.begin("relocate", "--foreground", *options.directories)
-    unit.follow()
-    pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
-    for move in pending:
-        print("bulkhead:", f"{move.journal.reason}. {move.outcome()}".removeprefix(". "), file=sys.stderr)
-    return int(bool(pending) or unit.has_failed())
-
-
-def _move(config: Config, directories: list[str]) -> None:
-    for move in _chosen(config, directories, unit.say):
-        if move.is_pending:
-            move.relocate()
-
-
-def _recover(config: Config) -> int:
-    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # which has its own end for it
-        return 0
-    failed = False
-    with unit.lock(wait=True):
-        for move in reversed(_moves(config, unit.say)):  # Docker first
-            try:
-                move.recover()
-            except ERRORS as error:
-                unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
-                failed = True
-    return int(failed)
-
-
-def _in_the_unit(work: Callable[[], None]) -> int:
-    """Do it as the only one; what goes wrong is told to those who watch."""
-    try:
-        with unit.lock():
-            work()
-    except ERRORS as error:
-        unit.say(f"failed: {error}")
-        return 1
-    return 0
-
-
-def _rollback(config: Config, options: argparse.Namespace) -> int:
-    if options.foreground:
-        return _in_the_unit(lambda: _chosen(config, [options.directory], unit.say)[0].roll_back())
-    (move,) = _chosen(config, [options.directory], print)
-    if move.journal.phase != phases.DONE:
-        raise Failed(f"there is no way back: {move.outcome()}")
-    for line in move.written_since():
-        print(line)
-    if not _consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
-        return 1
-    unit.begin("rollback", "--foreground", options.directory)
-    unit.follow()
-    (move,) = _chosen(config, [options.directory], print)
-    print(move.outcome())
-    return 0 if move.journal.phase == phases.ROLLED_BACK else 1
-
-
-def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
-    """The moves of these directories, or all of them.
-
-    Raises:
-        Failed: one of them is none that moves.
-    """
-    moves = {move.path: move for move in _moves(config, say)}
-    paths = [os.path.abspath(directory) for directory in directories]
-    if unknown := [path for path in paths if path not in moves]:
-        raise Failed(f"{unknown[0]} has no volume of its own; there is one for {', '.join(moves)}")
-    return [move for path, move in moves.items() if path in paths or not paths]
-
-
-def _finalize(config: Config, options: argparse.Namespace) -> int:
-    moves = _chosen(config, options.directories, print)
-    if not options.directories:
-        moves = [move for move in moves if move.journal.phase in (phases.DONE, phases.FINALIZING)]
-    for move in moves:
-        for path, size in move.journal.old.items():
-            print(f"the old data of {path} takes {human(size)} of the root disk")
-    if not moves:
-        print("there is no old data to remove")
-    elif not _consents(options, "It is removed, and with it the way back."):
-        return 1
-    with unit.lock():
-        asked_for = {move.path for move in moves}
-        for move in _moves(config, print):  # as they are now
-            if move.path in asked_for:
-                move.finalize(force=options.force)
-    return 0
-
-
-def _consents(options: argparse.Namespace, question: str) -> bool:
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise Failed("there is nobody to ask: --yes does it")
-    return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _status(config: Config, options: argparse.Namespace) -> int:
-    *directories, docker = _moves(config, print)
-    if options.json:
-        shown = _shown(docker) | {"under_way": unit.is_under_way()}
-        shown["extra_volumes"] = {
-            entry.target: _shown(move) for entry, move in zip(config.extra_volumes, directories, strict=True)
-        }
-        print(json.dumps(shown, indent=4))
-        return 0
-    for move in (docker, *directories):
-        print(move.outcome())
-        if move.journal.since:
-            print(f"  since   {time.strftime('%F %T %Z', time.localtime(move.journal.since))}")
-        for path, size in move.journal.old.items():
-            print(f"  kept    {human(size)} beneath {path}; `bulkhead finalize` removes it")
-        if move.journal.reason:
-            print(f"  reason  {move.journal.reason}")
-    return 0
-
-
-def _shown(move: Move) -> dict[str, object]:
-    journal = move.journal
-    return {"phase": journal.phase, "since": journal.since, "reason": journal.reason, "old": journal.old}
+    finalize.set_defaults(run="moving:finalize")
 
 
 if __name__ == "__main__":

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyinfra_lvm.model import FstabEntry
+from pyinfra_lvm.fstab import FstabEntry
 
 PATH = "/etc/bulkhead/bulkhead.json"
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     volume: str  # where the volume is mounted
     stores: dict[str, str]  # directory on the volume → where it is bound
     fstab: tuple[FstabEntry, ...]  # the lines that bind the stores
     extra_volumes: tuple[FstabEntry, ...]  # the lines that mount the extra volumes
     drop_ins: dict[str, str]  # path → content: they order Docker after its stores
     patience: int  # seconds to wait for builds and --rm containers to end
+    group: str  # volume group and logical volume of Docker
+    logical_volume: str
+    reserve: int  # bytes of the group that should stay free; 0: whoever set the size may use it up
+    warning: int  # percent
+    critical: int
+    hours_left: float  # a filesystem that will be full within so many hours is worth a warning
+    metrics: str  # directory of node_exporter's textfile collector; empty: none are written
+    receivers: tuple[str, ...]  # of alerts, by name: their addresses are secrets, in a file of their own
+    reminder: float  # hours until a standing alert is told again; ever longer from then on
+    units: tuple[str, ...]  # that must be active
+    prune_hours: int  # what was unused for so long goes
+    prune_image_days: int  # 0: an image that no container has stays
+    keep: tuple[str, ...]  # shell patterns of names that are not pruned: images, containers, networks
 
     @classmethod
     def load(cls, path: str = PATH) -> Config:
@@ -29,7 +39,10 @@ class Config:
             OSError: it cannot be read.
             ValueError, KeyError, TypeError: it is not one of this version of the program.
         """
-        values: dict[str, Any] = json.loads(Path(path).read_text())
+        with open(path, encoding="utf-8") as file:
+            values: dict[str, Any] = json.load(file)
         for name in ("fstab", "extra_volumes"):
             values[name] = tuple(FstabEntry.of(*line) for line in values[name])
+        for name in ("receivers", "units", "keep"):
+            values[name] = tuple(values[name])
         return cls(**values)

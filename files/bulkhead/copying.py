@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from bulkhead import Problem
 from sizes import human
 
 # -H hard links, -A ACLs, -X extended attributes (trusted.overlay.* as root), -S sparse files; -x leaves out what is
@@ -28,7 +29,7 @@ _BLOCK = 2**20
 Report = Callable[[int, str], None]  # bytes copied, rsync's rate
 
 
-class CopyError(Exception):
+class CopyError(Problem):
     """The copy did not come about, or is not what it should be."""
 
 

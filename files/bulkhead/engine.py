@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
+import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
+
+from bulkhead import Problem
+from bulkhead.system import User
 
 SOCKET = "/run/docker.sock"
 _ANSWER_TIMEOUT = 120  # seconds; a list of thousands of containers on a busy disk
 _STOP_GRACE = 60  # seconds for Docker itself, beside the container's own time to stop
+_COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume to count anything
+_REMOVAL_TIMEOUT = 600  # seconds; a large image on a busy disk
+_PRUNE_TIMEOUT = 1800  # seconds; a cache of thousands of records
+
+# In /system/df: the name of a kind's list, and of what holds the list since API 1.52.
+_COUNTED = {
+    "image": ("Images", "ImageUsage"),
+    "container": ("Containers", "ContainerUsage"),
+    "volume": ("Volumes", "VolumeUsage"),
+    "build-cache": ("BuildCache", "BuildCacheUsage"),
+}
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 Inventory = dict[str, dict[str, Any]]
 
 
-class EngineError(Exception):
-    """The engine does not answer, or refuses."""
+class EngineError(Problem):
+    """The engine does not answer, or refuses.
+
+    Args:
+        status: of its refusal, as HTTP has it; 0 where there was no answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _Connection(http.client.HTTPConnection):
@@ -43,13 +71,16 @@ class Engine:
     def __init__(self, path: str = SOCKET) -> None:
         self._path = path
 
-    def ask(self, method: str, path: str, timeout: float = _ANSWER_TIMEOUT, **query: str) -> Any:
+    def ask(self, method: str, path: str, timeout: float = _ANSWER_TIMEOUT, **query: str | list[str]) -> Any:
         """One request without a version: the engine answers by its own newest API.
+
+        Args:
+            timeout: seconds of silence; a part of the answer begins them anew.
 
         Raises:
             EngineError: no answer, or an answer that says no.
         """
-        arguments = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+        arguments = urlencode(query, doseq=True, quote_via=quote)
         connection = _Connection(self._path, timeout)
         try:
             connection.request(method, f"{path}?{arguments}" if arguments else path)
@@ -64,7 +95,7 @@ class Engine:
                 said = json.loads(body)["message"]
             except (ValueError, KeyError, TypeError):
                 said = body.decode(errors="replace").strip()
-            raise EngineError(f"Docker refuses {path}: {said}")
+            raise EngineError(f"Docker refuses {path}: {said}", response.status)
         return json.loads(body) if body.strip() else None
 
     def answers(self) -> bool:
@@ -124,27 +155,88 @@ class Engine:
             },
         }
 
+    def usage(self, *kinds: str, timeout: float = _COUNT_TIMEOUT) -> dict[str, Any]:
+        """What Docker counts of its objects of some kinds: a list by each kind's name; for "image" also "layers", the
+        bytes of all images together.
+
+        Args:
+            kinds: of "image", "container", "volume", "build-cache".
+            timeout: seconds that it may take.
+
+        Raises:
+            EngineError: no answer in time, or an answer that says no.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                # Without `verbose`, the lists are only there as long as Docker keeps its old form of the answer.
+                found = self.ask("GET", "/system/df", timeout, type=[*kinds], verbose="1")
+                break
+            except EngineError as error:
+                # Docker before 23.0 counts for one at a time.
+                if "already running" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+        counted: dict[str, Any] = {}
+        for kind in kinds:
+            old, new = _COUNTED[kind]
+            counted[kind] = found.get(new, {}).get("Items") or found.get(old) or []
+        counted["layers"] = found.get("ImageUsage", {}).get("TotalSize") or found.get("LayersSize") or 0
+        return counted
+
+    def builds(self, containers: Iterable[dict[str, Any]]) -> list[str]:
+        """Builds that are under way, in words.
+
+        Args:
+            containers: all, inspected.
+        """
+        steps = [
+            f"a build (its step is the container {container['Name'].lstrip('/')})"
+            for container in containers
+            if _is_classic_build_step(container)
+        ]
+        # Records of the cache are in use while a build holds them.
+        held = any(record["InUse"] for record in self.usage("build-cache")["build-cache"])
+        return [*steps, *(["a build"] if held else [])]
+
     def under_way(self) -> list[str]:
         """What would be lost if Docker were stopped now, in words: builds, --rm containers, the memory of paused ones."""
         found = []
-        for container in self.containers():
+        containers = [*self.containers()]
+        for container in containers:
             name = container["Name"].lstrip("/")
             if container["HostConfig"].get("AutoRemove"):
                 found.append(f"the --rm container {name}")
             elif container["State"]["Paused"]:
                 found.append(f"the paused container {name}")
-            elif _is_classic_build_step(container):
-                found.append(f"a build (its step is the container {name})")
-        # Records of the cache are in use while a build holds them.
-        try:
-            cache = self.ask("GET", "/system/df", timeout=600, type="build-cache").get("BuildCache") or []
-        except EngineError as error:
-            if "already running" not in str(error):  # Docker before 23.0 counts for one at a time
-                raise
-            return [*found, "a count of Docker's disk usage"]
-        if any(record["InUse"] for record in cache):
-            found.append("a build")
-        return found
+        return [*found, *self.builds(containers)]
+
+    # -- removing
+
+    def remove(self, kind: str, reference: str) -> None:
+        """Remove a container, an image or a network; of a container never its volumes, of nothing by force.
+
+        Args:
+            kind: "container", "image" or "network".
+            reference: its identifier, or one of an image's names: the image goes with the last.
+
+        Raises:
+            EngineError: it is not removed. Status 404: it has gone already; 409, of networks 403: it is in use.
+        """
+        self.ask("DELETE", f"/{kind}s/{quote(reference, safe='/:@')}", _REMOVAL_TIMEOUT)
+
+    def prune_cache(self, unused_for: float) -> tuple[set[str], int]:
+        """Remove the build cache that no build uses and none has used for so many seconds.
+
+        Returns:
+            The records that went, and the bytes that they had by Docker's count.
+
+        Raises:
+            EngineError: Docker cannot, or does not answer. A part may be gone.
+        """
+        filters = json.dumps({"until": [f"{max(int(unused_for), 0)}s"]})
+        found = self.ask("POST", "/build/prune", _PRUNE_TIMEOUT, all="1", filters=filters)
+        return set(found["CachesDeleted"] or []), found["SpaceReclaimed"]
 
     # -- stopping and starting
 
@@ -187,6 +279,42 @@ def _is_classic_build_step(container: dict[str, Any]) -> bool:
         and container["HostConfig"]["LogConfig"]["Type"] == "none"
         and container["Config"]["Image"].startswith("sha256:")
     )
+
+
+def programs_that_build() -> list[User]:
+    """Docker's command lines that build: of a build without BuildKit, the engine tells nothing between two steps."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+            name = os.path.basename(words[0])
+            if name in ("docker", "docker-compose", "docker-buildx") and _builds(words[1:]):
+                found.append(User(int(process.name), name, writes=False))
+    return found
+
+
+def _builds(words: list[str]) -> bool:
+    """Whether the arguments of docker build: `docker --host H buildx build .`, and not `docker run box npm run build`."""
+    for word in words:
+        if word in ("run", "exec", "logs", "create", "start", "inspect"):
+            return False
+        if word in ("build", "bake"):
+            return True
+    return False
+
+
+def moment(text: str) -> float:
+    """A time of Docker's in seconds since the epoch; 0 for "never", which it writes as the year 1, and for no time.
+
+    >>> moment("1970-01-01T01:00:02.500000000+01:00"), moment("0001-01-01T00:00:00Z")
+    (2.5, 0.0)
+    """
+    match = _MOMENT.fullmatch(text)
+    if not match:
+        return 0.0
+    # Python before 3.11 reads neither nanoseconds nor a Z.
+    whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00")).timestamp()
+    return max(whole + float(match[2] or 0), 0.0)
 
 
 def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str]:

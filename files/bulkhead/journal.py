@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -85,8 +86,32 @@ class Journal:
         replace_file(self.path, json.dumps(asdict(self), indent=4) + "\n")
 
 
+# Given up when the disk is full: a move must be able to note where it is, and to put fstab back, on a full root disk too.
+RESERVE = "/var/lib/bulkhead/reserve"
+_RESERVE_SIZE = 2**20  # bytes
+
+
+def hold_reserve() -> None:
+    """Take the space that ``replace_file`` falls back on."""
+    replace_file(RESERVE, "\0" * _RESERVE_SIZE)
+
+
 def replace_file(path: str, content: str, mode: int = 0o644) -> None:
-    """Replace a file as a whole; what this returns after is on disk."""
+    """Replace a file as a whole; what this returns after is on disk.
+
+    Raises:
+        OSError: it cannot be written; the old one is there as it was.
+    """
+    try:
+        _replace_file(path, content, mode)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not os.path.exists(RESERVE):
+            raise
+        os.unlink(RESERVE)
+        _replace_file(path, content, mode)
+
+
+def _replace_file(path: str, content: str, mode: int) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(f"{path}.new")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bulkhead import copying, journal
 from bulkhead.config import Config
-from bulkhead.engine import Engine, EngineError, differences
+from bulkhead.engine import Engine, EngineError, differences, programs_that_build
 from bulkhead.journal import Journal
 from bulkhead.system import (
     Failed,
@@ -133,6 +133,8 @@ class Relocation:
         for directory, path in self.config.stores.items():
             self._check_target(directory, path)
         self._check_room(sum(old.values()))
+        self._refuse_foreign_mounts()
+        journal.hold_reserve()
         self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
         for drop_in, content in self.config.drop_ins.items():
             journal.replace_file(drop_in, content)
@@ -496,10 +498,14 @@ class Relocation:
         Raises:
             Failed: something else is mounted there.
         """
+        self._refuse_foreign_mounts()
+        for mount in mounts_within(self.config.stores.values()):
+            run("umount", mount.target)
+
+    def _refuse_foreign_mounts(self) -> None:
         for mount in mounts_within(self.config.stores.values()):
             if not _is_dockers_own(mount):
                 raise Failed(f"{mount.target} is a mount of somebody's own ({mount.fstype}) in Docker's data")
-            run("umount", mount.target)
 
     def _is_committed(self) -> bool:
         text = read_fstab()
@@ -521,6 +527,7 @@ class Relocation:
 
     def _end(self) -> None:
         """Nothing is left to be recovered."""
+        Path(journal.RESERVE).unlink(missing_ok=True)
         self._unblock_starts()
         for path in _BLOCKS.values():
             Path(path).unlink(missing_ok=True)
@@ -537,28 +544,6 @@ def _is_dockers_own(mount: Mount) -> bool:
         return True
     listed = f" {mount.target} " in " ".join(read_fstab().split())
     return mount.fstype in _DOCKERS_MOUNTS and not listed and "/volumes/" not in mount.target
-
-
-def programs_that_build() -> list[User]:
-    """Docker's command lines that build: of a build without BuildKit, the engine tells nothing between two steps."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_text(errors="replace").split("\0")
-            name = os.path.basename(words[0])
-            if name in ("docker", "docker-compose", "docker-buildx") and _builds(words[1:]):
-                found.append(User(int(process.name), name, writes=False))
-    return found
-
-
-def _builds(words: list[str]) -> bool:
-    """Whether the arguments of docker build: `docker --host H buildx build .`, and not `docker run box npm run build`."""
-    for word in words:
-        if word in ("run", "exec", "logs", "create", "start", "inspect"):
-            return False
-        if word in ("build", "bake"):
-            return True
-    return False
 
 
 def shims() -> list[User]:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkhead import journal
+from bulkhead import Problem, journal
 
 FSTAB = "/etc/fstab"
 
 
-class Failed(Exception):
+class Failed(Problem):
     """Something did not come about; the message says what, and what the host is on now."""
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import socketserver
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead.engine import Engine, EngineError, differences
+from bulkhead.engine import Engine, EngineError, _builds, differences, moment
+
+from .played import Query, playing
 
 Answers = dict[str, Any]
 
@@ -51,10 +49,6 @@ def container(name: str, status: str = "running", started: str = "1", **changes:
     }
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
 @pytest.fixture
 def asked() -> list[str]:
     return []
@@ -62,33 +56,16 @@ def asked() -> list[str]:
 
 @pytest.fixture
 def engine(tmp_path: Path, answers: Answers, asked: list[str]) -> Iterator[Engine]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            request = f"{self.command} {self.path.partition('?')[0]}"
-            asked.append(request)
-            found = answers.get(request)
-            code = 404 if found is None else 200
-            body = json.dumps({"message": f"No such container: {request}"} if found is None else found).encode()
-            if isinstance(found, str):
-                code, body = 500, json.dumps({"message": found}).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(method: str, path: str, _: Query) -> tuple[int, Any]:
+        request = f"{method} {path}"
+        asked.append(request)
+        found = answers.get(request)
+        if found is None:
+            return 404, {"message": f"No such container: {request}"}
+        return (500, {"message": found}) if isinstance(found, str) else (200, found)
 
-        do_GET = do_POST = answer  # noqa: N815 - the names that http.server looks for
-
-        def address_string(self) -> str:
-            return "unix"
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
-            pass
-
-    path = tmp_path / "docker.sock"
-    with _Server(str(path), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield Engine(str(path))
-        server.shutdown()
+    with playing(tmp_path / "docker.sock", answer) as engine:
+        yield engine
 
 
 def test_inventory_is_by_identifier(engine: Engine) -> None:
@@ -138,6 +115,51 @@ def test_docker_that_is_down_is_told(tmp_path: Path) -> None:
 def test_what_a_stop_would_lose_is_seen(engine: Engine, answers: Answers, changed: Answers, found: list[str]) -> None:
     answers.update(changed)
     assert engine.under_way() == found
+
+
+def test_build_is_seen_in_the_form_that_the_count_has_since_api_1_52(engine: Engine, answers: Answers) -> None:
+    answers["GET /system/df"] = {"BuildCacheUsage": {"TotalSize": 1, "Items": [{"InUse": True}]}}
+    assert engine.under_way() == ["a build"]
+
+
+def test_count_of_somebody_else_is_waited_for(
+    engine: Engine, answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers["GET /system/df"] = "a disk usage operation is already running"
+
+    def ends(_: float) -> None:
+        answers["GET /system/df"] = {"LayersSize": 7, "Images": None}
+
+    monkeypatch.setattr("time.sleep", ends)
+    assert engine.usage("image") == {"image": [], "layers": 7}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_build"),
+    [
+        ("--host tcp://h buildx build .", True),
+        ("compose build", True),
+        ("run --rm box npm run build", False),
+        ("ps", False),
+    ],
+)
+def test_command_line_that_builds_is_told_from_others(words: str, is_build: bool) -> None:
+    assert _builds(words.split()) == is_build
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02T00:00:00Z", 86400),
+        ("1970-01-01T00:00:01.123456789Z", 1.123456789),
+        ("1970-01-01T02:00:01.5+02:00", 1.5),
+        ("0001-01-01T00:00:00Z", 0),
+        ("0001-01-01T00:00:00+02:00", 0),
+        ("", 0),
+    ],
+)
+def test_time_of_docker_is_read(text: str, seconds: float) -> None:
+    assert moment(text) == pytest.approx(seconds)
 
 
 def test_what_runs_is_told_in_the_order_of_its_start(engine: Engine, answers: Answers) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from bulkhead import journal
 from bulkhead.journal import COPYING, UNFINISHED, Journal, path_for, replace_file
 
 from tasks import paths
@@ -45,6 +48,25 @@ def test_file_keeps_its_old_content_until_the_new_is_complete(tmp_path: Path) ->
     replace_file(str(path), "byte \udce9 by byte\n", mode=0o600)
     assert path.read_bytes() == b"byte \xe9 by byte\n"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_file_is_replaced_on_a_full_disk_by_giving_up_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reserve, fsync = tmp_path / "fstab", tmp_path / "reserve", os.fsync
+
+    def fsync_on_a_full_disk(descriptor: int) -> None:
+        if reserve.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(journal, "RESERVE", str(reserve))
+    journal.hold_reserve()
+    assert reserve.stat().st_blocks > 0
+    monkeypatch.setattr(os, "fsync", fsync_on_a_full_disk)
+    replace_file(str(path), "new")
+    assert path.read_text() == "new"
+    assert not reserve.exists()
 
 
 def test_deploy_and_program_mean_the_same_journals() -> None:

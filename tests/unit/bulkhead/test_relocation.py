@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 from bulkhead import copying, journal, relocation
-from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, Inventory
 from bulkhead.journal import Journal
 from bulkhead.relocation import Relocation
-from bulkhead.system import Failed
+from bulkhead.system import Failed, Mount
 
 from pyinfra_lvm.model import FstabEntry
+
+from .configs import config
 
 RAN = ("web", "plain")  # with a restart policy and without
 ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
@@ -49,7 +50,7 @@ class Host(Engine):
             FstabEntry(f"{self.volume}/{name}", path, "none", ("bind",)) for name, path in self.stores.items()
         )
         drop_in = f"{top}/drop-in.conf"
-        self.config = Config(self.volume, self.stores, entries, (), {drop_in: "[Unit]\n"}, patience=0)
+        self.config = config(volume=self.volume, stores=self.stores, fstab=entries, drop_ins={drop_in: "[Unit]\n"})
         self.fstab = "# mine\n"
         self.mounted: set[str] = set()
         self.up = True  # Docker
@@ -64,6 +65,7 @@ class Host(Engine):
         self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
 
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
+        monkeypatch.setattr(journal, "RESERVE", f"{top}/reserve")
         monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
         monkeypatch.setattr(relocation, "BLOCK", str(self.blocked))
         monkeypatch.setattr(relocation, "_BLOCKS", {"docker": f"{top}/block.conf"})
@@ -301,6 +303,19 @@ def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest
             if host.move().is_pending:
                 host.move().relocate()
             host.assert_whole({"web"})
+
+
+def test_mount_of_somebodys_own_is_refused_before_docker_is_touched(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = Mount(
+        "0:40", "/", f"{host.stores['docker']}/volumes/db/backup", writable=True, private=False, fstype="nfs"
+    )
+    monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
+    with pytest.raises(Failed, match=r"volumes/db/backup is a mount of somebody's own \(nfs\) in Docker's data"):
+        host.move().relocate()
+    assert host.move().journal.phase == ""
+    assert not host.recovery.exists()
 
 
 def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data(host: Host) -> None:

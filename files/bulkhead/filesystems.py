@@ -1,0 +1,142 @@
+"""The local filesystems that matter, and how full they are."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bulkhead.config import Config
+
+MOUNTINFO = "/proc/self/mountinfo"
+FSTAB = "/etc/fstab"
+
+_ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "zfs")
+# How the kernel shows that it writes to a filesystem no more. Since 6.12 an ext4 that had an error is no longer called
+# "ro"; from 6.15 on it has a word of its own (ext4_emergency_ro in the kernel's fs/ext4/super.c).
+_CLOSED = {"ro", "emergency_ro", "shutdown"}
+
+
+class Mount(NamedTuple):
+    """A line of /proc/self/mountinfo (proc(5))."""
+
+    device: str  # numbers: 252:1
+    root: str  # directory of the filesystem that is mounted
+    target: str
+    fstype: str
+    asked_read_only: bool  # by whoever mounted it
+    read_only: bool  # also where the kernel has closed the filesystem after an error
+
+
+class Filesystem(NamedTuple):
+    mount: str
+    size: int  # bytes, as df counts them
+    used: int
+    available: int  # to others than root
+    inodes: int  # 0: it has no limit of them
+    inodes_free: int
+    read_only: bool  # and should not be
+
+    @property
+    def percent(self) -> float:
+        """As df has it: what only root may fill counts as neither used nor available."""
+        return 100 * self.used / ((self.used + self.available) or 1)
+
+    @property
+    def inodes_percent(self) -> float:
+        return 100 * (self.inodes - self.inodes_free) / (self.inodes or 1)
+
+
+def mounts() -> list[Mount]:
+    """What is mounted, in the order of mounting."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return [_mount(line) for line in file.read().split("\n")[:-1]]
+
+
+def _mount(line: str) -> Mount:
+    before, _, after = line.partition(" - ")
+    _, _, device, root, target, options, *_ = before.split(" ")
+    fstype, _, of_filesystem = after.split(" ", 2)
+    asked = "ro" in options.split(",")
+    closed = not _CLOSED.isdisjoint(of_filesystem.rpartition(" ")[2].split(","))
+    return Mount(device, _unescaped(root), _unescaped(target), fstype, asked, asked or closed)
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def watched(config: Config, mounted: Sequence[Mount] | None = None) -> list[Filesystem]:
+    """Every filesystem on a disk, once each. One that is read-only on purpose cannot fill, and is left out.
+
+    Args:
+        mounted: what is mounted, if that is known already.
+    """
+    found = []
+    for mount in chosen(mounts() if mounted is None else mounted, config):
+        if not (mount.asked_read_only and _is_meant_read_only(mount.target, config)):
+            try:
+                found.append(_measured(mount))
+            except (FileNotFoundError, PermissionError):
+                pass  # another mount hides it, or it is not this user's to see
+            except OSError:  # its device is gone
+                found.append(Filesystem(mount.target, 0, 0, 0, 0, 0, read_only=True))
+    return found
+
+
+def chosen(mounted: Sequence[Mount], config: Config) -> list[Mount]:
+    """Of each device's mounts the one to look at. Docker's own, below its stores, are none."""
+    below_stores = tuple(f"{store}/" for store in config.stores.values())
+
+    def rank(mount: Mount) -> tuple[bool, bool, int]:
+        is_bound = mount.root != "/" and mount.fstype != "btrfs"  # whose subvolumes are mounted by their paths
+        return mount.target != config.volume, is_bound, len(mount.target)
+
+    best: dict[str, Mount] = {}
+    for mount in _visible(mounted).values():
+        if mount.fstype in _ON_DISKS and not mount.target.startswith(below_stores):
+            best[mount.device] = min(best.get(mount.device, mount), mount, key=rank)
+    return sorted(best.values(), key=lambda mount: mount.target)
+
+
+def out_of_place(mounted: Sequence[Mount], config: Config) -> list[str]:
+    """Why Docker's data is not apart from root, in words; empty: it is."""
+    visible = _visible(mounted)
+    volume, root = visible.get(config.volume), visible.get("/")
+    if volume is None:
+        return [f"{config.volume} is not mounted"]
+    if root and volume.device == root.device:
+        return [f"{config.volume} is on the root filesystem"]
+    return [
+        f"{store} is not on {config.volume}"
+        for store in config.stores.values()
+        if store not in visible or visible[store].device != volume.device
+    ]
+
+
+def _visible(mounted: Sequence[Mount]) -> dict[str, Mount]:
+    return {mount.target: mount for mount in mounted}  # what is mounted later hides what was mounted there before
+
+
+def _measured(mount: Mount) -> Filesystem:
+    counts = os.statvfs(mount.target)
+    return Filesystem(
+        mount.target,
+        size=counts.f_blocks * counts.f_frsize,
+        used=(counts.f_blocks - counts.f_bfree) * counts.f_frsize,
+        available=counts.f_bavail * counts.f_frsize,
+        inodes=counts.f_files,
+        inodes_free=counts.f_ffree,
+        read_only=mount.read_only,
+    )
+
+
+def _is_meant_read_only(target: str, config: Config) -> bool:
+    from pyinfra_lvm.fstab import parse_fstab
+
+    with open(FSTAB, encoding="utf-8", errors="surrogateescape") as file:
+        options = [entry.options for entry in parse_fstab(file.read()) if entry.target == target]
+    return "ro" in options[-1] if options else target not in ("/", config.volume)

@@ -1,0 +1,126 @@
+"""The commands that move data, and go back: `bulkhead relocate`, `rollback`, `finalize`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from bulkhead import journal as phases
+from bulkhead import problems, unit
+from bulkhead.config import Config
+from bulkhead.directory import DirectoryMove
+from bulkhead.relocation import Relocation
+from bulkhead.system import Failed, Login
+from sizes import human
+
+Move = Relocation | DirectoryMove
+
+
+def moves(config: Config, say: Callable[[str], None]) -> list[Move]:
+    """The extra volumes' first: they ask for no outage."""
+    login = Login.parse(os.environ[unit.LOGIN]) if unit.LOGIN in os.environ else Login.own()
+    return [*(DirectoryMove(entry, say, login) for entry in config.extra_volumes), Relocation(config, say)]
+
+
+def relocate(config: Config, options: argparse.Namespace) -> int:
+    if options.recover:
+        return _recover(config)
+    if options.foreground:
+        return _in_the_unit(lambda: _move(config, options.directories))
+    if not options.join:
+        unit.begin("relocate", "--foreground", *options.directories)
+    unit.follow()
+    pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
+    for move in pending:
+        print("bulkhead:", f"{move.journal.reason}. {move.outcome()}".removeprefix(". "), file=sys.stderr)
+    return int(bool(pending) or unit.has_failed())
+
+
+def _move(config: Config, directories: list[str]) -> None:
+    for move in _chosen(config, directories, unit.say):
+        if move.is_pending:
+            move.relocate()
+
+
+def _recover(config: Config) -> int:
+    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # which has its own end for it
+        return 0
+    failed = False
+    with unit.lock(wait=True):
+        for move in reversed(moves(config, unit.say)):  # Docker first
+            try:
+                move.recover()
+            except problems() as error:
+                unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
+                failed = True
+    return int(failed)
+
+
+def _in_the_unit(work: Callable[[], None]) -> int:
+    """Do it as the only one; what goes wrong is told to those who watch."""
+    try:
+        with unit.lock():
+            work()
+    except problems() as error:
+        unit.say(f"failed: {error}")
+        return 1
+    return 0
+
+
+def rollback(config: Config, options: argparse.Namespace) -> int:
+    if options.foreground:
+        return _in_the_unit(lambda: _chosen(config, [options.directory], unit.say)[0].roll_back())
+    (move,) = _chosen(config, [options.directory], print)
+    if move.journal.phase != phases.DONE:
+        raise Failed(f"there is no way back: {move.outcome()}")
+    for line in move.written_since():
+        print(line)
+    if not _consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
+        return 1
+    unit.begin("rollback", "--foreground", options.directory)
+    unit.follow()
+    (move,) = _chosen(config, [options.directory], print)
+    print(move.outcome())
+    return 0 if move.journal.phase == phases.ROLLED_BACK else 1
+
+
+def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
+    """The moves of these directories, or all of them.
+
+    Raises:
+        Failed: one of them is none that moves.
+    """
+    known = {move.path: move for move in moves(config, say)}
+    paths = [os.path.abspath(directory) for directory in directories]
+    if unknown := [path for path in paths if path not in known]:
+        raise Failed(f"{unknown[0]} has no volume of its own; there is one for {', '.join(known)}")
+    return [move for path, move in known.items() if path in paths or not paths]
+
+
+def finalize(config: Config, options: argparse.Namespace) -> int:
+    chosen = _chosen(config, options.directories, print)
+    if not options.directories:
+        chosen = [move for move in chosen if move.journal.phase in (phases.DONE, phases.FINALIZING)]
+    for move in chosen:
+        for path, size in move.journal.old.items():
+            print(f"the old data of {path} takes {human(size)} of the root disk")
+    if not chosen:
+        print("there is no old data to remove")
+    elif not _consents(options, "It is removed, and with it the way back."):
+        return 1
+    with unit.lock():
+        asked_for = {move.path for move in chosen}
+        for move in moves(config, print):  # as they are now
+            if move.path in asked_for:
+                move.finalize(force=options.force)
+    return 0
+
+
+def _consents(options: argparse.Namespace, question: str) -> bool:
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Failed("there is nobody to ask: --yes does it")
+    return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,542 @@
+"""What Docker no longer needs goes, and nothing else: `bulkhead prune` and `bulkhead reclaim`.
+
+Docker's own `system prune` tells age by the wrong clock (containers' by their creation, images' by their build), takes
+images that are only not in use just now, and with `--volumes` refuses an age. So what goes is decided here, and removed
+object by object, without force: Docker itself refuses what has come into use meanwhile. Volumes are never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import contextlib
+import fnmatch
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bulkhead import state, unit
+from bulkhead.config import Config
+from bulkhead.engine import Engine, EngineError, moment, programs_that_build
+from bulkhead.system import Failed, count
+from bulkhead.usage import KEEP, digests, log_bytes, name_of, own_bytes, tags
+from sizes import human
+
+HOUR, DAY = 3600, 86400
+_SETTLING = 5  # seconds in which space comes back after Docker has said that it does
+_IN_USE = (403, 409)  # 403: a network that something is attached to
+_NO_SPACE = "no space left"
+_PREDEFINED = ("bridge", "host", "none", "docker_gwbridge")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What goes."""
+
+    kind: str  # "container", "image", "network"; "record" of the build cache
+    id: str
+    name: str
+    size: int  # bytes that come back, by Docker's count
+    why: str
+    references: tuple[str, ...] = field(repr=False)  # it has gone when all of them are removed, in this order
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" ({human(self.size)})" if self.size else "")
+
+
+# -- what goes: decided from what Docker lists
+
+
+def is_kept(names: Iterable[str], labels: Mapping[str, str] | None, patterns: Sequence[str]) -> bool:
+    """Whether an object is not to be removed, by its label or one of its names."""
+    return KEEP in (labels or {}) or any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def idle_cache(records: Iterable[Json], before: float) -> list[Json]:
+    """Records of the build cache that BuildKit would remove: not in use, last used before a moment.
+
+    A record stays as long as one that was made from it does.
+    """
+    parents = {record["ID"]: record.get("Parents") or [record.get("Parent")] for record in records}
+    idle = {record["ID"]: record for record in records if not record["InUse"] and last_used(record) <= before}
+    staying = [identifier for identifier in parents if identifier not in idle]
+    while staying:
+        for parent in parents.get(staying.pop(), []):
+            if idle.pop(parent, None):
+                staying.append(parent)
+    return [*idle.values()]
+
+
+def last_used(record: Json) -> float:
+    return moment(record.get("LastUsedAt") or "")  # 0: never, which is long ago for BuildKit too
+
+
+def cache_bytes(records: Iterable[Json]) -> int:
+    """What comes back when these records go: what images share with them stays."""
+    return sum(record["Size"] for record in records if not record["Shared"])
+
+
+def moment_to_free(records: Sequence[Json], wanted: int) -> float:
+    """The moment up to which cache must go, the least recently used first, for so many bytes to come back."""
+    moments = sorted({last_used(record) for record in records})
+    enough = bisect.bisect_left(moments, wanted, key=lambda before: cache_bytes(idle_cache(records, before)))
+    return moments[min(enough, len(moments) - 1)] if moments else 0.0
+
+
+def stale_containers(containers: Iterable[Json], written: Mapping[str, int], config: Config, now: float) -> list[Thing]:
+    """Containers that stopped, or were made and never started, long ago.
+
+    Args:
+        containers: inspected.
+        written: bytes of each beside its volumes, by identifier.
+    """
+    found = []
+    for container in containers:
+        status, name = container["State"], container["Name"].lstrip("/")
+        # A host that lost its power leaves an end before the start.
+        ran = max(moment(status["StartedAt"]), moment(status["FinishedAt"]))
+        since = ran or moment(container["Created"])
+        if (
+            status["Status"] in ("exited", "created", "dead")
+            and container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
+            and 0 < since <= now - config.prune_hours * HOUR
+            and not is_kept([name], container["Config"]["Labels"], config.keep)
+        ):
+            size = written.get(container["Id"], 0) + log_bytes(container)
+            why = f"stopped {_ago(now - since)}" if ran else f"made {_ago(now - since)}, never started"
+            found.append(Thing("container", container["Id"], name, size, why, (container["Id"],)))
+    return found
+
+
+def images_in_use(images: Iterable[Json], containers: Iterable[Json]) -> set[str]:
+    """Identifiers of the images that containers have, running or not, as their own or mounted."""
+    used = set()
+    for container in containers:
+        used.add(container["Image"])
+        # Docker counts these only when the image is removed by name.
+        used |= {mount["Source"] for mount in container["HostConfig"].get("Mounts") or [] if mount["Type"] == "image"}
+    return {image["Id"] for image in images if used & {image["Id"], *_names(image)}}
+
+
+def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str]) -> list[Json]:
+    """Images that no container has and that no other image was made from, but for those that are kept."""
+    parents = {image["ParentId"] for image in images}
+    return [
+        image
+        for image in images
+        if image["Id"] not in used | parents and not is_kept(_names(image), image["Labels"], keep)
+    ]
+
+
+def _names(image: Json) -> list[str]:
+    """With a tag or a digest, and without."""
+    names = [*tags(image), *digests(image)]
+    return [*names, *map(_repository, names)]
+
+
+def _repository(name: str) -> str:
+    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+
+
+def _of_image(image: Json, sizes: Mapping[str, int], why: str) -> Thing:
+    tagged = tags(image)
+    # The last tag of a repository takes the repository's digests with it.
+    tagless = [name for name in digests(image) if _repository(name) not in map(_repository, tagged)]
+    size = sizes.get(image["Id"], image["Size"])
+    return Thing("image", image["Id"], name_of(image), size, why, (*tagged, *tagless) or (image["Id"],))
+
+
+def images_known(images: Iterable[Json], used: set[str], known: Mapping[str, float], now: float) -> dict[str, float]:
+    """When each image was last seen in a container, or first seen at all.
+
+    Args:
+        known: the same, as it was remembered the last time.
+    """
+    # A clock that was ahead has left times that are still to come.
+    return {image["Id"]: now if image["Id"] in used else min(known.get(image["Id"], now), now) for image in images}
+
+
+def last_use(image: Json) -> float:
+    """The latest use of an image that the engine knows of.
+
+    Args:
+        image: inspected.
+    """
+    tagged = moment((image.get("Metadata") or {}).get("LastTagTime") or "")
+    # overlay2 reads the file `link` of an image's last layer for each container and each build that begins with it; its
+    # time of access is right to a day (mount option relatime). What runs with --rm between two prunes shows nowhere else.
+    upper = ((image.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""
+    with contextlib.suppress(OSError):
+        return max(tagged, os.stat(f"{os.path.dirname(upper)}/link").st_atime)
+    return tagged
+
+
+def unused_networks(networks: Iterable[Json], containers: Iterable[Json], config: Config, now: float) -> list[Thing]:
+    """Networks that people made long ago and that no container refers to, running or not."""
+    referred = set(_PREDEFINED)
+    for container in containers:
+        attached = container["NetworkSettings"]["Networks"] or {}
+        referred |= {container["HostConfig"]["NetworkMode"], *attached}
+        referred |= {endpoint["NetworkID"] for endpoint in attached.values() if endpoint}
+    return [
+        Thing("network", network["Id"], network["Name"], 0, f"made {_ago(now - made)}", (network["Id"],))
+        for network in networks
+        if network["Scope"] == "local"
+        and not network.get("ConfigOnly")
+        and not {network["Id"], network["Name"]} & referred
+        and 0 < (made := moment(network["Created"])) <= now - config.prune_hours * HOUR
+        and not is_kept([network["Name"]], network["Labels"], config.keep)
+    ]
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds / DAY:.0f} days ago" if seconds >= 4 * DAY else f"{seconds / HOUR:.0f} h ago"
+
+
+# -- removing it
+
+
+class Unanswered(Exception):
+    """Docker hangs, or has gone: nothing more is tried."""
+
+
+class Pruner:
+    """One run of the ladder.
+
+    Args:
+        say: takes the lines of the log.
+        dry_run: only tell what would go.
+        need: bytes that shall be free: it stops as soon as they are.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        say: Callable[[str], None],
+        *,
+        dry_run: bool = False,
+        need: int | None = None,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.say = say
+        self.dry_run = dry_run
+        self.need = need
+        self.removed: list[Thing] = []
+        self.failed: list[str] = []
+        self.now = time.time()
+        remembered = state.load("images").items()
+        self._known = {image: float(seen) for image, seen in remembered if isinstance(seen, (int, float))}
+        self._seen: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._expected = 0  # bytes that should be free by Docker's count
+        self._began_with = self.free()
+
+    def free(self) -> int:
+        """Bytes that are free on Docker's volume; in a dry run, that would be."""
+        volume = os.statvfs(self.config.volume)
+        would_be = sum(thing.size for thing in self.removed) if self.dry_run else 0
+        return volume.f_bavail * volume.f_frsize + would_be
+
+    def freed(self) -> int:
+        return max(self.free() - self._began_with, 0)
+
+    def is_enough(self) -> bool:
+        """Whether as much is free as is needed. Space that Docker says it has freed is waited for, for a while."""
+        if self.need is None:
+            return False
+        deadline = time.monotonic() + _SETTLING
+        while (free := self.free()) < self.need <= self._expected and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self._expected = 0
+        return free >= self.need
+
+    def prune(self) -> None:
+        """The nightly ladder."""
+        self._climb([self.stale_cache, self.dangling_images, self.stale_containers, self.stale_images, self.networks])
+
+    def reclaim(self) -> None:
+        """The same, but for networks, which take no space; then what is in no use at all, the least recently used first."""
+        ladder = [self.stale_cache, self.dangling_images, self.stale_containers, self.stale_images]
+        self._climb([*ladder, self.idle_cache, self.idle_images])
+
+    def _climb(self, steps: Sequence[Callable[[], None]]) -> None:
+        try:
+            again = [step for step in [self._look, *steps] if not self._succeeds(step)]
+            if self.removed and any(_NO_SPACE in failure for failure in self.failed):
+                # On a full volume some things cannot even be removed, until others have made a little room.
+                self.say("Once more, with the room that there is now:")
+                self.failed.clear()
+                for step in again:
+                    self._succeeds(step)
+        except Unanswered as error:
+            self.failed.append(f"{error}. What was left has not been tried")
+            self.say(self.failed[-1])
+
+    def _succeeds(self, step: Callable[[], None]) -> bool:
+        failures = len(self.failed)
+        if not self.is_enough():
+            try:
+                step()
+            except EngineError as error:
+                self._fail(str(error), error)
+        return len(self.failed) == failures
+
+    def _fail(self, what: str, error: EngineError) -> None:
+        if not error.status:
+            raise Unanswered(what)
+        self.failed.append(what)
+        self.say(f"  {what}")
+
+    def _look(self) -> None:
+        """What is asked only once, because Docker counts for long, and what is remembered for the next time."""
+        containers, images = self._containers(), self._images()
+        self._seen = images_known(images, images_in_use(images, containers), self._known, self.now)
+        if not self.dry_run:
+            state.save("images", self._seen)
+        usage = self.engine.usage("image", "container")
+        self._sizes = {image["Id"]: own_bytes(image) for image in usage["image"]}
+        self._sizes |= {row["Id"]: row.get("SizeRw", 0) for row in usage["container"]}
+
+    def _containers(self) -> list[Json]:
+        return self._without_removed(self.engine.containers())
+
+    def _images(self) -> list[Json]:
+        # With those in between, of builds without BuildKit: they tell what was made from what.
+        return self._without_removed(self.engine.ask("GET", "/images/json", all="1"))
+
+    def _without_removed(self, objects: Iterable[Json]) -> list[Json]:
+        removed = {thing.id for thing in self.removed}
+        return [found for found in objects if found["Id"] not in removed]
+
+    # -- the steps
+
+    def stale_cache(self) -> None:
+        hours = self.config.prune_hours
+        self._prune_cache(f"build cache unused for {hours} h", self._records(), self.now - hours * HOUR)
+
+    def idle_cache(self) -> None:
+        assert self.need is not None
+        title = "build cache that is not in use"
+        self._prune_cache(title, records := self._records(), moment_to_free(records, self.need - self.free()))
+        if not self.is_enough() and (records := self._records()):
+            self._prune_cache(title, records, time.time())
+
+    def _records(self) -> list[Json]:
+        removed = {thing.id for thing in self.removed}
+        records = self.engine.usage("build-cache")["build-cache"]
+        return [record for record in records if record["ID"] not in removed]
+
+    def _prune_cache(self, title: str, records: list[Json], before: float) -> None:
+        free = self.free()
+        idle = idle_cache(records, before)
+        size = cache_bytes(idle)
+        if idle and not self.dry_run:
+            gone, size = self.engine.prune_cache(time.time() - before)
+            idle = [record for record in records if record["ID"] in gone]
+        things = [
+            Thing(
+                "record",
+                record["ID"],
+                record.get("Description") or record["ID"],
+                0 if record["Shared"] else record["Size"],
+                f"last used {_ago(self.now - last_used(record))}" if last_used(record) else "never used",
+                (),
+            )
+            for record in idle
+        ]
+        self.removed += things
+        self._expected = free + size
+        self._total(title, "record", len(things), size, free)
+
+    def dangling_images(self) -> None:
+        filters = json.dumps({"dangling": ["true"]})
+        dangling = {image["Id"] for image in self.engine.ask("GET", "/images/json", filters=filters)}
+        self._remove_images(
+            "dangling images",
+            lambda images: [_of_image(image, self._sizes, "dangling") for image in images if image["Id"] in dangling],
+        )
+
+    def stale_containers(self) -> None:
+        things = stale_containers(self._containers(), self._sizes, self.config, self.now)
+        self._remove(f"containers stopped for {self.config.prune_hours} h", "container", things)
+
+    def stale_images(self) -> None:
+        if days := self.config.prune_image_days:
+            title = f"images in no container for {days} days"
+            self._remove_images(title, lambda images: self._by_last_use(images, self._seen, self.now, days * DAY))
+
+    def idle_images(self) -> None:
+        # What this run is the first to see may have been there for long. An image that others were made from can go
+        # when they have gone.
+        while self._remove_images(
+            "images in no container", lambda images: self._by_last_use(images, self._known, 0.0, 0)
+        ):
+            if self.is_enough():
+                return
+
+    def _by_last_use(
+        self, images: Iterable[Json], known: Mapping[str, float], unknown: float, unused_for: float
+    ) -> list[Thing]:
+        """
+        Args:
+            known: when each was used, as far as it was seen.
+            unknown: when the others were.
+        """
+        uses = []
+        for image in images:
+            use = known.get(image["Id"], unknown)
+            if use > self.now - unused_for:
+                continue
+            try:
+                use = max(use, last_use(self.engine.ask("GET", f"/images/{image['Id']}/json")))
+            except EngineError as error:
+                if error.status != 404:
+                    raise
+                continue
+            if use <= self.now - unused_for:
+                uses.append((use, image))
+        return [
+            _of_image(image, self._sizes, f"last used {_ago(self.now - use)}" if use else "no use is known")
+            for use, image in sorted(uses, key=lambda pair: pair[0])
+        ]
+
+    def networks(self) -> None:
+        networks = self.engine.ask("GET", "/networks")
+        things = unused_networks(networks, self._containers(), self.config, self.now)
+        self._remove(f"networks in no container, {self.config.prune_hours} h old", "network", things)
+
+    # -- how they remove
+
+    def _remove_images(self, title: str, chosen: Callable[[list[Json]], list[Thing]]) -> int:
+        containers = self._containers()
+        # An image without a name may be what a build without BuildKit goes on from.
+        builds = [*self.engine.builds(containers), *(f"{user}, which builds" for user in programs_that_build())]
+        if builds:
+            self.say(f"{title}: left alone beside {', '.join(builds)}")
+            return 0
+        images = self._images()
+        removable = removable_images(images, images_in_use(images, containers), self.config.keep)
+        return self._remove(title, "image", chosen(removable))
+
+    def _remove(self, title: str, noun: str, things: list[Thing]) -> int:
+        began_with = self.free()
+        gone = []
+        for thing in things:
+            if self.is_enough():
+                break
+            free = self.free()
+            if self.dry_run or self._is_removed(thing):
+                self.removed.append(thing)
+                gone.append(thing)
+                self._expected = free + thing.size
+                self.say(f"  {thing} {'would go' if self.dry_run else 'removed'}: {thing.why}")
+        self._total(title, noun, len(gone), sum(thing.size for thing in gone), began_with)
+        return len(gone)
+
+    def _is_removed(self, thing: Thing) -> bool:
+        removed = False
+        for reference in thing.references:
+            try:
+                self.engine.remove(thing.kind, reference)
+                removed = True
+            except EngineError as error:
+                if error.status in _IN_USE:
+                    self.say(f"  {thing} stays: {error}")
+                    return False
+                if error.status != 404:
+                    self._fail(f"{thing} could not be removed: {error}", error)
+                    return False
+        return removed
+
+    def _total(self, title: str, noun: str, number: int, size: int, began_with: int) -> None:
+        """The line of a step.
+
+        Args:
+            size: bytes by Docker's count.
+            began_with: bytes that were free before it.
+        """
+        what = f"{title}: {count(number, noun)}" + (f", {human(size)}" if size else "")
+        if not number:
+            self.say(f"{title}: nothing")
+        elif self.dry_run:
+            self.say(f"{what} would go")
+        else:
+            self.say(f"{what} removed, {human(max(self.free() - began_with, 0))} came back")
+
+
+# -- the commands
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """`bulkhead prune`; the exit code: 1 if something could not be removed."""
+    pruner = _run(config, options, Pruner.prune)
+    if not pruner.dry_run:
+        values = {"time": time.time(), "freed": pruner.freed(), "removed": len(pruner.removed), "failed": pruner.failed}
+        state.save("prune", values)
+    return _end(pruner, options, not pruner.failed)
+
+
+def reclaim(config: Config, options: argparse.Namespace) -> int:
+    """`bulkhead reclaim`; the exit code: 0 if as much is free as is needed."""
+    pruner = _run(config, options, Pruner.reclaim, options.need)
+    return _end(pruner, options, pruner.free() >= options.need)
+
+
+def _run(
+    config: Config, options: argparse.Namespace, work: Callable[[Pruner], None], need: int | None = None
+) -> Pruner:
+    """
+    Raises:
+        Failed: a move is under way, or Docker does not run.
+        TimeoutError: another prune is at work.
+    """
+    if not unit.is_under_way("docker.service"):  # systemd would start it at the first word to its socket
+        raise Failed("Docker does not run (docker.service is not active): nothing was removed")
+
+    def say(line: str) -> None:
+        if not options.json:
+            print(line, flush=True)
+
+    with contextlib.ExitStack() as stack:
+        if not options.dry_run:
+            stack.enter_context(state.locked("prune", 5))
+            # A move compares what Docker holds before and after.
+            stack.enter_context(unit.lock())
+        pruner = Pruner(config, Engine(), say, dry_run=options.dry_run, need=need)
+        if not pruner.is_enough():
+            work(pruner)
+    return pruner
+
+
+def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
+    free, config = pruner.free(), pruner.config
+    if options.json:
+        values = {
+            "dry_run": pruner.dry_run,
+            "removed": [
+                {"kind": thing.kind, "id": thing.id, "name": thing.name, "size": thing.size, "why": thing.why}
+                for thing in pruner.removed
+            ],
+            "freed": pruner.freed(),
+            "free": free,
+            "failed": pruner.failed,
+        }
+        print(json.dumps(values))
+        return int(not succeeded)
+    verbs = ("would come back", "would be") if pruner.dry_run else ("came back", "are")
+    print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} free on {config.volume}")
+    if pruner.need is not None and not succeeded:
+        print(
+            f"{human(pruner.need)} are needed: {human(pruner.need - free)} are missing. What is left is in use, kept, or beside a build"
+        )
+    if any(_NO_SPACE in failure for failure in pruner.failed):
+        name = f"{config.group}/{config.logical_volume}"
+        print(f"Docker needs a little room to remove things: `lvextend --resizefs --size +1G {name}` makes it")
+    return int(not succeeded)

@@ -1,0 +1,86 @@
+"""What LVM says, from a command that answers as lvs does."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from bulkhead import lvm
+from bulkhead.lvm import Group, Snapshot
+
+LVS = """\
+  ubuntu-vg|107369988096|10737418240|ubuntu-lv||
+  ubuntu-vg|107369988096|10737418240|docker-lv||
+  ubuntu-vg|107369988096|10737418240|before-build|docker-lv|83.21
+  ubuntu-vg|107369988096|10737418240|lost|docker-lv|100.00
+  data|4290772992|0|thin-snapshot|thin|
+"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_groups_and_snapshots_are_seen(programs: Path) -> None:
+    program(programs / "lvs", f"cat <<'E'\n{LVS}E")
+    assert lvm.look() == (
+        [Group("ubuntu-vg", 107369988096, 10737418240), Group("data", 4290772992, 0)],
+        [
+            Snapshot("ubuntu-vg", "before-build", "docker-lv", 83.21),
+            Snapshot("ubuntu-vg", "lost", "docker-lv", 100.0),
+        ],
+    )
+
+
+def test_warning_beside_the_answer_does_not_matter(programs: Path) -> None:
+    program(programs / "lvs", "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv||'; exit 5")
+    assert lvm.look() == ([Group("data", 20, 10)], [])
+
+
+def test_failure_is_told(programs: Path) -> None:
+    program(programs / "lvs", "echo '  /run/lock/lvm: open failed' >&2; exit 5")
+    with pytest.raises(OSError, match="`lvs` says: /run/lock/lvm: open failed"):
+        lvm.look()
+
+
+def test_hung_device_holds_nobody_up(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(programs / "lvs", "exec sleep 60")
+    monkeypatch.setattr(lvm, "PATIENCE", 0.2)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"`lvs` did not end within 0\.2 s"):
+        lvm.look()
+    assert time.monotonic() - began < 10
+
+
+def test_host_without_lvm_has_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(lvm, "_COMMAND", ["no-such-lvs"])
+    assert lvm.look() == ([], [])
+
+
+def test_others_than_root_are_not_shown_any(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(programs / "lvs", f"cat <<'E'\n{LVS}E")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert lvm.look() == ([], [])
+
+
+def test_system_programs_are_found_with_the_path_that_cron_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert lvm.said(["chroot", "--version"], 10).startswith("chroot")
+
+
+def test_program_in_the_working_directory_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "no-such-lvs", "echo taken")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        lvm.said(["no-such-lvs"], 10)

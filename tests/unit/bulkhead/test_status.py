@@ -1,0 +1,302 @@
+"""`bulkhead status` shows at a glance how a host is, and what it cannot find out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bulkhead import alert, check, moving, state, status, unit, usage
+from bulkhead.alert import Standing
+from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Finding, Seen
+from bulkhead.filesystems import Filesystem
+from bulkhead.forecast import Forecast
+from bulkhead.lvm import Group, Snapshot
+from bulkhead.status import Place, Pruned, Status, as_json, gather, render
+from bulkhead.usage import Usage
+
+from .configs import config
+
+G = 2**30
+NOW = 1764021300.0
+VOLUME = "/srv/docker-volume"
+ANSWERS = Finding("docker", OK, "Docker answers")
+
+
+def usage_of(**changed: Any) -> Usage:
+    values = {"images": 30 * G, "containers": G, "build_cache": 14 * G, "volumes": 6 * G, "logs": G // 2}
+    return Usage(**{**values, "reclaimable": {"images": 12 * G}, **changed})
+
+
+def host(**changed: Any) -> Status:
+    """A host whose Docker volume is nearly full."""
+    seen = Seen(
+        filesystems=[
+            Filesystem("/", 30 * G, 15 * G, 15 * G, 2_000_000, 1_700_000, False),
+            Filesystem(VOLUME, 60 * G, 54 * G, 3 * G, 4_000_000, 3_000_000, False),
+        ],
+        forecasts={"/": Forecast(0.0, None), VOLUME: Forecast(G / 3600, 3 * 3600)},
+        groups=[Group("ubuntu-vg", 100 * G, 2 * G)],
+        snapshots=[Snapshot("ubuntu-vg", "before", "docker-lv", 41.5)],
+        findings=[Finding(f"use:{VOLUME}", CRITICAL, f"{VOLUME} 94 % used", VOLUME), ANSWERS],
+    )
+    values = {
+        "host": "ci-7",
+        "now": NOW,
+        "volume": VOLUME,
+        "group": "ubuntu-vg",
+        "reserve": 5 * G,
+        "seen": seen,
+        "usage": usage_of(),
+        "places": [Place("/var/lib/docker", "Docker runs on the volume.", "finalized", NOW - 86400, "", {})],
+    }
+    return Status(**{**values, **changed})
+
+
+def row(page: str, beginning: str) -> str:
+    (found,) = [line for line in page.splitlines() if re.match(rf"\s*{re.escape(beginning)}\s", line)]
+    return found
+
+
+# -- the page
+
+
+def test_the_first_lines_say_which_host_how_bad_and_why() -> None:
+    first, second, *_ = render(host(), False, 80).splitlines()
+    assert first.startswith("ci-7  CRITICAL")
+    assert second == f"  CRITICAL    {VOLUME} 94 % used"
+
+
+def test_the_worst_is_told_first() -> None:
+    findings = [Finding("docker", UNKNOWN, "c"), Finding("use:/home", WARNING, "b"), Finding("use:/", CRITICAL, "a")]
+    lines = render(host(seen=Seen(findings=findings), failed={"disks": "-"}), False, 80).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["CRITICAL", "WARNING", "UNKNOWN"]
+
+
+def test_a_filesystem_has_its_bar_figures_and_forecast_in_a_row() -> None:
+    assert row(render(host(), False, 80), VOLUME).split() == [
+        VOLUME, "[########.]", "94", "%", "54G", "60G", "3.0G", "+1.0G/h", "3", "h",
+    ]  # fmt: skip
+
+
+def test_what_does_not_fill_has_no_time_left_and_what_is_unknown_is_asked() -> None:
+    seen = host().seen
+    seen.forecasts.pop(VOLUME)
+    page = render(host(seen=seen), False, 80)
+    assert row(page, "/").split()[-2:] == ["0", "-"]
+    assert row(page, VOLUME).split()[-2:] == ["?", "?"]
+    assert "is known, to root, after five checks" in page
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
+    seen = host().seen
+    seen.filesystems.append(Filesystem(f"/srv/{'models/' * 20}", G, G, 0, 0, 0, False))
+    seen.findings.append(Finding("reserve:ubuntu-vg", WARNING, "words " * 50))
+    failed = Pruned(NOW - 60, G, ["image " * 40])
+    assert max(map(len, render(host(seen=seen, pruned=failed), False, width).splitlines())) <= width
+
+
+def test_colour_changes_nothing_but_colours() -> None:
+    coloured = render(host(), True, 80)
+    assert f"\033[{status._COLOURS[CRITICAL]}m#" in coloured
+    assert re.sub(r"\033\[[0-9;]*m", "", coloured) == render(host(), False, 80)
+
+
+def test_what_fills_the_volume_is_shown_with_what_of_it_can_be_had_back() -> None:
+    page = render(host(), False, 80)
+    assert row(page, "images").endswith("30G    12G reclaimable")
+    assert row(page, "build cache").endswith("14G")
+
+
+def test_the_reserve_is_beside_what_is_free() -> None:
+    page = render(host(), False, 80)
+    assert "2.0G of 100G free; the reserve is 5.0G" in row(page, "ubuntu-vg")
+    assert "ubuntu-vg/before of docker-lv, 41 % full" in row(page, "snapshot")
+
+
+def test_a_move_is_shown_with_its_time_its_old_data_and_its_reason() -> None:
+    place = Place(
+        "/var/lib/docker", "Docker runs on its old data.", "failed", NOW, "no room", {"/var/lib/docker": 2 * G}
+    )
+    page = render(host(places=[place]), False, 120)
+    assert "  Docker runs on its old data.\n    since     2025-" in page
+    assert "    kept      2.0 GiB beneath /var/lib/docker; `bulkhead finalize` removes it" in page
+    assert "    reason    no room" in page
+
+
+def test_runs_say_when_they_were_and_when_they_are_next() -> None:
+    pruned = Pruned(NOW - 18 * 3600, 4 * G, [])
+    page = render(host(checked=NOW - 240, next_check=NOW + 660, pruned=pruned, next_prune=NOW + 6 * 3600), False, 80)
+    assert row(page, "check").split("  ")[-1].strip() == "next in 11 min"
+    assert "4 min ago" in row(page, "check")
+    assert "18 h ago      next in 6 h" in row(page, "prune")
+    assert "4.0G" in row(page, "freed")
+
+
+def test_a_prune_that_failed_says_at_what_and_not_for_pages() -> None:
+    page = render(host(pruned=Pruned(NOW, 0, [f"image {number}: in use" for number in range(100)])), False, 80)
+    assert "image 0: in use" in page
+    assert "image 5: in use" not in page
+    assert "and 95 more: `journalctl -u docker-prune`" in page
+
+
+def test_before_the_first_runs_there_are_none_yet() -> None:
+    page = render(host(), False, 80)
+    assert row(page, "check").endswith("none yet")
+    assert row(page, "prune").endswith("none yet")
+
+
+def test_alerts_that_stand_and_messages_that_wait_are_shown() -> None:
+    standing = [Standing(f"use:{VOLUME}", CRITICAL, "94 % used", since=NOW - 7200, told=NOW - 600)]
+    page = render(host(standing=standing, queued={"slack": 3, "mail": 0}), False, 80)
+    assert f"  CRITICAL    use:{VOLUME} since 2 h, told 10 min ago" in page
+    assert "  waiting     3 messages for slack" in page
+    assert "mail" not in page
+
+
+# -- what cannot be had
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A host on which everything answers. Returns what makes a part of it fail."""
+    monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
+    monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
+    monkeypatch.setattr(check, "look", lambda *_: (Seen(findings=[ANSWERS]), {}))
+    monkeypatch.setattr(usage, "usage", lambda _: usage_of())
+    monkeypatch.setattr(unit, "is_under_way", lambda: False)
+    monkeypatch.setattr(status.lvm, "said", lambda *_: "Wed 2026-11-25 03:00:00 UTC\n")
+    monkeypatch.setattr(alert, "standing", list)
+    monkeypatch.setattr(alert, "queued", dict)
+    monkeypatch.setattr(status.os, "geteuid", lambda: 0)
+    (tmp_path / "cron").write_text("# check\nPATH=/bin\n*/15 * * * * root check-disk 80 >/dev/null\n")
+    monkeypatch.setattr(status, "CRON", f"{tmp_path}/cron")
+    return monkeypatch
+
+
+def refuse(*_: object) -> Any:
+    raise PermissionError("not for you")
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_host_that_answers_has_nothing_that_failed() -> None:
+    found = gather(config(), list)
+    assert found.failed == {}
+    assert found.usage == usage_of()
+    assert found.next_prune == 1795575600
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "part"),
+    [
+        (check, "look", "disks"),
+        (usage, "usage", "usage"),
+        (unit, "is_under_way", "under way"),
+        (status.lvm, "said", "next prune"),
+        (alert, "standing", "alerts"),
+        (alert, "queued", "messages"),
+    ],
+)
+def test_a_part_that_fails_is_told_and_the_others_are_shown(
+    machine: pytest.MonkeyPatch, module: Any, name: str, part: str
+) -> None:
+    machine.setattr(check, "look", lambda *_: (host().seen, {}))
+    machine.setattr(module, name, refuse)
+    found = gather(config(), list)
+    assert found.failed == {part: "not for you"}
+    page = render(found, False, 80)
+    assert "not for you" in page
+    assert "Runs" in page
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_move_whose_journal_is_damaged_hides_nothing_else() -> None:
+    found = gather(config(), refuse)
+    assert "whether it was moved: not for you" in render(found, False, 80)
+    assert found.usage
+
+
+@pytest.mark.parametrize("values", [{"time": 3}, {"levels": 7, "samples": 8}])
+@pytest.mark.usefixtures("machine")
+def test_a_state_that_is_not_what_it_should_be_is_no_traceback(values: dict[str, Any]) -> None:
+    for name in ("check", "prune"):
+        state.save(name, values)
+    render(gather(config(), list), False, 80)
+
+
+def test_docker_is_not_waited_for_when_it_hangs(machine: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    machine.setattr(status, "PATIENCE", 0.05)
+    machine.setattr(usage, "usage", lambda _: done.wait(60))
+    began = time.monotonic()
+    page = render(gather(config(), list), False, 80)
+    done.set()
+    assert time.monotonic() - began < 5
+    assert "Docker does not say within 0.05 s what it holds" in page
+
+
+def test_a_docker_that_is_down_is_not_asked_as_its_socket_would_start_it(machine: pytest.MonkeyPatch) -> None:
+    down = Finding("docker", UNKNOWN, "Docker does not run: docker.service is inactive")
+    machine.setattr(check, "look", lambda *_: (Seen(findings=[down]), {}))
+    machine.setattr(usage, "usage", lambda _: pytest.fail("Docker was asked"))
+    page = render(gather(config(), list), False, 120)
+    assert f"What fills {VOLUME}\n  unknown     {down.text}" in page
+
+
+def test_others_than_root_are_told_what_they_do_not_see(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(status.os, "geteuid", lambda: 1000)
+    page = render(gather(config(), list), False, 80)
+    assert "the last check is unknown: only root sees it" in page
+    assert "Alerts\n  unknown     only root sees it" in page
+
+
+@pytest.mark.parametrize(
+    ("schedule", "minutes"),
+    [("*/15 * * * *", 10), ("*/7 * * * *", 6), ("*/40 * * * *", 10), ("5 4 * * *", None)],
+)
+@pytest.mark.usefixtures("machine")
+def test_the_next_check_is_when_cron_has_it(tmp_path: Path, schedule: str, minutes: int | None) -> None:
+    (tmp_path / "cron").write_text(f"{schedule} root check-disk 80 >/dev/null\n")
+    at = time.mktime((2026, 11, 24, 13, 50, 0, 0, 0, -1))
+    expected = None if minutes is None else at + 60 * minutes
+    assert status._next_by_cron(at + 20) == expected
+
+
+def test_a_timer_that_is_stopped_has_no_next_run(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(status.lvm, "said", lambda *_: "\n")
+    assert gather(config(), list).next_prune is None
+
+
+# -- for programs
+
+
+def test_for_programs_dockers_move_is_at_the_top_and_the_others_are_by_their_directories() -> None:
+    models = Place("/srv/models", "/srv/models is on its volume.", "done", NOW, "", {"/srv/models": G})
+    shown = as_json(host(places=[models, *host().places]))
+    assert (shown["phase"], shown["since"], shown["reason"], shown["old"]) == ("finalized", NOW - 86400, "", {})
+    assert shown["under_way"] is False
+    assert shown["extra_volumes"]["/srv/models"]["old"] == {"/srv/models": G}
+
+
+def test_for_programs_it_is_json_with_the_figures(
+    machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.setattr(check, "look", lambda *_: (host().seen, {}))
+    machine.setattr(moving, "moves", lambda *_: [])
+    assert status.run(config(), argparse.Namespace(json=True)) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [round(filesystem["percent"]) for filesystem in shown["filesystems"]] == [50, 95]
+    assert shown["forecasts"][VOLUME]["seconds_left"] == 3 * 3600
+    assert shown["usage"]["images"] == 30 * G
+
+
+def test_what_is_no_terminal_gets_no_colours(machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.setattr(moving, "moves", lambda *_: [])
+    assert status.run(config(), argparse.Namespace(json=False)) == 0
+    assert "\033" not in capsys.readouterr().out
