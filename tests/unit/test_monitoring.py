@@ -1,0 +1,101 @@
+"""What Prometheus and Grafana are given fits what a host writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bulkhead import metrics
+from bulkhead.check import OK, Finding, Seen
+from bulkhead.filesystems import Filesystem
+from bulkhead.forecast import Forecast
+from bulkhead.lvm import Group, Snapshot
+
+MONITORING = Path(__file__).parents[2] / "files" / "monitoring"
+RULES = MONITORING / "bulkhead.rules.yml"
+DASHBOARD = MONITORING / "bulkhead.json"
+
+# A host of which everything is known.
+WRITTEN = metrics.text(
+    Seen(
+        [Filesystem("/", 100, 70, 30, 1000, 900, False)],
+        {"/": Forecast(1.0, 30.0)},
+        [Group("ubuntu-vg", 100, 20)],
+        [Snapshot("ubuntu-vg", "before", "docker-lv", 40.0)],
+        [Finding("use:/", OK, "/ 70 % used")],
+    ),
+    now=0,
+    prune={"time": 0, "freed": 0, "failed": []},
+    queued={"mail": 0},
+    standing=0,
+)
+
+needs_promtool = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="there is no promtool (Debian's package prometheus)"
+)
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"\bbulkhead_[a-z_]+", text))
+
+
+def queries(value: Any) -> list[str]:
+    """Every query of the dashboard, with what Grafana puts in."""
+    if isinstance(value, list):
+        return [query for item in value for query in queries(item)]
+    if isinstance(value, dict):
+        own = [value["expr"].replace("$instance", ".*")] if "expr" in value else []
+        return own + queries(list(value.values()))
+    return []
+
+
+@needs_promtool
+@pytest.mark.parametrize("arguments", [("check", RULES), ("test", MONITORING / "bulkhead.rules.test.yml")], ids=str)
+def test_promtool_accepts_the_rules_and_they_pass_their_tests(arguments: tuple[str, Path]) -> None:
+    command, path = arguments
+    done = subprocess.run(["promtool", command, "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_every_query_of_the_dashboard_is_one_that_prometheus_understands(tmp_path: Path) -> None:
+    found = queries(json.loads(DASHBOARD.read_text()))
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(found)]
+    (tmp_path / "queries.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", tmp_path / "queries.yml"], capture_output=True, text=True, check=False
+    )
+    assert f"{len(found)} rules found" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=lambda path: path.name)
+def test_every_metric_that_is_asked_for_is_one_that_a_host_writes(path: Path) -> None:
+    names = names_in(path.read_text())
+    assert names
+    assert not names - names_in(WRITTEN)
+
+
+def test_every_alert_is_tested() -> None:
+    names = re.findall(r"alert: (\w+)", RULES.read_text())
+    tested = (MONITORING / "bulkhead.rules.test.yml").read_text()
+    assert not [name for name in names if name not in tested]
+
+
+def test_the_dashboard_asks_for_its_data_source_and_its_hosts() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {"${datasource}"}
+
+
+def test_no_two_panels_of_the_dashboard_share_a_place() -> None:
+    places: set[tuple[int, int]] = set()
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        at = panel["gridPos"]
+        taken = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not taken & places, panel["title"]
+        places |= taken
