@@ -41,16 +41,21 @@ need_python() {
     fi
 }
 
-# need_venv: the project's virtual environment in .venv, exactly as requirements.lock says.
+# make_venv DIRECTORY PYTHON: a virtual environment of this Python, exactly as requirements.lock says.
+make_venv() {
+    if ! cmp -s requirements.lock "$1/requirements.lock"; then
+        say "installing the Python packages of requirements.lock into $1"
+        rm -rf "$1"
+        "$2" -m venv "$1"
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+        cp requirements.lock "$1/requirements.lock"
+    fi
+}
+
+# need_venv: the project's virtual environment in .venv.
 need_venv() {
     need_python
-    if ! cmp -s requirements.lock .venv/requirements.lock; then
-        say "installing the Python packages of requirements.lock into .venv"
-        rm -rf .venv
-        python3 -m venv .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-        cp requirements.lock .venv/requirements.lock
-    fi
+    make_venv .venv python3
     PATH="$PWD/.venv/bin:$PATH"
     export PATH
 }
@@ -60,4 +65,21 @@ need_venv() {
 need_lab_packages() {
     need_packages qemu-system-x86 qemu-utils mmdebstrap uidmap debian-archive-keyring fakeroot e2fsprogs openssh-client \
         xorriso gpg gpgconf gpg-agent dpkg-dev apt-utils procps
+}
+
+# need_unpacked PACKAGE...: the programs of these Debian packages on PATH, without installing them: their services must not
+# run on this machine.
+need_unpacked() {
+    unpacked=${BULKHEAD_CACHE:-$HOME/.cache/docker-bulkhead}/unpacked
+    for package in "$@"; do
+        if ! [ -d "$unpacked/$package" ]; then
+            say "unpacking $package into $unpacked"
+            rm -rf "$unpacked/$package.part"
+            mkdir -p "$unpacked/$package.part"
+            (cd "$unpacked/$package.part" && apt-get -qq -o APT::Sandbox::User=root download "$package" && dpkg-deb -x ./*.deb . && rm ./*.deb)
+            mv "$unpacked/$package.part" "$unpacked/$package"
+        fi
+        PATH="$PATH:$unpacked/$package/usr/bin"
+    done
+    export PATH
 }
