@@ -2,7 +2,7 @@
 
 from pyinfra import config, host
 
-from tasks import daemon, engine, fail_closed, fleet, preflight, program, relocation, run_lock, volume
+from tasks import daemon, engine, fail_closed, fleet, preflight, program, prune, relocation, run_lock, volume, watch
 
 config.ENV = run_lock.ENVIRONMENT
 
@@ -23,5 +23,7 @@ if plan:
         volume.mount_stores(settings, plan)
     daemon.configure(settings, plan)
     engine.install(settings, plan)
+    prune.install(settings)
+    watch.install(settings)
     if plan.keeps_old_trees and settings.relocation_finalize:
         relocation.finalize(name="Relocation: the old data is removed from the root disk")

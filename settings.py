@@ -188,6 +188,34 @@ def _key(value: str) -> str:
     return value and _address(value)
 
 
+def _receivers(value: dict[str, str]) -> dict[str, str]:
+    for name, address in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+            raise ValueError("names of letters, digits, - and _")
+        # A line break would begin another line of Apprise's file, and that may include others.
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s]+", address):
+            raise ValueError(f'for "{name}" an address of Apprise, such as "slack://TokenA/TokenB/TokenC"')
+    return value
+
+
+def _directory(value: str) -> str:
+    if value and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", value):
+        raise ValueError("an absolute path of letters, digits and . _ -, or empty")
+    return value
+
+
+def _journal_size(value: str) -> str:
+    if value and not re.fullmatch(r"[1-9][0-9]*[KMGT]", value):
+        raise ValueError('a size such as "500M" (K, M, G or T), or empty')
+    return value
+
+
+def _cron(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}", value):
+        raise ValueError('five fields of cron, such as "*/15 * * * *"')
+    return value
+
+
 def _daemon_json(value: dict[str, Any]) -> dict[str, Any]:
     problems = [f"without {key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in value]
     for key, below in _NOT_IN_DAEMON_JSON_BELOW.items():
@@ -251,6 +279,21 @@ class Settings(BaseModel):
     daemon_json: Annotated[dict[str, Any], AfterValidator(_daemon_json)]
     relocation_patience: Annotated[int, Field(ge=0, le=86400)]
     relocation_finalize: bool
+    check_schedule: Annotated[str, AfterValidator(_cron)]
+    check_threshold: Annotated[int, Field(ge=1, le=99)]
+    check_critical: Annotated[int, Field(ge=1, le=99)]
+    check_hours_left: Annotated[int, Field(ge=1, le=720)]
+    alert_receivers: Annotated[dict[str, str], AfterValidator(_receivers)]
+    alert_reminder: Annotated[int, Field(ge=1, le=168)]
+    metrics_directory: Annotated[str, AfterValidator(_directory)]
+    journal_max_use: Annotated[str, AfterValidator(_journal_size)]
+    prune_time: Annotated[
+        str, AfterValidator(_matches(r"([01][0-9]|2[0-3]):[0-5][0-9]", 'a time of day such as "03:00"'))
+    ]
+    prune_spread: Annotated[int, Field(ge=0, le=1439)]
+    prune_hours: Annotated[int, Field(ge=1, le=8760)]
+    prune_images_after_days: Annotated[int, Field(ge=0, le=3650)]
+    prune_keep: list[Annotated[str, AfterValidator(_matches(r"\S+", "a name or a pattern of names, without blanks"))]]
     allow_unsupported_release: bool
 
 
@@ -332,6 +375,9 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
             yield Problem("engine_version", repr(settings.engine_version), allowed)
         if settings.engine_change:
             yield Problem("engine_change", "True", allowed)
+    if settings.check_critical < settings.check_threshold:
+        allowed = f"must be at least check_threshold, {settings.check_threshold}"
+        yield Problem("check_critical", repr(settings.check_critical), allowed)
     beside_others = not settings.volume_disks or settings.volume_group_extend
     share = size or BESIDE_OTHERS
     if beside_others and share.of == "VG" and share.percent + reserve.percent > 100:
@@ -374,7 +420,8 @@ def _problem(found: ErrorDetails) -> Problem:
 
 def _shown(name: str, value: object) -> str:
     """A value as it may be printed: short, and without what may be a secret."""
-    if name == "daemon_json":  # proxies with passwords, tokens of log drivers
+    # Addresses with tokens; proxies with passwords, tokens of log drivers.
+    if name == "daemon_json" or name.startswith("alert_receivers"):
         return f"{{{', '.join(f'{key!r}: …' for key in value)}}}" if isinstance(value, dict) else "(not shown)"
     text = repr(value.text if isinstance(value, Size) else value)
     if name in ("docker_repository", "docker_repository_key") and "@" in text:

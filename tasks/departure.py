@@ -13,11 +13,11 @@ from pyinfra.api.deploy import deploy
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.operations import refusal
 from settings import Settings
-from tasks import daemon, fail_closed, preflight, preflight_host, run_lock
+from tasks import daemon, fail_closed, preflight, preflight_host, prune, run_lock, watch
 from tasks.facts import HostFacts
 from tasks.finding import Finding
 from tasks.host import HostState
-from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, RELOCATED, RELOCATION_JOURNAL, STORES
+from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, PROGRAM_STATE, RELOCATED, STORES
 
 Commands = Generator[StringCommand, None, None]
 
@@ -126,11 +126,12 @@ def leave(settings: Settings) -> None:
     """daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
     take_lock(name="One run at a time")
     daemon.release(name="daemon.json has the host's own keys alone")
-    fail_closed.released(name="docker.service and containerd.service start with and without the volume")
-    journal_directory = RELOCATION_JOURNAL.rpartition("/")[0]
+    fail_closed.released()
+    watch.removed()
+    prune.removed()
     removed(
         name="The program, its configuration, the pin and the volume's marker are gone",
-        paths=[PROGRAM, CONFIGURATION, journal_directory, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
+        paths=[PROGRAM, CONFIGURATION, PROGRAM_STATE, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
     )
     extra = [volume.mount for volume in settings.extra_volumes.values()]
     mutable(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pyinfra.api import StringCommand
+from pyinfra import host
+from pyinfra.api import FactBase, StringCommand, operation
+
+_TOP = Path(__file__).parent.parent
 
 
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
+        loader=FileSystemLoader(_TOP / "templates"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - configuration files, not HTML
@@ -27,14 +33,72 @@ def render(template: str, **values: object) -> str:
     return _templates().get_template(template).render(**values)
 
 
+def verbatim(name: str) -> str:
+    """A file of ``files/``."""
+    return (_TOP / "files" / name).read_text()
+
+
 def replace_file(path: str, content: str, mode: str = "0644") -> StringCommand:
     """The command that replaces ``path`` as a whole, making its directory where there is none.
 
-    pyinfra's files.put copies over the file in place: a cut in the middle leaves half of it.
+    pyinfra's files.put copies over the file in place: a cut in the middle leaves half of it. The content goes by
+    standard input: a command line is for everybody on the host to read.
     """
     directory = shlex.quote(str(PurePosixPath(path).parent))
     target, aside = shlex.quote(path), shlex.quote(f"{path}.new")
     return StringCommand(
-        f"mkdir -p {directory} && printf %s {shlex.quote(content)} >{aside} && chmod {mode} {aside} && "
-        f"sync {aside} && mv -fT {aside} {target} && sync {directory}"
+        f"mkdir -p {directory} && rm -f {aside} && (umask 077; cat >{aside}) && chmod {mode} {aside} && "
+        f"sync {aside} && mv -fT {aside} {target} && sync {directory}",
+        _stdin=content,
     )
+
+
+@dataclass(frozen=True)
+class File:
+    content: str
+    mode: str = "0644"
+
+    @property
+    def state(self) -> str:
+        return f"{self.mode.lstrip('0')} {hashlib.sha256(self.content.encode()).hexdigest()}"
+
+
+class FileStates(FactBase[dict[str, str]]):
+    """Mode and checksum of those of some files that are there.
+
+    Args:
+        paths: of them.
+    """
+
+    def command(self, paths: list[str]) -> str:
+        return (
+            f"for path in {shlex.join(paths)}; do "
+            'if [ -e "$path" ]; then echo "$path $(stat -c %a "$path") $(sha256sum <"$path")"; fi; done'
+        )
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        words = (line.split() for line in output)
+        return {path: f"{mode} {digest}" for path, mode, digest, _ in words}
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+
+@operation()
+def files(wanted: Mapping[str, File | None], then: str = "") -> Generator[StringCommand, None, None]:
+    """Have these files, and not those that are None.
+
+    Args:
+        wanted: path → the file.
+        then: what is run after a change.
+    """
+    there = host.get_fact(FileStates, paths=list(wanted))
+    changed = [path for path, file in wanted.items() if there.get(path) != (file and file.state)]
+    for path in changed:
+        file = wanted[path]
+        yield replace_file(path, file.content, file.mode) if file else StringCommand(f"rm -f {shlex.quote(path)}")
+    if changed and then:
+        yield StringCommand(then)
+    if not changed:
+        host.noop(f"{', '.join(wanted)}: as they should be")

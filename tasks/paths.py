@@ -20,8 +20,13 @@ BEFORE = ".before-bulkhead"
 CONFIGURATION = "/etc/bulkhead"
 PROGRAM = "/usr/local/bin/bulkhead"
 PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
-RELOCATION_JOURNAL = "/var/lib/bulkhead/relocation.json"
-RELOCATION_JOURNALS = "/var/lib/bulkhead/relocation*.json"  # that one, and those of the extra volumes
+RECEIVERS = f"{CONFIGURATION}/receivers"  # of alerts: Apprise's configuration, with secrets
+PROGRAM_STATE = "/var/lib/bulkhead"
+CHECK_DISK = "/usr/local/bin/check-disk"
+CHECK_CRON = "/etc/cron.d/check-disk"
+JOURNALD_DROP_IN = "/etc/systemd/journald.conf.d/50-bulkhead.conf"
+RELOCATION_JOURNAL = f"{PROGRAM_STATE}/relocation.json"
+RELOCATION_JOURNALS = f"{PROGRAM_STATE}/relocation*.json"  # that one, and those of the extra volumes
 RELOCATED = ("done", "finalizing")  # the journal's phases while old trees are beneath the mounts
 UNFINISHED = ("copying", "stopping", "switching", "checking", "returning")
 
@@ -32,6 +37,11 @@ DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"
 DOCKER = "docker.service"
 DOCKER_SOCKET = "docker.socket"
 CONTAINERD = "containerd.service"
+
+ALERT_SERVICE = "bulkhead-alert.service"
+PRUNE_SERVICE = "docker-prune.service"
+PRUNE_TIMER = "docker-prune.timer"
+UNITS = {unit: f"/etc/systemd/system/{unit}" for unit in (ALERT_SERVICE, PRUNE_SERVICE, PRUNE_TIMER)}
 
 DROP_INS = {unit: f"/etc/systemd/system/{unit}.d/10-bulkhead.conf" for unit in (DOCKER, CONTAINERD)}
 

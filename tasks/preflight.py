@@ -32,6 +32,7 @@ class Plan:
     new_physical_volumes: tuple[str, ...]  # named disks that are not in the group yet
     logical_volume: str
     size: int  # bytes
+    reserve: int  # bytes of the group that stay free
     filesystem: str
     engine: str  # docker-ce, distro or present
     os_id: str
@@ -98,6 +99,7 @@ def examine(
         new_physical_volumes=volume.new_disks,
         logical_volume=settings.logical_volume,
         size=volume.size,
+        reserve=volume.reserve,
         filesystem=settings.filesystem,
         engine=preflight_host.engine_to_install(settings, state),
         os_id=state.os_id,

@@ -60,6 +60,7 @@ class VolumePlan:
     group: str
     new_disks: tuple[str, ...]  # named disks that are not in the group yet
     size: int  # bytes
+    reserve: int  # bytes of the group that stay free; 0 where a size in bytes may use it up
     warnings: tuple[str, ...]
 
 
@@ -88,7 +89,9 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     except DoesNotFit as error:
         raise Refused(_no_room(settings, storage, name, new_disks, error)) from None
     check_volume(docker_volume(settings), storage, name, planned.bytes)
-    return VolumePlan(name, new_disks, planned.bytes, (*warnings, *planned.warnings))
+    in_bytes = settings.volume_size and settings.volume_size.bytes
+    reserve = 0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, new_disks).size)
+    return VolumePlan(name, new_disks, planned.bytes, reserve, (*warnings, *planned.warnings))
 
 
 # -- the volume group

@@ -8,21 +8,22 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 import zipfile
 from collections.abc import Generator, Iterable
 from functools import cache
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 from pyinfra.api.deploy import deploy
-from pyinfra.facts.files import FileContents, Sha256File
+from pyinfra.facts.files import FileContents
 
 from pyinfra_lvm.model import FstabEntry
 from settings import Settings
 from tasks import fail_closed, packages
-from tasks.files import replace_file
-from tasks.paths import PROGRAM, PROGRAM_CONFIGURATION, STORES
+from tasks.files import replace_file, verbatim
+from tasks.paths import PROGRAM, PROGRAM_CONFIGURATION, PRUNE_TIMER, STORES
 from tasks.preflight import Plan
 from tasks.volume import extra_entry, store_entry
 
@@ -35,6 +36,14 @@ _PARTS = {
         for name in ("pyinfra_lvm/__init__.py", "pyinfra_lvm/fstab.py", "pyinfra_lvm/model.py", "sizes.py")
     },
 }
+# $1: the program. Prints what `digest` is of its sources, and whether its bytecode is of this host's Python.
+_LOOK = """
+import hashlib, importlib.util, sys, zipfile
+packed = zipfile.ZipFile(sys.argv[1])
+sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
+digest = hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()
+print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER) for name in sources))
+"""
 _MAIN = "import sys\n\nfrom bulkhead.__main__ import main\n\nsys.exit(main())\n"
 
 Commands = Generator[StringCommand | FileUploadCommand, None, None]
@@ -62,12 +71,46 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "extra_volumes": _lines(extra),
         "drop_ins": fail_closed.ordering(),
         "patience": settings.relocation_patience,
+        "group": plan.volume_group,
+        "logical_volume": plan.logical_volume,
+        "reserve": plan.reserve,
+        "warning": settings.check_threshold,
+        "critical": settings.check_critical,
+        "hours_left": settings.check_hours_left,
+        "metrics": settings.metrics_directory,
+        "receivers": list(settings.alert_receivers),
+        "reminder": settings.alert_reminder,
+        "units": [PRUNE_TIMER],
+        "prune_hours": settings.prune_hours,
+        "prune_image_days": settings.prune_images_after_days,
+        "keep": settings.prune_keep,
     }
     return json.dumps(values, indent=4) + "\n"
 
 
 def _lines(entries: Iterable[FstabEntry]) -> list[list[str | list[str]]]:
     return [[entry.source, entry.target, entry.fstype, list(entry.options)] for entry in entries]
+
+
+def digest(content: bytes) -> str:
+    """Of the sources in an archive."""
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
+        return hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()
+
+
+class InstalledProgram(FactBase[str]):
+    """The digest of the program's sources; empty where it is not there, or has not the bytecode of the host's Python."""
+
+    def command(self) -> str:
+        return f"python3 -c {shlex.quote(_LOOK)} {PROGRAM} 2>/dev/null; true"
+
+    def process(self, output: list[str]) -> str:
+        return next((line.split()[0] for line in output if line.endswith(" True")), "")
+
+    @staticmethod
+    def default() -> str:
+        return ""
 
 
 @operation()
@@ -79,9 +122,10 @@ def program(content: bytes, configuration: str) -> Commands:
         configuration: of its configuration file.
     """
     written = "\n".join(host.get_fact(FileContents, path=PROGRAM_CONFIGURATION) or []) + "\n"
-    same = host.get_fact(Sha256File, path=PROGRAM) == hashlib.sha256(content).hexdigest()
+    same = host.get_fact(InstalledProgram) == digest(content)
     if not same:
         yield FileUploadCommand(io.BytesIO(content), f"{PROGRAM}.new")
+        yield StringCommand(f"python3 - {PROGRAM}.new {PROGRAM}", _stdin=verbatim("add-bytecode.py"))
         yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mv -fT {PROGRAM}.new {PROGRAM}")
     if written != configuration:
         yield replace_file(PROGRAM_CONFIGURATION, configuration)
@@ -93,7 +137,11 @@ def program(content: bytes, configuration: str) -> Commands:
 def install(settings: Settings, plan: Plan) -> None:
     packages.installed(
         name="What the program needs is installed",
-        packages=["python3", *(["rsync"] if plan.moved else [])],
+        packages=[
+            *("python3", "cron"),
+            *(["rsync"] if plan.moved else []),
+            *(["apprise"] if settings.alert_receivers else []),
+        ],
         lock_timeout=settings.apt_lock_timeout,
     )
     program(name=f"{PROGRAM} and its configuration", content=archive(), configuration=configuration(settings, plan))

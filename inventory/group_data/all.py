@@ -117,6 +117,54 @@ relocation_patience = 600
 # stays until `bulkhead finalize` on the host, and `bulkhead rollback` goes back to it.
 relocation_finalize = False
 
+# ------------------------------------------------------------------------------------------------- watch and alert
+
+# When `check-disk` looks at the disks, as cron has it: minute, hour, day of the month, month, day of the week.
+check_schedule = "*/15 * * * *"
+
+# Percent (1 to 99) of a filesystem, of its inodes or of a snapshot from which on it is a WARNING, and from which on it
+# is CRITICAL. A level is left 5 points below where it begins.
+check_threshold = 80
+check_critical = 90
+
+# A filesystem that will be full within so many hours (1 to 720), at the rate at which it fills, is a WARNING; within one
+# hour it is CRITICAL.
+check_hours_left = 4
+
+# Who is told when a level changes: name → address, as Apprise writes it (https://github.com/caronc/apprise/wiki):
+#     {"ops": "slack://TokenA/TokenB/TokenC/%23ops", "mail": "mailtos://user:password@example.com?to=ops@example.com"}
+# Names are letters, digits, - and _. The addresses hold secrets: on the host only root can read them, and nothing prints
+# them. Here they are what you make of them: read them from a vault or the environment (os.environ["OPS_SLACK"]).
+alert_receivers = {}
+
+# Hours (1 to 168) until an alert that stands is told again. Each later time is twice as long, at most a week.
+alert_reminder = 4
+
+# A directory that node_exporter's textfile collector reads, such as "/var/lib/prometheus/node-exporter" of Debian's
+# package. Empty: no metrics are written.
+metrics_directory = ""
+
+# How much the system's journal may take of its filesystem: "500M", "2G". Empty: journald is left as it is.
+journal_max_use = "500M"
+
+# ------------------------------------------------------------------------------------------------------------ prune
+
+# The time of day, "03:00", at which Docker's unused objects are removed, and by how many minutes (0 to 1439) hosts are
+# spread after it. A host that was off then does it when it is up again.
+prune_time = "03:00"
+prune_spread = 0
+
+# Build cache that was unused for so many hours goes; so do containers that stopped as long ago, unless they have a
+# restart policy, and networks as old that no container has. 1 to 8760. Dangling images go at once. Volumes never do.
+prune_hours = 48
+
+# Days (1 to 3650) after which an image goes that no container has had since. 0: such images stay.
+prune_images_after_days = 0
+
+# Names that stay, as shell patterns: of images ("registry.example.com/base:*"), containers and networks. What carries a
+# label bulkhead.keep stays too.
+prune_keep = []
+
 # ---------------------------------------------------------------------------------------------------- the rest
 
 # True: go on, with a warning, on a release of Debian or Ubuntu that this project is not tested on.

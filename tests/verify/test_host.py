@@ -11,12 +11,15 @@ import pytest
 
 from pyinfra_lvm.model import mapper_path
 from tasks.paths import (
+    CHECK_CRON,
     CONTAINERD,
     DAEMON_JSON,
     DOCKER,
     DOCKER_SOCKET,
     DROP_INS,
     MARKER,
+    PRUNE_TIMER,
+    RECEIVERS,
     RELOCATED,
     RELOCATION_JOURNAL,
     STORES,
@@ -204,6 +207,45 @@ def test_image_is_built_by_buildkit_and_runs(target: Target, image: str) -> None
         target.run(f"docker image rm {built}")
     # BuildKit's own words, "#1 [internal] …"; the classic builder says "Step 1/3".
     assert re.search(r"^#\d+ ", said, re.MULTILINE), said
+
+
+def test_cron_looks_at_the_disks(target: Target) -> None:
+    assert target.run("systemctl is-active cron") == "active"
+    lines = [line for line in target.run(f"cat {CHECK_CRON}").splitlines() if " root " in line]
+    settings = target.settings
+    assert lines == [f"{settings.check_schedule} root check-disk {settings.check_threshold} >/dev/null"]
+
+
+def test_check_disk_tells_of_root_and_of_the_volume(target: Target) -> None:
+    said = target.run("check-disk --no-alert || [ $? -le 2 ]")
+    assert re.match("DISK (OK|WARNING|CRITICAL) - ", said), said
+    performance = said.partition("|")[2]
+    assert "'/'=" in performance
+    assert f"'{target.volume}'=" in performance
+
+
+def test_receivers_of_alerts_are_for_root_alone(target: Target) -> None:
+    if not target.settings.alert_receivers:
+        pytest.skip("no alert_receivers in the settings")
+    assert target.run(f"stat --format '%a %U' {RECEIVERS}") == "600 root"
+    target.run("apprise --version")
+
+
+def test_prune_runs_every_day(target: Target) -> None:
+    shown = target.run(f"systemctl show --property=ActiveState,UnitFileState,TimersCalendar {PRUNE_TIMER}")
+    assert {"ActiveState=active", "UnitFileState=enabled"} <= set(shown.splitlines())
+    assert re.search(rf"OnCalendar=\*-\*-\* {target.settings.prune_time}:00 ; next_elapse=\w", shown), shown
+
+
+def test_prune_says_what_it_would_remove(target: Target) -> None:
+    assert "dangling images" in target.run("bulkhead prune --dry-run")
+
+
+def test_journal_of_the_system_is_bounded(target: Target) -> None:
+    if not (limit := target.settings.journal_max_use):
+        pytest.skip("no journal_max_use in the settings")
+    lines = target.run("systemd-analyze cat-config systemd/journald.conf").splitlines()
+    assert [line for line in lines if line.startswith("SystemMaxUse=")][-1] == f"SystemMaxUse={limit}"
 
 
 @pytest.mark.disruptive

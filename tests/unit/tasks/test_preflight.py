@@ -74,6 +74,7 @@ def test_fresh_host_with_room_in_its_group_gets_60_percent_of_it() -> None:
         new_physical_volumes=(),
         logical_volume="docker-lv",
         size=60 * GIB,
+        reserve=5 * GIB,
         filesystem="ext4",
         engine="docker-ce",
         os_id="debian",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from bulkhead.config import Config
 
 from settings import Settings, defaults
-from tasks.paths import DROP_INS, STORES
+from tasks.paths import DROP_INS, PROGRAM, STORES
 from tasks.preflight import Plan, examine
-from tasks.program import archive, configuration
+from tasks.program import InstalledProgram, archive, configuration, digest
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg
+
+TOP = Path(__file__).parent.parent.parent.parent
 
 
 def plan_of(wanted: Settings) -> Plan:
@@ -44,6 +49,38 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
     assert done.stdout.startswith("bulkhead ")
     for command in ("relocate", "rollback", "finalize", "status"):
         assert run(tmp_path, command, "--help").returncode == 0
+
+
+def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) -> None:
+    program = tmp_path / "bulkhead"
+    program.write_bytes(archive())
+    look = InstalledProgram().command().replace(PROGRAM, str(program))
+
+    def seen() -> str:
+        done = subprocess.run(look, shell=True, capture_output=True, text=True, check=True)
+        return InstalledProgram().process(done.stdout.splitlines())
+
+    assert seen() == "", "a program without bytecode is taken for an installed one"
+    add = [sys.executable, TOP / "files" / "add-bytecode.py", program, "/usr/local/bin/bulkhead"]
+    subprocess.run(add, check=True)
+    assert seen() == digest(archive())
+    assert version(rewritten(program, lambda name, _: name.endswith(".py"))).returncode == 0, "it is compiled anew"
+    other = rewritten(program, lambda _, content: content.startswith(importlib.util.MAGIC_NUMBER))
+    assert version(other).returncode == 0, "the bytecode of another Python keeps it from running"
+
+
+def version(program: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-I", program, "--version"], capture_output=True, text=True)
+
+
+def rewritten(program: Path, spoilt: Callable[[str, bytes], bool]) -> Path:
+    """The program with some of its entries spoilt."""
+    copy = program.with_name("spoilt")
+    with zipfile.ZipFile(program) as whole, zipfile.ZipFile(copy, "w") as packed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            packed.writestr(name, b"(\x00\x00\x00" + content[4:] if spoilt(name, content) else content)
+    return copy
 
 
 def test_command_line_without_a_command_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""After this, what Docker no longer needs goes every night: docker-prune.timer, docker-prune.service, `bulkhead prune`."""
+
+from __future__ import annotations
+
+from settings import Settings
+from tasks import units
+from tasks.files import render, verbatim
+from tasks.paths import PRUNE_SERVICE, PRUNE_TIMER, UNITS
+
+_UNITS = (PRUNE_SERVICE, PRUNE_TIMER)
+_PATHS = [UNITS[unit] for unit in _UNITS]
+
+
+def install(settings: Settings) -> None:
+    timer = render("docker-prune.timer.j2", time=settings.prune_time, spread=settings.prune_spread)
+    units.unit_files(
+        name=f"Prune: {PRUNE_TIMER} removes what Docker no longer needs",
+        contents=dict(zip(_PATHS, (verbatim(PRUNE_SERVICE), timer), strict=True)),
+        units=_UNITS,
+        up=[PRUNE_TIMER],
+    )
+
+
+def removed() -> None:
+    """Nothing of it is left on the host."""
+    units.unit_files_removed(name=f"{PRUNE_TIMER} is gone", paths=_PATHS, units=_UNITS, up=[PRUNE_TIMER])
