@@ -1,0 +1,126 @@
+"""The CPU of `bulkhead check` on a healthy host, its children's included, against that of `python3 -c pass`.
+
+The program is the one that the deploy installs, for this machine's Python. What it looks at is a healthy host in a
+temporary directory; `systemctl` and `lvs` are this machine's, and only what they say is put in their mouths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from pathlib import Path
+
+from settings import Settings, check
+from tasks.paths import STORES
+from tasks.preflight import Plan
+from tasks.program import archive, configuration
+
+ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
+PYTHON = "/usr/bin/python3"
+RUNS = 31
+
+_PLACES = ("/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead", "/run/docker.sock", "/proc/self/mountinfo")
+
+_PLAN = Plan(
+    volume_group="vg",
+    new_physical_volumes=(),
+    logical_volume="docker-lv",
+    size=2**30,
+    reserve=2**30,
+    filesystem="ext4",
+    engine="present",
+    os_id="debian",
+    os_codename="bookworm",
+    skeletons=(),
+    relocates=False,
+    old_trees=False,
+    containerd_store=False,
+)
+
+_SAID = {"systemctl": "active\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
+
+
+class Host:
+    """A healthy one, in a directory."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.program = top / "bulkhead"
+        self.environment = {**os.environ, "PATH": f"{top}/bin:/usr/bin:/bin"}
+        for name in ("bin", "etc/bulkhead", "proc/self", "run", "volume"):
+            (top / name).mkdir(parents=True)
+        # Healthy however full this machine is.
+        wanted = check({"check_threshold": 99, "check_critical": 99})
+        assert isinstance(wanted, Settings), wanted
+        text = configuration(wanted, _PLAN).replace(wanted.volume_mount, f"{top}/volume")
+        (top / "etc/bulkhead/bulkhead.json").write_text(text)
+        mounts = [("254:1 /", "/"), ("254:2 /", f"{top}/volume"), *((f"254:2 /{n}", s) for n, s in STORES.items())]
+        lines = [f"22 1 {what} {target} rw - ext4 /dev/{what[:5]} rw\n" for what, target in mounts]
+        (top / "proc/self/mountinfo").write_text("".join(lines))
+        for name, said in _SAID.items():
+            real = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+            (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{said}'\n")
+            (top / "bin" / name).chmod(0o755)
+        self._install()
+        threading.Thread(target=self._docker, daemon=True).start()
+
+    def _install(self) -> None:
+        with zipfile.ZipFile(io.BytesIO(archive())) as shipped, zipfile.ZipFile(self.program, "w") as packed:
+            for entry in shipped.infolist():
+                text = shipped.read(entry).decode()
+                for place in _PLACES:
+                    text = text.replace(f'"{place}', f'"{self.top}{place}')
+                packed.writestr(entry, text)
+        subprocess.run([PYTHON, ADD_BYTECODE, self.program, self.program], check=True)
+
+    def _docker(self) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{self.top}/run/docker.sock")
+            server.listen()
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
+
+    def cpu(self, *command: str | Path) -> float:
+        """Milliseconds of a command that has to succeed."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            sys.exit(f"{command[-1]} ended with {done.returncode}: {done.stdout}")
+        return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="scripts/benchmark check", description=__doc__).parse_args()
+    if os.geteuid() != 0:
+        sys.exit("needs root: a check by others does not ask LVM, and keeps nothing")
+    with tempfile.TemporaryDirectory() as top:
+        host = Host(Path(top))
+        commands: dict[str, tuple[str | Path, ...]] = {
+            "python3 -c pass": (PYTHON, "-c", "pass"),
+            "bulkhead check": (PYTHON, host.program, "check"),
+            "bulkhead --version": (PYTHON, host.program, "--version"),
+        }
+        runs = [{name: host.cpu(*command) for name, command in commands.items()} for _ in range(RUNS)]
+        size = host.program.stat().st_size
+    median = {name: statistics.median(run[name] for run in runs) for name in commands}
+    for name, cpu in median.items():
+        print(f"{name:<20} {cpu:>6.1f} ms {cpu / median['python3 -c pass']:>6.2f}")
+    print(f"{'size':<20} {size / 1024:>6.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+# Fills an engine with objects of every kind: some that a prune takes, and some that it must not. $1: old or young.
+set -e
+cd "$(mktemp -d)"
+image() { # NAME MIB: an image of its own content
+    rm -rf tree && mkdir -p tree/bin && cp /bin/busybox tree/bin/ && for name in sh sleep true dd; do ln -s busybox "tree/bin/$name"; done
+    head -c "$2"M /dev/urandom >tree/content
+    tar -C tree -c . | docker import - "$1" >/dev/null
+}
+build() { # TAG NUMBER [ARGUMENTS]: a build with a step of its own
+    tag=$1 number=$2; shift 2
+    printf 'FROM box\nRUN dd if=/dev/urandom of=/step bs=1M count=20; echo %s\n' "$number" | docker build --quiet --network none --tag "$tag" "$@" - >/dev/null
+}
+stopped() { docker run --network none "$@" true >/dev/null; }
+case $1 in
+old)
+    image box 2
+    image unused 30
+    build app 1
+    build app 2 # the first is dangling now
+    build kept 3 --label bulkhead.keep=
+    build kept 4
+    docker volume create named >/dev/null
+    docker network create old-net >/dev/null
+    docker network create old-net-referred >/dev/null
+    docker network create --label bulkhead.keep= old-net-kept >/dev/null
+    stopped --name old-stopped -v named:/named -v /anonymous box
+    docker create --name old-never box true >/dev/null
+    stopped --name old-kept --label bulkhead.keep= box
+    stopped --name listed-old box
+    docker run --detach --name old-restart --restart always --network none --stop-signal KILL box sleep 100000 >/dev/null
+    docker stop old-restart >/dev/null
+    docker create --name old-on-net --label bulkhead.keep= --network old-net-referred box true >/dev/null
+    docker run --detach --name runs --network none --stop-signal KILL app sleep 100000 >/dev/null
+    docker run --detach --name late-stopped --network none --stop-signal KILL box sleep 100000 >/dev/null
+    ;;
+young)
+    docker stop late-stopped >/dev/null
+    stopped --name young-stopped box
+    docker create --name young-never box true >/dev/null
+    docker network create young-net >/dev/null
+    build young 5
+    ;;
+esac
