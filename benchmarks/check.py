@@ -69,6 +69,8 @@ class Host:
         (top / "proc/self/mountinfo").write_text("".join(lines))
         for name, said in _SAID.items():
             real = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+            if not real:
+                sys.exit(f"needs {name}: a check runs it")
             (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{said}'\n")
             (top / "bin" / name).chmod(0o755)
         self._install()

@@ -5,10 +5,3 @@ __version__ = "0.1.0"
 
 class Problem(Exception):
     """What goes wrong in a known way: the message is for people, and says what to do."""
-
-
-def problems() -> tuple[type[Exception], ...]:
-    """What goes wrong in a known way, and is told without a traceback."""
-    import subprocess  # a check has no need of it, and runs all day
-
-    return (Problem, OSError, ValueError, subprocess.SubprocessError)

@@ -501,15 +501,14 @@ def enough(whole: int, warning: int) -> str:
 
 
 def _reclaimable() -> str:
-    from bulkhead import problems
+    from bulkhead.engine import Engine
+    from bulkhead.system import PROBLEMS
+    from bulkhead.usage import reclaimable
+    from sizes import human
 
     try:
         # Its socket is not touched while it does not run: systemd would start it.
         subprocess.run(["systemctl", "is-active", "--quiet", "docker.service"], check=True, timeout=10)
-        from bulkhead.engine import Engine
-        from bulkhead.usage import reclaimable
-        from sizes import human
-
         return ", ".join(f"{name} {human(size)}" for name, size in reclaimable(Engine())[:5]) or "nothing"
-    except problems():
+    except PROBLEMS:
         return "unknown, Docker does not answer"

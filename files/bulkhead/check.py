@@ -8,15 +8,14 @@ import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulkhead import filesystems, lvm, state
+from bulkhead import Problem, filesystems, lvm, state
+from bulkhead.config import Config
 from bulkhead.forecast import SAMPLES, Forecast, forecast
 
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from bulkhead.config import Config
     from bulkhead.filesystems import Filesystem, Mount
     from bulkhead.lvm import Group, Snapshot
 
@@ -113,8 +112,14 @@ class Limits(NamedTuple):
         return WARNING if hours <= self.hours_left * (_EASE_LEFT if was in (WARNING, CRITICAL) else 1) else OK
 
 
-def command(config: Config, options: Namespace) -> int:
-    return run(config, options.threshold, options.verbose, options.json, not options.no_alert)
+def start(threshold: int | None = None, verbose: bool = False, as_json: bool = False, alert: bool = True) -> int:
+    """`run` with the host's configuration; without it there is nothing to say but that."""
+    try:
+        config = Config.load()
+    except Problem as problem:
+        print(f"DISK UNKNOWN - {problem}")
+        return UNKNOWN
+    return run(config, threshold, verbose, as_json, alert)
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from bulkhead import Problem
 from pyinfra_lvm.fstab import FstabEntry
 
 PATH = "/etc/bulkhead/bulkhead.json"
@@ -36,13 +37,15 @@ class Config(NamedTuple):
         """Read the configuration.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError, KeyError, TypeError: it is not one of this version of the program.
+            Problem: it cannot be read, or is not one of this version of the program.
         """
-        with open(path, encoding="utf-8") as file:
-            values: dict[str, Any] = json.load(file)
-        for name in ("fstab", "extra_volumes"):
-            values[name] = tuple(FstabEntry.of(*line) for line in values[name])
-        for name in ("receivers", "units", "keep"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        try:
+            with open(path, encoding="utf-8") as file:
+                values: dict[str, Any] = json.load(file)
+            for name in ("fstab", "extra_volumes"):
+                values[name] = tuple(FstabEntry.of(*line) for line in values[name])
+            for name in ("receivers", "units", "keep"):
+                values[name] = tuple(values[name])
+            return cls(**values)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Problem(f"{path} cannot be read: {error}. Run the deploy again: it writes it") from error

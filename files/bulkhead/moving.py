@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 
 from bulkhead import journal as phases
-from bulkhead import problems, unit
+from bulkhead import unit
 from bulkhead.config import Config
 from bulkhead.directory import DirectoryMove
 from bulkhead.relocation import Relocation
-from bulkhead.system import Failed, Login
+from bulkhead.system import PROBLEMS, Failed, Login
 from sizes import human
 
 Move = Relocation | DirectoryMove
@@ -52,7 +52,7 @@ def _recover(config: Config) -> int:
         for move in reversed(moves(config, unit.say)):  # Docker first
             try:
                 move.recover()
-            except problems() as error:
+            except PROBLEMS as error:
                 unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
                 failed = True
     return int(failed)
@@ -63,7 +63,7 @@ def _in_the_unit(work: Callable[[], None]) -> int:
     try:
         with unit.lock():
             work()
-    except problems() as error:
+    except PROBLEMS as error:
         unit.say(f"failed: {error}")
         return 1
     return 0

@@ -15,6 +15,9 @@ from bulkhead import Problem, journal
 
 FSTAB = "/etc/fstab"
 
+# What is told without a traceback.
+PROBLEMS = (Problem, OSError, ValueError, subprocess.SubprocessError)
+
 
 class Failed(Problem):
     """Something did not come about; the message says what, and what the host is on now."""

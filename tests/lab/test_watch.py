@@ -43,7 +43,10 @@ class Watched:
     def check(self, *arguments: str) -> tuple[int, str]:
         """check-disk as cron runs it, and everything sent that it had to say."""
         done = self.machine.run(f"check-disk {' '.join(arguments)}", check=False)
-        self.machine.run("while systemctl is-active --quiet bulkhead-alert.service; do sleep 0.2; done")
+        self.machine.run(
+            "while systemctl list-jobs --no-legend | grep -q bulkhead-alert || "
+            "systemctl show --property=ActiveState --value bulkhead-alert.service | grep -q activating; do sleep 0.2; done"
+        )
         assert "Traceback" not in done.stdout + done.stderr
         assert done.stderr == ""
         return done.returncode, done.stdout

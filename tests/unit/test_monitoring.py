@@ -63,6 +63,12 @@ def test_promtool_accepts_the_rules_and_they_pass_their_tests(arguments: tuple[s
 
 
 @needs_promtool
+def test_promtool_accepts_the_metrics() -> None:
+    done = subprocess.run(["promtool", "check", "metrics"], input=WRITTEN, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_promtool
 def test_every_query_of_the_dashboard_is_one_that_prometheus_understands(tmp_path: Path) -> None:
     found = queries(json.loads(DASHBOARD.read_text()))
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(found)]

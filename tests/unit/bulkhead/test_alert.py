@@ -210,6 +210,14 @@ def test_without_receivers_the_log_has_it_and_nothing_is_started(host: Host) -> 
     assert not host.starts
 
 
+@pytest.mark.usefixtures("host")
+def test_nothing_is_kept_once_nothing_stands_and_nothing_is_queued() -> None:
+    alert.changed(config(), [use(WARNING)], 0)
+    assert state.load("alerts")
+    alert.changed(config(), [use(OK)], 900)
+    assert state.load("alerts") == {}
+
+
 def test_what_waits_is_tried_again_after_a_check_that_has_nothing_to_tell(host: Host) -> None:
     for now in (0, 900):
         alert.changed(config(receivers=("mail",)), [use(WARNING)], now)

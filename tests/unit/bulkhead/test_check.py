@@ -411,6 +411,11 @@ def test_every_finding_is_told_to_the_alerts(healthy: Host) -> None:
     )
 
 
+def test_alerts_have_no_part_in_a_check_that_has_nothing_to_tell(healthy: Host) -> None:
+    check.run(config())
+    assert healthy.alerts == []
+
+
 @pytest.mark.usefixtures("healthy")
 def test_further_lines_tell_each_finding_and_alert(capsys: pytest.CaptureFixture[str]) -> None:
     stands()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -40,7 +42,7 @@ def test_it_is_the_same_from_the_same_source() -> None:
     first = archive()
     archive.cache_clear()
     assert archive() == first
-    assert first.startswith(b"#!/usr/bin/python3\n")
+    assert first.startswith(b"#!/usr/bin/python3 -IS\n")
 
 
 def test_it_runs_by_itself(tmp_path: Path) -> None:
@@ -49,6 +51,18 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
     assert done.stdout.startswith("bulkhead ")
     for command in ("relocate", "rollback", "finalize", "status"):
         assert run(tmp_path, command, "--help").returncode == 0
+
+
+def test_it_imports_nothing_but_pythons_own_library_and_itself() -> None:
+    with zipfile.ZipFile(io.BytesIO(archive())) as packed:
+        sources = {name: packed.read(name) for name in packed.namelist()}
+    own = {name.partition("/")[0].removesuffix(".py") for name in sources}
+    for name, source in sources.items():
+        nodes = list(ast.walk(ast.parse(source)))
+        modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        modules += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+        foreign = {module.partition(".")[0] for module in modules} - own - sys.stdlib_module_names
+        assert not foreign, f"{name} imports {foreign}"
 
 
 def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""The command line of bulkhead."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from typing import TypeAlias
+
+from bulkhead import __version__
+from bulkhead.config import Config
+from bulkhead.system import PROBLEMS
+
+DOCKER_STORE = "/var/lib/docker"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(words: list[str]) -> int:
+    """Run a command; the exit code: 0 done, 1 not done, 2 a wrong command line. That of `check` is a level."""
+    options = _parser().parse_args(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files are any bytes
+    if options.run == "check":
+        from bulkhead import check
+
+        return check.start(options.threshold, options.verbose, options.json, not options.no_alert)
+    if os.geteuid() != 0 and not options.anybody:
+        return _fail("needs root")
+    module, _, function = options.run.partition(":")
+    try:
+        config = Config.load()
+        return int(getattr(importlib.import_module(f"bulkhead.{module}"), function)(config, options))
+    except PROBLEMS as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"bulkhead: {message}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bulkhead", description="Docker's disk, kept apart: docker-bulkhead on this host.")
+    parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
+    parser.set_defaults(anybody=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _watching(commands)
+    _reclaiming(commands)
+    _moving(commands)
+    return parser
+
+
+def _watching(commands: Commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="the disks, Docker's data, what fills it and what stands, at a glance",
+        description="Shows the disks, what fills Docker's volume, how fast and until when, where Docker's data is, what "
+        "the last prune freed, what runs next, and which alerts stand.",
+    )
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run="status:run", anybody=True)
+
+    check = commands.add_parser(
+        "check",
+        help="the state of the disks in one line, as monitoring plugins say it",
+        description="Looks at every local filesystem (use, inodes, read-only), at the volume group's reserve, at "
+        "snapshots, at Docker and its isolation. Prints one line with performance data; exit code 0 OK, 1 WARNING, "
+        "2 CRITICAL, 3 UNKNOWN. As root and at the threshold of the settings it also keeps the history that tells "
+        "rates, writes metrics, and alerts when a level changes; otherwise it only looks.",
+    )
+    check.add_argument("threshold", nargs="?", type=_percent, metavar="THRESHOLD", help="percent; default: the setting")
+    check.add_argument("-v", "--verbose", action="store_true", help="a line for everything that was looked at")
+    check.add_argument("--json", action="store_true", help="for programs")
+    check.add_argument("--no-alert", action="store_true", help="only look")
+    check.set_defaults(run="check")
+
+    alert = commands.add_parser(
+        "alert",
+        help="try the receivers of alerts",
+        description="Alerts are queued by `bulkhead check` and sent by bulkhead-alert.service, each receiver from a "
+        "queue of its own: what cannot be sent now is sent after the next check.",
+    )
+    what = alert.add_mutually_exclusive_group(required=True)
+    what.add_argument("--test", action="store_true", help="send each receiver a message, and say which got it")
+    what.add_argument("--deliver", action="store_true", help="send what is queued (what the unit does)")
+    alert.set_defaults(run="alert:run")
+
+
+def _reclaiming(commands: Commands) -> None:
+    prune = commands.add_parser(
+        "prune",
+        help="remove what Docker has not needed for a while",
+        description="Removes, in this order: build cache that was unused for a while, dangling images, containers that "
+        "stopped a while ago, images that no container has had for a while (if the settings say so), unused networks. "
+        "Never a volume, nothing with a label bulkhead.keep or a name on the keep list, and nothing that a running "
+        "build needs.",
+    )
+    prune.set_defaults(run="prune:run")
+    reclaim = commands.add_parser(
+        "reclaim",
+        help="remove as much as it takes until so much is free",
+        description="Goes on as `bulkhead prune` does, step by step, until enough is free on Docker's volume; after it "
+        "with all build cache that is not in use, and images that no container has, the least recently used first. "
+        "Exit code 0: so much is free now.",
+    )
+    reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="10G: what shall be free")
+    reclaim.set_defaults(run="prune:reclaim")
+    for command in (prune, reclaim):
+        command.add_argument("--dry-run", action="store_true", help="list it, with sizes, and remove nothing")
+        command.add_argument("--json", action="store_true", help="for programs")
+
+
+def _percent(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 99):
+        raise argparse.ArgumentTypeError("a percentage, from 1 to 99")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    from sizes import Size
+
+    try:
+        size = Size.parse(text).bytes
+    except ValueError:
+        size = 0
+    if not size:
+        raise argparse.ArgumentTypeError("a size such as 10G")
+    return size
+
+
+def _moving(commands: Commands) -> None:
+    relocate = commands.add_parser(
+        "relocate",
+        help="move data onto its volume",
+        description="Moves the directories of extra volumes and Docker's /var/lib/docker and /var/lib/containerd onto "
+        "their volumes. Docker's are copied while it runs; then it and its containers are down for as long as the "
+        "difference takes. The old data stays until `bulkhead finalize`. Goes on by itself when the connection is lost; "
+        "the same command joins it again.",
+    )
+    relocate.add_argument(
+        "directories", nargs="*", metavar="DIRECTORY", help=f"{DOCKER_STORE}, or an extra volume's; all without any"
+    )
+    how = relocate.add_mutually_exclusive_group()
+    how.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)  # what the unit itself does
+    how.add_argument("--join", action="store_true", help="only watch a move that is under way")
+    how.add_argument("--recover", action="store_true", help="finish or undo a move that was cut (done at boot)")
+    relocate.set_defaults(run="moving:relocate")
+
+    rollback = commands.add_parser(
+        "rollback",
+        help="go back to the data from before a move",
+        description="Puts Docker, or the directory of an extra volume, back on the data from before the move. What has been "
+        "written since stays on the volume, out of sight: in docker.left-1 and containerd.left-1, or in .bulkhead-left/1. Goes on by itself when the connection is lost.",
+    )
+    rollback.add_argument(
+        "directory", nargs="?", default=DOCKER_STORE, help=f"of an extra volume; by default {DOCKER_STORE}"
+    )
+    rollback.add_argument("--yes", action="store_true", help="do not ask")
+    rollback.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)
+    rollback.set_defaults(run="moving:rollback")
+
+    finalize = commands.add_parser(
+        "finalize",
+        help="remove the old data that moves have left on the root disk",
+        description="Removes what lies beneath the volumes' mounts since the moves. There is no way back after it. Of "
+        "homes, the accounts' authorized_keys stay: a login works without the volume too.",
+    )
+    finalize.add_argument(
+        "directories", nargs="*", metavar="DIRECTORY", help=f"{DOCKER_STORE}, or an extra volume's; all without any"
+    )
+    finalize.add_argument("--yes", action="store_true", help="do not ask")
+    finalize.add_argument(
+        "--force", action="store_true", help="also remove what was written to the old data since the move"
+    )
+    finalize.set_defaults(run="moving:finalize")
