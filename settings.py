@@ -188,9 +188,12 @@ def _key(value: str) -> str:
     return value and _address(value)
 
 
+_RECEIVER = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
 def _receivers(value: dict[str, str]) -> dict[str, str]:
     for name, address in value.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        if not _RECEIVER.fullmatch(name):
             raise ValueError("names of letters, digits, - and _")
         # A line break would begin another line of Apprise's file, and that may include others.
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s]+", address):
@@ -207,12 +210,6 @@ def _directory(value: str) -> str:
 def _journal_size(value: str) -> str:
     if value and not re.fullmatch(r"[1-9][0-9]*[KMGT]", value):
         raise ValueError('a size such as "500M" (K, M, G or T), or empty')
-    return value
-
-
-def _cron(value: str) -> str:
-    if not re.fullmatch(r"[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}", value):
-        raise ValueError('five fields of cron, such as "*/15 * * * *"')
     return value
 
 
@@ -279,16 +276,16 @@ class Settings(BaseModel):
     daemon_json: Annotated[dict[str, Any], AfterValidator(_daemon_json)]
     relocation_patience: Annotated[int, Field(ge=0, le=86400)]
     relocation_finalize: bool
-    check_schedule: Annotated[str, AfterValidator(_cron)]
-    check_threshold: Annotated[int, Field(ge=1, le=99)]
-    check_critical: Annotated[int, Field(ge=1, le=99)]
+    check_interval: Literal[1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30]
+    check_threshold: Annotated[int, Field(ge=10, le=99)]
+    check_critical: Annotated[int, Field(ge=10, le=99)]
     check_hours_left: Annotated[int, Field(ge=1, le=720)]
     alert_receivers: Annotated[dict[str, str], AfterValidator(_receivers)]
     alert_reminder: Annotated[int, Field(ge=1, le=168)]
     metrics_directory: Annotated[str, AfterValidator(_directory)]
     journal_max_use: Annotated[str, AfterValidator(_journal_size)]
     prune_time: Annotated[
-        str, AfterValidator(_matches(r"([01][0-9]|2[0-3]):[0-5][0-9]", 'a time of day such as "03:00"'))
+        str, AfterValidator(_matches(r"(([01][0-9]|2[0-3]):[0-5][0-9])?", 'a time of day such as "03:00", or empty'))
     ]
     prune_spread: Annotated[int, Field(ge=0, le=1439)]
     prune_hours: Annotated[int, Field(ge=1, le=8760)]
@@ -389,6 +386,8 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
 def _problem(found: ErrorDetails) -> Problem:
     """Pydantic's finding in words of this project."""
     first, *rest = (part for part in found["loc"] if part != "[key]")
+    if first == "alert_receivers":  # name and address may have changed places
+        rest = [part if _RECEIVER.fullmatch(str(part)) else "…" for part in rest]
     name = f"{first}{''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in rest)}"
     kind, value, context = found["type"], found["input"], found.get("ctx", {})
     words = {
@@ -422,7 +421,10 @@ def _shown(name: str, value: object) -> str:
     """A value as it may be printed: short, and without what may be a secret."""
     # Addresses with tokens; proxies with passwords, tokens of log drivers.
     if name == "daemon_json" or name.startswith("alert_receivers"):
-        return f"{{{', '.join(f'{key!r}: …' for key in value)}}}" if isinstance(value, dict) else "(not shown)"
+        if not isinstance(value, dict):
+            return "(not shown)"
+        keys = (repr(key) if name == "daemon_json" or _RECEIVER.fullmatch(str(key)) else "…" for key in value)
+        return f"{{{', '.join(f'{key}: …' for key in keys)}}}"
     text = repr(value.text if isinstance(value, Size) else value)
     if name in ("docker_repository", "docker_repository_key") and "@" in text:
         return "(not shown)"

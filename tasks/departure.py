@@ -17,7 +17,7 @@ from tasks import daemon, fail_closed, preflight, preflight_host, prune, run_loc
 from tasks.facts import HostFacts
 from tasks.finding import Finding
 from tasks.host import HostState
-from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, PROGRAM_STATE, RELOCATED, STORES
+from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, PROGRAM_RUN, PROGRAM_STATE, RELOCATED, STORES
 
 Commands = Generator[StringCommand, None, None]
 
@@ -127,11 +127,11 @@ def leave(settings: Settings) -> None:
     take_lock(name="One run at a time")
     daemon.release(name="daemon.json has the host's own keys alone")
     fail_closed.released()
-    watch.removed()
+    watch.removed(settings)
     prune.removed()
     removed(
         name="The program, its configuration, the pin and the volume's marker are gone",
-        paths=[PROGRAM, CONFIGURATION, PROGRAM_STATE, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
+        paths=[PROGRAM, CONFIGURATION, PROGRAM_STATE, PROGRAM_RUN, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
     )
     extra = [volume.mount for volume in settings.extra_volumes.values()]
     mutable(

@@ -68,17 +68,21 @@ class FileStates(FactBase[dict[str, str]]):
 
     Args:
         paths: of them.
+        service: that reads them when it starts. One that has been changed since is "unread".
     """
 
-    def command(self, paths: list[str]) -> str:
-        return (
+    def command(self, paths: list[str], service: str = "") -> str:
+        started = f"systemctl show --property=ExecMainStartTimestamp --value {shlex.quote(service)}"
+        return (f'started=$(date -d "$({started})" +%s); ' if service else "started=; ") + (
             f"for path in {shlex.join(paths)}; do "
-            'if [ -e "$path" ]; then echo "$path $(stat -c %a "$path") $(sha256sum <"$path")"; fi; done'
+            'if [ ! -e "$path" ]; then :; '
+            'elif [ "$started" ] && [ "$(stat -c %Y "$path")" -gt "$started" ]; then echo "$path unread"; '
+            'else echo "$path $(stat -c %a "$path") $(sha256sum <"$path")"; fi; done'
         )
 
     def process(self, output: list[str]) -> dict[str, str]:
         words = (line.split() for line in output)
-        return {path: f"{mode} {digest}" for path, mode, digest, _ in words}
+        return {path: " ".join(state[:2]) for path, *state in words}
 
     @staticmethod
     def default() -> dict[str, str]:
@@ -86,19 +90,19 @@ class FileStates(FactBase[dict[str, str]]):
 
 
 @operation()
-def files(wanted: Mapping[str, File | None], then: str = "") -> Generator[StringCommand, None, None]:
+def files(wanted: Mapping[str, File | None], service: str = "") -> Generator[StringCommand, None, None]:
     """Have these files, and not those that are None.
 
     Args:
         wanted: path → the file.
-        then: what is run after a change.
+        service: that reads them when it starts: it is restarted after a change, also one that a run was cut after.
     """
-    there = host.get_fact(FileStates, paths=list(wanted))
+    there = host.get_fact(FileStates, paths=list(wanted), service=service)
     changed = [path for path, file in wanted.items() if there.get(path) != (file and file.state)]
     for path in changed:
         file = wanted[path]
         yield replace_file(path, file.content, file.mode) if file else StringCommand(f"rm -f {shlex.quote(path)}")
-    if changed and then:
-        yield StringCommand(then)
+    if changed and service:
+        yield StringCommand(f"systemctl restart {shlex.quote(service)}")
     if not changed:
         host.noop(f"{', '.join(wanted)}: as they should be")

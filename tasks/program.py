@@ -80,7 +80,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "metrics": settings.metrics_directory,
         "receivers": list(settings.alert_receivers),
         "reminder": settings.alert_reminder,
-        "units": [PRUNE_TIMER],
+        "units": [PRUNE_TIMER] if settings.prune_time else [],
         "prune_hours": settings.prune_hours,
         "prune_image_days": settings.prune_images_after_days,
         "keep": settings.prune_keep,

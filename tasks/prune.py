@@ -12,15 +12,18 @@ _PATHS = [UNITS[unit] for unit in _UNITS]
 
 
 def install(settings: Settings) -> None:
+    if not settings.prune_time:
+        removed()
+        return
     timer = render("docker-prune.timer.j2", time=settings.prune_time, spread=settings.prune_spread)
     units.unit_files(
         name=f"Prune: {PRUNE_TIMER} removes what Docker no longer needs",
         contents=dict(zip(_PATHS, (verbatim(PRUNE_SERVICE), timer), strict=True)),
         units=_UNITS,
-        up=[PRUNE_TIMER],
+        timers=[PRUNE_TIMER],
     )
 
 
 def removed() -> None:
     """Nothing of it is left on the host."""
-    units.unit_files_removed(name=f"{PRUNE_TIMER} is gone", paths=_PATHS, units=_UNITS, up=[PRUNE_TIMER])
+    units.unit_files_removed(name=f"{PRUNE_TIMER} is gone", paths=_PATHS, units=_UNITS, timers=[PRUNE_TIMER])

@@ -11,6 +11,8 @@ from pyinfra.api import FactBase, StringCommand, operation
 
 from tasks.files import replace_file
 
+_STAMPS = "/var/lib/systemd/timers"  # when persistent timers elapsed last (systemd.timer(5))
+
 
 @dataclass(frozen=True)
 class UnitFiles:
@@ -61,14 +63,14 @@ class SystemdFiles(FactBase[UnitFiles]):
 
 @operation()
 def unit_files(
-    contents: Mapping[str, str], units: Sequence[str], up: Sequence[str] = ()
+    contents: Mapping[str, str], units: Sequence[str], timers: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
     """Have these files, read by systemd, also when an earlier run was cut between the two.
 
     Args:
         contents: path → content.
         units: that the files are about.
-        up: those of them that are enabled, and run by what their files say now.
+        timers: those of them that are enabled, and run by what their files say now.
     """
     found = host.get_fact(SystemdFiles, paths=list(contents), units=list(units))
     changed = [path for path, content in contents.items() if found.contents.get(path) != content]
@@ -76,31 +78,34 @@ def unit_files(
         yield replace_file(path, contents[path])
     if changed or found.needs_reload:
         yield StringCommand("systemctl daemon-reload")
-    restarted = [unit for unit in up if changed or found.needs_reload or unit not in found.up]
+    restarted = [unit for unit in timers if changed or found.needs_reload or unit not in found.up]
     if restarted:
         yield StringCommand(f"systemctl enable --quiet {shlex.join(restarted)}")
-        yield StringCommand(f"systemctl restart {shlex.join(restarted)}")
+        # A timer that is persistent takes what it has missed by its new times for due.
+        stamps = shlex.join(f"{_STAMPS}/stamp-{unit}" for unit in restarted)
+        yield StringCommand(f"mkdir -p {_STAMPS} && touch {stamps} && systemctl restart {shlex.join(restarted)}")
     elif not changed and not found.needs_reload:
         host.noop(f"{', '.join(units)}: in force")
 
 
 @operation()
 def unit_files_removed(
-    paths: Sequence[str], units: Sequence[str], up: Sequence[str] = ()
+    paths: Sequence[str], units: Sequence[str], timers: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
     """Have none of these files, and systemd know of it.
 
     Args:
         paths: of the files.
         units: that they are about.
-        up: those of them that were enabled.
+        timers: those of them that were enabled.
     """
     found = host.get_fact(SystemdFiles, paths=list(paths), units=list(units))
     if not found.contents and not found.needs_reload:
         host.noop(f"{', '.join(units)}: no file of ours")
         return
-    if there := [unit for unit in up if any(path.endswith(f"/{unit}") for path in found.contents)]:
-        yield StringCommand(f"systemctl disable --quiet --now {shlex.join(there)}")
+    if there := [unit for unit in timers if any(path.endswith(f"/{unit}") for path in found.contents)]:
+        stamps = shlex.join(f"{_STAMPS}/stamp-{unit}" for unit in there)
+        yield StringCommand(f"systemctl disable --quiet --now {shlex.join(there)} && rm -f {stamps}")
     yield StringCommand(f"rm -f {shlex.join(paths)}")
     if drop_ins := sorted({path.rpartition("/")[0] for path in paths if ".d/" in path}):
         yield StringCommand(f"rmdir {shlex.join(drop_ins)} 2>/dev/null; true")  # what others have put there stays

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pyinfra import host
+from pyinfra.api import FactBase
 from pyinfra.api.deploy import deploy
 
 from settings import Settings
 from tasks import files, units
 from tasks.files import File, render, verbatim
-from tasks.paths import ALERT_SERVICE, CHECK_CRON, CHECK_DISK, JOURNALD_DROP_IN, RECEIVERS, UNITS
+from tasks.paths import ALERT_SERVICE, CHECK_CRON, CHECK_DISK, JOURNALD, JOURNALD_DROP_IN, METRICS, RECEIVERS, UNITS
 
 
 def receivers(settings: Settings) -> File | None:
@@ -16,39 +18,64 @@ def receivers(settings: Settings) -> File | None:
     return File("".join(lines), mode="0600") if lines else None
 
 
-def journald(settings: Settings) -> File | None:
-    return File(render("journald.conf.j2", limit=settings.journal_max_use)) if settings.journal_max_use else None
+class JournalLimits(FactBase[list[str]]):
+    """Bounds that others than we have set for the system's journal."""
+
+    def command(self) -> str:
+        places = "/etc/systemd/journald.conf /etc/systemd/journald.conf.d/*.conf"
+        return f"grep -s ^SystemMaxUse= {places} | grep -v ^{JOURNALD_DROP_IN}: ; true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+def journald(settings: Settings, others: list[str]) -> File | None:
+    """Our bound, where one is wanted and nobody else has set one."""
+    limit = settings.journal_max_use
+    return File(render("journald.conf.j2", limit=limit)) if limit and not others else None
 
 
 @deploy("Watch")
 def install(settings: Settings) -> None:
-    files.files(name="The receivers of alerts, for root alone", wanted={RECEIVERS: receivers(settings)})
     units.unit_files(
         name=f"{ALERT_SERVICE} sends alerts",
         contents={UNITS[ALERT_SERVICE]: verbatim(ALERT_SERVICE)},
         units=[ALERT_SERVICE],
     )
-    cron = render("check-disk.cron.j2", schedule=settings.check_schedule, threshold=settings.check_threshold)
+    cron = render("check-disk.cron.j2", interval=settings.check_interval, threshold=settings.check_threshold)
     files.files(
-        name=f"{CHECK_DISK}, and cron runs it",
-        wanted={CHECK_DISK: File(verbatim("check-disk"), mode="0755"), CHECK_CRON: File(cron)},
+        name=f"{CHECK_DISK}, cron runs it, and receivers of its alerts",
+        wanted={
+            CHECK_DISK: File(verbatim("check-disk"), mode="0755"),
+            CHECK_CRON: File(cron),
+            RECEIVERS: receivers(settings),
+        },
     )
     files.files(
         name="The system's journal is bounded",
-        wanted={JOURNALD_DROP_IN: journald(settings)},
-        then="systemctl restart systemd-journald",
+        wanted={JOURNALD_DROP_IN: journald(settings, host.get_fact(JournalLimits))},
+        service=JOURNALD,
     )
 
 
-def removed() -> None:
+def removed(settings: Settings) -> None:
     """Nothing of it is left on the host."""
     units.unit_files_removed(name=f"{ALERT_SERVICE} is gone", paths=[UNITS[ALERT_SERVICE]], units=[ALERT_SERVICE])
     files.files(
-        name="check-disk, its cron and the receivers are gone",
-        wanted=dict.fromkeys([RECEIVERS, CHECK_CRON, CHECK_DISK]),
+        name="check-disk, its cron, its metrics and the receivers are gone",
+        wanted=dict.fromkeys(
+            [
+                *(RECEIVERS, CHECK_CRON, CHECK_DISK),
+                *([f"{settings.metrics_directory}/{METRICS}"] if settings.metrics_directory else []),
+            ]
+        ),
     )
     files.files(
         name="The system's journal has its own bounds again",
         wanted={JOURNALD_DROP_IN: None},
-        then="systemctl restart systemd-journald",
+        service=JOURNALD,
     )

@@ -119,10 +119,10 @@ relocation_finalize = False
 
 # ------------------------------------------------------------------------------------------------- watch and alert
 
-# When `check-disk` looks at the disks, as cron has it: minute, hour, day of the month, month, day of the week.
-check_schedule = "*/15 * * * *"
+# Minutes between two looks at the disks by `check-disk`: a divisor of 60, from 1 to 30.
+check_interval = 15
 
-# Percent (1 to 99) of a filesystem, of its inodes or of a snapshot from which on it is a WARNING, and from which on it
+# Percent (10 to 99) of a filesystem, of its inodes or of a snapshot from which on it is a WARNING, and from which on it
 # is CRITICAL. A level is left 5 points below where it begins.
 check_threshold = 80
 check_critical = 90
@@ -144,13 +144,14 @@ alert_reminder = 4
 # package. Empty: no metrics are written.
 metrics_directory = ""
 
-# How much the system's journal may take of its filesystem: "500M", "2G". Empty: journald is left as it is.
+# How much the system's journal may take of its filesystem: "500M", "2G". What it has beyond that goes, the oldest first
+# (journald itself would keep up to 4 GiB). A SystemMaxUse= of the host's own holds. Empty: journald is left as it is.
 journal_max_use = "500M"
 
 # ------------------------------------------------------------------------------------------------------------ prune
 
 # The time of day, "03:00", at which Docker's unused objects are removed, and by how many minutes (0 to 1439) hosts are
-# spread after it. A host that was off then does it when it is up again.
+# spread after it. A host that was off then does it when it is up again. Empty: nothing is removed by itself.
 prune_time = "03:00"
 prune_spread = 0
 
