@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -29,7 +31,15 @@ ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
 PYTHON = "/usr/bin/python3"
 RUNS = 31
 
-_PLACES = ("/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead", "/run/docker.sock", "/proc/self/mountinfo")
+_PLACES = (
+    "/etc/bulkhead",
+    "/etc/docker",
+    "/etc/containerd",
+    "/var/lib/bulkhead",
+    "/run/bulkhead",
+    "/run/docker.sock",
+    "/proc/self/mountinfo",
+)
 
 _PLAN = Plan(
     volume_group="vg",
@@ -57,8 +67,21 @@ class Host:
         self.top = top
         self.program = top / "bulkhead"
         self.environment = {**os.environ, "PATH": f"{top}/bin:/usr/bin:/bin"}
-        for name in ("bin", "etc/bulkhead", "proc/self", "run", "volume"):
+        for name in (
+            "bin",
+            "etc/bulkhead",
+            "etc/containerd",
+            "etc/docker",
+            "proc/self",
+            "run",
+            "var/lib/bulkhead",
+            "volume",
+        ):
             (top / name).mkdir(parents=True)
+        (top / "etc/docker/daemon.json").write_text('{"log-driver": "local", "live-restore": true}')
+        (top / "etc/containerd/config.toml").write_text('#root = "/var/lib/containerd"\ndisabled_plugins = ["cri"]\n')
+        prune = {"time": time.time(), "freed": 0, "removed": 0, "failed": []}
+        (top / "var/lib/bulkhead/prune.json").write_text(json.dumps(prune))
         # Healthy however full this machine is.
         wanted = check({"check_threshold": 99, "check_critical": 99})
         assert isinstance(wanted, Settings), wanted

@@ -35,6 +35,9 @@ _PACKAGES = (
     "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
 ).split()
 
+# What tests want, and what takes minutes to install on an emulated machine: a host with an engine is past the installing.
+_SPARES = "apprise python3-aiosmtpd curl jq".split()
+
 # In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
 _CUSTOMIZE = r"""
 set -eu
@@ -94,7 +97,7 @@ class Recipe:
         # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it.
         docker = {
             "absent": [],
-            "preinstalled": ["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"],
+            "preinstalled": [*(["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"]), *_SPARES],
         }
         return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *docker[self.docker]]
 

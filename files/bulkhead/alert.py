@@ -7,11 +7,11 @@ import os
 import subprocess
 import syslog
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bulkhead import state
-from bulkhead.check import CRITICAL, LEVELS, OK, UNKNOWN, WARNING
+from bulkhead.check import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, complain, plain, span
 
 if TYPE_CHECKING:
     import argparse
@@ -28,11 +28,12 @@ CAPACITY = 100  # messages of a queue
 
 _PATIENCE = 60  # seconds for a message, and for Docker to say what could be reclaimed
 _LATE = 300  # seconds after which a message says that it is late
-_LONGEST = 1500  # characters of what is told: Discord takes 2,000, and refuses a longer message whenever it comes
+_LONGEST = 1300  # characters of what is told: Discord takes 2,000 with all the rest, and refuses a longer message
+_NAME = 40  # characters of a name of what could be reclaimed
+_TRIES = 5  # of a message before it waits behind the others: it may be this one that the receiver refuses
 _HOUR = 3600
 _WEEK = 7 * 24 * _HOUR
 
-_WORST_LAST = (OK, UNKNOWN, WARNING, CRITICAL)
 _TYPES = {OK: "success", WARNING: "warning", CRITICAL: "failure", UNKNOWN: "warning"}  # Apprise's
 _PRIORITIES = {
     OK: syslog.LOG_NOTICE,
@@ -83,7 +84,7 @@ def decide(
     news: list[News] = []
     for finding in findings:
         was = standing.get(finding.key)
-        text = _plain(finding.text)
+        text = plain(finding.text)
         level = LEVELS[finding.level]
         told = ""
         if was and was.level == finding.level:
@@ -110,22 +111,6 @@ def decide(
     return after, news
 
 
-def span(seconds: float) -> str:
-    """
-    >>> span(-5), span(1200), span(8 * 3600), span(8 * 86400)
-    ('0 min', '20 min', '8 h', '8 days')
-    """
-    minutes = max(int(seconds), 0) // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days"
-
-
-def _plain(text: str) -> str:
-    """Names of mount points are any bytes: what cannot be printed is written in ASCII."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 # -- queues
 
 
@@ -136,11 +121,12 @@ class Message:
     title: str
     text: str
     reclaim: bool
+    failures: int = 0  # to send it
 
     @classmethod
     def of(cls, news: Sequence[News], now: float, host: str) -> Message:
         """One for all that a check has to tell, the worst first."""
-        ordered = sorted(news, key=lambda item: _WORST_LAST.index(item.level), reverse=True)
+        ordered = sorted(news, key=lambda item: SEVERITY.index(item.level), reverse=True)
         lines: list[str] = []
         for item in ordered:
             if lines and len("\n".join([*lines, item.text])) > _LONGEST:
@@ -182,6 +168,15 @@ class Queue:
         self.messages.append(message)
         self.dropped += len(self.messages[:-CAPACITY])
         self.messages = self.messages[-CAPACITY:]
+
+    @property
+    def next(self) -> Message:
+        """The oldest; one that has failed too often waits until there are only such, and they take turns."""
+        return min(self.messages, key=lambda message: message.failures if message.failures >= _TRIES else 0)
+
+    def failed(self, message: Message) -> None:
+        again = replace(message, failures=message.failures + 1)
+        self.messages = [again if each == message else each for each in self.messages]
 
     def sent(self, message: Message, dropped: int) -> None:
         """Take away what was sent.
@@ -232,6 +227,7 @@ class Book:
                     str(message["title"]),
                     str(message["text"]),
                     bool(message["reclaim"]),
+                    int(message["failures"]),
                 )
                 for message in queue["messages"]
             ]
@@ -295,7 +291,7 @@ def changed(config: Config, findings: Sequence[Finding], now: float) -> list[str
             subprocess.run(["systemctl", "start", "--no-block", UNIT], check=True, capture_output=True, timeout=10)
         except (OSError, subprocess.SubprocessError) as error:
             told.append(f"alerts wait for the next check: {UNIT} cannot be started: {error}")
-            syslog.syslog(syslog.LOG_WARNING, told[-1])
+            complain(told[-1])
     return told
 
 
@@ -328,14 +324,17 @@ def deliver(config: Config) -> int:
 
 
 def _empty(receiver: str, way_out: str) -> bool:
-    """Send the messages that a receiver has to get, the oldest first, until there are none or one fails."""
-    while messages := (queue := Book.load().queues.get(receiver, Queue())).messages:
-        message = messages[0]
+    """Send the messages that a receiver has to get, until there are none or one fails."""
+    while (queue := Book.load().queues.get(receiver, Queue())).messages:
+        message = queue.next
         if message.reclaim and not way_out:
             return True  # it has come just now
         result = send(receiver, message.title, message.body(time.time(), queue.dropped, way_out), _TYPES[message.level])
         if not result.reached:
-            print(f"{receiver}: failed: {result.problem}; {len(messages)} queued", flush=True)
+            print(f"{receiver}: failed: {result.problem}; {len(queue.messages)} queued", flush=True)
+            with _changing() as book:
+                if receiver in book.queues:
+                    book.queues[receiver].failed(message)
             return False
         # A cut here sends it twice; the other way round it would be lost.
         with _changing() as book:
@@ -509,6 +508,7 @@ def _reclaimable() -> str:
     try:
         # Its socket is not touched while it does not run: systemd would start it.
         subprocess.run(["systemctl", "is-active", "--quiet", "docker.service"], check=True, timeout=10)
-        return ", ".join(f"{name} {human(size)}" for name, size in reclaimable(Engine())[:5]) or "nothing"
+        found = reclaimable(Engine())[:5]
+        return ", ".join(f"{name[-_NAME:]} {human(size)}" for name, size in found) or "nothing"
     except PROBLEMS:
         return "unknown, Docker does not answer"

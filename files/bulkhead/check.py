@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 LEVELS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_SEVERITY = (OK, UNKNOWN, WARNING, CRITICAL)  # the worst last
+SEVERITY = (OK, UNKNOWN, WARNING, CRITICAL)  # the worst last
 
 DOCKER = "docker.service"
+PRUNE_TIMER = "docker-prune.timer"
 DOCKER_SOCKET = "/run/docker.sock"
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
 LOCK_PATIENCE = 30.0  # seconds that another check may take
@@ -32,6 +34,7 @@ _EASE = 5  # percent below its threshold that a level is left
 _EASE_LEFT = 1.5  # times the time left at which a level is reached
 _HOUR = 3600
 _DAY = 24 * _HOUR
+_PRUNE_LATE = 50 * _HOUR  # the nightly prune may be spread over a day: two nights are missing for sure
 _SPACING = 240  # seconds at least between samples: a check by hand, right after cron's, adds none
 
 
@@ -61,7 +64,7 @@ class Seen:
 
     @property
     def level(self) -> int:
-        return max((finding.level for finding in self.findings), key=_SEVERITY.index, default=OK)
+        return max((finding.level for finding in self.findings), key=SEVERITY.index, default=OK)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -118,6 +121,8 @@ def start(threshold: int | None = None, verbose: bool = False, as_json: bool = F
         config = Config.load()
     except Problem as problem:
         print(f"DISK UNKNOWN - {problem}")
+        if alert and os.geteuid() == 0:
+            complain(str(problem))
         return UNKNOWN
     return run(config, threshold, verbose, as_json, alert)
 
@@ -142,16 +147,26 @@ def run(
             known = state.load("check")
             levels = known.get("levels")
             standing = levels if isinstance(levels, dict) and limits.warning == config.warning else {}
-            seen, samples = look(config, limits, Clock.read(), known, standing)
+            seen, memory = look(config, limits, Clock.read(), known, standing)
             if keeps:
-                told = _keep(config, seen, samples)
+                told = _keep(config, seen, memory)
     except Exception as error:  # whatever it is, the line is what is read
         seen.findings.append(Finding("check", UNKNOWN, f"the check failed: {error or repr(error)}"))
+        if keeps:
+            complain(seen.findings[-1].text)
     if as_json:
         print(_json(seen))
     else:
         print("\n".join([line(seen, limits, config), *(details(seen, told) if verbose else [])]))
     return seen.level
+
+
+def complain(text: str) -> None:
+    """Where nobody can be alerted: in the system's log, and on standard error, which cron mails."""
+    import syslog
+
+    syslog.syslog(syslog.LOG_ERR, plain(text))
+    print(f"bulkhead: {plain(text)}", file=sys.stderr)
 
 
 def look(
@@ -165,9 +180,9 @@ def look(
     """
     mounted = filesystems.mounts()
     seen = Seen(filesystems.watched(config, mounted))
-    samples = remembered(known, {filesystem.mount: filesystem.used for filesystem in seen.filesystems}, clock)
+    memory = remembered(known, {each.mount: each.used for each in seen.filesystems if each.size}, clock)
     for filesystem in seen.filesystems:
-        trend = forecast(samples["samples"][filesystem.mount], filesystem.available)
+        trend = forecast(memory["samples"].get(filesystem.mount, []), filesystem.available)
         if trend:
             seen.forecasts[filesystem.mount] = trend
         seen.findings += of_filesystem(filesystem, trend, limits, standing)
@@ -180,31 +195,43 @@ def look(
         keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
         seen.findings += [Finding(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
     seen.findings += _units(config)
-    return seen, samples
+    seen.findings += of_prune(state.load("prune"), config, clock.now)
+    # What nobody can look at is judged by its last known level when it is seen again.
+    memory["levels"] = {
+        finding.key: standing.get(finding.key, UNKNOWN) if finding.level == UNKNOWN else finding.level
+        for finding in seen.findings
+        if finding.level
+    }
+    return seen, memory
 
 
-def _keep(config: Config, seen: Seen, samples: dict[str, Any]) -> list[str]:
-    """Remember, alert and write the metrics; what cannot be done is a finding. Returns what the alerts say."""
+def _keep(config: Config, seen: Seen, memory: dict[str, Any]) -> list[str]:
+    """Remember, write the metrics, and alert: last, for what could not be done is a finding too.
+
+    Returns:
+        What the alerts say.
+    """
     told: list[str] = []
     try:
-        levels = {finding.key: finding.level for finding in seen.findings if finding.level}
-        state.save("check", {**samples, "levels": levels})
+        state.save("check", memory)
     except OSError as error:
         seen.findings.append(Finding("state", UNKNOWN, f"what was seen cannot be remembered: {error}"))
+    if config.metrics:
+        from bulkhead import metrics
+
+        try:
+            metrics.write(config.metrics, seen)
+        except Exception as error:  # the check goes on
+            seen.findings.append(Finding("metrics", UNKNOWN, f"the metrics cannot be written: {error or repr(error)}"))
     if any(finding.level for finding in seen.findings) or state.load("alerts"):  # else there is nothing to tell
         from bulkhead import alert
 
         try:
             told = alert.changed(config, seen.findings, time.time())
         except Exception as error:  # the check goes on
+            wrong = [finding.text for finding in seen.findings if finding.level]
             seen.findings.append(Finding("alerts", UNKNOWN, f"nobody could be alerted: {error or repr(error)}"))
-    if config.metrics:
-        from bulkhead import metrics
-
-        try:
-            metrics.write(config.metrics, seen)
-        except OSError as error:
-            seen.findings.append(Finding("metrics", UNKNOWN, f"the metrics cannot be written: {error}"))
+            complain("; ".join([seen.findings[-1].text, *wrong]))
     return told
 
 
@@ -243,10 +270,14 @@ def of_filesystem(
     mount = filesystem.mount
     if filesystem.read_only:
         yield Finding(f"read-only:{mount}", CRITICAL, f"{mount} cannot be written to", mount)
-    if filesystem.size:
-        key = f"use:{mount}"
-        text = f"{mount} {int(filesystem.percent)} % used, {short(filesystem.available)} free{_trend(trend)}"
-        yield Finding(key, limits.level(filesystem.percent, standing.get(key, OK)), text, mount)
+    if not filesystem.size:  # its device is gone: what stands has not recovered because nobody can look at it
+        for key in (f"use:{mount}", f"inodes:{mount}", f"forecast:{mount}"):
+            if key in standing:
+                yield Finding(key, UNKNOWN, f"how full {mount} is, is unknown: it does not answer", mount)
+        return
+    key = f"use:{mount}"
+    text = f"{mount} {int(filesystem.percent)} % used, {short(filesystem.available)} free{_trend(trend)}"
+    yield Finding(key, limits.level(filesystem.percent, standing.get(key, OK)), text, mount)
     if filesystem.inodes:
         key = f"inodes:{mount}"
         text = f"{mount} {int(filesystem.inodes_percent)} % of inodes used, {filesystem.inodes_free} free"
@@ -268,12 +299,11 @@ def _trend(trend: Forecast | None) -> str:
     text = f", {'+' if trend.rate > 0 else '-'}{short(abs(trend.rate) * _HOUR)}/h"
     if trend.seconds_left is None or trend.seconds_left >= 7 * _DAY:
         return text
-    minutes = int(trend.seconds_left) // 60
-    return f"{text}, full in {f'{minutes} min' if minutes < 60 else f'{minutes // 60} h'}"
+    return f"{text}, full in {span(trend.seconds_left)}"
 
 
 def of_mounts(mounted: Sequence[Mount], config: Config) -> Iterator[Finding]:
-    if lost := filesystems.out_of_place(mounted, config):
+    if lost := [*filesystems.out_of_place(mounted, config), *filesystems.put_elsewhere(config)]:
         yield Finding("isolation", CRITICAL, f"Docker is not kept off the root disk: {', '.join(lost)}")
     else:
         yield Finding("isolation", OK, f"Docker's data is on {config.volume}")
@@ -312,8 +342,12 @@ def _units(config: Config) -> Iterator[Finding]:
         return
     active = dict(zip(units, states, strict=True))
     if active.get(DOCKER) in ("active", "reloading"):
-        reason = silence()
-        yield Finding("docker", UNKNOWN if reason else OK, f"Docker {reason or 'answers'}")
+        try:
+            reason = silence()
+        except PermissionError:
+            yield Finding("docker", OK, f"{DOCKER} is active")
+        else:
+            yield Finding("docker", UNKNOWN if reason else OK, f"Docker {reason or 'answers'}")
     else:
         # Its socket is not touched: systemd would start it.
         yield Finding("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active.get(DOCKER)}")
@@ -322,8 +356,24 @@ def _units(config: Config) -> Iterator[Finding]:
         yield Finding(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
 
 
+def of_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[Finding]:
+    """
+    Args:
+        last: what the last prune left; empty before the first, of which there is nothing to say.
+    """
+    if last:
+        age, failed = now - last["time"], last["failed"]
+        is_late = age > _PRUNE_LATE and PRUNE_TIMER in config.units
+        text = f"the last prune was {span(age)} ago" + (f", and failed: {failed[0]}" if failed else "")
+        yield Finding("prune", WARNING if failed or is_late else OK, text)
+
+
 def silence() -> str:
-    """Why Docker cannot be talked to, in words; empty: it answers, or this user may not ask."""
+    """Why Docker cannot be talked to, in words; empty: it answers.
+
+    Raises:
+        PermissionError: this user may not ask.
+    """
     deadline = time.monotonic() + PATIENCE
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -333,7 +383,7 @@ def silence() -> str:
             connection.settimeout(max(deadline - time.monotonic(), 0.01))
             answer = connection.recv(100).split(b"\r\n")[0].decode(errors="replace")
     except PermissionError:
-        return ""
+        raise
     except TimeoutError:
         return f"does not answer within {PATIENCE:g} s"
     except OSError as error:
@@ -346,15 +396,15 @@ def silence() -> str:
 
 def line(seen: Seen, limits: Limits, config: Config) -> str:
     """The line: the level, what is wrong (the worst first) or how full it is, and the performance data."""
-    wrong = sorted((f for f in seen.findings if f.level), key=lambda f: _SEVERITY.index(f.level), reverse=True)
+    wrong = sorted((f for f in seen.findings if f.level), key=lambda f: SEVERITY.index(f.level), reverse=True)
     said = wrong or [finding for finding in seen.findings if finding.key.startswith("use:")]
-    text = "; ".join(_plain(finding.text) for finding in said)
+    text = "; ".join(plain(finding.text) for finding in said)
     return f"DISK {LEVELS[seen.level]} - {text} | {' '.join(_performance(seen, limits, config))}"
 
 
 def details(seen: Seen, told: Sequence[str]) -> list[str]:
     """The further lines."""
-    return [*(f"{LEVELS[f.level]}: {_plain(f.text)}" for f in seen.findings), *map(_plain, told)]
+    return [*(f"{LEVELS[f.level]}: {plain(f.text)}" for f in seen.findings), *map(plain, told)]
 
 
 def _performance(seen: Seen, limits: Limits, config: Config) -> Iterator[str]:
@@ -374,18 +424,34 @@ def _performance(seen: Seen, limits: Limits, config: Config) -> Iterator[str]:
 
 def _label(text: str) -> str:
     # The guidelines know no way to write an equals sign.
-    return "'" + _plain(text).replace("=", "_").replace("'", "''") + "'"
-
-
-def _plain(text: str) -> str:
-    """On one line, and without the sign that the performance data begin with."""
-    return " ".join(text.split()).replace("|", "/")
+    return "'" + plain(text).replace("=", "_").replace("'", "''") + "'"
 
 
 def _json(seen: Seen) -> str:
     import json
 
     return json.dumps({"level": seen.level, "status": LEVELS[seen.level], **seen.as_dict()}, indent=4)
+
+
+def plain(text: str) -> str:
+    r"""On one line, without the sign that the performance data begin with. Names of mount points are any bytes.
+
+    >>> plain("/srv/a|b\n\udcff")
+    '/srv/a/b\\n\\udcff'
+    """
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escaped.replace("|", "/")
+
+
+def span(seconds: float) -> str:
+    """
+    >>> span(-5), span(3599), span(47 * 3600), span(50 * 3600)
+    ('0 min', '59 min', '47 h', '2 d')
+    """
+    minutes = max(int(seconds), 0) // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} d"
 
 
 def short(size: float) -> str:

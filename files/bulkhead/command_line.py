@@ -96,10 +96,10 @@ def _reclaiming(commands: Commands) -> None:
     prune = commands.add_parser(
         "prune",
         help="remove what Docker has not needed for a while",
-        description="Removes, in this order: build cache that was unused for a while, dangling images, containers that "
-        "stopped a while ago, images that no container has had for a while (if the settings say so), unused networks. "
-        "Never a volume, nothing with a label bulkhead.keep or a name on the keep list, and nothing that a running "
-        "build needs.",
+        description="Removes, in this order: build cache that was unused for a while, containers that stopped a while "
+        "ago, dangling images, images that no container has had for a while (if the settings say so), unused networks. "
+        "Never a volume, nothing with a label bulkhead.keep or a name on the keep list, nothing that a running build or "
+        "a container that stays needs, and nothing at all while a move of Docker's data is unfinished.",
     )
     prune.set_defaults(run="prune:run")
     reclaim = commands.add_parser(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bulkhead import copying, journal
+from bulkhead import copying, journal, state
 from bulkhead.journal import Journal
 from bulkhead.system import (
     Failed,
@@ -40,7 +40,7 @@ from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
 from pyinfra_lvm.model import FstabEntry
 from sizes import human
 
-STAGING = "/run/bulkhead/private/volume"  # private: whatever the mode of the directory that is copied, nobody looks
+STAGING = f"{state.VOLATILE}/volume"  # for root alone: whatever the mode of the directory that is copied, nobody looks
 _LOST_AND_FOUND = "lost+found"
 _LEFT = ".bulkhead-left"  # where a rollback puts what is on the volume
 _CLOCK_GRAIN = 0.05  # seconds; a filesystem's clock is behind the system's by a tick of the kernel (10 ms at most)
@@ -311,8 +311,7 @@ class DirectoryMove:
     @contextlib.contextmanager
     def _staged(self) -> Iterator[str]:
         """The volume, mounted where nobody looks."""
-        os.makedirs(os.path.dirname(STAGING), exist_ok=True)
-        os.chmod(os.path.dirname(STAGING), 0o700)
+        state.make_volatile()
         os.makedirs(STAGING, exist_ok=True)
         run("mount", "-t", self._entry.fstype, self._entry.source, STAGING)
         try:

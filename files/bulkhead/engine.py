@@ -25,6 +25,9 @@ _STOP_GRACE = 60  # seconds for Docker itself, beside the container's own time t
 _COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume to count anything
 _REMOVAL_TIMEOUT = 600  # seconds; a large image on a busy disk
 _PRUNE_TIMEOUT = 1800  # seconds; a cache of thousands of records
+_COMPOSE_BUILDS = (
+    3600  # seconds that `compose up --build` may build; without --detach it stays as long as its containers
+)
 
 # In /system/df: the name of a kind's list, and of what holds the list since API 1.52.
 _COUNTED = {
@@ -281,26 +284,50 @@ def _is_classic_build_step(container: dict[str, Any]) -> bool:
     )
 
 
+# Options that stand before a command and take the next word.
+_VALUED = {
+    *("--host", "-H", "--context", "-c", "--config", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey"),
+    *("--file", "-f", "--project-name", "-p", "--project-directory", "--workdir", "--profile", "--env-file"),
+    *("--parallel", "--ansi", "--progress", "--builder"),
+}
+
+
 def programs_that_build() -> list[User]:
     """Docker's command lines that build: of a build without BuildKit, the engine tells nothing between two steps."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (process / "cmdline").read_text(errors="replace").split("\0")
-            name = os.path.basename(words[0])
-            if name in ("docker", "docker-compose", "docker-buildx") and _builds(words[1:]):
-                found.append(User(int(process.name), name, writes=False))
+            if os.path.basename(words[0]).startswith("python"):  # which runs the first docker-compose
+                words = words[1:]
+            if _builds(words) and ("--build" not in words or _age(process) < _COMPOSE_BUILDS):
+                found.append(User(int(process.name), os.path.basename(words[0]), writes=False))
     return found
 
 
 def _builds(words: list[str]) -> bool:
-    """Whether the arguments of docker build: `docker --host H buildx build .`, and not `docker run box npm run build`."""
-    for word in words:
-        if word in ("run", "exec", "logs", "create", "start", "inspect"):
-            return False
-        if word in ("build", "bake"):
-            return True
+    """Whether a command line builds: `docker --host H buildx build .`, and not `docker stats build`."""
+    name = os.path.basename(words[0]) if words else ""
+    if name not in ("docker", "docker-compose", "docker-buildx"):
+        return False
+    composes = name == "docker-compose"
+    following = iter(words[1:])
+    for word in following:
+        if word in _VALUED:
+            next(following, None)
+        elif word == "compose":
+            composes = True
+        elif not word.startswith("-") and word not in ("buildx", "builder", "image"):
+            return word in ("build", "bake") or (
+                composes and word in ("up", "create", "run") and "--build" in following
+            )
     return False
+
+
+def _age(process: Path) -> float:
+    """Seconds since a process was started, by its directory in /proc."""
+    started = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]  # proc_pid_stat(5)
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
 
 
 def moment(text: str) -> float:

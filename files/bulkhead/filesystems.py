@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MOUNTINFO = "/proc/self/mountinfo"
 FSTAB = "/etc/fstab"
+DAEMON = "/etc/docker/daemon.json"
+CONTAINERD = "/etc/containerd/config.toml"
 
 _ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "zfs")
 # How the kernel shows that it writes to a filesystem no more. Since 6.12 an ext4 that had an error is no longer called
@@ -28,7 +30,7 @@ class Mount(NamedTuple):
     target: str
     fstype: str
     asked_read_only: bool  # by whoever mounted it
-    read_only: bool  # also where the kernel has closed the filesystem after an error
+    closed: bool  # the filesystem itself takes nothing, wherever it is mounted: asked for, or after an error
 
 
 class Filesystem(NamedTuple):
@@ -62,7 +64,7 @@ def _mount(line: str) -> Mount:
     fstype, _, of_filesystem = after.split(" ", 2)
     asked = "ro" in options.split(",")
     closed = not _CLOSED.isdisjoint(of_filesystem.rpartition(" ")[2].split(","))
-    return Mount(device, _unescaped(root), _unescaped(target), fstype, asked, asked or closed)
+    return Mount(device, _unescaped(root), _unescaped(target), fstype, asked, closed)
 
 
 def _unescaped(field: str) -> str:
@@ -91,9 +93,10 @@ def chosen(mounted: Sequence[Mount], config: Config) -> list[Mount]:
     """Of each device's mounts the one to look at. Docker's own, below its stores, are none."""
     below_stores = tuple(f"{store}/" for store in config.stores.values())
 
-    def rank(mount: Mount) -> tuple[bool, bool, int]:
+    def rank(mount: Mount) -> tuple[bool, bool, bool, int]:
         is_bound = mount.root != "/" and mount.fstype != "btrfs"  # whose subvolumes are mounted by their paths
-        return mount.target != config.volume, is_bound, len(mount.target)
+        is_view = mount.asked_read_only and not mount.closed  # it is written to elsewhere
+        return mount.target != config.volume, is_view, is_bound, len(mount.target)
 
     best: dict[str, Mount] = {}
     for mount in _visible(mounted).values():
@@ -117,6 +120,42 @@ def out_of_place(mounted: Sequence[Mount], config: Config) -> list[str]:
     ]
 
 
+def put_elsewhere(config: Config) -> list[str]:
+    """Where Docker and containerd are told to keep their data, if that is not on the volume, in words."""
+    places = tuple(f"{place}/" for place in (config.volume, *config.stores.values()))
+    return [
+        f"{file} puts data into {root}"
+        for file, root in (*_roots_of_docker(), *_roots_of_containerd())
+        if not f"{os.path.normpath(root)}/".startswith(places)
+    ]
+
+
+def _roots_of_docker() -> list[tuple[str, str]]:
+    import json
+
+    try:
+        with open(DAEMON, encoding="utf-8") as file:
+            values = json.load(file)
+        return [(DAEMON, values[name]) for name in ("data-root", "graph") if values.get(name)]
+    except (OSError, ValueError, AttributeError):
+        return []  # whether Docker can read it is seen by whether it runs
+
+
+def _roots_of_containerd() -> list[tuple[str, str]]:
+    found = []
+    try:
+        with open(CONTAINERD, encoding="utf-8") as file:
+            for line in file:
+                if line.lstrip().startswith("["):  # a table begins: a `root` in it is something else
+                    break
+                name, _, value = line.partition("=")
+                if name.strip() == "root" and (root := value.partition("#")[0].strip(" \t\n\"'")):
+                    found.append((CONTAINERD, root))
+    except (OSError, ValueError):
+        pass
+    return found
+
+
 def _visible(mounted: Sequence[Mount]) -> dict[str, Mount]:
     return {mount.target: mount for mount in mounted}  # what is mounted later hides what was mounted there before
 
@@ -130,7 +169,7 @@ def _measured(mount: Mount) -> Filesystem:
         available=counts.f_bavail * counts.f_frsize,
         inodes=counts.f_files,
         inodes_free=counts.f_ffree,
-        read_only=mount.read_only,
+        read_only=mount.asked_read_only or mount.closed,
     )
 
 

@@ -24,12 +24,11 @@ def write(directory: str, seen: Seen) -> None:
         OSError: it cannot be written.
     """
     queued: dict[str, int] = {}
-    standing = 0
     if state.load("alerts"):  # else a check has no need of the module
         from bulkhead import alert
 
-        queued, standing = alert.queued(), len(alert.standing())
-    content = text(seen, time.time(), state.load("prune"), queued, standing)
+        queued = alert.queued()
+    content = text(seen, time.time(), state.load("prune"), queued)
     path = f"{directory}/{FILE}"
     with open(f"{path}.new", "w", encoding="utf-8", errors="replace") as file:
         os.fchmod(file.fileno(), 0o644)
@@ -37,16 +36,15 @@ def write(directory: str, seen: Seen) -> None:
     os.rename(f"{path}.new", path)
 
 
-def text(seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int], standing: int) -> str:
+def text(seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int]) -> str:
     """The metrics in Prometheus' text format.
 
     Args:
         prune: what the last prune left; empty before the first.
         queued: messages that wait, by receiver.
-        standing: alerts.
     """
     lines: list[str] = []
-    for name, explanation, values in _metrics(seen, now, prune, queued, standing):
+    for name, explanation, values in _metrics(seen, now, prune, queued):
         if values:
             lines += [f"# HELP bulkhead_{name} {explanation}", f"# TYPE bulkhead_{name} gauge"]
             lines += [f"bulkhead_{name}{labels} {float(value)!r}" for labels, value in values.items()]
@@ -54,7 +52,7 @@ def text(seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, 
 
 
 def _metrics(
-    seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int], standing: int
+    seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int]
 ) -> Iterator[tuple[str, str, Mapping[str, float]]]:
     """Of each metric its name, its explanation, and its values by their labels."""
     levels = {finding.key: finding.level for finding in seen.findings}
@@ -92,8 +90,8 @@ def _metrics(
         yield "prune_freed_bytes", "What it freed.", {"": prune["freed"]}
         yield "prune_success", "It could remove all that it meant to.", {"": not prune["failed"]}
     waiting = {_labels(receiver=receiver): count for receiver, count in queued.items()}
-    yield "alerts_queued", "Messages that wait for their receiver.", waiting
-    yield "alerts_standing", "Alerts that stand.", {"": standing}
+    yield "alerts_queued", "Messages that waited for their receiver when the check began.", waiting
+    yield "alerts_standing", "Alerts that stand.", {"": sum(1 for level in levels.values() if level)}
 
 
 def _labels(**values: str) -> str:

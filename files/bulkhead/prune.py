@@ -13,19 +13,24 @@ import contextlib
 import fnmatch
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkhead import state, unit
+from bulkhead import journal, state, unit
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, moment, programs_that_build
-from bulkhead.system import Failed, count
+from bulkhead.journal import Journal
+from bulkhead.system import PROBLEMS, Failed, count
 from bulkhead.usage import KEEP, digests, log_bytes, name_of, own_bytes, tags
 from sizes import human
 
 HOUR, DAY = 3600, 86400
+# Seconds that an image without a name stays. A build without BuildKit goes on from one that it has just made, and between
+# two of its steps nothing shows it: no container, and on this host no command line where it came through the API.
+_FRESH = HOUR
 _SETTLING = 5  # seconds in which space comes back after Docker has said that it does
 _IN_USE = (403, 409)  # 403: a network that something is attached to
 _NO_SPACE = "no space left"
@@ -88,14 +93,15 @@ def moment_to_free(records: Sequence[Json], wanted: int) -> float:
     return moments[min(enough, len(moments) - 1)] if moments else 0.0
 
 
-def stale_containers(containers: Iterable[Json], written: Mapping[str, int], config: Config, now: float) -> list[Thing]:
-    """Containers that stopped, or were made and never started, long ago.
+def stale_containers(containers: Sequence[Json], written: Mapping[str, int], config: Config, now: float) -> list[Thing]:
+    """Containers that stopped, or were made and never started, long ago, and that none which remains needs.
 
     Args:
-        containers: inspected.
+        containers: all, inspected.
         written: bytes of each beside its volumes, by identifier.
     """
-    found = []
+    found = {}
+    remaining = []
     for container in containers:
         status, name = container["State"], container["Name"].lstrip("/")
         # A host that lost its power leaves an end before the start.
@@ -109,8 +115,27 @@ def stale_containers(containers: Iterable[Json], written: Mapping[str, int], con
         ):
             size = written.get(container["Id"], 0) + log_bytes(container)
             why = f"stopped {_ago(now - since)}" if ran else f"made {_ago(now - since)}, never started"
-            found.append(Thing("container", container["Id"], name, size, why, (container["Id"],)))
-    return found
+            found[container["Id"]] = Thing("container", container["Id"], name, size, why, (container["Id"],))
+        else:
+            remaining.append(container)
+    by_id = {container["Id"]: container for container in containers}
+    while remaining:
+        needed = _containers_of(remaining.pop())
+        for thing in [thing for thing in found.values() if thing.name in needed or thing.id.startswith(needed)]:
+            del found[thing.id]
+            remaining.append(by_id[thing.id])
+    return [*found.values()]
+
+
+def _containers_of(container: Json) -> tuple[str, ...]:
+    """The other containers that one refers to, by name or identifier, which may be shortened."""
+    host = container["HostConfig"]
+    modes = [host.get(mode) or "" for mode in ("NetworkMode", "IpcMode", "PidMode")]
+    return (
+        *(mode.partition(":")[2] for mode in modes if mode.startswith("container:")),
+        *(source.partition(":")[0] for source in host.get("VolumesFrom") or []),
+        *(link.partition(":")[0].lstrip("/") for link in host.get("Links") or []),
+    )
 
 
 def images_in_use(images: Iterable[Json], containers: Iterable[Json]) -> set[str]:
@@ -123,13 +148,17 @@ def images_in_use(images: Iterable[Json], containers: Iterable[Json]) -> set[str
     return {image["Id"] for image in images if used & {image["Id"], *_names(image)}}
 
 
-def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str]) -> list[Json]:
-    """Images that no container has and that no other image was made from, but for those that are kept."""
+def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str], now: float) -> list[Json]:
+    """Images that no container has and that no other image was made from, but for those that are kept, and those
+    without a name that a build may have made just now.
+    """
     parents = {image["ParentId"] for image in images}
     return [
         image
         for image in images
-        if image["Id"] not in used | parents and not is_kept(_names(image), image["Labels"], keep)
+        if image["Id"] not in used | parents
+        and not is_kept(_names(image), image["Labels"], keep)
+        and (tags(image) or image["Created"] <= now - _FRESH)
     ]
 
 
@@ -205,6 +234,13 @@ class Unanswered(Exception):
     """Docker hangs, or has gone: nothing more is tried."""
 
 
+def docker_runs() -> bool:
+    """Whether Docker is up. While it comes or goes, and after that, a word to its socket makes systemd start it."""
+    command = ["systemctl", "is-active", "docker.service"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() in ("active", "reloading")
+
+
 class Pruner:
     """One run of the ladder.
 
@@ -241,10 +277,11 @@ class Pruner:
     def free(self) -> int:
         """Bytes that are free on Docker's volume; in a dry run, that would be."""
         volume = os.statvfs(self.config.volume)
-        would_be = sum(thing.size for thing in self.removed) if self.dry_run else 0
-        return volume.f_bavail * volume.f_frsize + would_be
+        return volume.f_bavail * volume.f_frsize + (self.freed() if self.dry_run else 0)
 
     def freed(self) -> int:
+        if self.dry_run:
+            return sum(thing.size for thing in self.removed)
         return max(self.free() - self._began_with, 0)
 
     def is_enough(self) -> bool:
@@ -259,12 +296,15 @@ class Pruner:
 
     def prune(self) -> None:
         """The nightly ladder."""
-        self._climb([self.stale_cache, self.dangling_images, self.stale_containers, self.stale_images, self.networks])
+        self._climb([*self._ladder(), self.networks])
 
     def reclaim(self) -> None:
         """The same, but for networks, which take no space; then what is in no use at all, the least recently used first."""
-        ladder = [self.stale_cache, self.dangling_images, self.stale_containers, self.stale_images]
-        self._climb([*ladder, self.idle_cache, self.idle_images])
+        self._climb([*self._ladder(), self.idle_cache, self.idle_images])
+
+    def _ladder(self) -> list[Callable[[], None]]:
+        # A container keeps its image.
+        return [self.stale_cache, self.stale_containers, self.dangling_images, self.stale_images]
 
     def _climb(self, steps: Sequence[Callable[[], None]]) -> None:
         try:
@@ -282,17 +322,28 @@ class Pruner:
     def _succeeds(self, step: Callable[[], None]) -> bool:
         failures = len(self.failed)
         if not self.is_enough():
+            self._refuse_to_start_docker()
             try:
                 step()
             except EngineError as error:
                 self._fail(str(error), error)
+            except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
+                # Docker's answer has a form that nobody expected: the other steps are worth trying.
+                self._note(f"{step.__name__.strip('_').replace('_', ' ')}: not done: {error!r}")
         return len(self.failed) == failures
 
     def _fail(self, what: str, error: EngineError) -> None:
         if not error.status:
             raise Unanswered(what)
-        self.failed.append(what)
-        self.say(f"  {what}")
+        self._note(what)
+
+    def _note(self, failure: str) -> None:
+        self.failed.append(failure)
+        self.say(f"  {failure}")
+
+    def _refuse_to_start_docker(self) -> None:
+        if not docker_runs():
+            raise Unanswered("docker.service is no longer active")
 
     def _look(self) -> None:
         """What is asked only once, because Docker counts for long, and what is remembered for the next time."""
@@ -364,7 +415,7 @@ class Pruner:
         )
 
     def stale_containers(self) -> None:
-        things = stale_containers(self._containers(), self._sizes, self.config, self.now)
+        things = stale_containers([*self._containers()], self._sizes, self.config, self.now)
         self._remove(f"containers stopped for {self.config.prune_hours} h", "container", things)
 
     def stale_images(self) -> None:
@@ -395,16 +446,18 @@ class Pruner:
             if use > self.now - unused_for:
                 continue
             try:
-                use = max(use, last_use(self.engine.ask("GET", f"/images/{image['Id']}/json")))
+                by_engine = last_use(self.engine.ask("GET", f"/images/{image['Id']}/json"))
             except EngineError as error:
                 if error.status != 404:
                     raise
                 continue
+            use = max(use, by_engine)
             if use <= self.now - unused_for:
-                uses.append((use, image))
+                uses.append((use, by_engine, image))
         return [
             _of_image(image, self._sizes, f"last used {_ago(self.now - use)}" if use else "no use is known")
-            for use, image in sorted(uses, key=lambda pair: pair[0])
+            # Those that the first run has found are all as old, by what is remembered.
+            for use, _, image in sorted(uses, key=lambda found: found[:2])
         ]
 
     def networks(self) -> None:
@@ -422,7 +475,7 @@ class Pruner:
             self.say(f"{title}: left alone beside {', '.join(builds)}")
             return 0
         images = self._images()
-        removable = removable_images(images, images_in_use(images, containers), self.config.keep)
+        removable = removable_images(images, images_in_use(images, containers), self.config.keep, self.now)
         return self._remove(title, "image", chosen(removable))
 
     def _remove(self, title: str, noun: str, things: list[Thing]) -> int:
@@ -441,6 +494,7 @@ class Pruner:
         return len(gone)
 
     def _is_removed(self, thing: Thing) -> bool:
+        self._refuse_to_start_docker()
         removed = False
         for reference in thing.references:
             try:
@@ -476,17 +530,35 @@ class Pruner:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """`bulkhead prune`; the exit code: 1 if something could not be removed."""
-    pruner = _run(config, options, Pruner.prune)
-    if not pruner.dry_run:
-        values = {"time": time.time(), "freed": pruner.freed(), "removed": len(pruner.removed), "failed": pruner.failed}
-        state.save("prune", values)
+    with _alone(options):
+        try:
+            pruner = _run(config, options, Pruner.prune)
+        except PROBLEMS as error:
+            if not options.dry_run:
+                _remember(0, 0, [str(error)])
+            raise
+        if not options.dry_run:
+            _remember(pruner.freed(), len(pruner.removed), pruner.failed)
     return _end(pruner, options, not pruner.failed)
+
+
+def _remember(freed: int, removed: int, failed: list[str]) -> None:
+    state.save("prune", {"time": time.time(), "freed": freed, "removed": removed, "failed": failed})
 
 
 def reclaim(config: Config, options: argparse.Namespace) -> int:
     """`bulkhead reclaim`; the exit code: 0 if as much is free as is needed."""
-    pruner = _run(config, options, Pruner.reclaim, options.need)
+    with _alone(options):
+        pruner = _run(config, options, Pruner.reclaim, options.need)
     return _end(pruner, options, pruner.free() >= options.need)
+
+
+def _alone(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """
+    Raises:
+        TimeoutError: another prune is at work. What comes of that is what there is to remember.
+    """
+    return contextlib.nullcontext() if options.dry_run else state.locked("prune", 5)
 
 
 def _run(
@@ -494,21 +566,23 @@ def _run(
 ) -> Pruner:
     """
     Raises:
-        Failed: a move is under way, or Docker does not run.
-        TimeoutError: another prune is at work.
+        Failed: a move is under way or unfinished, or Docker does not run.
+        ValueError: the journal of the move cannot be read.
     """
-    if not unit.is_under_way("docker.service"):  # systemd would start it at the first word to its socket
+    if not docker_runs():
         raise Failed("Docker does not run (docker.service is not active): nothing was removed")
 
     def say(line: str) -> None:
         if not options.json:
             print(line, flush=True)
 
-    with contextlib.ExitStack() as stack:
-        if not options.dry_run:
-            stack.enter_context(state.locked("prune", 5))
-            # A move compares what Docker holds before and after.
-            stack.enter_context(unit.lock())
+    # A move compares what Docker holds before and after, and has stopped containers that will run again.
+    with contextlib.nullcontext() if options.dry_run else unit.lock():
+        if not options.dry_run and (phase := Journal.load(journal.PATH).phase) in journal.UNFINISHED:
+            raise Failed(
+                f"a move of Docker's data is not finished ({phase}): nothing was removed. "
+                "`bulkhead relocate --recover` finishes or undoes it"
+            )
         pruner = Pruner(config, Engine(), say, dry_run=options.dry_run, need=need)
         if not pruner.is_enough():
             work(pruner)

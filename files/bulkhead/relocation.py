@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bulkhead import copying, journal
+from bulkhead import copying, journal, state
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, differences, programs_that_build
 from bulkhead.journal import Journal
@@ -458,7 +458,7 @@ class Relocation:
         return f"{self.config.volume}/{directory}.moving"
 
     def _block_starts(self) -> None:
-        Path(BLOCK).parent.mkdir(exist_ok=True)
+        state.make_volatile()
         Path(BLOCK).touch()
 
     def _unblock_starts(self) -> None:

@@ -46,16 +46,24 @@ def save(name: str, values: dict[str, Any]) -> None:
     """
     content = json.dumps(values)
     try:
+        os.makedirs(PERSISTENT, exist_ok=True)
         _replace(PERSISTENT, name, content)
     except OSError:
+        make_volatile()
         _replace(VOLATILE, name, content)
     else:
         with contextlib.suppress(OSError):
             os.remove(f"{VOLATILE}/{name}.json")
 
 
+def make_volatile() -> None:
+    """Have the directory in memory, for root alone."""
+    # Whoever could open a lock in there could hold it, and so keep every check from its work.
+    os.makedirs(VOLATILE, exist_ok=True)
+    os.chmod(VOLATILE, 0o700)
+
+
 def _replace(directory: str, name: str, content: str) -> None:
-    os.makedirs(directory, exist_ok=True)
     path = f"{directory}/{name}.json"
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -75,7 +83,7 @@ def locked(name: str, seconds: float) -> Iterator[None]:
     Raises:
         TimeoutError: the other is still at work.
     """
-    os.makedirs(VOLATILE, exist_ok=True)
+    make_volatile()
     deadline = time.monotonic() + seconds
     with open(f"{VOLATILE}/{name}.lock", "w", encoding="utf-8") as file:
         while True:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from bulkhead import alert, check, lvm, moving, state, unit, usage
 from bulkhead.alert import Standing
-from bulkhead.check import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, Seen, short
+from bulkhead.check import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, Seen, short, span
 from bulkhead.config import Config
 from bulkhead.engine import Engine
 from bulkhead.forecast import Forecast
@@ -212,7 +212,6 @@ def as_json(status: Status) -> dict[str, Any]:
 
 # -- for people
 
-_URGENCY = (CRITICAL, WARNING, UNKNOWN, OK)
 _COLOURS = {OK: "32", WARNING: "33", CRITICAL: "31", UNKNOWN: "35"}
 _INDENT = 14
 _BAR = 28  # characters at most
@@ -263,7 +262,7 @@ def render(status: Status, colour: bool, width: int) -> str:
 def _summary(status: Status, page: _Page) -> Iterator[str]:
     level = UNKNOWN if "disks" in status.failed else status.seen.level
     yield f"{page.painted(status.host, '1')}  {page.painted(LEVELS[level], f'1;{_COLOURS[level]}')}  {_date(status.now)}"
-    for finding in sorted(status.seen.findings, key=lambda finding: _URGENCY.index(finding.level)):
+    for finding in sorted(status.seen.findings, key=lambda finding: SEVERITY.index(finding.level), reverse=True):
         if finding.level:
             yield page.line(LEVELS[finding.level], finding.text, finding.level)
 
@@ -337,9 +336,10 @@ def _places(status: Status, page: _Page) -> Iterator[str]:
         if finding.key == "isolation":
             yield f"  {finding.text}."
     for place in reversed(status.places):
+        if not place.since:
+            continue  # it was never moved: there is nothing to tell
         yield from textwrap.wrap(place.outcome, page.room, initial_indent="  ", subsequent_indent="  ")
-        if place.since:
-            yield page.line("  since", _date(place.since))
+        yield page.line("  since", _date(place.since))
         for path, size in place.old.items():
             yield page.line("  kept", f"{human(size)} beneath {path}; `bulkhead finalize` removes it")
         if place.reason:
@@ -357,10 +357,8 @@ def _runs(status: Status, page: _Page) -> Iterator[str]:
         ("check", checked, status.next_check),
         ("prune", pruned and pruned.time, status.next_prune),
     ):
-        ran = (
-            f"{_span(status.now - last)} ago" if last else "unknown" if f"last {name}" in status.failed else "none yet"
-        )
-        comes = f"next in {_span(coming - status.now)}" if coming else ""
+        ran = f"{span(status.now - last)} ago" if last else "unknown" if f"last {name}" in status.failed else "none yet"
+        comes = f"next in {span(coming - status.now)}" if coming else ""
         yield page.line(name, f"{ran:<14}{comes}".rstrip())
         for part in (f"last {name}", f"next {name}"):
             if part in status.failed:
@@ -381,7 +379,7 @@ def _alerts(status: Status, page: _Page) -> Iterator[str]:
     if not (status.standing or status.queued or {"alerts", "messages"} & status.failed.keys()):
         yield "  none"
     for standing in status.standing:
-        since, told = (_span(status.now - moment) for moment in (standing.since, standing.told))
+        since, told = (span(status.now - moment) for moment in (standing.since, standing.told))
         text = f"{standing.key} since {since}, told {told} ago"
         yield page.line(LEVELS[standing.level], text, standing.level)
     for receiver, messages in status.queued.items():
@@ -394,17 +392,6 @@ def _alerts(status: Status, page: _Page) -> Iterator[str]:
 
 def _date(moment: float) -> str:
     return time.strftime("%F %T %Z", time.localtime(moment))
-
-
-def _span(seconds: float) -> str:
-    """
-    >>> _span(50), _span(3599), _span(3 * 3600), _span(90 * 3600)
-    ('0 min', '59 min', '3 h', '3 d')
-    """
-    minutes = max(int(seconds), 0) // 60
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 72 * 60 else f"{minutes // 1440} d"
 
 
 def _growth(trend: Forecast | None) -> str:
@@ -421,7 +408,7 @@ def _growth(trend: Forecast | None) -> str:
 def _time_left(trend: Forecast | None) -> str:
     if trend is None:
         return "?"
-    return "-" if trend.seconds_left is None or trend.seconds_left > 365 * 86400 else _span(trend.seconds_left)
+    return "-" if trend.seconds_left is None or trend.seconds_left > 365 * 86400 else span(trend.seconds_left)
 
 
 def _fitting(text: str, length: int) -> str:

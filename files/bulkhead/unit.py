@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from bulkhead import state
 from bulkhead.system import Failed, Login
 
 UNIT = "bulkhead-relocate.service"
 RECOVERY = "bulkhead-recover.service"  # at boot, after a power cut
-LOG = "/run/bulkhead/relocate.log"
+LOG = f"{state.VOLATILE}/relocate.log"
 LOGIN = "BULKHEAD_LOGIN"  # in the unit's environment: the login that began the move
 
 # After the program's end, also by SIGKILL, what it left is recovered; nothing there is in a hurry.
@@ -31,9 +32,8 @@ def lock(*, wait: bool = False) -> Iterator[None]:
     Raises:
         Failed: another is at work.
     """
-    path = Path("/run/bulkhead/lock")
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
+    state.make_volatile()
+    with open(f"{state.VOLATILE}/lock", "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -46,9 +46,8 @@ def lock(*, wait: bool = False) -> Iterator[None]:
 def say(line: str) -> None:
     """Tell those who watch, and the journal."""
     print(line, flush=True)
-    path = Path(LOG)
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a", errors="backslashreplace") as log:
+    state.make_volatile()
+    with open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
         log.write(f"{line}\n")
 
 

@@ -24,7 +24,6 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -keyout /root/key.pem -subj
     -out /usr/local/share/ca-certificates/lab.crt -addext subjectAltName=DNS:hooks.slack.com,DNS:discord.com 2>/dev/null
 update-ca-certificates >/dev/null 2>&1
 echo '127.0.0.1 hooks.slack.com discord.com' >>/etc/hosts
-apt-get install -qq --no-install-recommends python3-aiosmtpd >/dev/null 2>&1
 systemd-run --quiet --unit=receivers python3 /root/receivers.py /usr/local/share/ca-certificates/lab.crt /root/key.pem
 """
 VOLUME = "/srv/docker-volume"

@@ -32,7 +32,6 @@ WRITTEN = metrics.text(
     now=0,
     prune={"time": 0, "freed": 0, "failed": []},
     queued={"mail": 0},
-    standing=0,
 )
 
 needs_promtool = pytest.mark.skipif(

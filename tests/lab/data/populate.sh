@@ -16,7 +16,10 @@ old)
     image box 2
     image unused 30
     build app 1
-    build app 2 # the first is dangling now
+    stopped --name old-of-lost app
+    build app 2 # the first is dangling now, and in a container that is stopped
+    build idle 6
+    docker image rm idle >/dev/null # what only the build cache has now
     build kept 3 --label bulkhead.keep=
     build kept 4
     docker volume create named >/dev/null
@@ -27,6 +30,8 @@ old)
     docker create --name old-never box true >/dev/null
     stopped --name old-kept --label bulkhead.keep= box
     stopped --name listed-old box
+    docker create --name old-needed -v base:/base box true >/dev/null
+    docker create --name old-kept-user --label bulkhead.keep= --volumes-from old-needed box true >/dev/null
     docker run --detach --name old-restart --restart always --network none --stop-signal KILL box sleep 100000 >/dev/null
     docker stop old-restart >/dev/null
     docker create --name old-on-net --label bulkhead.keep= --network old-net-referred box true >/dev/null
@@ -39,5 +44,7 @@ young)
     docker create --name young-never box true >/dev/null
     docker network create young-net >/dev/null
     build young 5
+    build young-idle 7
+    docker image rm young-idle >/dev/null
     ;;
 esac

@@ -37,6 +37,7 @@ class Web(BaseHTTPRequestHandler):
             return
         keep(name, body)
         self.send_response(200)
+        self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
 

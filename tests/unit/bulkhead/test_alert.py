@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead import alert, state
+from bulkhead import alert, state, usage
 from bulkhead.alert import CAPACITY, Message, News, Queue, Result, Standing, blanked, decide, result_of
 from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Finding
 
@@ -101,8 +101,20 @@ def test_changes_of_one_check_are_one_message_with_the_worst_first() -> None:
 
 def test_message_is_no_longer_than_chats_take_and_says_what_it_leaves_out() -> None:
     message = Message.of([News(WARNING, f"{number:03}" * 60) for number in range(40)], 0, "ci-7")
-    assert len(message.text) < 1600
-    assert message.text.endswith("\nand 32 more")
+    assert len(message.text) < 1320
+    assert message.text.endswith("\nand 33 more")
+
+
+def test_message_has_room_for_all_that_comes_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [(f"image registry.example.com/{'long/' * 50}{number}:tag", 10**12) for number in range(9)]
+    monkeypatch.setattr(usage, "reclaimable", lambda _: names)
+    way_out = alert._way_out(config(volume=str(host.place)))
+    assert "/long/0:tag 931.3 GiB, " in way_out
+    message = Message.of([News(CRITICAL, "x" * 4000, reclaim=True)] * 300, 0, "ci-7")
+    body = message.body(400 * 24 * HOUR, 99_999, way_out)
+    assert "`bulkhead status`" in body
+    assert "99999" in body
+    assert len(body) < 1900
 
 
 def test_mount_point_of_any_bytes_is_told_in_characters_that_print() -> None:
@@ -286,6 +298,35 @@ def test_receiver_that_fails_keeps_its_messages_and_the_other_gets_its_own(host:
     host.apprise("")
     assert alert.deliver(both) == 0
     assert not any(alert.queued().values())
+
+
+def test_message_that_a_receiver_refuses_holds_back_no_other_for_long(host: Host) -> None:
+    host.receivers(mail="mailto://a")
+    host.apprise(f"read text; case $text in *refused*) exit 1;; esac; echo $text >>{host.place}/got")
+    mail = config(receivers=("mail",))
+    for number, text in enumerate(("refused", "too: refused", "good")):
+        alert.changed(mail, [use(WARNING + number % 2, text)], number)
+    for _ in range(11):  # five for each that is refused, and one
+        alert.deliver(mail)
+    assert (host.place / "got").exists()
+    assert alert.queued() == {"mail": 2}, "nothing is lost"
+    alert.changed(mail, [use(OK, "later")], 5)
+    alert.deliver(mail)
+    assert (host.place / "got").read_text().endswith(": later\n")
+
+
+def test_messages_that_failed_while_the_receiver_was_away_reach_it_beside_one_that_it_refuses(host: Host) -> None:
+    host.receivers(mail="mailto://a")
+    host.apprise("exit 1")
+    mail = config(receivers=("mail",))
+    alert.changed(mail, [use(WARNING, "refused")], 0)
+    alert.changed(mail, [use(CRITICAL, "good")], 1)
+    for _ in range(30):
+        alert.deliver(mail)
+    host.apprise(f"read text; case $text in *refused*) exit 1;; esac; echo $text >>{host.place}/got")
+    for _ in range(2):
+        alert.deliver(mail)
+    assert "good" in (host.place / "got").read_text()
 
 
 def test_receiver_that_hangs_delays_no_other_and_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import syslog
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -254,8 +255,8 @@ def test_names_cannot_break_the_line() -> None:
     said = line(Finding("use:", WARNING, "/a|b\nc 90 % used"), filesystems=[filesystem(mount="/a|b\n'c=d")])
     assert "\n" not in said
     text, _, performance = said.partition("|")
-    assert text == "DISK WARNING - /a/b c 90 % used "
-    assert performance.startswith(" '/a/b ''c_d'=")
+    assert text == r"DISK WARNING - /a/b\nc 90 % used "
+    assert performance.startswith(r" '/a/b\n''c_d'=")
 
 
 # -- a run
@@ -268,6 +269,7 @@ class Host:
     path: Path
     percent: dict[str, float] = field(default_factory=dict)  # of each mount
     alerts: list[list[Finding]] = field(default_factory=list)
+    log: list[tuple[int, str]] = field(default_factory=list)  # the system's
 
     def mount(self, *lines: str) -> None:
         (self.path / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
@@ -285,6 +287,7 @@ class Host:
 
 ROOT = "22 1 254:1 / / rw - ext4 /dev/root rw"
 VOLUME = "30 22 254:2 / /srv/docker-volume rw - ext4 /dev/mapper/vg-docker--lv rw"
+DEAD = -1  # how full a filesystem is whose device is gone
 STORES = [
     f"31 22 254:2 /{name} /var/lib/{name} rw - ext4 /dev/mapper/vg-docker--lv rw" for name in ("docker", "containerd")
 ]
@@ -295,6 +298,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path, {"/": 41, "/srv/docker-volume": 50})
 
     def statvfs(path: str) -> SimpleNamespace:
+        if host.percent[path] == DEAD:
+            raise OSError(5, "Input/output error", path)
         free = round((100 - host.percent[path]) * 1000)
         return SimpleNamespace(f_blocks=100_000, f_bfree=free, f_bavail=free, f_frsize=2**20, f_files=100, f_ffree=99)
 
@@ -302,7 +307,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         host.alerts.append(list(findings))
         return [f"told at {now > 0}"]
 
-    alert = SimpleNamespace(changed=changed, queued=lambda: {"mail": 2}, standing=lambda: ["use:/"])
+    alert = SimpleNamespace(changed=changed, queued=lambda: {"mail": 2})
     monkeypatch.setattr(bulkhead, "alert", alert, raising=False)
     monkeypatch.setattr(os, "statvfs", statvfs)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -310,6 +315,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
     monkeypatch.setattr(filesystems, "MOUNTINFO", f"{tmp_path}/mountinfo")
     monkeypatch.setattr(filesystems, "FSTAB", "/dev/null")
+    monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
+    monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
+    monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
     monkeypatch.setattr(check, "DOCKER_SOCKET", f"{tmp_path}/docker.sock")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
@@ -464,6 +472,14 @@ def test_lost_isolation_is_critical(healthy: Host, capsys: pytest.CaptureFixture
     assert "Docker is not kept off the root disk: /srv/docker-volume is not mounted" in capsys.readouterr().out
 
 
+def test_docker_that_is_told_to_keep_its_data_elsewhere_is_critical(
+    healthy: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (healthy.path / "daemon.json").write_text('{"data-root": "/home/docker"}')
+    assert check.run(config()) == CRITICAL
+    assert "daemon.json puts data into /home/docker" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("healthy")
 def test_extra_volume_that_is_not_mounted_is_critical(capsys: pytest.CaptureFixture[str]) -> None:
     extra = FstabEntry.of("/dev/ubuntu-vg/home-lv", "/home", "ext4", ["defaults"])
@@ -487,6 +503,55 @@ def test_what_lvm_does_not_tell_has_not_recovered(
     assert check.run(config()) == UNKNOWN
     assert "LVM does not answer: `lvs` did not end within 0.2 s" in capsys.readouterr().out
     assert healthy.levels()["reserve:ubuntu-vg"] == UNKNOWN
+
+
+def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: Host) -> None:
+    for percent, level in ((92, CRITICAL), (None, UNKNOWN), (None, UNKNOWN), (87, CRITICAL), (84, WARNING)):
+        said = f"echo 'vg|9|9|before|docker-lv|{percent}'" if percent else "echo locked >&2; exit 5"
+        healthy.program("lvs", said)
+        check.run(config())
+        assert healthy.levels()["snapshot:vg/before"] == level
+
+
+def test_filesystem_whose_device_is_gone_has_not_recovered(healthy: Host) -> None:
+    for percent, level in ((85, WARNING), (DEAD, UNKNOWN), (DEAD, UNKNOWN), (77, WARNING), (74, OK)):
+        stands()
+        healthy.percent["/srv/docker-volume"] = percent
+        check.run(config())
+        assert healthy.levels()["use:/srv/docker-volume"] == level
+        assert healthy.levels().get("read-only:/srv/docker-volume", OK) == (CRITICAL if percent == DEAD else OK)
+
+
+def test_filesystem_whose_device_is_gone_does_not_empty(healthy: Host) -> None:
+    healthy.percent["/srv/docker-volume"] = DEAD
+    check.run(config())
+    assert set(state.load("check")["samples"]) == {"/"}
+
+
+def prune(hours_ago: float, *failed: str, timer: bool = True) -> dict[str, tuple[int, str]]:
+    """What is said of a prune."""
+    units = ("docker-prune.timer",) if timer else ()
+    last = {"time": 1e9 - hours_ago * HOUR, "failed": list(failed)}
+    return {key: (level, text) for key, level, text, _ in check.of_prune(last, config(units=units), 1e9)}
+
+
+def test_prune_that_failed_or_does_not_come_is_a_warning() -> None:
+    assert prune(3) == {"prune": (OK, "the last prune was 3 h ago")}
+    assert prune(49)["prune"][0] == OK
+    assert prune(51) == {"prune": (WARNING, "the last prune was 2 d ago")}
+    said = "the last prune was 3 h ago, and failed: image a:1: in use"
+    assert prune(3, "image a:1: in use", "image b:1") == {"prune": (WARNING, said)}
+
+
+def test_prune_that_nobody_wants_may_be_long_ago() -> None:
+    assert prune(900, timer=False)["prune"][0] == OK
+
+
+def test_host_that_has_never_pruned_is_not_told_so(healthy: Host) -> None:
+    assert check.run(config()) == OK
+    state.save("prune", {"time": time.time(), "freed": 0, "removed": 0, "failed": ["image a:1: in use"]})
+    assert check.run(config()) == WARNING
+    assert healthy.levels()["prune"] == WARNING
 
 
 def test_timer_that_is_not_active_is_a_warning(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -544,7 +609,10 @@ def test_user_who_may_not_ask_docker_is_content_with_its_unit(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
-    assert check.run(config()) == OK, capsys.readouterr().out
+    assert check.run(config(), verbose=True) == OK
+    said = capsys.readouterr().out
+    assert "OK: docker.service is active" in said
+    assert "answers" not in said
 
 
 @pytest.mark.parametrize(
@@ -615,25 +683,60 @@ def test_alerts_go_out_also_where_nothing_can_be_remembered(
     assert healthy.levels()["state"] == UNKNOWN
 
 
-@pytest.mark.usefixtures("healthy")
-def test_alerts_that_fail_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alerts_that_fail_are_told(
+    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: object) -> None:
         raise ValueError("no such receiver")
 
     monkeypatch.setattr(bulkhead.alert, "changed", failing)
-    stands()
-    assert check.run(config()) == UNKNOWN
-    assert "nobody could be alerted: no such receiver" in capsys.readouterr().out
+    healthy.percent["/"] = 81
+    assert check.run(config()) == WARNING
+    printed = capsys.readouterr()
+    said = "nobody could be alerted: no such receiver"
+    assert said in printed.out
+    assert printed.err == f"bulkhead: {said}; / 81 % used, 19G free\n"
+    assert healthy.log == [(syslog.LOG_ERR, f"{said}; / 81 % used, 19G free")]
 
 
-@pytest.mark.usefixtures("healthy")
 def test_second_check_waits_and_says_for_what(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "LOCK_PATIENCE", 0.2)
     with state.locked("check", 0):
         assert check.run(config()) == UNKNOWN
-    assert "DISK UNKNOWN - the check failed: another `bulkhead check` has been at work" in capsys.readouterr().out
+    said = "the check failed: another `bulkhead check` has been at work"
+    printed = capsys.readouterr()
+    assert f"DISK UNKNOWN - {said}" in printed.out
+    assert f"bulkhead: {said}" in printed.err
+    assert [priority for priority, text in healthy.log if text.startswith(said)] == [syslog.LOG_ERR]
+
+
+@pytest.mark.parametrize(("user", "alert", "tells"), [(0, True, True), (0, False, False), (1000, True, False)])
+def test_configuration_that_cannot_be_read_is_told_by_the_check_that_would_alert(
+    host: Host,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    user: int,
+    alert: bool,
+    tells: bool,
+) -> None:
+    def unreadable() -> None:
+        raise bulkhead.Problem("bulkhead.json cannot be read")
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(check.Config, "load", unreadable)
+    assert check.start(alert=alert) == UNKNOWN
+    printed = capsys.readouterr()
+    assert printed.out == "DISK UNKNOWN - bulkhead.json cannot be read\n"
+    assert printed.err == ("bulkhead: bulkhead.json cannot be read\n" if tells else "")
+    assert host.log == ([(syslog.LOG_ERR, "bulkhead.json cannot be read")] if tells else [])
+
+
+def test_look_of_ones_own_that_fails_disturbs_nobody(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    (host.path / "mountinfo").write_text("nonsense\n")
+    assert check.run(config(), alert=False) == UNKNOWN
+    assert (capsys.readouterr().err, host.log) == ("", [])
 
 
 def test_two_checks_at_once_both_tell(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -668,9 +771,10 @@ def test_metrics_are_written(healthy: Host) -> None:
     assert (directory / "bulkhead.prom").stat().st_mode & 0o777 == 0o644
     written = (directory / "bulkhead.prom").read_text()
     assert 'bulkhead_alerts_queued{receiver="mail"} 2.0\n' in written
-    assert "bulkhead_alerts_standing 1.0\n" in written
+    assert "bulkhead_alerts_standing 0.0\n" in written
 
 
 def test_metrics_that_cannot_be_written_are_told(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.run(config(metrics=f"{healthy.path}/none")) == UNKNOWN
     assert "the metrics cannot be written: " in capsys.readouterr().out
+    assert healthy.levels()["metrics"] == UNKNOWN

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import copying, directory, journal, system
+from bulkhead import copying, directory, journal, state, system
 from bulkhead.directory import DirectoryMove
 from bulkhead.journal import Journal
 from bulkhead.system import Failed, Login, User
@@ -48,6 +48,7 @@ class Host:
         self.steps = 0
         self.last_step = 0  # 0: never cut
 
+        monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(journal, "path_for", lambda _: f"{top}/relocation-home.json")
         monkeypatch.setattr(journal, "sync_directory", lambda _: None)

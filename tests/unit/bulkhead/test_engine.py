@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead.engine import Engine, EngineError, _builds, differences, moment
+from bulkhead import engine as engine_
+from bulkhead.engine import Engine, EngineError, _builds, differences, moment, programs_that_build
 
+from ..processes import orphan
 from .played import Query, playing
 
 Answers = dict[str, Any]
@@ -137,14 +142,58 @@ def test_count_of_somebody_else_is_waited_for(
 @pytest.mark.parametrize(
     ("words", "is_build"),
     [
-        ("--host tcp://h buildx build .", True),
-        ("compose build", True),
-        ("run --rm box npm run build", False),
-        ("ps", False),
+        ("docker build .", True),
+        ("/usr/bin/docker --host tcp://h buildx --builder b build .", True),
+        ("docker image build .", True),
+        ("docker buildx bake", True),
+        ("docker compose --file build.yaml build web", True),
+        ("docker --debug compose -f a.yaml up --detach --build", True),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose up --build", True),
+        ("docker-compose -p mine up --build", True),
+        ("/usr/libexec/docker/cli-plugins/docker-buildx buildx build .", True),
+        ("docker run --rm box npm run build", False),
+        ("docker run box configure --build", False),
+        ("docker compose up build", False),
+        ("docker --context build compose --profile build up", False),
+        ("docker stats build", False),
+        ("docker ps", False),
+        ("make build", False),
+        ("docker", False),
+        ("", False),
     ],
 )
 def test_command_line_that_builds_is_told_from_others(words: str, is_build: bool) -> None:
     assert _builds(words.split()) == is_build
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Iterator[Callable[..., bool]]:
+    """Runs a docker-compose in Python, as the first one was, and tells whether it counts as a build."""
+    program = tmp_path / "docker-compose"
+    program.write_text("import time; time.sleep(60)")
+    started = []
+
+    def run(*words: str) -> bool:
+        started.append(orphan(sys.executable, str(program), *words))
+        return started[-1] in [user.pid for user in programs_that_build()]
+
+    yield run
+    for process in started:
+        os.kill(process, signal.SIGKILL)
+
+
+def test_first_docker_compose_is_seen_to_build(compose: Callable[..., bool]) -> None:
+    assert compose("build")
+    assert compose("up", "--build")
+    assert not compose("logs", "build")
+
+
+def test_compose_that_has_stayed_with_its_containers_no_longer_builds(
+    compose: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_, "_COMPOSE_BUILDS", 0)
+    assert not compose("up", "--build")
+    assert compose("build")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bulkhead import filesystems
-from bulkhead.filesystems import Filesystem, chosen, mounts, out_of_place, watched
+from bulkhead.filesystems import Filesystem, chosen, mounts, out_of_place, put_elsewhere, watched
 
 from .configs import config
 
@@ -63,6 +63,17 @@ def test_shorter_place_of_dockers_volume_is_not_its_name(mounted: Path) -> None:
     assert chosen_of(mounted, "29 22 254:2 / /mnt rw - ext4 /dev/mapper/vg-docker--lv rw", VOLUME) == [
         "/srv/docker-volume"
     ]
+
+
+@pytest.mark.parametrize(
+    ("of_filesystem", "target"), [("rw", "/srv/data"), ("ro", "/ro")], ids=["writable", "read-only-itself"]
+)
+def test_read_only_view_of_a_writable_filesystem_does_not_hide_it(
+    mounted: Path, of_filesystem: str, target: str
+) -> None:
+    data = f"25 22 254:3 / /srv/data rw - ext4 /dev/vdb {of_filesystem}"
+    view = f"26 22 254:3 / /ro ro - ext4 /dev/vdb {of_filesystem}"
+    assert chosen_of(mounted, data, view) == [target]
 
 
 def test_subvolumes_are_one_filesystem(mounted: Path) -> None:
@@ -190,3 +201,30 @@ def test_dead_device_is_told(mounted: Path, tmp_path: Path, monkeypatch: pytest.
 def test_lost_isolation_is_told(mounted: Path, lines: list[str], found: list[str]) -> None:
     mounted.write_text("\n".join(lines) + "\n")
     assert out_of_place(mounts(), config()) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "root"),
+    [
+        ("DAEMON", '{"data-root": "/home/docker"}', "/home/docker"),
+        ("DAEMON", '{"graph": "/var/lib/docker-old"}', "/var/lib/docker-old"),
+        ("DAEMON", '{"data-root": "/var/lib/docker/", "log-driver": "local"}', ""),
+        ("DAEMON", '{"data-root": "/srv/docker-volume/docker"}', ""),
+        ("DAEMON", '{"log-driver": "local"}', ""),
+        ("DAEMON", "[]", ""),
+        ("DAEMON", '{"data-root": ', ""),
+        ("CONTAINERD", 'version = 2\nroot = "/home/containerd"  # more room\n', "/home/containerd"),
+        ("CONTAINERD", "root='/home/containerd'\n", "/home/containerd"),
+        ("CONTAINERD", 'root = "/var/lib/containerd"\n[plugins.x]\nroot = "/elsewhere"\n', ""),
+        ("CONTAINERD", '#root = "/elsewhere"\nroot_path = "/elsewhere"\n', ""),
+        ("CONTAINERD", "\udcff", ""),
+    ],
+)
+def test_data_that_is_put_beside_the_volume_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, root: str
+) -> None:
+    for file in ("DAEMON", "CONTAINERD"):
+        monkeypatch.setattr(filesystems, file, f"{tmp_path}/{file}")
+    assert put_elsewhere(config()) == []
+    (tmp_path / name).write_text(text, errors="surrogateescape")
+    assert put_elsewhere(config()) == ([f"{tmp_path}/{name} puts data into {root}"] if root else [])

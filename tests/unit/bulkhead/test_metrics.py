@@ -26,7 +26,7 @@ def seen() -> Seen:
 
 
 def text(prune: dict[str, Any] | None = None) -> str:
-    return metrics.text(seen(), 1e9, prune or {}, {"mail": 2}, 1)
+    return metrics.text(seen(), 1e9, prune or {}, {"mail": 2})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def text(prune: dict[str, Any] | None = None) -> str:
         'bulkhead_volume_group_free_bytes{group="ubuntu-vg"} 100.0',
         'bulkhead_snapshot_used_ratio{group="ubuntu-vg",snapshot="before"} 0.125',
         'bulkhead_alerts_queued{receiver="mail"} 2.0',
-        "bulkhead_alerts_standing 1.0",
+        "bulkhead_alerts_standing 2.0",
     ],
 )
 def test_figure_of_the_check_is_there(line: str) -> None:

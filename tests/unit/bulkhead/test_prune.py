@@ -6,16 +6,17 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import prune, state
+from bulkhead import journal, prune, state
 from bulkhead.config import Config
 from bulkhead.engine import Engine
+from bulkhead.journal import Journal
 from bulkhead.prune import idle_cache, images_known, last_use, moment_to_free, stale_containers
 
 from .configs import config
@@ -50,6 +51,7 @@ def container(name: str, image: str, **changed: Any) -> dict[str, Any]:
             "LogConfig": {"Type": changed.get("log", "json-file")},
             "NetworkMode": changed.get("network", "default"),
             "Mounts": changed.get("mounts"),
+            **changed.get("host", {}),
         },
         "NetworkSettings": {"Networks": changed.get("networks", {})},
     }
@@ -64,6 +66,7 @@ def image(name: str, *names: str, size: int = 0, **changed: Any) -> dict[str, An
         "Labels": changed.get("labels"),
         "Size": size,
         "SharedSize": -1,
+        "Created": NOW.timestamp() - 3600 * changed.get("hours", 2000),
         "tagged": changed.get("tagged", ago(2000)),
     }
 
@@ -96,6 +99,7 @@ class Played:
         self.refused: dict[str, tuple[int, str]] = {}  # "METHOD path" → how; a refused thing stays
         self.healed_by = ""  # the method that ends all refusals
         self.asked: list[str] = []
+        self.stopped_after = ""  # a request with which somebody stops Docker
         self.free = 10 * GIB
 
     def names(self) -> set[str]:
@@ -104,6 +108,9 @@ class Played:
         return {re.sub("^(id-|sha256:)", "", thing.get("Id") or thing["ID"]) for thing in held} - {
             *("bridge", "host", "none")
         }
+
+    def runs(self) -> bool:
+        return self.stopped_after not in self.asked
 
     def answer(self, method: str, path: str, query: Query) -> tuple[int, Any]:
         request = f"{method} {path}"
@@ -182,7 +189,8 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     monkeypatch.setattr(prune.time, "sleep", lambda _: None)
     monkeypatch.setattr(prune, "_SETTLING", 0)
     monkeypatch.setattr(prune, "programs_that_build", list)
-    monkeypatch.setattr(prune.unit, "is_under_way", lambda _: True)
+    monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))
+    monkeypatch.setattr(prune, "docker_runs", played.runs)
     monkeypatch.setattr(prune.unit, "lock", lambda: state.locked("move", 0))
     monkeypatch.setattr(prune.os, "statvfs", lambda _: SimpleNamespace(f_bavail=played.free, f_frsize=1))
     with playing(tmp_path / "docker.sock", played.answer) as engine:
@@ -229,6 +237,21 @@ def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(played: P
     assert played.names() == {"c", "named", "running", "labelled", "pinned", "between", "final"}
 
 
+def test_image_that_a_build_may_have_made_just_now_stays(played: Played) -> None:
+    played.images = [image("step", hours=0.9), image("later", hours=-0.1), image("lost", hours=1.1), image("t", "t:1")]
+    run()
+    assert played.names() == {"step", "later", "t"}
+    assert reclaim(99 * GIB) == 1
+    assert played.names() == {"step", "later"}
+
+
+def test_image_goes_with_the_last_container_that_had_it(played: Played) -> None:
+    played.images = [image("lost")]
+    played.containers = [container("old", "lost")]
+    run()
+    assert played.names() == set()
+
+
 @pytest.mark.parametrize("sign", ["cache in use", "classic step", "command line"])
 def test_images_are_left_alone_beside_a_build(
     played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: str
@@ -264,6 +287,34 @@ def test_containers_go_by_the_time_since_they_stopped(played: Played) -> None:
         *("stopped-just-now", "made-just-now", "without-a-time", "up", "paused"),
         *("restarts", "labelled", "ci-cache", "cut"),
     }
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"VolumesFrom": ["needed:ro"]},
+        {"VolumesFrom": ["id-needed"]},
+        {"NetworkMode": "container:id-need"},
+        {"IpcMode": "container:needed"},
+        {"PidMode": "container:needed"},
+        {"Links": ["/needed:/user/db"]},
+    ],
+)
+def test_container_stays_that_another_refers_to(played: Played, reference: dict[str, Any]) -> None:
+    played.containers = [
+        container("base", "i"),
+        container("needed", "i", host={"VolumesFrom": ["base"]}),
+        container("user", "i", finished=ago(1), host=reference),
+        container("other", "i"),
+    ]
+    run()
+    assert played.names() == {"base", "needed", "user"}
+
+
+def test_containers_go_together_that_only_refer_to_each_other(played: Played) -> None:
+    played.containers = [container("a", "i"), container("b", "i", host={"NetworkMode": "container:a"})]
+    run()
+    assert played.names() == set()
 
 
 def test_size_of_a_container_is_what_it_has_written_and_its_logs(tmp_path: Path) -> None:
@@ -376,10 +427,10 @@ def test_log_has_a_line_for_each_thing_and_each_step(played: Played, capsys: pyt
     run()
     assert capsys.readouterr().out.splitlines() == [
         "build cache unused for 48 h: 2 records, 2.0 GiB removed, 2.0 GiB came back",
-        "  image 0123456789ab (1.0 GiB) removed: dangling",
-        "dangling images: 1 image, 1.0 GiB removed, 1.0 GiB came back",
         "  container old (5 bytes) removed: stopped 60 h ago",
         "containers stopped for 48 h: 1 container, 5 bytes removed, 0 bytes came back",
+        "  image 0123456789ab (1.0 GiB) removed: dangling",
+        "dangling images: 1 image, 1.0 GiB removed, 1.0 GiB came back",
         "networks in no container, 48 h old: nothing",
         "3.0 GiB came back; 13.0 GiB are free on /srv/docker-volume",
     ]
@@ -389,7 +440,7 @@ def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
     played: Played, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     played.cache = [record("a", 60), record("shared", 60, Shared=True)]
-    played.images = [image("lost", size=GIB), image("of-old")]
+    played.images = [image("of-old", size=GIB)]
     played.containers = [container("old", "of-old", network="mine")]
     played.networks.append(network("mine"))
     before = played.names()
@@ -400,10 +451,10 @@ def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().out.splitlines() == [
         "build cache unused for 48 h: 2 records, 1.0 GiB would go",
-        "  image lost (1.0 GiB) would go: dangling",
-        "dangling images: 1 image, 1.0 GiB would go",
         "  container old (5 bytes) would go: stopped 60 h ago",
         "containers stopped for 48 h: 1 container, 5 bytes would go",
+        "  image of-old (1.0 GiB) would go: dangling",
+        "dangling images: 1 image, 1.0 GiB would go",
         "  network mine would go: made 60 h ago",
         "networks in no container, 48 h old: 1 network would go",
         "2.0 GiB would come back; 12.0 GiB would be free on /srv/docker-volume",
@@ -479,11 +530,91 @@ def test_docker_that_hangs_ends_the_run_at_once(
     assert state.load("prune")["failed"] == [line]
 
 
+def test_answer_that_nobody_expected_is_a_failure_and_the_rest_is_done(
+    played: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played.containers = [container("old", "i")]
+    played.networks.append({"Name": "odd"})
+    played.images = [image("lost")]
+    assert run() == 1
+    failed = ["networks: not done: KeyError('Scope')"]
+    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 2, "failed": failed}
+    assert failed[0] in capsys.readouterr().out
+
+
+def systemctl(place: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    (place / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = "is-active docker.service" ] && echo {says}\n')
+    (place / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize("state_of_unit", ["active", "reloading", "activating", "deactivating", "inactive", "failed"])
+def test_docker_that_comes_or_goes_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_of_unit: str
+) -> None:
+    systemctl(tmp_path, monkeypatch, state_of_unit)
+    assert prune.docker_runs() == (state_of_unit in ("active", "reloading"))
+
+
 def test_docker_that_was_stopped_is_not_started(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prune.unit, "is_under_way", lambda _: False)
+    monkeypatch.setattr(prune, "docker_runs", lambda: False)
     with pytest.raises(prune.Failed, match="Docker does not run"):
         run()
     assert played.asked == []
+    (failure,) = state.load("prune")["failed"]
+    assert failure.startswith("Docker does not run")
+
+
+@pytest.mark.parametrize("last", ["GET /system/df", "DELETE /containers/id-a", "DELETE /containers/id-b"])
+def test_docker_that_is_stopped_meanwhile_is_not_started(played: Played, last: str) -> None:
+    played.containers = [container("a", "i"), container("b", "i")]
+    played.stopped_after = last
+    assert run() == 1
+    assert played.asked[-1] == last
+    assert state.load("prune")["failed"] == ["docker.service is no longer active. What was left has not been tried"]
+
+
+@pytest.mark.parametrize("phase", journal.UNFINISHED)
+@pytest.mark.parametrize("command", [run, lambda: reclaim(99 * GIB)])
+def test_nothing_goes_while_a_move_is_unfinished(played: Played, command: Callable[[], int], phase: str) -> None:
+    played.containers = [container("stopped-by-the-move", "i")]
+    Journal(journal.PATH).enter(phase)
+    with pytest.raises(prune.Failed, match=rf"not finished \({phase}\).*`bulkhead relocate --recover`"):
+        command()
+    assert played.asked == []
+
+
+@pytest.mark.parametrize("phase", [journal.DONE, journal.FINALIZING, journal.FINALIZED, journal.FAILED])
+@pytest.mark.usefixtures("played")
+def test_move_that_has_ended_is_in_nobodys_way(phase: str) -> None:
+    Journal(journal.PATH).enter(phase)
+    assert run() == 0
+
+
+@pytest.mark.usefixtures("played")
+def test_refusal_is_remembered_as_a_failure() -> None:
+    Journal(journal.PATH).enter(journal.COPYING)
+    with pytest.raises(prune.Failed) as refusal:
+        run()
+    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 0, "failed": [str(refusal.value)]}
+
+
+def test_journal_that_cannot_be_read_is_a_reason_to_remove_nothing(played: Played) -> None:
+    Path(journal.PATH).parent.mkdir()
+    Path(journal.PATH).write_text("{")
+    with pytest.raises(ValueError, match="is no journal of a move"):
+        run()
+    assert played.asked == []
+    assert state.load("prune")["failed"]
+
+
+@pytest.mark.usefixtures("played")
+def test_prune_beside_another_leaves_what_the_other_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = state.locked
+    monkeypatch.setattr(state, "locked", lambda name, _: locked(name, 0))
+    with state.locked("prune", 0), pytest.raises(TimeoutError):
+        run()
+    assert state.load("prune") == {}
 
 
 # -- reclaim
@@ -526,6 +657,13 @@ def test_reclaim_takes_the_least_recently_used_images_last_one_by_one(played: Pl
     played.containers = [container("c1", "used", finished=ago(1))]
     assert reclaim(13 * GIB) == 0
     assert played.names() == {"a", "c1", "used"}
+
+
+def test_reclaim_knows_the_least_recently_used_of_images_that_were_found_at_once(played: Played) -> None:
+    state.save("images", {"sha256:new": NOW.timestamp() - 50, "sha256:old": NOW.timestamp() - 50})
+    played.images = [image("new", "a:1", size=GIB, tagged=ago(9)), image("old", "b:1", size=GIB, tagged=ago(99))]
+    assert reclaim(11 * GIB) == 0
+    assert played.names() == {"new"}
 
 
 def test_reclaim_takes_an_image_after_what_was_made_from_it(played: Played) -> None:

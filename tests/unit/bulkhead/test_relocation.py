@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead import copying, journal, relocation
+from bulkhead import copying, journal, relocation, state
 from bulkhead.engine import Engine, EngineError, Inventory
 from bulkhead.journal import Journal
 from bulkhead.relocation import Relocation
@@ -65,6 +65,7 @@ class Host(Engine):
         self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
 
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
+        monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "RESERVE", f"{top}/reserve")
         monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
         monkeypatch.setattr(relocation, "BLOCK", str(self.blocked))

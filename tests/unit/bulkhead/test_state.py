@@ -33,6 +33,15 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     assert (tmp_path / "lib/check.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("mode", [None, 0o755], ids=["it-was-not-there", "somebody-else-made-it"])
+def test_nobody_else_can_hold_a_lock(tmp_path: Path, mode: int | None) -> None:
+    if mode:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run").chmod(mode)
+    with state.locked("check", 0):
+        assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("content", [b"", b'{"samples": {', b"[1]", b"\xff\xfe", b"[" * 100_000])
 def test_damaged_file_counts_as_none_and_is_set_aside(tmp_path: Path, content: bytes) -> None:
     state.save("check", {"a": 1})
