@@ -26,7 +26,8 @@ UNIT = "bulkhead-alert.service"
 STATE = "alerts"  # what stands and what is queued, in one file: no cut comes between the two
 CAPACITY = 100  # messages of a queue
 
-_PATIENCE = 60  # seconds for a message, and for Docker to say what could be reclaimed
+_PATIENCE = 180  # seconds for a message: Apprise alone takes long to start on a busy host
+_DOCKERS_PATIENCE = 60  # seconds for Docker to say what could be reclaimed
 _LATE = 300  # seconds after which a message says that it is late
 _LONGEST = 1300  # characters of what is told: Discord takes 2,000 with all the rest, and refuses a longer message
 _NAME = 40  # characters of a name of what could be reclaimed
@@ -439,7 +440,10 @@ def result_of(code: int, output: str, errors: str, address: str) -> Result:
     """
     import re
 
-    if code == 0:
+    # Apprise before 1.2.1 (Debian 12's) takes Slack's own answer for a failure (caronc/apprise#195, #777): each check would
+    # send the message again.
+    slack_has_it = re.search(r"Failed to send to Slack: error=200\.\s[^\n]*Response Details:\s+b'ok'", output)
+    if code == 0 or slack_has_it:
         return Result(True)
     said = re.findall(
         r"^\S+ \S+ - (?:(?:WARNING|ERROR|CRITICAL) - |DEBUG - (?=\S+ Exception: ))(?!The persistent storage |Failed to load|You must specify)(.+)$",
@@ -481,7 +485,7 @@ def _way_out(config: Config) -> str:
     found: list[str] = []
     asking = threading.Thread(target=lambda: found.append(_reclaimable()), daemon=True)
     asking.start()
-    asking.join(_PATIENCE)
+    asking.join(_DOCKERS_PATIENCE)
     need = ""
     with contextlib.suppress(OSError):
         volume = os.statvfs(config.volume)

@@ -393,7 +393,7 @@ def test_message_about_dockers_volume_says_what_can_be_reclaimed_or_that_docker_
 
 
 def test_docker_that_hangs_does_not_hold_messages_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alert, "_PATIENCE", 0.2)
+    monkeypatch.setattr(alert, "_DOCKERS_PATIENCE", 0.2)
     monkeypatch.setattr(alert, "_reclaimable", lambda: time.sleep(5) or "")
     assert "Could be reclaimed: unknown." in alert._way_out(config(volume=str(host.place)))
 
@@ -655,3 +655,13 @@ def test_alerts_survive_a_full_root_disk(host: Host) -> None:
     alert.changed(config(receivers=("mail",)), [use(WARNING)], 0)
     assert alert.changed(config(receivers=("mail",)), [use(WARNING)], 900) == []
     assert alert.queued() == {"mail": 1}
+
+
+def test_answer_of_slack_that_an_old_apprise_takes_for_a_failure_is_none() -> None:
+    output = (
+        "2026-11-24 23:04:30,001 - WARNING - Failed to send to Slack: error=200.\n"
+        "2026-11-24 23:04:30,002 - DEBUG - Response Details:\n{}\n"
+    )
+    assert result_of(1, output.format("b'ok'"), "", "slack://a/b/c") == Result(True)
+    refused = result_of(1, output.format("b'no_team'"), "", "slack://a/b/c")
+    assert refused == Result(False, "Failed to send to Slack: error=200")
