@@ -36,7 +36,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sample(count): so many of the cases run by default, drawn by the seed")
+    config.addinivalue_line(
+        "markers",
+        "sample(count, of=NAME): so many of the cases, or of the tests of a name, run by default, drawn by the seed",
+    )
     config.addinivalue_line("markers", "full: runs with --full only")
 
 
@@ -50,8 +53,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("full")]
     sampled: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("sample"):
-            sampled.setdefault(item.nodeid.split("[")[0], []).append(item)
+        if marker := item.get_closest_marker("sample"):
+            sampled.setdefault(marker.kwargs.get("of", item.nodeid.split("[")[0]), []).append(item)
     for name, cases in sampled.items():
         count = cases[0].get_closest_marker("sample").args[0]  # type: ignore[union-attr]
         chosen = random.Random(config.getoption("--seed") + name).sample(cases, count)

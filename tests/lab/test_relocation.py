@@ -177,7 +177,10 @@ def test_host_is_left_with_its_data_and_can_come_back_or_go_back_to_plain_docker
     left = leave(machine)
     assert left.code == 0, left.output
     moved.assert_whole()
-    assert machine.out("find / -xdev -path /proc -prune -o -name '*bulkhead*' -print") == ""
+    ours = " -o ".join(f"-name '*{name}*'" for name in ("bulkhead", "check-disk", "docker-prune"))
+    assert (
+        machine.out(f"find / /run/bulkhead -xdev -path /proc -prune -o \\( {ours} \\) -print 2>/dev/null || true") == ""
+    )
     assert machine.out("cat /etc/docker/daemon.json") == "{}"
     assert leave(machine).changes == 0
     machine.snapshot("left")
