@@ -486,12 +486,12 @@ def _way_out(config: Config) -> str:
     asking = threading.Thread(target=lambda: found.append(_reclaimable()), daemon=True)
     asking.start()
     asking.join(_DOCKERS_PATIENCE)
-    need = ""
+    command = "bulkhead prune"
     with contextlib.suppress(OSError):
         volume = os.statvfs(config.volume)
         whole = (volume.f_blocks - volume.f_bfree + volume.f_bavail) * volume.f_frsize
-        need = f", or `bulkhead reclaim --need {enough(whole, config.warning)}`"
-    return f"Could be reclaimed: {found[0] if found else 'unknown'}.\nDo it: `bulkhead prune`{need}. More: `bulkhead status`"
+        command = f"bulkhead reclaim --need {enough(whole, config.warning)}"
+    return f"Could be reclaimed: {found[0] if found else 'unknown'}.\nDo it: `{command}`. More: `bulkhead status`"
 
 
 def enough(whole: int, warning: int) -> str:

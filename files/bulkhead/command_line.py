@@ -59,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 def _watching(commands: Commands) -> None:
     status = commands.add_parser(
         "status",
-        help="the disks, Docker's data, what fills it and what stands, at a glance",
+        help="the disks, what fills Docker's, forecasts, runs and open alerts, at a glance",
         description="Shows the disks, what fills Docker's volume, how fast and until when, where Docker's data is, what "
-        "the last prune freed, what runs next, and which alerts stand.",
+        "the last prune freed, what runs next, and which alerts are open.",
     )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run="status:run", anybody=True)
@@ -104,10 +104,10 @@ def _reclaiming(commands: Commands) -> None:
     prune.set_defaults(run="prune:run")
     reclaim = commands.add_parser(
         "reclaim",
-        help="remove as much as it takes until so much is free",
-        description="Goes on as `bulkhead prune` does, step by step, until enough is free on Docker's volume; after it "
-        "with all build cache that is not in use, and images that no container has, the least recently used first. "
-        "Exit code 0: so much is free now.",
+        help="make room: free at least so much on Docker's volume",
+        description="Removes what `bulkhead prune` does, step by step, until enough is free on Docker's volume. If that "
+        "is not enough: idle build cache, then images that no container has, the least recently used first, and no more "
+        "than it takes. Exit code 0: so much is free now.",
     )
     reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="10G: what shall be free")
     reclaim.set_defaults(run="prune:reclaim")

@@ -122,9 +122,10 @@ relocation_finalize = False
 # Minutes between two looks at the disks by `check-disk`: a divisor of 60, from 1 to 30.
 check_interval = 15
 
-# Percent (10 to 99) of a filesystem, of its inodes or of a snapshot from which on it is a WARNING, and from which on it
-# is CRITICAL. A level is left 5 points below where it begins.
+# A WARNING from this percentage (10 to 99) of a filesystem, of its inodes or of a snapshot on; it ends 5 points below.
 check_threshold = 80
+
+# The same for CRITICAL.
 check_critical = 90
 
 # A filesystem that will be full within so many hours (1 to 720), at the rate at which it fills, is a WARNING; within one
@@ -150,13 +151,14 @@ journal_max_use = "500M"
 
 # ------------------------------------------------------------------------------------------------------------ prune
 
-# The time of day, "03:00", at which Docker's unused objects are removed, and by how many minutes (0 to 1439) hosts are
-# spread after it. A host that was off then does it when it is up again. Empty: nothing is removed by itself.
+# The time of day, "03:00", at which Docker's unused objects are removed, and how many minutes (0 to 1439) later at most,
+# by a random delay of each host, new every night. A host that was off then does it when it is up again. Empty: nothing is
+# removed by itself.
 prune_time = "03:00"
 prune_spread = 0
 
 # Build cache that was unused for so many hours goes; so do containers that stopped as long ago, unless they have a
-# restart policy, and networks as old that no container has. 1 to 8760. Dangling images go at once. Volumes never do.
+# restart policy, and networks as old that no container has. 1 to 8760. Dangling images go after an hour. Volumes never do.
 prune_hours = 48
 
 # Days (1 to 3650) after which an image goes that no container has had since. 0: such images stay.

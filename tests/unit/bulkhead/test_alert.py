@@ -389,7 +389,7 @@ def test_message_about_dockers_volume_says_what_can_be_reclaimed_or_that_docker_
     alert.deliver(mail)
     got = (host.place / "got").read_text()
     assert "Could be reclaimed: unknown, Docker does not answer." in got
-    assert "`bulkhead prune`, or `bulkhead reclaim --need " in got
+    assert "Do it: `bulkhead reclaim --need " in got
 
 
 def test_docker_that_hangs_does_not_hold_messages_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
