@@ -28,7 +28,7 @@ def inventory(machine: Machine) -> dict[str, set[str]]:
     found = {kind: set(machine.out(command).splitlines()) for kind, command in asked.items()}
     cache = machine.out(
         "curl -s --unix-socket /run/docker.sock http://docker/system/df | "
-        "jq -r '.BuildCache[] | (.ID + \" \" + .Description)'"
+        "jq -r '(.BuildCache // [])[] | (.ID + \" \" + .Description)'"
     )
     return {**found, "cache": set(cache.splitlines())}
 
@@ -78,8 +78,10 @@ def machine(made: Machine) -> Machine:
 def assert_only_what_is_meant_goes(machine: Machine) -> None:
     before = inventory(machine)
     said = machine.out("bulkhead prune --dry-run", timeout=300)
-    assert inventory(machine) == before, "a dry run has removed something"
-    assert built(before) == set("1234567")
+    still = inventory(machine)
+    # Of the cache BuildKit itself removes what builds sent it, two days after: by the clock it is three days later now.
+    assert built(still) == built(before) == set("1234567")
+    assert still | {"cache": set()} == before | {"cache": set()}, "a dry run has removed something"
     had = free(machine)
     machine.run("systemctl start docker-prune.service", timeout=300)
     after = inventory(machine)
@@ -117,8 +119,10 @@ def test_exactly_what_is_meant_goes_on_newer_engines(machines: Callable[..., Mac
             """mkdir -p /etc/docker && echo '{"features": {"containerd-snapshotter": true}}' >/etc/docker/daemon.json && """
             "systemctl restart docker && tar -C /etc -c hostname | docker import - first"
         )
-    assert_only_what_is_meant_goes(populated(machine))
-    machine.destroy()
+    try:
+        assert_only_what_is_meant_goes(populated(machine))
+    finally:
+        machine.destroy()
 
 
 def test_incidents_own_command_still_removes_nothing(machine: Machine) -> None:
