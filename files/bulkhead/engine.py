@@ -351,6 +351,7 @@ def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str
         ran: containers that must run, or have been started again.
     """
     found = []
+    down = not_running(before, after, ran)
     for kind, name in (("images", "image"), ("volumes", "volume"), ("networks", "network")):
         for key, value in before[kind].items():
             if key not in after[kind]:
@@ -363,7 +364,16 @@ def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str
             found.append(f"the container {was['name']} is missing")
         elif (now["name"], now["image"], now["restart"]) != (was["name"], was["image"], was["restart"]):
             found.append(f"the container {was['name']} is not what it was")
-        # One that has ended by itself since ran all the same.
-        elif key in ran and now["status"] not in ("running", "restarting") and now["started"] <= was["started"]:
+        elif key in down:
             found.append(f"the container {was['name']} does not run")
     return found
+
+
+def not_running(before: Inventory, after: Inventory, ran: list[str]) -> list[str]:
+    """Of the containers that ran those that are down, and have not been started since: one that has ended by itself ran."""
+    down = []
+    for key in ran:
+        was, now = before["containers"].get(key), after["containers"].get(key)
+        if was and now and now["status"] not in ("running", "restarting") and now["started"] <= was["started"]:
+            down.append(key)
+    return down

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bulkhead import copying, journal, state
 from bulkhead.config import Config
-from bulkhead.engine import Engine, EngineError, differences, programs_that_build
+from bulkhead.engine import Engine, EngineError, differences, not_running, programs_that_build
 from bulkhead.journal import Journal
 from bulkhead.system import (
     Failed,
@@ -472,18 +472,26 @@ class Relocation:
 
     def _start_what_ran(self) -> list[str]:
         """Start the containers that ran; what is not as it was, in words, after a while to settle."""
+        before, ran = self.journal.before, self.journal.ran
+        refused = self._start(ran)
+        self._stop_what_had_been_stopped()
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while missing := differences(before, after := self.engine.inventory(), ran):
+            if time.monotonic() > deadline:
+                return [*refused, *missing]
+            time.sleep(1)
+            # A stop that a killed move had asked for goes on: it takes down what was "started" while it still ran.
+            refused = self._start(not_running(before, after, ran))
+        return refused
+
+    def _start(self, containers: Iterable[str]) -> list[str]:
+        """Start them; who refuses, in words."""
         refused = []
-        for container in self.journal.ran:
+        for container in containers:
             try:
                 self.engine.start(container)
             except EngineError as error:
                 refused.append(str(error))
-        self._stop_what_had_been_stopped()
-        deadline = time.monotonic() + SETTLE_TIMEOUT
-        while missing := differences(self.journal.before, self.engine.inventory(), self.journal.ran):
-            if time.monotonic() > deadline:
-                return [*refused, *missing]
-            time.sleep(1)
         return refused
 
     def _stop_what_had_been_stopped(self) -> None:

@@ -306,6 +306,22 @@ def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest
             host.assert_whole({"web"})
 
 
+def test_stop_that_a_killed_move_had_asked_for_does_not_win(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Docker goes on with it: the container still runs when it is "started" again, and is down a moment later.
+    host.move().journal.enter(journal.STOPPING, before=host.inventory(), ran=list(RAN))
+    stops, inventory = ["web"], host.inventory
+
+    def late() -> Inventory:
+        host._set(host._containers() | {stops.pop(): False} if stops else host._containers())
+        return inventory()
+
+    monkeypatch.setattr(host, "inventory", late)
+    monkeypatch.setattr(relocation, "SETTLE_TIMEOUT", 60)
+    monkeypatch.setattr(relocation.time, "sleep", lambda _: None)
+    host.move().recover()
+    host.assert_whole(set(RAN))
+
+
 def test_mount_of_somebodys_own_is_refused_before_docker_is_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
