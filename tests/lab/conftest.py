@@ -47,6 +47,13 @@ def pytest_report_header(config: pytest.Config) -> str:
     return "every test" if config.getoption("--full") else f"sample drawn by --seed {config.getoption('--seed')}"
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have measured: their own output is not shown where several run side by side."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
         return
