@@ -274,26 +274,48 @@ def changed(config: Config, findings: Sequence[Finding], now: float) -> list[str
     """
     with _changing() as book:
         book.standing, news = decide(book.standing, findings, now, config.reminder, config.volume)
-        for item in news:
-            syslog.syslog(_PRIORITIES[item.level], item.text)
-        for gone in set(book.queues) - set(config.receivers):
-            queue = book.queues.pop(gone)
-            if queue.messages:
-                text = f"{gone} is no receiver any more; queued for it, and dropped: {len(queue.messages)}"
-                syslog.syslog(syslog.LOG_WARNING, text)
-        if news:
-            message = Message.of(news, now, os.uname().nodename)
-            for receiver in config.receivers:
-                book.queues.setdefault(receiver, Queue()).add(message)
+        _queue(book, config, news, now)
         waiting = any(queue.messages for queue in book.queues.values())
     told = [item.text for item in news]
-    if waiting:
-        try:
-            subprocess.run(["systemctl", "start", "--no-block", UNIT], check=True, capture_output=True, timeout=10)
-        except (OSError, subprocess.SubprocessError) as error:
-            told.append(f"alerts wait for the next check: {UNIT} cannot be started: {error}")
-            complain(told[-1])
-    return told
+    return [*told, *(_start_delivery() if waiting else [])]
+
+
+def tell(config: Config, news: Sequence[News], now: float) -> list[str]:
+    """Queue what has happened, which no check would find, and have everything that is queued sent.
+
+    Returns:
+        What goes wrong with the sending, in lines.
+
+    Raises:
+        OSError: it can be kept nowhere; the system's log has it.
+    """
+    with _changing() as book:
+        _queue(book, config, news, now)
+    return _start_delivery() if config.receivers else []
+
+
+def _queue(book: Book, config: Config, news: Sequence[News], now: float) -> None:
+    for item in news:
+        syslog.syslog(_PRIORITIES[item.level], item.text)
+    for gone in set(book.queues) - set(config.receivers):
+        queue = book.queues.pop(gone)
+        if queue.messages:
+            text = f"{gone} is no receiver any more; queued for it, and dropped: {len(queue.messages)}"
+            syslog.syslog(syslog.LOG_WARNING, text)
+    if news:
+        message = Message.of(news, now, os.uname().nodename)
+        for receiver in config.receivers:
+            book.queues.setdefault(receiver, Queue()).add(message)
+
+
+def _start_delivery() -> list[str]:
+    """What goes wrong with it, in lines."""
+    try:
+        subprocess.run(["systemctl", "start", "--no-block", UNIT], check=True, capture_output=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        complain(problem := f"alerts wait for the next check: {UNIT} cannot be started: {error}")
+        return [problem]
+    return []
 
 
 # -- delivery

@@ -31,6 +31,12 @@ class Config(NamedTuple):
     prune_hours: int  # what was unused for so long goes
     prune_image_days: int  # 0: an image that no container has stays
     keep: tuple[str, ...]  # shell patterns of names that are not pruned: images, containers, networks
+    check_interval: int  # minutes between two checks by cron
+    floor: str  # what the guard keeps free of the volume: "auto", "5%" or "10G"
+    ballast: int  # bytes of a file that is given back where the guard is too slow; 0: there is none
+    stop_pulls: bool  # the guard interrupts pulls and loads too, not only builds
+    rescue: bool  # the guard itself rescues an engine that a full volume has stopped
+    snapshot_hours: int  # the age at which a snapshot goes
 
     @classmethod
     def load(cls, path: str = PATH) -> Config:

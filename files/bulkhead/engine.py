@@ -285,7 +285,7 @@ def _is_classic_build_step(container: dict[str, Any]) -> bool:
 
 
 # Options that stand before a command and take the next word.
-_VALUED = {
+VALUED = {
     *("--host", "-H", "--context", "-c", "--config", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey"),
     *("--file", "-f", "--project-name", "-p", "--project-directory", "--workdir", "--profile", "--env-file"),
     *("--parallel", "--ansi", "--progress", "--builder"),
@@ -313,7 +313,7 @@ def _builds(words: list[str]) -> bool:
     composes = name == "docker-compose"
     following = iter(words[1:])
     for word in following:
-        if word in _VALUED:
+        if word in VALUED:
             next(following, None)
         elif word == "compose":
             composes = True

@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -576,17 +576,51 @@ def _run(
         if not options.json:
             print(line, flush=True)
 
-    # A move compares what Docker holds before and after, and has stopped containers that will run again.
-    with contextlib.nullcontext() if options.dry_run else unit.lock():
-        if not options.dry_run and (phase := Journal.load(journal.PATH).phase) in journal.UNFINISHED:
-            raise Failed(
-                f"a move of Docker's data is not finished ({phase}): nothing was removed. "
-                "`bulkhead relocate --recover` finishes or undoes it"
-            )
+    with contextlib.nullcontext() if options.dry_run else _beside_no_move():
         pruner = Pruner(config, Engine(), say, dry_run=options.dry_run, need=need)
         if not pruner.is_enough():
             work(pruner)
     return pruner
+
+
+@contextlib.contextmanager
+def _beside_no_move() -> Iterator[None]:
+    """
+    Raises:
+        Failed: a move is under way or unfinished.
+        ValueError: its journal cannot be read.
+    """
+    # A move compares what Docker holds before and after, and has stopped containers that will run again.
+    with unit.lock():
+        if (phase := Journal.load(journal.PATH).phase) in journal.UNFINISHED:
+            raise Failed(
+                f"a move of Docker's data is not finished ({phase}): nothing was removed. "
+                "`bulkhead relocate --recover` finishes or undoes it"
+            )
+        yield
+
+
+def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait: float) -> int:
+    """Remove idle build cache and nothing else, the least recently used first; the bytes that came back.
+
+    Args:
+        need: bytes that shall be free.
+        wait: seconds, for another prune to end.
+
+    Raises:
+        TimeoutError: it has not.
+        Failed: a move is under way or unfinished.
+        ValueError: its journal cannot be read.
+        EngineError: Docker refuses, or does not answer.
+    """
+    if not docker_runs():
+        return 0
+    with state.locked("prune", wait), _beside_no_move():
+        pruner = Pruner(config, Engine(), say, need=need)
+        if not pruner.is_enough():
+            pruner.idle_cache()
+        # Beside it other space may come back: a build has ended.
+        return min(pruner.freed(), sum(thing.size for thing in pruner.removed))
 
 
 def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:

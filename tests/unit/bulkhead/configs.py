@@ -28,5 +28,11 @@ def config(**changed: Any) -> Config:
         "prune_hours": 48,
         "prune_image_days": 0,
         "keep": (),
+        "check_interval": 15,
+        "floor": "auto",
+        "ballast": 256 * 2**20,
+        "stop_pulls": False,
+        "rescue": False,
+        "snapshot_hours": 24,
     }
     return Config(**{**values, **changed})

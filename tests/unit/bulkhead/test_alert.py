@@ -222,6 +222,20 @@ def test_without_receivers_the_log_has_it_and_nothing_is_started(host: Host) -> 
     assert not host.starts
 
 
+def test_what_has_happened_is_told_at_once_and_leaves_nothing_standing(host: Host) -> None:
+    assert alert.tell(config(receivers=("mail", "slack")), [alert.News(CRITICAL, "a build was stopped")], 0) == []
+    assert host.log == ["a build was stopped"]
+    assert alert.queued() == {"mail": 1, "slack": 1}
+    assert host.starts == ["start --no-block bulkhead-alert.service"]
+    assert alert.standing() == []
+
+
+def test_what_has_happened_is_in_the_log_where_nobody_receives_alerts(host: Host) -> None:
+    assert alert.tell(config(), [alert.News(CRITICAL, "a build was stopped")], 0) == []
+    assert host.log == ["a build was stopped"]
+    assert not host.starts
+
+
 @pytest.mark.usefixtures("host")
 def test_nothing_is_kept_once_nothing_stands_and_nothing_is_queued() -> None:
     alert.changed(config(), [use(WARNING)], 0)

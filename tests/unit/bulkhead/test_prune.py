@@ -18,6 +18,7 @@ from bulkhead.config import Config
 from bulkhead.engine import Engine
 from bulkhead.journal import Journal
 from bulkhead.prune import idle_cache, images_known, last_use, moment_to_free, stale_containers
+from bulkhead.system import Failed
 
 from .configs import config
 from .played import Query, playing
@@ -695,3 +696,37 @@ def test_reclaim_that_is_dry_stops_where_a_real_one_would(played: Played, capsys
 def test_moment_that_frees_enough_spares_what_is_shared_with_images() -> None:
     records = [record("shared", 30, Shared=True), record("b", 20), record("a", 10)]
     assert moment_to_free(records, GIB) == pytest.approx(NOW.timestamp() - 20 * 3600, abs=1)
+
+
+# -- the cache alone
+
+
+def test_cache_is_reclaimed_alone_and_told_in_bytes(played: Played) -> None:
+    played.cache = [record("old", 90), record("recent", 1)]
+    played.images = [image("lost"), image("old-image", "old:1")]
+    assert prune.reclaim_cache(config(), 11 * GIB, print, wait=0) == GIB
+    assert played.names() == {"recent", "lost", "old-image"}
+    assert prune.reclaim_cache(config(), 11 * GIB, print, wait=0) == 0
+    assert prune.reclaim_cache(config(), 99 * GIB, print, wait=0) == GIB
+    assert played.names() == {"lost", "old-image"}
+
+
+def test_cache_stays_where_docker_does_not_run_or_somebody_else_is_at_work(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.cache = [record("old", 90)]
+    with state.locked("prune", 0), pytest.raises(TimeoutError):
+        prune.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    with state.locked("move", 0), pytest.raises(TimeoutError):
+        prune.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    monkeypatch.setattr(prune, "docker_runs", lambda: False)
+    assert prune.reclaim_cache(config(), 99 * GIB, print, wait=0) == 0
+    assert played.names() == {"old"}
+
+
+def test_cache_stays_while_a_move_is_unfinished(played: Played) -> None:
+    played.cache = [record("old", 90)]
+    Journal(journal.PATH).enter("copying")
+    with pytest.raises(Failed, match="a move of Docker's data is not finished"):
+        prune.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    assert played.names() == {"old"}
