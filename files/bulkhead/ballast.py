@@ -1,0 +1,71 @@
+"""A file on Docker's volume that is given back when nothing else is fast enough: Docker needs a little room to make more."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bulkhead.config import Config
+
+NAME = ".bulkhead-ballast"
+_SHARE = 50  # of the volume: at most one part of so many
+
+
+def size(config: Config) -> int:
+    """Bytes that it shall have.
+
+    Raises:
+        OSError: the volume does not answer.
+    """
+    volume = os.statvfs(config.volume)
+    return min(config.ballast, volume.f_blocks * volume.f_frsize // _SHARE)
+
+
+def held(config: Config) -> int:
+    """Bytes that it has taken; 0: it is not there."""
+    try:
+        return os.lstat(_path(config)).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def take(config: Config) -> bool:
+    """Have it, as large as it shall be; whether that took anything.
+
+    Nothing waits until it is on disk: what a power cut takes of it is taken again.
+
+    Raises:
+        OSError: the volume has no room for it. Then there is none.
+    """
+    wanted, path = size(config), _path(config)
+    if not wanted or (held(config) >= wanted and os.lstat(path).st_size == wanted):
+        return False
+    give_back(config)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, wanted)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def give_back(config: Config) -> int:
+    """Remove it; the bytes that come back, 0 where there was none.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    had = held(config)
+    try:
+        os.unlink(_path(config))
+    except FileNotFoundError:
+        return 0
+    return had
+
+
+def _path(config: Config) -> str:
+    return f"{config.volume}/{NAME}"
