@@ -14,6 +14,13 @@ _COMMAND = (
 )
 
 
+# -a: a snapshot that is being merged is hidden otherwise.
+_VOLUMES = (
+    'lvs -a --noheadings --nosuffix --units b --separator | --config report/time_format="%s" '
+    "-o lv_name,lv_attr,lv_size,origin,snap_percent,lv_tags,lv_time"
+).split()
+
+
 class Group(NamedTuple):
     name: str
     size: int  # bytes
@@ -27,6 +34,25 @@ class Snapshot(NamedTuple):
     name: str
     origin: str
     percent: float  # in use; 100 also when it is lost
+
+
+class Volume(NamedTuple):
+    name: str
+    attributes: str  # lvs(8)
+    size: int  # bytes
+    origin: str  # of a snapshot
+    percent: float | None  # of a snapshot's space in use, and of an origin what is still to be merged
+    tags: tuple[str, ...]
+    made: int  # seconds since the epoch
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether it goes back to its snapshot, or is the snapshot, now or when it is activated next."""
+        return self.attributes[0] in "OS"
+
+    @property
+    def is_open(self) -> bool:
+        return self.attributes[5] == "o"
 
 
 def look() -> tuple[list[Group], list[Snapshot]]:
@@ -48,9 +74,24 @@ def parsed(output: str) -> tuple[list[Group], list[Snapshot]]:
     for line in output.splitlines():
         group, size, free, volume, origin, percent = line.strip().split("|")
         groups[group] = Group(group, int(size), int(free))
-        if percent:
+        if percent and origin:  # without an origin: it goes back to its snapshot
             snapshots.append(Snapshot(group, volume, origin, float(percent)))
     return list(groups.values()), snapshots
+
+
+def volumes(group: str) -> list[Volume]:
+    """The volumes of a group.
+
+    Raises:
+        OSError: LVM does not answer in time, or says that it cannot.
+    """
+    found = []
+    for line in said([*_VOLUMES, group], PATIENCE).splitlines():
+        name, attributes, size, origin, percent, tags, made = line.strip().split("|")
+        used = float(percent) if percent else None
+        names = tuple(tags.split(",")) if tags else ()
+        found.append(Volume(name.strip("[]"), attributes, int(size), origin, used, names, int(made or 0)))
+    return found
 
 
 def said(command: list[str], seconds: float) -> str:

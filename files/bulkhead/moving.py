@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 
 from bulkhead import journal as phases
-from bulkhead import unit
+from bulkhead import snapshot, unit
 from bulkhead.config import Config
 from bulkhead.directory import DirectoryMove
 from bulkhead.relocation import Relocation
+from bulkhead.rollback import Rollback
 from bulkhead.system import PROBLEMS, Failed, Login
 from sizes import human
 
@@ -28,7 +29,7 @@ def relocate(config: Config, options: argparse.Namespace) -> int:
     if options.recover:
         return _recover(config)
     if options.foreground:
-        return _in_the_unit(lambda: _move(config, options.directories))
+        return in_the_unit(lambda: _move(config, options.directories))
     if not options.join:
         unit.begin("relocate", "--foreground", *options.directories)
     unit.follow()
@@ -41,7 +42,22 @@ def relocate(config: Config, options: argparse.Namespace) -> int:
 def _move(config: Config, directories: list[str]) -> None:
     for move in _chosen(config, directories, unit.say):
         if move.is_pending:
+            _refuse_snapshot(config, move)
             move.relocate()
+
+
+def _refuse_snapshot(config: Config, move: Move) -> None:
+    """See that no snapshot stands from before a move of Docker's data: who went back to it would lose what moved.
+
+    Raises:
+        Failed: one does.
+        OSError: LVM does not answer.
+    """
+    if isinstance(move, Relocation) and (snapshots := snapshot.ours(config)):
+        raise Failed(
+            f"{config.group}/{snapshots[0].name} is a snapshot from before: going back to it would lose what is moved. "
+            "`bulkhead snapshot drop` removes it"
+        )
 
 
 def _recover(config: Config) -> int:
@@ -49,16 +65,21 @@ def _recover(config: Config) -> int:
         return 0
     failed = False
     with unit.lock(wait=True):
-        for move in reversed(moves(config, unit.say)):  # Docker first
+        *extra, docker = moves(config, unit.say)
+        rollback = Rollback(config, unit.say)
+        is_rollback = rollback.is_pending  # then it has stopped Docker, and no move of it is under way beside it
+        for move in [rollback if is_rollback else docker, *reversed(extra)]:  # Docker first
             try:
                 move.recover()
             except PROBLEMS as error:
                 unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
                 failed = True
+        if is_rollback:
+            unit.say(rollback.outcome())
     return int(failed)
 
 
-def _in_the_unit(work: Callable[[], None]) -> int:
+def in_the_unit(work: Callable[[], None]) -> int:
     """Do it as the only one; what goes wrong is told to those who watch."""
     try:
         with unit.lock():
@@ -71,19 +92,26 @@ def _in_the_unit(work: Callable[[], None]) -> int:
 
 def rollback(config: Config, options: argparse.Namespace) -> int:
     if options.foreground:
-        return _in_the_unit(lambda: _chosen(config, [options.directory], unit.say)[0].roll_back())
+        return in_the_unit(lambda: _roll_back(config, options.directory))
     (move,) = _chosen(config, [options.directory], print)
     if move.journal.phase != phases.DONE:
         raise Failed(f"there is no way back: {move.outcome()}")
+    _refuse_snapshot(config, move)
     for line in move.written_since():
         print(line)
-    if not _consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
+    if not consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
         return 1
     unit.begin("rollback", "--foreground", options.directory)
     unit.follow()
     (move,) = _chosen(config, [options.directory], print)
     print(move.outcome())
     return 0 if move.journal.phase == phases.ROLLED_BACK else 1
+
+
+def _roll_back(config: Config, directory: str) -> None:
+    (move,) = _chosen(config, [directory], unit.say)
+    _refuse_snapshot(config, move)
+    move.roll_back()
 
 
 def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
@@ -108,7 +136,7 @@ def finalize(config: Config, options: argparse.Namespace) -> int:
             print(f"the old data of {path} takes {human(size)} of the root disk")
     if not chosen:
         print("there is no old data to remove")
-    elif not _consents(options, "It is removed, and with it the way back."):
+    elif not consents(options, "It is removed, and with it the way back."):
         return 1
     with unit.lock():
         asked_for = {move.path for move in chosen}
@@ -118,7 +146,7 @@ def finalize(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-def _consents(options: argparse.Namespace, question: str) -> bool:
+def consents(options: argparse.Namespace, question: str) -> bool:
     if options.yes:
         return True
     if not sys.stdin.isatty():

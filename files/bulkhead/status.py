@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from bulkhead import alert, check, lvm, moving, state, unit, usage
+from bulkhead import alert, check, lvm, moving, snapshot, state, unit, usage
 from bulkhead.alert import Standing
-from bulkhead.check import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, Seen, short, span
+from bulkhead.check import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, Seen, plain, short, span
 from bulkhead.config import Config
 from bulkhead.engine import Engine
 from bulkhead.forecast import Forecast
 from bulkhead.moving import Move
+from bulkhead.rollback import Rollback
 from bulkhead.system import count
 from bulkhead.usage import Usage
 from sizes import human
@@ -66,6 +67,39 @@ class Pruned:
         return cls(values["time"], values["freed"], values["failed"]) if values else None
 
 
+@dataclass(frozen=True)
+class Aborted:
+    """A build that the guard has stopped."""
+
+    time: float
+    words: str  # the command of its step, or its own
+    written: int  # bytes, by that step
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What the guard has seen last, and has done since the host came up."""
+
+    time: float
+    floor: int  # bytes that it keeps free
+    free: int
+    ballast: int
+    aborted: list[Aborted]
+
+    @classmethod
+    def last(cls) -> Guard | None:
+        values = state.load("guard")
+        if not values:
+            return None
+        return cls(
+            float(values["time"]),
+            int(values["floor"]),
+            int(values["free"]),
+            int(values["ballast"]),
+            [Aborted(float(each["time"]), str(each["words"]), int(each["written"])) for each in values["aborted"]],
+        )
+
+
 @dataclass
 class Status:
     """What a host looks like. A part that could not be had is in `failed`, with the reason, and else empty."""
@@ -79,8 +113,12 @@ class Status:
     usage: Usage | None = None
     places: list[Place] = field(default_factory=list)  # of extra volumes, and Docker's as the last
     under_way: bool = False  # a move
+    rollback: str = ""  # to a snapshot, that is not finished: what it has come to
     checked: float | None = None
     pruned: Pruned | None = None
+    guard: Guard | None = None
+    taken: dict[str, float] = field(default_factory=dict)  # snapshots of ours, by name → since when they stand
+    snapshot_hours: int = 0  # after which the guard drops them; 0: nobody does
     next_check: float | None = None
     next_prune: float | None = None
     standing: list[Standing] = field(default_factory=list)  # alerts
@@ -124,14 +162,23 @@ def gather(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
         status.usage = part("usage", _usage, None)
     status.places = part("places", lambda: [Place.of(move) for move in moves()], [])
     status.under_way = part("under way", unit.is_under_way, False)
+    status.rollback = part("rollback", lambda: _unfinished(Rollback(config, print)), "")
     status.pruned = part("last prune", Pruned.last, None)
+    status.guard = part("guard", Guard.last, None)
+    if status.seen.snapshots:
+        status.taken = part("snapshots", lambda: {each.name: each.made for each in snapshot.ours(config)}, {})
+        status.snapshot_hours = config.snapshot_hours if check.GUARD in config.units else 0
     status.next_check = part("next check", lambda: _next_by_cron(status.now), None)
     status.next_prune = part("next prune", _next_by_timer, None)
     status.standing = part("alerts", alert.standing, [])
     status.queued = part("messages", alert.queued, {})
     if os.geteuid() != 0:  # what is remembered is root's, and looks empty to others
-        status.failed |= dict.fromkeys(("last check", "last prune", "alerts"), "only root sees it")
+        status.failed |= dict.fromkeys(("last check", "last prune", "guard", "alerts"), "only root sees it")
     return status
+
+
+def _unfinished(rollback: Rollback) -> str:
+    return rollback.outcome() if rollback.is_pending else ""
 
 
 def _look(config: Config, known: dict[str, Any]) -> Seen:
@@ -194,6 +241,7 @@ def as_json(status: Status) -> dict[str, Any]:
     return {
         **docker,
         "under_way": status.under_way,
+        "rollback": status.rollback,
         "extra_volumes": {place["path"]: place for place in extra_volumes},
         "host": status.host,
         "time": status.now,
@@ -204,6 +252,8 @@ def as_json(status: Status) -> dict[str, Any]:
         "next_check": status.next_check,
         "pruned": asdict(status.pruned) if status.pruned else None,
         "next_prune": status.next_prune,
+        "guard": asdict(status.guard) if status.guard else None,
+        "taken": status.taken,
         "alerts": [asdict(standing) for standing in status.standing],
         "queued": status.queued,
         "failed": status.failed,
@@ -216,6 +266,8 @@ _COLOURS = {OK: "32", WARNING: "33", CRITICAL: "31", UNKNOWN: "35"}
 _INDENT = 14
 _BAR = 28  # characters at most
 _FAILURES = 5  # of a prune that are shown
+_ABORTED = 5  # builds that are shown
+_SILENT = 60  # seconds after which it is told when the guard looked last
 
 
 @dataclass(frozen=True)
@@ -255,7 +307,7 @@ def render(status: Status, colour: bool, width: int) -> str:
         width: of the terminal, in characters. The table takes at least 72.
     """
     page = _Page(colour, max(width, 72))
-    parts = (_summary, _filesystems, _contents, _volume_groups, _places, _runs, _alerts)
+    parts = (_summary, _filesystems, _contents, _guard, _volume_groups, _places, _runs, _alerts)
     return "\n".join(line for part in parts for line in part(status, page))
 
 
@@ -313,6 +365,29 @@ def _contents(status: Status, page: _Page) -> Iterator[str]:
         yield f"  {name:<{_INDENT - 2}}{page.bar(size / whole, min(page.room - 44, _BAR))}  {short(size):>5}{rest}"
 
 
+def _guard(status: Status, page: _Page) -> Iterator[str]:
+    yield page.heading("Guard")
+    unit = next((finding for finding in status.seen.findings if finding.key == f"unit:{check.GUARD}"), None)
+    if unit is None:
+        unseen = status.failed.get("disks")
+        yield page.line("unknown", unseen, UNKNOWN) if unseen else "  none: no build is stopped"
+        return
+    if unit.level:
+        yield page.line(LEVELS[unit.level], unit.text, unit.level)
+    guard = status.guard
+    if guard is None:
+        yield page.line("unknown", status.failed.get("guard", "it has not looked yet"), UNKNOWN)
+        return
+    if status.now - guard.time > _SILENT:
+        yield page.line("silent", f"it looked {span(status.now - guard.time)} ago for the last time", WARNING)
+    left = f"{short(guard.free - guard.floor)} until then" if guard.free > guard.floor else "less than that is free"
+    yield page.line("floor", f"{short(guard.floor)} stay free; {left}", None if guard.free > guard.floor else WARNING)
+    yield page.line("ballast", short(guard.ballast) if guard.ballast else "none")
+    for aborted in reversed(guard.aborted[-_ABORTED:]):
+        written = f", with {short(aborted.written)} written" if aborted.written else ""
+        yield page.line("stopped", f"{span(status.now - aborted.time)} ago{written}: {plain(aborted.words)}")
+
+
 def _volume_groups(status: Status, page: _Page) -> Iterator[str]:
     if not status.seen.groups:
         return
@@ -322,10 +397,15 @@ def _volume_groups(status: Status, page: _Page) -> Iterator[str]:
         if group.name == status.group and status.reserve:
             text += f"; the reserve is {short(status.reserve)}"
         yield page.line(group.name, text)
-    for snapshot in status.seen.snapshots:
-        yield page.line(
-            "snapshot", f"{snapshot.group}/{snapshot.name} of {snapshot.origin}, {int(snapshot.percent)} % full"
-        )
+    for found in status.seen.snapshots:
+        text = f"{found.group}/{found.name} of {found.origin}, {int(found.percent)} % full"
+        if found.group == status.group and (since := status.taken.get(found.name)):
+            text += f", {span(status.now - since)} old"
+            if status.snapshot_hours:
+                text += f"; goes in {span(since + status.snapshot_hours * 3600 - status.now)}"
+        yield page.line("snapshot", text)
+    if "snapshots" in status.failed:
+        yield page.line("unknown", f"whose snapshots they are: {status.failed['snapshots']}", UNKNOWN)
 
 
 def _places(status: Status, page: _Page) -> Iterator[str]:
@@ -344,6 +424,10 @@ def _places(status: Status, page: _Page) -> Iterator[str]:
             yield page.line("  kept", f"{human(size)} beneath {path}; `bulkhead finalize` removes it")
         if place.reason:
             yield page.line("  reason", place.reason)
+    if "rollback" in status.failed:
+        yield page.line("unknown", f"whether it goes back to a snapshot: {status.failed['rollback']}", UNKNOWN)
+    if status.rollback:
+        yield page.line("rollback", status.rollback, WARNING)
     if "under way" in status.failed:
         yield page.line("unknown", f"whether a move is under way: {status.failed['under way']}", UNKNOWN)
     if status.under_way:

@@ -42,6 +42,27 @@ def test_groups_and_snapshots_are_seen(programs: Path) -> None:
     )
 
 
+def test_volumes_are_told_with_tags_and_what_is_merged(programs: Path) -> None:
+    lines = """\
+  docker-lv|Owi-aos---|6442450944||23.90|docker-bulkhead|1795573124
+  [docker-lv-snapshot]|Swi-a-s---|5708447744|docker-lv|23.90|bulkhead-snapshot,mine|1795575357
+  ubuntu-lv|-wi-a-----|32212254720||||1795561591
+"""
+    program(programs / "lvs", f"cat <<'E'\n{lines}E")
+    origin, copy, root = lvm.volumes("ubuntu-vg")
+    assert (origin.is_merging, copy.is_merging, root.is_merging) == (True, True, False)
+    assert (origin.is_open, root.is_open) == (True, False)
+    assert copy == lvm.Volume(
+        "docker-lv-snapshot", "Swi-a-s---", 5708447744, "docker-lv", 23.9, ("bulkhead-snapshot", "mine"), 1795575357
+    )
+    assert (root.percent, root.tags) == (None, ())
+
+
+def test_volume_that_is_merged_is_no_snapshot(programs: Path) -> None:
+    program(programs / "lvs", "echo '  data|20|10|docker-lv||23.90'")
+    assert lvm.look() == ([Group("data", 20, 10)], [])
+
+
 def test_warning_beside_the_answer_does_not_matter(programs: Path) -> None:
     program(programs / "lvs", "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv||'; exit 5")
     assert lvm.look() == ([Group("data", 20, 10)], [])

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead import alert, check, moving, state, status, unit, usage
+from bulkhead import alert, check, journal, lvm, moving, rollback, snapshot, state, status, unit, usage
 from bulkhead.alert import Standing
 from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Finding, Seen
 from bulkhead.filesystems import Filesystem
 from bulkhead.forecast import Forecast
-from bulkhead.lvm import Group, Snapshot
-from bulkhead.status import Place, Pruned, Status, as_json, gather, render
+from bulkhead.journal import Journal
+from bulkhead.lvm import Group
+from bulkhead.snapshot import Snapshot
+from bulkhead.status import Aborted, Guard, Place, Pruned, Status, as_json, gather, render
 from bulkhead.usage import Usage
 
 from .configs import config
@@ -26,6 +28,7 @@ G = 2**30
 NOW = 1764021300.0
 VOLUME = "/srv/docker-volume"
 ANSWERS = Finding("docker", OK, "Docker answers")
+GUARDS = Finding("unit:docker-guard.service", OK, "docker-guard.service is active")
 
 
 def usage_of(**changed: Any) -> Usage:
@@ -42,8 +45,8 @@ def host(**changed: Any) -> Status:
         ],
         forecasts={"/": Forecast(0.0, None), VOLUME: Forecast(G / 3600, 3 * 3600)},
         groups=[Group("ubuntu-vg", 100 * G, 2 * G)],
-        snapshots=[Snapshot("ubuntu-vg", "before", "docker-lv", 41.5)],
-        findings=[Finding(f"use:{VOLUME}", CRITICAL, f"{VOLUME} 94 % used", VOLUME), ANSWERS],
+        snapshots=[lvm.Snapshot("ubuntu-vg", "before", "docker-lv", 41.5)],
+        findings=[Finding(f"use:{VOLUME}", CRITICAL, f"{VOLUME} 94 % used", VOLUME), ANSWERS, GUARDS],
     )
     values = {
         "host": "ci-7",
@@ -53,6 +56,7 @@ def host(**changed: Any) -> Status:
         "reserve": 5 * G,
         "seen": seen,
         "usage": usage_of(),
+        "guard": Guard(NOW - 1, 3 * G, 4 * G, G // 4, []),
         "places": [Place("/var/lib/docker", "Docker runs on the volume.", "finalized", NOW - 86400, "", {})],
     }
     return Status(**{**values, **changed})
@@ -99,7 +103,9 @@ def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
     seen.filesystems.append(Filesystem(f"/srv/{'models/' * 20}", G, G, 0, 0, 0, False))
     seen.findings.append(Finding("reserve:ubuntu-vg", WARNING, "words " * 50))
     failed = Pruned(NOW - 60, G, ["image " * 40])
-    assert max(map(len, render(host(seen=seen, pruned=failed), False, width).splitlines())) <= width
+    guard = Guard(NOW, G, 0, 0, [Aborted(NOW, "x" * 200, G)])
+    page = render(host(seen=seen, pruned=failed, guard=guard), False, width)
+    assert max(map(len, page.splitlines())) <= width
 
 
 def test_colour_changes_nothing_but_colours() -> None:
@@ -118,6 +124,50 @@ def test_the_reserve_is_beside_what_is_free() -> None:
     page = render(host(), False, 80)
     assert "2.0G of 100G free; the reserve is 5.0G" in row(page, "ubuntu-vg")
     assert "ubuntu-vg/before of docker-lv, 41 % full" in row(page, "snapshot")
+
+
+def test_a_snapshot_of_ours_has_its_age_and_an_end() -> None:
+    taken = {"before": NOW - 5 * 3600}
+    page = render(host(taken=taken, snapshot_hours=24), False, 120)
+    assert row(page, "snapshot").endswith("41 % full, 5 h old; goes in 19 h")
+    assert row(render(host(taken=taken), False, 120), "snapshot").endswith("41 % full, 5 h old")
+    late = render(host(taken={"before": NOW - 3 * 86400}, snapshot_hours=24), False, 120)
+    assert row(late, "snapshot").endswith("3 d old; goes in 0 min")
+
+
+def test_the_guard_says_what_it_keeps_free_and_how_much_that_leaves() -> None:
+    page = render(host(), False, 80)
+    assert row(page, "floor").endswith("3.0G stay free; 1.0G until then")
+    assert row(page, "ballast").endswith("256M")
+    below = render(host(guard=Guard(NOW, 3 * G, 2 * G, 0, [])), False, 80)
+    assert row(below, "floor").endswith("3.0G stay free; less than that is free")
+    assert row(below, "ballast").endswith("none")
+
+
+def test_builds_that_the_guard_has_stopped_are_shown_the_last_one_first_and_not_for_pages() -> None:
+    aborted = [Aborted(NOW - 3600 * hours, f"pip install part-{hours}\n", 8 * G) for hours in range(9, 0, -1)]
+    page = render(host(guard=Guard(NOW, G, G, 0, aborted)), False, 80)
+    shown = [line for line in page.splitlines() if line.startswith("  stopped")]
+    assert shown[0] == r"  stopped     1 h ago, with 8.0G written: pip install part-1\n"
+    assert len(shown) == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"guard": Guard(NOW - 600, G, 2 * G, 0, [])}, "silent      it looked 10 min ago for the last time"),
+        ({"guard": None}, "unknown     it has not looked yet"),
+        (
+            {"seen": Seen(findings=[Finding(GUARDS.key, WARNING, "docker-guard.service is inactive")])},
+            "Guard\n  WARNING     docker-guard.service is inactive",
+        ),
+        ({"seen": Seen(findings=[ANSWERS])}, "Guard\n  none: no build is stopped"),
+        ({"seen": Seen(), "failed": {"disks": "no configuration"}}, "Guard\n  unknown     no configuration"),
+    ],
+    ids=["silent", "new", "dead", "off", "unknown"],
+)
+def test_a_guard_that_does_not_guard_is_told(changed: dict[str, Any], text: str) -> None:
+    assert text in render(host(**changed), False, 80)
 
 
 def test_a_move_is_shown_with_its_time_its_old_data_and_its_reason() -> None:
@@ -198,15 +248,18 @@ def test_a_host_that_answers_has_nothing_that_failed() -> None:
         (check, "look", "disks"),
         (usage, "usage", "usage"),
         (unit, "is_under_way", "under way"),
+        (status, "_unfinished", "rollback"),
         (status.lvm, "said", "next prune"),
         (alert, "standing", "alerts"),
         (alert, "queued", "messages"),
+        (snapshot, "ours", "snapshots"),
     ],
 )
 def test_a_part_that_fails_is_told_and_the_others_are_shown(
     machine: pytest.MonkeyPatch, module: Any, name: str, part: str
 ) -> None:
     machine.setattr(check, "look", lambda *_: (host().seen, {}))
+    machine.setattr(snapshot, "ours", lambda _: [Snapshot("before", G, 41.5, 7)])
     machine.setattr(module, name, refuse)
     found = gather(config(), list)
     assert found.failed == {part: "not for you"}
@@ -222,10 +275,20 @@ def test_a_move_whose_journal_is_damaged_hides_nothing_else() -> None:
     assert found.usage
 
 
-@pytest.mark.parametrize("values", [{"time": 3}, {"levels": 7, "samples": 8}])
-@pytest.mark.usefixtures("machine")
-def test_a_state_that_is_not_what_it_should_be_is_no_traceback(values: dict[str, Any]) -> None:
-    for name in ("check", "prune"):
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"time": 3},
+        {"levels": 7, "samples": 8},
+        {"time": "now", "floor": 1, "free": 1, "ballast": 0, "aborted": []},
+        {"time": 1, "floor": 1, "free": 1, "ballast": 0, "aborted": [7]},
+    ],
+)
+def test_a_state_that_is_not_what_it_should_be_is_no_traceback(
+    machine: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    machine.setattr(check, "look", lambda *_: (Seen(findings=[GUARDS]), {}))
+    for name in ("check", "prune", "guard"):
         state.save(name, values)
     render(gather(config(), list), False, 80)
 
@@ -250,10 +313,12 @@ def test_a_docker_that_is_down_is_not_asked_as_its_socket_would_start_it(machine
 
 
 def test_others_than_root_are_told_what_they_do_not_see(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(check, "look", lambda *_: (Seen(findings=[GUARDS]), {}))
     machine.setattr(status.os, "geteuid", lambda: 1000)
     page = render(gather(config(), list), False, 80)
     assert "the last check is unknown: only root sees it" in page
     assert "Alerts\n  unknown     only root sees it" in page
+    assert "Guard\n  unknown     only root sees it" in page
 
 
 @pytest.mark.parametrize(
@@ -273,6 +338,16 @@ def test_a_timer_that_is_stopped_has_no_next_run(machine: pytest.MonkeyPatch) ->
     assert gather(config(), list).next_prune is None
 
 
+def test_a_rollback_that_is_not_finished_is_shown(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine.setattr(rollback, "PATH", f"{tmp_path}/rollback.json")
+    Journal(rollback.PATH).enter(journal.SWITCHING)
+    status = gather(config(), list)
+    assert "`bulkhead relocate --recover` tries again" in as_json(status)["rollback"]
+    assert "LVM was told to put the volume back" in row(render(status, False, 120), "rollback")
+    Journal(rollback.PATH).enter(journal.DONE)
+    assert gather(config(), list).rollback == ""
+
+
 # -- for programs
 
 
@@ -288,12 +363,17 @@ def test_for_programs_it_is_json_with_the_figures(
     machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.setattr(check, "look", lambda *_: (host().seen, {}))
+    machine.setattr(snapshot, "ours", lambda _: [Snapshot("before", G, 41.5, 7)])
     machine.setattr(moving, "moves", lambda *_: [])
+    aborted = {"time": NOW, "words": "make", "written": G, "id": "what else it remembers"}
+    state.save("guard", {"time": NOW, "floor": G, "free": G, "ballast": 0, "rate": 0.0, "aborted": [aborted]})
     assert status.run(config(), argparse.Namespace(json=True)) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [round(filesystem["percent"]) for filesystem in shown["filesystems"]] == [50, 95]
     assert shown["forecasts"][VOLUME]["seconds_left"] == 3 * 3600
     assert shown["usage"]["images"] == 30 * G
+    assert shown["guard"]["aborted"][0]["words"] == "make"
+    assert shown["taken"] == {"before": 7}
 
 
 def test_what_is_no_terminal_gets_no_colours(machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
