@@ -20,7 +20,11 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def main(words: list[str]) -> int:
     """Run a command; the exit code: 0 done, 1 not done, 2 a wrong command line. That of `check` is a level."""
-    options = _parser().parse_args(words)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        hint = ". What is for docker build comes after a --" if "arguments" in options else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files are any bytes
@@ -52,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _watching(commands)
     _reclaiming(commands)
+    _building(commands)
+    _saving(commands)
     _moving(commands)
     return parser
 
@@ -114,6 +120,83 @@ def _reclaiming(commands: Commands) -> None:
     for command in (prune, reclaim):
         command.add_argument("--dry-run", action="store_true", help="list it, with sizes, and remove nothing")
         command.add_argument("--json", action="store_true", help="for programs")
+
+
+def _building(commands: Commands) -> None:
+    build = commands.add_parser(
+        "build",
+        help="docker build, after a look at whether it fits",
+        usage="bulkhead build [-h] [--need SIZE] [--snapshot] -- ARGUMENT [ARGUMENT ...]",
+        description="Looks first whether Docker's volume has room for the build and makes some if it has not; then runs "
+        "`docker build` with the arguments and shows how the volume fills; remembers the peak for the next time.",
+        epilog="Exit codes: that of docker build; 3: not begun, with the reason; 4: the guard has stopped it.",
+    )
+    build.add_argument("--snapshot", action="store_true", help="take a snapshot of the volume first (root)")
+    build.set_defaults(run="build:run", anybody=True)
+    preflight = commands.add_parser(
+        "preflight",
+        help="whether a build would fit: the checklist alone",
+        usage="bulkhead preflight [-h] [--need SIZE] [--json] [-- ARGUMENT ...]",
+        description="The checklist that `bulkhead build` begins with. Exit code 0: a build with these arguments may "
+        "begin; 3: it would not, with the reason.",
+    )
+    preflight.add_argument("--json", action="store_true", help="for programs")
+    preflight.set_defaults(run="build:preflight", anybody=True)
+    for command in (build, preflight):
+        command.add_argument(
+            "--need",
+            type=_size,
+            metavar="SIZE",
+            help="25G: what the build takes at its peak; by default what it took before, else an estimate",
+        )
+        command.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="of docker build, after --")
+
+
+def _saving(commands: Commands) -> None:
+    snapshot = commands.add_parser(
+        "snapshot",
+        help="a snapshot of Docker's volume, to go back to",
+        description="One at a time. What is written to the volume while it stands is paid from the volume group twice; "
+        "it goes by itself after a while, and before it is full.",
+    )
+    actions = snapshot.add_subparsers(metavar="ACTION", required=True, dest="action")
+    create = actions.add_parser("create", help="take one")
+    create.add_argument(
+        "--size",
+        type=_size,
+        metavar="SIZE",
+        help="10G: how much may be written while it stands; default: all that fits",
+    )
+    shown = actions.add_parser("list", help="what there is")
+    shown.add_argument("--json", action="store_true", help="for programs")
+    rollback = actions.add_parser(
+        "rollback",
+        help="put Docker back to it",
+        description="Says what has been written since and would be lost, and asks; then stops Docker, puts the volume "
+        "back and starts Docker. Goes on by itself when the connection is lost; a power cut ends in one state or the other.",
+    )
+    rollback.add_argument("--yes", action="store_true", help="do not ask")
+    rollback.add_argument("--foreground", action="store_true", help=argparse.SUPPRESS)
+    actions.add_parser("drop", help="remove it: there is no way back to it then")
+    snapshot.set_defaults(run="snapshot:run")
+
+    rescue = commands.add_parser(
+        "rescue",
+        help="bring back a Docker that a full volume has stopped",
+        description="As far as it takes, in this order: gives back the guard's ballast, starts Docker, removes idle build "
+        "cache and dangling images; then grows the volume by what is free in its group, without a snapshot of ours that "
+        "stands in the way. Exit code 0: Docker answers, and the guard's floor is free.",
+    )
+    rescue.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    rescue.set_defaults(run="rescue:run")
+
+    guard = commands.add_parser(
+        "guard",
+        help="keep the volume from filling (what docker-guard.service runs)",
+        description="Samples Docker's volume a few times a second. Before its floor is reached it removes idle build "
+        "cache, and then stops builds, the fastest-growing first. It stops nothing but builds.",
+    )
+    guard.set_defaults(run="guard:run")
 
 
 def _percent(text: str) -> int:
