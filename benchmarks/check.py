@@ -57,7 +57,7 @@ _PLAN = Plan(
     containerd_store=False,
 )
 
-_SAID = {"systemctl": "active\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
+_SAID = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
 
 
 class Host:
@@ -73,7 +73,7 @@ class Host:
             "etc/containerd",
             "etc/docker",
             "proc/self",
-            "run",
+            "run/bulkhead",
             "var/lib/bulkhead",
             "volume",
         ):
@@ -82,6 +82,8 @@ class Host:
         (top / "etc/containerd/config.toml").write_text('#root = "/var/lib/containerd"\ndisabled_plugins = ["cri"]\n')
         prune = {"time": time.time(), "freed": 0, "removed": 0, "failed": []}
         (top / "var/lib/bulkhead/prune.json").write_text(json.dumps(prune))
+        guard = {"time": time.time(), "floor": 2**31, "aborted": []}
+        (top / "run/bulkhead/guard.json").write_text(json.dumps(guard))
         # Healthy however full this machine is.
         wanted = check({"check_threshold": 99, "check_critical": 99})
         assert isinstance(wanted, Settings), wanted

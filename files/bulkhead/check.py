@@ -25,6 +25,7 @@ LEVELS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 SEVERITY = (OK, UNKNOWN, WARNING, CRITICAL)  # the worst last
 
 DOCKER = "docker.service"
+GUARD = "docker-guard.service"
 PRUNE_TIMER = "docker-prune.timer"
 DOCKER_SOCKET = "/run/docker.sock"
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
@@ -34,6 +35,7 @@ _EASE = 5  # percent below its threshold that a level is left
 _EASE_LEFT = 1.5  # times the time left at which a level is reached
 _HOUR = 3600
 _DAY = 24 * _HOUR
+_GUARD_LATE = 300  # seconds; it leaves word every 30
 _PRUNE_LATE = 50 * _HOUR  # the nightly prune may be spread over a day: two nights are missing for sure
 _SPACING = 240  # seconds at least between samples: a check by hand, right after cron's, adds none
 
@@ -194,7 +196,7 @@ def look(
         # What stands has not recovered because nobody can look at it.
         keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
         seen.findings += [Finding(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
-    seen.findings += _units(config)
+    seen.findings += _units(config, _unguarded(config, mounted, clock))
     seen.findings += of_prune(state.load("prune"), config, clock.now)
     # What nobody can look at is judged by its last known level when it is seen again.
     memory["levels"] = {
@@ -320,18 +322,36 @@ def of_lvm(
     limits: Limits,
     standing: Mapping[str, int],
 ) -> Iterator[Finding]:
+    # A snapshot of ours has it for a while: the guard drops it, and so does who needs the reserve (`bulkhead rescue`).
+    ours = (config.group, f"{config.logical_volume}-snapshot")
+    is_lent = GUARD in config.units and ours in [(snapshot.group, snapshot.name) for snapshot in snapshots]
     for group in groups:
         if group.name == config.group and config.reserve:
             text = f"volume group {group.name} has {short(group.free)} free, its reserve is {short(config.reserve)}"
-            yield Finding(f"reserve:{group.name}", WARNING if group.free < config.reserve else OK, text)
+            if is_lent:
+                text += ", and a snapshot has some of it for now"
+            is_gone = group.free < config.reserve and not is_lent
+            yield Finding(f"reserve:{group.name}", WARNING if is_gone else OK, text)
     for snapshot in snapshots:
         key = f"snapshot:{snapshot.group}/{snapshot.name}"
         text = f"snapshot {snapshot.group}/{snapshot.name} of {snapshot.origin} {int(snapshot.percent)} % full"
         yield Finding(key, limits.level(snapshot.percent, standing.get(key, OK)), text)
 
 
-def _units(config: Config) -> Iterator[Finding]:
-    """What systemd says of the units, and Docker itself if its unit is active."""
+def _unguarded(config: Config, mounted: Sequence[Mount], clock: Clock) -> float:
+    """Seconds in which the guard has not looked at Docker's volume, as far as that is there, and this user may know."""
+    if GUARD not in config.units or os.geteuid() or config.volume not in {mount.target for mount in mounted}:
+        return 0
+    last = state.load("guard").get("time")
+    return clock.now - last if isinstance(last, (int, float)) else clock.uptime
+
+
+def _units(config: Config, unguarded: float) -> Iterator[Finding]:
+    """What systemd says of the units, and Docker itself if its unit is active.
+
+    Args:
+        unguarded: seconds in which the guard has not looked.
+    """
     units = [DOCKER, *config.units]
     try:
         states = lvm.said(["systemctl", "is-active", *units], PATIENCE).split()
@@ -353,7 +373,11 @@ def _units(config: Config) -> Iterator[Finding]:
         yield Finding("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active.get(DOCKER)}")
     for unit in config.units:
         is_active = active.get(unit) in ("active", "reloading")
-        yield Finding(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
+        if is_active and unit == GUARD and unguarded > _GUARD_LATE:
+            text = f"{unit} runs, and has not looked at {config.volume} for {span(unguarded)}"
+            yield Finding(f"unit:{unit}", WARNING, text)
+        else:
+            yield Finding(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
 
 
 def of_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[Finding]:

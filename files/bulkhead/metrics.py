@@ -1,4 +1,4 @@
-"""The figures of a check, and of the last prune, for node_exporter's textfile collector."""
+"""The figures of a check, of the last prune and of the guard, for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write(directory: str, seen: Seen) -> None:
         from bulkhead import alert
 
         queued = alert.queued()
-    content = text(seen, time.time(), state.load("prune"), queued)
+    content = text(seen, time.time(), state.load("prune"), state.load("guard"), queued)
     path = f"{directory}/{FILE}"
     with open(f"{path}.new", "w", encoding="utf-8", errors="replace") as file:
         os.fchmod(file.fileno(), 0o644)
@@ -36,23 +36,25 @@ def write(directory: str, seen: Seen) -> None:
     os.rename(f"{path}.new", path)
 
 
-def text(seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int]) -> str:
+def text(seen: Seen, now: float, prune: Mapping[str, Any], guard: Mapping[str, Any], queued: Mapping[str, int]) -> str:
     """The metrics in Prometheus' text format.
 
     Args:
         prune: what the last prune left; empty before the first.
+        guard: what the guard has seen last; empty before its first look.
         queued: messages that wait, by receiver.
     """
     lines: list[str] = []
-    for name, explanation, values in _metrics(seen, now, prune, queued):
+    for name, explanation, values in _metrics(seen, now, prune, guard, queued):
         if values:
-            lines += [f"# HELP bulkhead_{name} {explanation}", f"# TYPE bulkhead_{name} gauge"]
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [f"# HELP bulkhead_{name} {explanation}", f"# TYPE bulkhead_{name} {kind}"]
             lines += [f"bulkhead_{name}{labels} {float(value)!r}" for labels, value in values.items()]
     return "\n".join(lines) + "\n"
 
 
 def _metrics(
-    seen: Seen, now: float, prune: Mapping[str, Any], queued: Mapping[str, int]
+    seen: Seen, now: float, prune: Mapping[str, Any], guard: Mapping[str, Any], queued: Mapping[str, int]
 ) -> Iterator[tuple[str, str, Mapping[str, float]]]:
     """Of each metric its name, its explanation, and its values by their labels."""
     levels = {finding.key: finding.level for finding in seen.findings}
@@ -89,6 +91,13 @@ def _metrics(
         yield "prune_timestamp_seconds", "When the last prune ended.", {"": prune["time"]}
         yield "prune_freed_bytes", "What it freed.", {"": prune["freed"]}
         yield "prune_success", "It could remove all that it meant to.", {"": not prune["failed"]}
+    if (unit := f"unit:{check.GUARD}") in levels:
+        yield "guard_up", "The guard keeps builds from filling Docker's volume.", {"": levels[unit] == check.OK}
+        floor, aborted = guard.get("floor"), guard.get("aborted")
+        if isinstance(floor, int) and isinstance(aborted, list):
+            total = guard.get("aborted_total", len(aborted))  # of which the last are listed
+            yield "guard_floor_bytes", "What the guard keeps free of Docker's volume.", {"": floor}
+            yield "guard_aborted_total", "Builds that it has stopped since the host came up.", {"": total}
     waiting = {_labels(receiver=receiver): count for receiver, count in queued.items()}
     yield "alerts_queued", "Messages that waited for their receiver when the check began.", waiting
     yield "alerts_standing", "Alerts that stand.", {"": sum(1 for level in levels.values() if level)}

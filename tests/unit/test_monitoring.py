@@ -27,10 +27,11 @@ WRITTEN = metrics.text(
         {"/": Forecast(1.0, 30.0)},
         [Group("ubuntu-vg", 100, 20)],
         [Snapshot("ubuntu-vg", "before", "docker-lv", 40.0)],
-        [Finding("use:/", OK, "/ 70 % used")],
+        [Finding("use:/", OK, "/ 70 % used"), Finding("unit:docker-guard.service", OK, "it is active")],
     ),
     now=0,
     prune={"time": 0, "freed": 0, "failed": []},
+    guard={"floor": 5, "aborted": []},
     queued={"mail": 0},
 )
 

@@ -126,6 +126,21 @@ def test_reserve_of_dockers_group_is_watched(free: int, level: int) -> None:
     assert levels(check.of_lvm(groups, [], config(), LIMITS, {})) == {"reserve:ubuntu-vg": level}
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "level"),
+    [
+        ("docker-lv-snapshot", (check.GUARD,), OK),
+        ("docker-lv-snapshot", (), WARNING),
+        ("before", (check.GUARD,), WARNING),
+    ],
+    ids=["the guard drops it", "nobody drops it", "somebody else's"],
+)
+def test_reserve_may_be_lent_to_a_snapshot_of_ours(name: str, units: tuple[str, ...], level: int) -> None:
+    snapshots = [Snapshot("ubuntu-vg", name, "docker-lv", 10)]
+    found = check.of_lvm([Group("ubuntu-vg", 100 * G, 0)], snapshots, config(units=units), LIMITS, {})
+    assert levels(found)["reserve:ubuntu-vg"] == level
+
+
 def test_group_without_a_reserve_may_be_full() -> None:
     assert list(check.of_lvm([Group("ubuntu-vg", 100 * G, 0)], [], config(reserve=0), LIMITS, {})) == []
 
@@ -635,6 +650,40 @@ def test_systemd_that_does_not_answer_is_unknown(
 def test_all_units_are_asked_for_at_once(healthy: Host) -> None:
     check.run(config(units=("docker-prune.timer", "docker-guard.service")))
     assert (healthy.path / "bin/asked").read_text() == "docker.service docker-prune.timer docker-guard.service\n"
+
+
+@pytest.mark.parametrize(
+    ("seen", "user", "said"),
+    [
+        ({"time": 980.0}, 0, ""),
+        ({"time": 100.0}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 15 min"),
+        ({}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 8 min"),  # since the boot
+        ({"time": "x"}, 1000, ""),  # who cannot read it
+    ],
+)
+def test_guard_that_runs_and_does_not_look_is_told(
+    healthy: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seen: dict[str, Any],
+    user: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(Clock, "read", lambda: Clock(1000.0, 500.0, "a"))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    (healthy.path / "run").mkdir()
+    (healthy.path / "run/guard.json").write_text(json.dumps(seen))
+    guarded = config(units=("docker-prune.timer", "docker-guard.service"))
+    assert check.run(guarded) == (WARNING if said else OK)
+    assert said in capsys.readouterr().out
+
+
+def test_guard_of_a_volume_that_is_not_mounted_has_nothing_to_look_at(
+    healthy: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    healthy.mount(ROOT)
+    check.run(config(units=("docker-prune.timer", "docker-guard.service")))
+    assert "has not looked" not in capsys.readouterr().out
 
 
 def test_filesystem_that_fills_is_told_before_it_is_full(

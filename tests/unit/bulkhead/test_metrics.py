@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bulkhead import metrics
-from bulkhead.check import CRITICAL, OK, UNKNOWN, Finding, Seen
+from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Finding, Seen
 from bulkhead.filesystems import Filesystem
 from bulkhead.forecast import Forecast
 from bulkhead.lvm import Group, Snapshot
@@ -25,8 +25,11 @@ def seen() -> Seen:
     )
 
 
-def text(prune: dict[str, Any] | None = None) -> str:
-    return metrics.text(seen(), 1e9, prune or {}, {"mail": 2})
+def text(prune: dict[str, Any] | None = None, guard: dict[str, Any] | None = None, level: int = OK) -> str:
+    found = seen()
+    if guard is not None:
+        found.findings.append(Finding("unit:docker-guard.service", level, ""))
+    return metrics.text(found, 1e9, prune or {}, guard or {}, {"mail": 2})
 
 
 @pytest.mark.parametrize(
@@ -57,11 +60,11 @@ def test_figure_of_the_check_is_there(line: str) -> None:
 
 
 def test_each_metric_is_explained_once_before_its_values() -> None:
-    lines = text().splitlines()
+    lines = text(guard={"floor": 1, "aborted": []}).splitlines()
     for number, line in enumerate(lines):
         if line.startswith("# HELP "):
             name = line.split()[2]
-            assert lines[number + 1] == f"# TYPE {name} gauge"
+            assert lines[number + 1] == f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}"
             assert lines[number + 2].startswith(name)
     explained = [line.split()[2] for line in lines if line.startswith("# HELP ")]
     assert len(explained) == len(set(explained))
@@ -85,3 +88,23 @@ def test_last_prune_is_there(failed: list[str], success: str) -> None:
     assert "bulkhead_prune_timestamp_seconds 900000000.0" in lines
     assert "bulkhead_prune_freed_bytes 5368709120.0" in lines
     assert f"bulkhead_prune_success {success}" in lines
+
+
+def test_nothing_is_said_of_a_guard_where_there_is_none() -> None:
+    assert "guard" not in text()
+
+
+@pytest.mark.parametrize(("level", "up"), [(OK, "1.0"), (WARNING, "0.0"), (UNKNOWN, "0.0")])
+def test_guard_is_there_with_what_it_has_done(level: int, up: str) -> None:
+    lines = text(guard={"floor": 2**31, "aborted": [{}, {}]}, level=level).splitlines()
+    assert f"bulkhead_guard_up {up}" in lines
+    assert "bulkhead_guard_floor_bytes 2147483648.0" in lines
+    assert "bulkhead_guard_aborted_total 2.0" in lines
+    assert "bulkhead_guard_aborted_total 31.0" in text(guard={"floor": 5, "aborted": [{}], "aborted_total": 31})
+
+
+@pytest.mark.parametrize("guard", [{}, {"floor": None, "aborted": 3}, {"floor": 5}])
+def test_guard_that_has_not_looked_yet_is_up_all_the_same(guard: dict[str, Any]) -> None:
+    said = text(guard=guard)
+    assert "bulkhead_guard_up 1.0" in said
+    assert "floor" not in said
