@@ -2,7 +2,20 @@
 
 from pyinfra import config, host
 
-from tasks import daemon, engine, fail_closed, fleet, preflight, program, prune, relocation, run_lock, volume, watch
+from tasks import (
+    daemon,
+    engine,
+    fail_closed,
+    fleet,
+    guard,
+    preflight,
+    program,
+    prune,
+    relocation,
+    run_lock,
+    volume,
+    watch,
+)
 
 config.ENV = run_lock.ENVIRONMENT
 
@@ -24,6 +37,7 @@ if plan:
     daemon.configure(settings, plan)
     engine.install(settings, plan)
     prune.install(settings)
+    guard.install(settings)
     watch.install(settings)
     if plan.keeps_old_trees and settings.relocation_finalize:
         relocation.finalize(name="Relocation: the old data is removed from the root disk")

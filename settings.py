@@ -66,6 +66,8 @@ _SYSTEM_TREES = tuple(
 )
 _STORES = ("/var/lib/docker", "/var/lib/containerd")
 
+_FLOOR_AT_MOST = 25  # percent of the volume: the guard takes no more (bulkhead.guard.floor_of)
+
 
 def _matches(pattern: str, allowed: str) -> Callable[[str], str]:
     def check(value: str) -> str:
@@ -160,6 +162,27 @@ def _reserve(value: object) -> Size:
     if size.percent == 100:
         raise ValueError("less than 100 %")
     return size
+
+
+def _floor(value: object) -> Size | None:
+    if value == "auto":
+        return None
+    try:
+        size = _size("")(value)
+    except ValueError as error:
+        raise ValueError(f'"auto" or {error}') from None
+    if size.percent > _FLOOR_AT_MOST:
+        raise ValueError(f"at most {_FLOOR_AT_MOST} %")
+    return size
+
+
+def _ballast(value: object) -> Size | None:
+    if value == "":
+        return None
+    try:
+        return _size()(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or empty") from None
 
 
 def _fingerprint(value: str) -> str:
@@ -291,6 +314,12 @@ class Settings(BaseModel):
     prune_hours: Annotated[int, Field(ge=1, le=8760)]
     prune_images_after_days: Annotated[int, Field(ge=0, le=3650)]
     prune_keep: list[Annotated[str, AfterValidator(_matches(r"\S+", "a name or a pattern of names, without blanks"))]]
+    guard: bool
+    guard_floor: Annotated[Size | None, BeforeValidator(_floor)]
+    guard_ballast: Annotated[Size | None, BeforeValidator(_ballast)]
+    guard_stop_pulls: bool
+    guard_rescue: bool
+    snapshot_max_hours: Annotated[int, Field(ge=1, le=720)]
     allow_unsupported_release: bool
 
 
@@ -381,6 +410,12 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
         yield Problem("volume_size", repr(share.text), f"is more than 100 % together with volume_reserve {reserve}")
     if size and size.bytes and cache_size.bytes >= size.bytes:
         yield Problem("build_cache_size", repr(cache_size.text), f"must be less than volume_size, {size}")
+    floor = settings.guard_floor
+    if floor and size and size.bytes and 100 * floor.bytes > _FLOOR_AT_MOST * size.bytes:
+        yield Problem("guard_floor", repr(floor.text), f"must be at most a quarter of volume_size, {size}")
+    for name in ("guard_stop_pulls", "guard_rescue"):
+        if getattr(settings, name) and not settings.guard:
+            yield Problem(name, "True", "needs guard = True: there is nobody else to do it")
 
 
 def _problem(found: ErrorDetails) -> Problem:

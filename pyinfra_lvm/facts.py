@@ -165,6 +165,7 @@ def parse_storage(output: list[str]) -> Storage:
                 r["segtype"],
                 r["origin"],
                 _tags(r["lv_tags"]),
+                merging=bool(r["origin"]) and r["lv_name"].startswith("["),  # it is hidden from then on
             )
             for r in _lvm_rows(sections, "lvs", "lv")
         ),

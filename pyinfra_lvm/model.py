@@ -53,6 +53,7 @@ class LogicalVolume:
     segment_type: str  # linear, striped, thin, thin-pool, snapshot, raid1 …
     origin: str  # of a snapshot; empty otherwise
     tags: tuple[str, ...] = ()
+    merging: bool = False  # a snapshot that its origin goes back to
 
     @property
     def path(self) -> str:

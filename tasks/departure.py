@@ -7,24 +7,36 @@ import shlex
 from collections.abc import Generator
 
 from pyinfra import host, logger
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import refusal
 from settings import Settings
-from tasks import daemon, fail_closed, preflight, preflight_host, prune, run_lock, watch
+from tasks import daemon, fail_closed, files, guard, preflight, preflight_host, prune, run_lock, watch
 from tasks.facts import HostFacts
 from tasks.finding import Finding
 from tasks.host import HostState
-from tasks.paths import CONFIGURATION, DOCKER_PIN, MARKER, PROGRAM, PROGRAM_RUN, PROGRAM_STATE, RELOCATED, STORES
+from tasks.paths import (
+    CONFIGURATION,
+    DOCKER_PIN,
+    MARKER,
+    PROGRAM,
+    PROGRAM_RUN,
+    PROGRAM_STATE,
+    RELOCATED,
+    SNAPSHOT_TAG,
+    STORES,
+    UNFINISHED,
+)
 
 Commands = Generator[StringCommand, None, None]
 
 _MOVED_FOR_GOOD = ("", "finalized", "rolled-back", "failed")
 
 
-def findings(state: HostState, lock_holder: str) -> list[Finding]:
+def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
     """Why a host cannot be left as it is."""
     if state.uid != 0:
         return [preflight_host.not_root()]
@@ -46,15 +58,40 @@ def findings(state: HostState, lock_holder: str) -> list[Finding]:
                 "`bulkhead status` on the host; the next run of deploy.py finishes it",
             )
         )
+    if state.rollback in UNFINISHED:
+        found.append(
+            Finding(
+                "a rollback to a snapshot has not ended",
+                "Docker whole, on one or the other data",
+                "`bulkhead relocate --recover` on the host finishes or undoes it; `bulkhead status` says what it has come to",
+            )
+        )
+    ours = [volume for volume in storage.logical_volumes if SNAPSHOT_TAG in volume.tags]
+    if any(volume.merging for volume in ours):
+        found.append(
+            Finding(
+                "LVM is still merging a snapshot of Docker's volume",
+                "none",
+                "wait until `lvs -a` on the host does not show it any more",
+            )
+        )
+    if snapshots := [volume.path for volume in ours if not volume.merging]:
+        found.append(
+            Finding(
+                f"a snapshot of Docker's volume stands: {', '.join(snapshots)}",
+                "none: without the program nobody would drop it before it is full",
+                "`bulkhead snapshot drop` on the host, or `bulkhead snapshot rollback` to go back to it",
+            )
+        )
     return found
 
 
 def look() -> bool:
     """Whether the host can be left; if not, it fails with what was found."""
-    holder, state = run_lock.holder(host), host.get_fact(HostFacts)
+    holder, state, storage = run_lock.holder(host), host.get_fact(HostFacts), host.get_fact(StorageLayout)
     if holder is None or state is None:
         return False
-    if found := findings(state, holder):
+    if found := findings(state, storage, holder):
         host.log_styled(preflight.report(host.name, found), fg="red", log_func=logger.error)
         host.state.fail_hosts({host})
     return not found
@@ -70,38 +107,6 @@ def take_lock() -> Commands:
         yield refusal(preflight.report(host.name, [preflight_host.another_run(holder)]))
     else:
         host.noop("this run holds the lock")
-
-
-class Present(FactBase[list[str]]):
-    """Which of some paths exist.
-
-    Args:
-        paths: of files and directories.
-    """
-
-    def command(self, paths: list[str]) -> str:
-        return f"ls -d {shlex.join(paths)} 2>/dev/null; true"
-
-    def process(self, output: list[str]) -> list[str]:
-        return output
-
-    @staticmethod
-    def default() -> list[str]:
-        return []
-
-
-@operation()
-def removed(paths: list[str]) -> Commands:
-    """Remove files and directories of this project.
-
-    Args:
-        paths: of them.
-    """
-    found = host.get_fact(Present, paths=paths)
-    if found:
-        yield StringCommand(f"rm -rf {shlex.join(found)}")
-    else:
-        host.noop("nothing of it is there")
 
 
 @operation()
@@ -129,7 +134,8 @@ def leave(settings: Settings) -> None:
     fail_closed.released()
     watch.removed(settings)
     prune.removed()
-    removed(
+    guard.removed(settings)
+    files.removed(
         name="The program, its configuration, the pin and the volume's marker are gone",
         paths=[PROGRAM, CONFIGURATION, PROGRAM_STATE, PROGRAM_RUN, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
     )

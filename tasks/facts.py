@@ -23,6 +23,7 @@ from tasks.paths import (
     DOCKER_STORE,
     RELOCATION_JOURNAL,
     RELOCATION_JOURNALS,
+    ROLLBACK_JOURNAL,
 )
 
 _SECTION = "##HOST## "
@@ -175,7 +176,8 @@ class HostFacts(FactBase[HostState]):
 
     def command(self, docker_repository: str = "", places: list[str] | None = None) -> str:
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, DOCKER_SOURCE)
-        words = (*paths, docker_repository, RELOCATION_JOURNALS, " ".join(places or []), *_PACKAGES)
+        journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
+        words = (*paths, docker_repository, journals, " ".join(places or []), *_PACKAGES)
         return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -256,8 +258,9 @@ def parse_host(output: list[str]) -> HostState:
         store_inodes=sum(int(line.split()[1]) for line in sections["sizes"] if line.startswith("inodes ")),
         device_volumes=tuple(path.replace("opts.json", "_data") for path in sections["device-volumes"]),
         places=tuple(_places(sections["places"])),
-        moves={journal: phase for journal, phase in phases.items() if journal != RELOCATION_JOURNAL},
-        relocation=phases.get(RELOCATION_JOURNAL, ""),
+        relocation=phases.pop(RELOCATION_JOURNAL, ""),
+        rollback=phases.pop(ROLLBACK_JOURNAL, ""),
+        moves=phases,
         relocation_under_way="under-way" in sections["relocation"],
         daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),

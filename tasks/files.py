@@ -106,3 +106,35 @@ def files(wanted: Mapping[str, File | None], service: str = "") -> Generator[Str
         yield StringCommand(f"systemctl restart {shlex.quote(service)}")
     if not changed:
         host.noop(f"{', '.join(wanted)}: as they should be")
+
+
+class Present(FactBase[list[str]]):
+    """Which of some paths exist.
+
+    Args:
+        paths: of files and directories.
+    """
+
+    def command(self, paths: list[str]) -> str:
+        return f"ls -d {shlex.join(paths)} 2>/dev/null; true"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+@operation()
+def removed(paths: list[str]) -> Generator[StringCommand, None, None]:
+    """Remove files and directories of this project.
+
+    Args:
+        paths: of them.
+    """
+    found = host.get_fact(Present, paths=paths)
+    if found:
+        yield StringCommand(f"rm -rf {shlex.join(found)}")
+    else:
+        host.noop("nothing of it is there")

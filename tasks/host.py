@@ -77,6 +77,7 @@ class HostState:
     places: tuple[Place, ...] = ()
     moves: dict[str, str] = field(default_factory=dict)  # journal of an extra volume's move → its phase
     relocation: str = ""  # how far a move of Docker's data has come: the phase in its journal
+    rollback: str = ""  # the same of a rollback to a snapshot
     relocation_under_way: bool = False
     daemon_json: str = ""  # the file's text; empty where there is none
     docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository, and ours in any case

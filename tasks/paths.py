@@ -14,6 +14,12 @@ MARKER = ".docker-bulkhead"
 # LVM's tag on the logical volume, from its creation on: whose it is, also before it is mounted for the first time.
 TAG = "docker-bulkhead"
 
+# On the volume: what the guard gives back where it is too slow (bulkhead.ballast).
+BALLAST = ".bulkhead-ballast"
+
+# LVM's tag on a snapshot that the program has taken (bulkhead.snapshot).
+SNAPSHOT_TAG = "bulkhead-snapshot"
+
 # What stood in a store before, and held no data, is kept beside it under this suffix.
 BEFORE = ".before-bulkhead"
 
@@ -30,6 +36,7 @@ JOURNALD = "systemd-journald.service"
 JOURNALD_DROP_IN = "/etc/systemd/journald.conf.d/50-bulkhead.conf"
 RELOCATION_JOURNAL = f"{PROGRAM_STATE}/relocation.json"
 RELOCATION_JOURNALS = f"{PROGRAM_STATE}/relocation*.json"  # that one, and those of the extra volumes
+ROLLBACK_JOURNAL = f"{PROGRAM_STATE}/rollback.json"  # to a snapshot
 RELOCATED = ("done", "finalizing")  # the journal's phases while old trees are beneath the mounts
 UNFINISHED = ("copying", "stopping", "switching", "checking", "returning")
 
@@ -42,9 +49,10 @@ DOCKER_SOCKET = "docker.socket"
 CONTAINERD = "containerd.service"
 
 ALERT_SERVICE = "bulkhead-alert.service"
+GUARD_SERVICE = "docker-guard.service"
 PRUNE_SERVICE = "docker-prune.service"
 PRUNE_TIMER = "docker-prune.timer"
-UNITS = {unit: f"/etc/systemd/system/{unit}" for unit in (ALERT_SERVICE, PRUNE_SERVICE, PRUNE_TIMER)}
+UNITS = {unit: f"/etc/systemd/system/{unit}" for unit in (ALERT_SERVICE, GUARD_SERVICE, PRUNE_SERVICE, PRUNE_TIMER)}
 
 DROP_INS = {unit: f"/etc/systemd/system/{unit}.d/10-bulkhead.conf" for unit in (DOCKER, CONTAINERD)}
 

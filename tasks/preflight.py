@@ -85,8 +85,9 @@ def examine(
         *preflight_host.docker(settings, state),
         *preflight_volume.adopted_contents(settings, adopted),
     ]
-    if state.relocation in UNFINISHED:
-        return Result((preflight_relocation.unfinished(state.relocation),), (), None)
+    for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
+        if phase in UNFINISHED:
+            return Result((preflight_relocation.unfinished(what, phase),), (), None)
     relocates = preflight_host.has_data_off_the_volume(state, storage)
     try:
         volume = preflight_volume.plan_volume(settings, storage)

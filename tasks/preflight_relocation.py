@@ -20,11 +20,11 @@ _BYTES_PER_INODE = 16384
 _DOCKERS_MOUNTS = ("overlay", "tmpfs", "shm", "nsfs", "mqueue")
 
 
-def unfinished(phase: str) -> Finding:
-    """A move that neither ended nor goes on: its own recovery has failed."""
+def unfinished(what: str, phase: str) -> Finding:
+    """A move, or a rollback to a snapshot, that neither ended nor goes on: its own recovery has failed."""
     return Finding(
-        f"a move of Docker's data was cut ({phase}), and could not be finished or undone",
-        "Docker whole, on its old data or on the volume: until then nobody may touch either",
+        f"a {what} of Docker's data was cut ({phase}), and could not be finished or undone",
+        "Docker whole, on one or the other data: until then nobody may touch either",
         "look why on the host (`journalctl -u bulkhead-recover -u bulkhead-relocate`), put that right, and run "
         "`bulkhead relocate --recover`",
     )

@@ -10,7 +10,7 @@ from pyinfra_lvm.operations import UNFINISHED, is_in_fstab, not_blank
 from settings import Settings
 from sizes import MINIMUM, DoesNotFit, PlannedSize, human, plan_size
 from tasks.finding import Finding
-from tasks.paths import MARKER, STORES, TAG
+from tasks.paths import BALLAST, MARKER, SNAPSHOT_TAG, STORES, TAG
 
 OWN_GROUP = "docker-vg"
 
@@ -162,7 +162,8 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
     room = capacity(storage, name, new_disks)
     existing = storage.logical_volume(name, settings.logical_volume)
     ours = (settings.logical_volume, *settings.extra_volumes)
-    others = any(v.volume_group == name and v.name not in ours for v in storage.logical_volumes)
+    # A snapshot is there for a while only, and makes no group one that is shared.
+    others = any(v.volume_group == name and not {v.name, v.origin} & {*ours} for v in storage.logical_volumes)
     own_group = bool(settings.volume_disks) and not others
     # "Nearly all of it" leaves the extra volumes what they need.
     claimed = (
@@ -396,12 +397,20 @@ def check_volume(wanted: Wanted, storage: Storage, group: str, size: int) -> Non
             "a volume at least as large as its filesystem",
             f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
         )
-    snapshots = [v.name for v in storage.logical_volumes if (v.volume_group, v.origin) == (group, volume.name)]
+    snapshots = [v for v in storage.logical_volumes if (v.volume_group, v.origin) == (group, volume.name)]
     if size > volume.size and snapshots:
+        drop = (
+            "bulkhead snapshot drop" if SNAPSHOT_TAG in snapshots[0].tags else f"lvremove {group}/{snapshots[0].name}"
+        )
+        action = (
+            "wait: LVM is still merging it (`lvs -a` on the host)"
+            if snapshots[0].merging
+            else f"`{drop}` on the host if nobody needs it"
+        )
         raise _refused(
-            f"{name} has a snapshot, {', '.join(snapshots)}, and is to grow to {human(size)}",
+            f"{name} has a snapshot, {', '.join(s.name for s in snapshots)}, and is to grow to {human(size)}",
             "no snapshot of it: LVM does not grow a volume that has one",
-            f"`lvremove {group}/{snapshots[0]}` if nobody needs it, or set its size to {human(volume.size)} for now",
+            f"{action}, or set its size to {human(volume.size)} for now",
         )
 
 
@@ -418,7 +427,7 @@ def adopted_contents(settings: Settings, names: Sequence[str]) -> Iterator[Findi
         names: of what is at its root, and in its ``docker/``.
     """
     at_root = {name for name in names if not name.startswith("docker/")}
-    if others := sorted(at_root - {*STORES, MARKER, "lost+found"}):
+    if others := sorted(at_root - {*STORES, BALLAST, MARKER, "lost+found"}):
         yield Finding(
             f"the volume {settings.logical_volume}, which is to be taken over, holds {', '.join(others[:5])}",
             "docker/ and containerd/ at its root and nothing else: Docker would start empty beside it",

@@ -23,7 +23,7 @@ from pyinfra_lvm.model import FstabEntry
 from settings import Settings
 from tasks import fail_closed, packages
 from tasks.files import replace_file, verbatim
-from tasks.paths import PROGRAM, PROGRAM_CONFIGURATION, PRUNE_TIMER, STORES
+from tasks.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PRUNE_TIMER, STORES
 from tasks.preflight import Plan
 from tasks.volume import extra_entry, store_entry
 
@@ -80,10 +80,16 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "metrics": settings.metrics_directory,
         "receivers": list(settings.alert_receivers),
         "reminder": settings.alert_reminder,
-        "units": [PRUNE_TIMER] if settings.prune_time else [],
+        "units": [*([PRUNE_TIMER] if settings.prune_time else []), *([GUARD_SERVICE] if settings.guard else [])],
         "prune_hours": settings.prune_hours,
         "prune_image_days": settings.prune_images_after_days,
         "keep": settings.prune_keep,
+        "check_interval": settings.check_interval,
+        "floor": settings.guard_floor.text if settings.guard_floor else "auto",
+        "ballast": settings.guard_ballast.bytes if settings.guard and settings.guard_ballast else 0,
+        "stop_pulls": settings.guard_stop_pulls,
+        "rescue": settings.guard_rescue,
+        "snapshot_hours": settings.snapshot_max_hours,
     }
     return json.dumps(values, indent=4) + "\n"
 

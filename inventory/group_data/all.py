@@ -168,6 +168,32 @@ prune_images_after_days = 0
 # label bulkhead.keep stays too.
 prune_keep = []
 
+# ------------------------------------------------------------------------------------------------------------ guard
+
+# True: docker-guard.service keeps Docker's volume from filling. It removes build cache that no build needs, and where that
+# is not enough it stops builds, the fastest-growing first. It stops nothing but builds. False: there is none; a build
+# can fill the volume, and Docker stops with it.
+guard = True
+
+# What it keeps free of the volume. "auto": the larger of 5 % and 2 GiB; or "10%" of the volume, or "10G". Never more than
+# a quarter of the volume.
+guard_floor = "auto"
+
+# A file on the volume that is given back where nothing is fast enough (`fallocate` of everything), so that Docker can
+# still answer. At most 2 % of the volume are taken. Empty: none.
+guard_ballast = "256M"
+
+# True: a `docker pull` or `docker load` on the host is interrupted too, where it would fill the volume.
+guard_stop_pulls = False
+
+# True: a Docker that a full volume has stopped is brought back by the guard itself, as by `bulkhead rescue`, which may
+# take what is free in the volume group. False: it tells, and you do.
+guard_rescue = False
+
+# Hours (1 to 720) after which the guard drops a snapshot that `bulkhead snapshot` or `bulkhead build --snapshot` has
+# taken. One that fills is dropped earlier.
+snapshot_max_hours = 24
+
 # ---------------------------------------------------------------------------------------------------- the rest
 
 # True: go on, with a warning, on a release of Debian or Ubuntu that this project is not tested on.

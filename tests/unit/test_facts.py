@@ -9,6 +9,20 @@ from pathlib import Path
 
 from pyinfra_testing.facts import make_fact_tests
 
+from pyinfra_lvm.facts import StorageLayout
+
 HERE = Path(__file__).parent
 
 TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "pyinfra_lvm" / "facts")
+
+
+def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:
+    row = '{"lv_name":"%s","vg_name":"vg","lv_size":"4","lv_active":"active","segtype":"linear","origin":"%s","lv_tags":""}'
+    rows = ", ".join(row % names for names in (("lv", ""), ("[gone]", "lv"), ("kept", "lv"), ("[lvol0_pmspare]", "")))
+    found = StorageLayout().process(["##STORAGE## lvs", f'{{"report": [{{"lv": [{rows}]}}]}}'])
+    assert [(volume.name, volume.merging) for volume in found.logical_volumes] == [
+        ("lv", False),
+        ("gone", True),
+        ("kept", False),
+        ("lvol0_pmspare", False),
+    ]

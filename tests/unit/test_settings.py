@@ -198,6 +198,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prune_hours": 0}, "prune_hours = 0: must be at least 1"),
     ({"prune_images_after_days": -1}, "prune_images_after_days = -1: must be at least 0"),
     ({"prune_keep": ["a b"]}, "prune_keep[0] = 'a b': must be a name or a pattern of names"),
+    # guard
+    ({"guard": "on"}, "guard = 'on': must be True or False"),
+    ({"guard_floor": 10}, 'guard_floor = 10: must be "auto" or a size such as "60G" or "20%", in quotes'),
+    ({"guard_floor": ""}, "guard_floor = '': must be \"auto\" or a size"),
+    ({"guard_floor": "10%VG"}, "guard_floor = '10%VG': must be \"auto\" or a size"),
+    ({"guard_floor": "0%"}, "it must be more than zero"),
+    ({"guard_floor": "26%"}, "guard_floor = '26%': must be at most 25 %"),
+    ({"guard_ballast": "2%"}, "guard_ballast = '2%': must be a size such as \"60G\", in quotes, or empty"),
+    ({"guard_ballast": None}, "guard_ballast = None: must be a size"),
+    ({"guard_ballast": "0M"}, "guard_ballast = '0M': must be a size"),
+    ({"guard_stop_pulls": 1}, "guard_stop_pulls = 1: must be True or False"),
+    ({"guard_rescue": "yes"}, "guard_rescue = 'yes': must be True or False"),
+    ({"snapshot_max_hours": 0}, "snapshot_max_hours = 0: must be at least 1"),
+    ({"snapshot_max_hours": 721}, "snapshot_max_hours = 721: must be at most 720"),
     # names
     ({"volume_sise": "60G"}, "volume_sise: no such setting; did you mean volume_size?"),
     ({"log_max_files": 3}, "log_max_files: no such setting; did you mean log_max_file?"),
@@ -218,6 +232,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_size": "97%VG"}, "volume_size = '97%VG': is more than 100 % together with volume_reserve 5%"),
     ({"volume_reserve": "50%"}, "volume_size = '60%VG': is more than 100 % together with volume_reserve 50%"),
     ({"build_cache_size": "60G", "volume_size": "60G"}, "build_cache_size = '60G': must be less than volume_size, 60G"),
+    (
+        {"guard_floor": "16G", "volume_size": "60G"},
+        "guard_floor = '16G': must be at most a quarter of volume_size, 60G",
+    ),
+    ({"guard_rescue": True, "guard": False}, "guard_rescue = True: needs guard = True"),
+    ({"guard_stop_pulls": True, "guard": False}, "guard_stop_pulls = True: needs guard = True"),
 ]
 
 
@@ -241,6 +261,9 @@ GOOD: list[dict[str, Any]] = [
     {"volume_disks": ["/dev/disk/by-id/scsi-0QEMU_disk2", "/dev/nvme1n1p2"]},
     {"docker_repository_fingerprint": "9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88"},
     {"engine_source": "docker-ce", "engine_version": "27.5.1"},
+    {"guard_floor": "25%"},
+    {"guard_floor": "15G", "volume_size": "60G"},
+    {"guard_ballast": "", "guard": False},
     {"daemon_json": {"registry-mirrors": ["https://mirror.example.com"], "log-opts": {"labels": "team"}}},
     {"ssh_user": "admin", "ssh_port": 22, "_sudo": True, "my_own": object()},
 ]

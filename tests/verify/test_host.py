@@ -11,19 +11,23 @@ import pytest
 
 from pyinfra_lvm.model import mapper_path
 from tasks.paths import (
+    BALLAST,
     CHECK_CRON,
     CONTAINERD,
     DAEMON_JSON,
     DOCKER,
     DOCKER_SOCKET,
     DROP_INS,
+    GUARD_SERVICE,
     JOURNALD_DROP_IN,
     MARKER,
+    PROGRAM_RUN,
     PRUNE_TIMER,
     RECEIVERS,
     RELOCATED,
     RELOCATION_JOURNAL,
     STORES,
+    UNITS,
     move_journal,
 )
 from tests.verify.conftest import Target
@@ -242,6 +246,53 @@ def test_prune_runs_every_day(target: Target) -> None:
 
 def test_prune_says_what_it_would_remove(target: Target) -> None:
     assert "would come back" in target.run("bulkhead prune --dry-run")
+
+
+def guarded(target: Target) -> None:
+    if not target.settings.guard:
+        pytest.skip("guard = False in the settings")
+
+
+def test_guard_runs_and_starts_at_boot(target: Target) -> None:
+    guarded(target)
+    shown = target.run(f"systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload {GUARD_SERVICE}")
+    assert set(shown.splitlines()) == {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"}
+    since = f'$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value {GUARD_SERVICE})" +%s)'
+    target.run(f"test $(stat --format %Y {UNITS[GUARD_SERVICE]}) -le {since}")
+
+
+def test_check_disk_tells_of_the_guard(target: Target) -> None:
+    guarded(target)
+    assert f"OK: {GUARD_SERVICE} is active" in target.run("check-disk --verbose --no-alert || [ $? -le 2 ]")
+
+
+def test_guard_looks_at_the_volume_and_keeps_its_floor(target: Target) -> None:
+    guarded(target)
+    state = json.loads(target.run(f"cat {PROGRAM_RUN}/guard.json"))
+    now, size = map(int, target.run(f"date +%s; df --block-size=1 --output=size {target.volume} | tail -n 1").split())
+    assert now - state["time"] < 60
+    wanted = target.settings.guard_floor
+    floor = wanted.bytes_of(size) if wanted else max(size // 20, 2 * 2**30)
+    assert abs(state["floor"] - min(floor, size // 4)) < size / 100
+
+
+def test_guard_has_ballast_to_give_back(target: Target) -> None:
+    guarded(target)
+    wanted = target.settings.guard_ballast
+    if not wanted:
+        pytest.skip("no guard_ballast in the settings")
+    size, free = map(int, target.run(f"df --block-size=1 --output=size,avail {target.volume} | tail -n 1").split())
+    size = min(wanted.bytes, size // 50)
+    path = f"{target.volume}/{BALLAST}"
+    if free < 2 * json.loads(target.run(f"cat {PROGRAM_RUN}/guard.json"))["floor"] + size and target.fails(
+        f"test -e {path}"
+    ):
+        pytest.skip("the guard has given it back: there is not much room left")
+    # It is taken a few seconds after the guard's start.
+    target.run(f"timeout 20 sh -c 'until [ -s {path} ]; do sleep 1; done'")
+    owner, blocks = target.run(f"stat --format '%U:%a %b' {path}").split()
+    assert owner == "root:600"
+    assert int(blocks) * 512 >= size
 
 
 def test_journal_of_the_system_is_bounded(target: Target) -> None:

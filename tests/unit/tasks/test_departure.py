@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from pyinfra_lvm.model import Storage
 from tasks.departure import findings
+from tasks.paths import SNAPSHOT_TAG
 
-from .example_hosts import our_docker_ce_host
+from .example_hosts import GIB, our_docker_ce_host, shared_vg, with_volume
 
 
 @pytest.mark.parametrize("phase", ["", "finalized", "rolled-back", "failed"])
 def test_host_with_its_data_in_one_place_can_be_left(phase: str) -> None:
-    assert findings(our_docker_ce_host(relocation=phase), "") == []
+    assert findings(our_docker_ce_host(relocation=phase), Storage(), "") == []
 
 
 @pytest.mark.parametrize(
@@ -25,10 +27,36 @@ def test_host_with_its_data_in_one_place_can_be_left(phase: str) -> None:
 )
 def test_host_with_two_trees_of_data_is_not_left(phase: str, found: str) -> None:
     for moves in ({"relocation": phase}, {"moves": {"/var/lib/bulkhead/relocation-home.json": phase}}):
-        (finding,) = findings(our_docker_ce_host(**moves), "")
+        (finding,) = findings(our_docker_ce_host(**moves), Storage(), "")
         assert found in finding.found
 
 
+def test_host_is_not_left_before_a_rollback_has_ended() -> None:
+    (finding,) = findings(our_docker_ce_host(rollback="stopping"), Storage(), "")
+    assert "a rollback to a snapshot has not ended" in finding.found
+    assert "`bulkhead relocate --recover`" in finding.action
+    assert findings(our_docker_ce_host(rollback="done"), Storage(), "") == []
+
+
 def test_host_is_not_left_under_another_run_or_without_root() -> None:
-    assert "bob" in findings(our_docker_ce_host(), "bob on laptop")[0].found
-    assert "not root" in findings(our_docker_ce_host(uid=1000), "")[0].found
+    assert "bob" in findings(our_docker_ce_host(), Storage(), "bob on laptop")[0].found
+    assert "not root" in findings(our_docker_ce_host(uid=1000), Storage(), "")[0].found
+
+
+def test_host_with_a_snapshot_that_nobody_would_drop_is_not_left() -> None:
+    theirs = with_volume(shared_vg(), "ubuntu-vg", "before", GIB, origin="docker-lv")
+    assert findings(our_docker_ce_host(), theirs, "") == []
+    ours = with_volume(theirs, "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=(SNAPSHOT_TAG,))
+    (finding,) = findings(our_docker_ce_host(), ours, "")
+    assert "/dev/ubuntu-vg/docker-lv-snapshot" in finding.found
+    assert "bulkhead snapshot drop" in finding.action
+
+
+def test_host_whose_snapshot_is_being_merged_is_waited_for() -> None:
+    tags = (SNAPSHOT_TAG,)
+    storage = with_volume(
+        shared_vg(), "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=tags, merging=True
+    )
+    (finding,) = findings(our_docker_ce_host(), storage, "")
+    assert "still merging" in finding.found
+    assert "wait" in finding.action

@@ -164,9 +164,11 @@ def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) 
 
 def test_moves_are_told_apart() -> None:
     text = (HOSTS / "trixie-with-data.txt").read_text()
-    said = "/var/lib/bulkhead/relocation-home.json copying\n/var/lib/bulkhead/relocation.json done\nunder-way\n"
+    journals = {"relocation-home": "copying", "relocation": "done", "rollback": "checking"}
+    said = "".join(f"/var/lib/bulkhead/{name}.json {phase}\n" for name, phase in journals.items()) + "under-way\n"
     state = parse_host(text.replace("##HOST## relocation\n", f"##HOST## relocation\n{said}").splitlines())
     assert (state.relocation, state.moves) == ("done", {move_journal("/home"): "copying"})
+    assert state.rollback == "checking"
     assert state.relocation_under_way
 
 

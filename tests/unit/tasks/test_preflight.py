@@ -13,7 +13,7 @@ from settings import Settings
 from tasks import preflight_host
 from tasks.finding import Finding
 from tasks.host import EngineData, HostState, Unit
-from tasks.paths import CONTAINERD, DOCKER, DOCKER_SOURCE, TAG
+from tasks.paths import BALLAST, CONTAINERD, DOCKER, DOCKER_SOURCE, SNAPSHOT_TAG, TAG
 from tasks.preflight import Plan, examine, report
 
 from .example_hosts import (
@@ -237,6 +237,15 @@ def test_docker_group_takes_a_further_disk() -> None:
     assert grown.size > 1.9 * fresh.size
 
 
+def test_snapshot_of_the_volume_makes_dockers_own_group_no_shared_one() -> None:
+    fresh = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    storage = with_volume(converged(spare_disk(), fresh), "docker-vg", "docker-lv-snapshot", GIB, origin="docker-lv")
+    result = examine(ON_SPARE, our_docker_ce_host(), storage)
+    assert result.plan == replace(fresh, new_physical_volumes=())
+    (warning,) = result.warnings
+    assert "less than the reserve" in warning
+
+
 def test_extending_roots_group_says_what_it_costs() -> None:
     wanted = settings(volume_group="ubuntu-vg", volume_disks=[SPARE], volume_group_extend=True)
     result = examine(wanted, bare_host(), _with_disk(shared_vg()))
@@ -422,11 +431,18 @@ def test_data_off_the_volume_is_moved(store: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["copying", "stopping", "switching", "checking", "returning"])
-def test_unfinished_move_is_the_only_finding(phase: str) -> None:
+@pytest.mark.parametrize(("which", "what"), [("relocation", "a move"), ("rollback", "a rollback")])
+def test_unfinished_move_is_the_only_finding(which: str, what: str, phase: str) -> None:
     """What else such a host shows (Docker is down, files beneath the mounts) has no other cure."""
     storage = with_directory(shared_vg(), "/var/lib/docker", empty=False)
-    found = finding(docker_host(relocation=phase, storage_driver="", **USED), storage)
-    assert_says(found, found_has=phase, needed="whole", action="bulkhead relocate --recover")
+    found = finding(docker_host(**{which: phase, "storage_driver": "", **USED}), storage)
+    assert_says(found, found_has=f"{what} of Docker's data was cut ({phase})", needed="whole", action="--recover")
+
+
+@pytest.mark.parametrize("phase", ["done", "failed"])
+def test_rollback_that_has_ended_is_no_obstacle(phase: str) -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    assert plan_of(our_docker_ce_host(rollback=phase), converged(shared_vg(), fresh)) == fresh
 
 
 def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> None:
@@ -692,6 +708,16 @@ def test_volume_with_a_snapshot_does_not_grow() -> None:
     assert plan_of(our_docker_ce_host(), storage, settings(volume_size="60G"), warnings=()).size == fresh.size
     found = finding(our_docker_ce_host(), storage, settings(volume_size="62G"))
     assert_says(found, found_has="has a snapshot, before", needed="no snapshot", action="lvremove ubuntu-vg/before")
+    storage = with_volume(
+        converged(shared_vg(), fresh), "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=(SNAPSHOT_TAG,)
+    )
+    found = finding(our_docker_ce_host(), storage, settings(volume_size="62G"))
+    assert_says(found, found_has="docker-lv-snapshot", needed="no snapshot", action="`bulkhead snapshot drop`")
+    merging = replace(
+        storage, logical_volumes=tuple(replace(v, merging=bool(v.origin)) for v in storage.logical_volumes)
+    )
+    found = finding(our_docker_ce_host(), merging, settings(volume_size="62G"))
+    assert_says(found, found_has="docker-lv-snapshot", needed="no snapshot", action="wait: LVM is still merging it")
 
 
 # -- bad hosts: the logical volume
@@ -753,7 +779,7 @@ def test_adopted_volume_with_anything_else_on_it_is_refused(names: list[str], fo
     storage = with_filesystem(_with_foreign_volume(), DEVICE)
     (found,) = examine(ADOPTING, bare_host(), storage, adopted=names).findings
     assert found_has in found.found
-    assert examine(ADOPTING, bare_host(), storage, adopted=["docker", "docker/overlay2", "containerd"]).plan
+    assert examine(ADOPTING, bare_host(), storage, adopted=["docker", "docker/overlay2", "containerd", BALLAST]).plan
 
 
 @pytest.mark.parametrize(

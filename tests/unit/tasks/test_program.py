@@ -117,6 +117,19 @@ def test_it_reads_the_configuration_that_the_deploy_writes(tmp_path: Path) -> No
     assert config.extra_volumes == (extra_entry("/home", "/dev/mapper/ubuntu--vg-home--lv", "ext4"),)
     assert set(config.drop_ins) == set(DROP_INS.values())
     assert config.patience == defaults()["relocation_patience"]
+    assert config.units == ("docker-prune.timer", "docker-guard.service")
+    assert (config.floor, config.ballast) == ("auto", 256 * 2**20)
+    assert (config.stop_pulls, config.rescue) == (False, False)
+    assert (config.check_interval, config.snapshot_hours) == (15, 24)
+
+
+def test_program_knows_the_guard_by_the_settings() -> None:
+    wanted = settings(guard_floor="10G", guard_ballast="1G", guard_rescue=True, snapshot_max_hours=48)
+    values = json.loads(configuration(wanted, plan_of(wanted)))
+    assert (values["floor"], values["ballast"], values["rescue"], values["snapshot_hours"]) == ("10G", 2**30, True, 48)
+    for without in (settings(guard_ballast=""), settings(guard=False)):
+        assert json.loads(configuration(without, plan_of(without)))["ballast"] == 0
+    assert json.loads(configuration(without, plan_of(without)))["units"] == ["docker-prune.timer"]
 
 
 def test_configuration_has_a_newline_at_its_end_and_no_secret() -> None:

@@ -1,0 +1,31 @@
+"""After this, no build fills Docker's volume: docker-guard.service, `bulkhead guard`, always on."""
+
+from __future__ import annotations
+
+from settings import Settings
+from tasks import files, program, units
+from tasks.files import render
+from tasks.paths import BALLAST, GUARD_SERVICE, UNITS
+
+_PATH = UNITS[GUARD_SERVICE]
+
+
+def install(settings: Settings) -> None:
+    if not settings.guard:
+        removed(settings)
+        return
+    service = render("docker-guard.service.j2", program=program.digest(program.archive()))
+    units.unit_files(
+        name=f"Guard: {GUARD_SERVICE} keeps builds from filling the volume",
+        contents={_PATH: service},
+        units=[GUARD_SERVICE],
+        services=[GUARD_SERVICE],
+    )
+
+
+def removed(settings: Settings) -> None:
+    """Nothing of it is left on the host."""
+    units.unit_files_removed(
+        name=f"{GUARD_SERVICE} is gone", paths=[_PATH], units=[GUARD_SERVICE], services=[GUARD_SERVICE]
+    )
+    files.removed(name="The guard's ballast is gone", paths=[f"{settings.volume_mount}/{BALLAST}"])
