@@ -77,7 +77,7 @@ def assert_finished_by_the_next_run(machine: Machine) -> None:
     verify(machine)
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("operation", "seconds"), MOMENTS)
 def test_killed_run_is_finished_by_the_next(machine: Machine, operation: str, seconds: float) -> None:
     with killed_at_the_end(start(command(machine.name))) as run:

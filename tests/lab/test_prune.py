@@ -134,7 +134,7 @@ def test_incidents_own_command_still_removes_nothing(machine: Machine) -> None:
     assert inventory(machine) == before
 
 
-@pytest.mark.sample(2, of="what a prune leaves")
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_images_go_by_their_last_use_where_that_is_wanted(machine: Machine) -> None:
     settings = "/etc/bulkhead/bulkhead.json"
     machine.run(f"jq '.prune_image_days = 2' {settings} >/root/settings && cp /root/settings {settings}")
@@ -149,7 +149,7 @@ def test_images_go_by_their_last_use_where_that_is_wanted(machine: Machine) -> N
     assert images(before) - images(inventory(machine)) == {"unused:latest", "kept:latest"}
 
 
-@pytest.mark.sample(2, of="what a prune leaves")
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_build_that_runs_loses_nothing(machine: Machine) -> None:
     build = start(
         [
@@ -168,7 +168,7 @@ def test_build_that_runs_loses_nothing(machine: Machine) -> None:
     machine.run("docker run --rm --network none late true")
 
 
-@pytest.mark.sample(2, of="what a prune leaves")
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_room_is_made_on_a_volume_that_is_full_to_the_last_byte(machine: Machine) -> None:
     # ext4 reserves more for root than a prune brings back here: none of it would be seen as free.
     machine.run(f"tune2fs -r 0 $(findmnt -no SOURCE {VOLUME})")

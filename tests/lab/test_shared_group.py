@@ -104,7 +104,7 @@ LOST = {
 }
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("lost", LOST)
 def test_docker_stays_down_and_root_stays_clean_when_something_is_lost(machine: Machine, lost: str) -> None:
     machine.run(LOST[lost])

@@ -140,7 +140,7 @@ def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(h
     assert host.told() == []
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_receiver_that_is_down_holds_up_no_other_and_gets_its_messages_later(host: Watched) -> None:
     host.machine.run("touch /run/received/slack.down")
     host.fill(81)
@@ -154,7 +154,7 @@ def test_receiver_that_is_down_holds_up_no_other_and_gets_its_messages_later(hos
     assert [len(host.news(receiver)) for receiver in RECEIVERS] == [1, 0, 0]
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
     machine = host.machine
     machine.run("touch /run/received/discord.down")
@@ -171,7 +171,7 @@ def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
     assert leaks.splitlines() == ["0", "/etc/bulkhead/receivers"]
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_other_ways_to_be_full_or_broken_are_told(host: Watched) -> None:
     machine = host.machine
     machine.run(
@@ -209,7 +209,7 @@ def test_docker_that_hangs_or_is_stopped_is_told_in_time_and_left_alone(host: Wa
     assert host.check()[0] == 0
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_store_that_is_on_the_root_disk_is_critical(host: Watched) -> None:
     host.machine.run("systemctl stop docker.socket docker && umount /var/lib/docker")
     code, said = host.check()
@@ -217,7 +217,7 @@ def test_store_that_is_on_the_root_disk_is_critical(host: Watched) -> None:
     assert f"Docker is not kept off the root disk: /var/lib/docker is not on {VOLUME}" in said
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) -> None:
     machine = host.machine
     host.check()
@@ -237,7 +237,7 @@ def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) 
     assert re.match(f"bulkhead: {found}", unread.stderr), unread.stderr  # which cron mails
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
     machine = host.machine
     machine.run(
@@ -252,7 +252,7 @@ def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
     assert host.told() == [], "told again: what was told is forgotten"
 
 
-@pytest.mark.sample(2, of="ways to be told")
+@pytest.mark.sample(1, of="ways to be told")
 def test_cron_itself_runs_it_and_node_exporter_serves_its_figures(host: Watched) -> None:
     machine = host.machine
     machine.run("rm -f /var/lib/metrics/bulkhead.prom; date -s \"$(date +'%F %H'):14:57\"")

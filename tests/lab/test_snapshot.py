@@ -1,0 +1,154 @@
+"""A snapshot of Docker's volume: taken, watched, gone back to whatever comes between, and gone before it harms."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab.machine import Machine
+from tests.lab.conftest import assert_isolated, converge, start, wait_until
+from tests.lab.test_guard import IMAGE, VOLUME, journal
+
+SETTINGS = {"volume_size": "6G"}
+SENTINEL = (
+    f"cd {VOLUME}/docker/volumes/named/_data && sha256sum data && "
+    "docker run --rm --network none box sh -c 'cd /bin && cat sh dd sleep' | sha256sum"
+)
+
+
+@pytest.fixture(scope="module")
+def used(machines: Callable[..., Machine]) -> Machine:
+    """A host with an image, a volume with data and a container that runs."""
+    machine = machines("saved", suite="bookworm", docker="preinstalled")
+    converge(machine, **SETTINGS)
+    machine.run(IMAGE)
+    machine.run(
+        f"docker volume create named && head -c 50000000 /dev/urandom >{VOLUME}/docker/volumes/named/_data/data && "
+        "docker run --detach --restart always --network none --name web -v named:/data box sleep 100000 && sync"
+    )
+    machine.run("systemctl stop cron docker-prune.timer")
+    machine.snapshot("used")
+    return machine
+
+
+@pytest.fixture
+def machine(used: Machine) -> Machine:
+    used.restore("used")
+    return used
+
+
+def volumes(machine: Machine) -> set[str]:
+    return set(machine.out("lvs --noheadings -o lv_name ubuntu-vg").split())
+
+
+def take(machine: Machine) -> str:
+    """Take a snapshot, and change everything after it; what the sentinel was."""
+    sentinel = machine.out(SENTINEL)
+    machine.run("bulkhead snapshot create", timeout=300)
+    machine.run(
+        f"head -c 20000000 /dev/urandom >{VOLUME}/docker/volumes/named/_data/data && cp /bin/true /root/image/bin/more && "
+        "tar -C /root/image -c . | docker import - later && docker volume create new && docker rm --force web && "
+        "docker run --detach --network none --name late later sleep 100000 && docker rmi box && sync",
+        timeout=300,
+    )
+    assert machine.run(SENTINEL, check=False).stdout.strip() != sentinel
+    return sentinel
+
+
+def assert_back(machine: Machine, sentinel: str) -> None:
+    assert machine.out("docker ps --all --format '{{.Names}}'") == "web"
+    assert machine.out("docker images --format '{{.Repository}}'") == "box"
+    assert machine.out("docker volume ls --quiet") == "named"
+    wait_until(lambda: machine.out("docker inspect --format '{{.State.Running}}' web") == "true", 60)
+    assert machine.out(SENTINEL) == sentinel
+    assert_isolated(machine)
+    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 300)
+
+
+def assert_untouched(machine: Machine) -> None:
+    assert machine.out("docker ps --all --format '{{.Names}} {{.State}}'") == "late running"
+    assert volumes(machine) == {"ubuntu-lv", "docker-lv", "docker-lv-snapshot"}
+    assert_isolated(machine)
+
+
+def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
+    sentinel = take(machine)
+    (shown,) = json.loads(machine.out("bulkhead snapshot list --json"))
+    assert 0 < shown["percent"] < 50
+    refused = machine.run("bulkhead snapshot rollback", check=False, timeout=300)
+    assert refused.returncode == 1
+    assert "--yes" in refused.stderr
+    # Somebody looks into the snapshot: LVM could only go back at some later boot.
+    machine.run("mount -o ro /dev/ubuntu-vg/docker-lv-snapshot /mnt")
+    refused = machine.run("bulkhead snapshot rollback --yes", check=False, timeout=300)
+    assert refused.returncode == 1
+    assert "docker-lv-snapshot is open" in refused.stdout + refused.stderr
+    assert_untouched(machine)
+    machine.run("umount /mnt")
+    said = machine.out("bulkhead snapshot rollback --yes", timeout=600)
+    for lost in ("late", "new", "later"):
+        assert lost in said
+    assert_back(machine, sentinel)
+
+
+# What of the rollback is waited for: that it has begun, and that LVM has been told.
+MOMENTS = {
+    "stopping": "grep -qs stopping /var/lib/bulkhead/rollback.json",
+    "told": "lvs --noheadings -o lv_attr ubuntu-vg | grep -q ' O'",
+}
+
+
+@pytest.mark.sample(1)
+@pytest.mark.parametrize(
+    ("moment", "seconds"), [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("told", 3.0), ("told", 10.0)]
+)
+def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
+    machine: Machine, moment: str, seconds: float
+) -> None:
+    sentinel = take(machine)
+    rollback = start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])
+    wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0, 300)
+    time.sleep(seconds)
+    machine.cut()
+    rollback.kill()
+    rollback.wait()
+    machine.boot()
+    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    if moment == "stopping" and "docker-lv-snapshot" in volumes(machine):
+        assert_untouched(machine)
+        machine.run("bulkhead snapshot rollback --yes", timeout=600)
+    assert_back(machine, sentinel)
+
+
+@pytest.mark.sample(1, of="ways of a snapshot")
+def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
+    sentinel = machine.out(SENTINEL)
+    machine.run("bulkhead snapshot create --size 200M", timeout=300)
+    again = machine.run("bulkhead snapshot create", check=False)
+    assert again.returncode == 1
+    assert "stands already" in again.stderr
+    fill = (
+        "for n in 1 2 3 4 5 6 7 8 9; do dd if=/dev/zero of=hog$n bs=1M count=21 conv=fsync 2>/dev/null; sleep 4; done"
+    )
+    machine.run(f"cd {VOLUME} && {fill}; rm hog*", timeout=300)
+    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
+    assert "% full, and would soon be lost" in journal(machine)
+    machine.run("bulkhead snapshot create && date -s '+2 days'", timeout=300)
+    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
+    assert "h old" in journal(machine)
+    assert machine.out(SENTINEL) == sentinel
+    assert machine.out("docker ps --format '{{.Names}}'") == "web"
+
+
+@pytest.mark.sample(1, of="ways of a snapshot")
+def test_snapshot_that_is_dropped_leaves_the_volume_as_it_is(machine: Machine) -> None:
+    take(machine)
+    machine.run("bulkhead snapshot drop")
+    assert volumes(machine) == {"ubuntu-lv", "docker-lv"}
+    assert machine.out("docker ps --format '{{.Names}}'") == "late"
+    nothing = machine.run("bulkhead snapshot rollback --yes", check=False)
+    assert nothing.returncode == 1
+    assert "there is no snapshot" in nothing.stderr
