@@ -157,7 +157,7 @@ def _saving(commands: Commands) -> None:
         "snapshot",
         help="a snapshot of Docker's volume, to go back to",
         description="One at a time. What is written to the volume while it stands is paid from the volume group twice; "
-        "it goes by itself after a while, and before it is full.",
+        "the guard removes it after a while, and before it is full.",
     )
     actions = snapshot.add_subparsers(metavar="ACTION", required=True, dest="action")
     create = actions.add_parser("create", help="take one")
@@ -165,7 +165,7 @@ def _saving(commands: Commands) -> None:
         "--size",
         type=_size,
         metavar="SIZE",
-        help="10G: how much may be written while it stands; default: all that fits",
+        help="10G: its own space; default: enough for all that can be written",
     )
     shown = actions.add_parser("list", help="what there is")
     shown.add_argument("--json", action="store_true", help="for programs")

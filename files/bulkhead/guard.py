@@ -38,6 +38,7 @@ _FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
 _REACTION = 1.0  # seconds from a decision until nothing of the build writes any more
 _RETURN = 2.0  # seconds more where several fill the volume: until one's space is back, the others go on
 _SETTLING = 3.0  # seconds in which space comes back
+_SETTLING_SLOWLY = 10.0  # the same on a busy disk: waited for only beside what hardly grows
 _AFTER_STEP, _AFTER_CLIENT = 0.3, 2.0  # seconds until it shows what that has done
 _AT_ONCE = 0.1  # the same, below half the floor
 # Seconds at least between two looks at containers that may be steps: where there are some or a twentieth of the floor is soon
@@ -55,7 +56,7 @@ _LEAST_FREE = 64 * _M  # bytes: with less Docker may not be able to answer
 _CHECKS_MISSED = 3
 _REMOVAL = 20  # seconds until Docker knows that a container has ended
 
-_RECLAIM_MAY_TAKE, _RESCUE_MAY_TAKE, _MAY_TAKE = 120, 900, 60  # seconds
+_RECLAIM_MAY_TAKE, _RESCUE_MAY_TAKE, _DROP_MAY_TAKE, _MAY_TAKE = 120, 900, 600, 60  # seconds
 
 
 def run(config: Config, _options: argparse.Namespace) -> int:
@@ -275,6 +276,8 @@ class Guard:
         if now < self._patience and not (self.free < self.floor // 2 and now - self._acted >= _AT_ONCE):
             return
         speeds, rate = self.looks.speeds(), self.rate.value
+        if now - self._acted < _SETTLING_SLOWLY and rate * _SETTLING_SLOWLY < self.floor / 20:
+            return
         left = [step for step in self._steps if step.id not in self._ended]
         if step := growth.first_to_go(left, speeds, rate):
             self._abort(step, now)
@@ -475,7 +478,7 @@ class Guard:
         if os.path.lexists(name) and "snapshot" not in self._jobs:
             self._snapshot_looked = now
             self._unlock()
-            self._begin("snapshot", lambda: _drop_what_is_due(self.config), _MAY_TAKE, self._have_dropped)
+            self._begin("snapshot", lambda: _drop_what_is_due(self.config), _DROP_MAY_TAKE, self._have_dropped)
 
     def _have_dropped(self, dropped: list[str]) -> None:
         for text in dropped:
