@@ -1,0 +1,1 @@
+"""The incident, played again on two virtual machines: one as it was, one provisioned. `scripts/incident` runs it."""

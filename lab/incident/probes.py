@@ -1,0 +1,223 @@
+"""What is looked at from outside: how full the disks are, and whether what a host needs still works."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple
+
+from lab import LabError
+from lab.machine import Machine
+
+TIMEOUT = 60.0  # seconds; a machine under load is slow, which is no failure
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something that works, or does not."""
+
+    name: str
+    what: str
+    command: str  # a shell command that succeeds when it works
+    user: str = ""  # a login of its own as this user; without one by root's standing connection
+    rest: float = 5.0  # seconds from the end of a try to the next: what is dear on an emulated machine rests longer
+
+    def attempt(self, machine: Machine, session: Session, clock: Callable[[], float]) -> Outcome:
+        began = clock()
+        try:
+            if self.user:
+                code, said = login(machine, self.user, self.command, TIMEOUT)
+            else:
+                code, said = session.run(self.command, TIMEOUT)
+        except LabError as error:
+            code, said = -1, str(error)
+        return Outcome(began, self.name, code == 0, clock() - began, said)
+
+
+# What a write to the disk leaves behind is asked for, not whether the write was said to succeed: a report that is younger
+# than 90 s means that a job of the last minute has written it.
+PROBES = (
+    Probe("ssh", "a user logs in", "true", user="worker"),
+    Probe("sudo", "that user runs `sudo -n true`", "runuser -u worker -- sudo -n true"),
+    Probe(
+        "journald",
+        "a line given to `logger` is found in the journal on the disk",
+        "token=$(cat /proc/sys/kernel/random/uuid); logger -t incident $token && journalctl --sync && "
+        "journalctl --directory /var/log/journal --identifier incident --lines 3 --output cat | grep -q $token",
+    ),
+    Probe(
+        "apt",
+        "`apt-get install --reinstall` of a package of 100 kB that is at hand",
+        "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=30 install --reinstall /root/incident-probe.deb",
+        rest=20.0,
+    ),
+    Probe(
+        "cron",
+        "a job of every minute writes its report (noticed up to 90 s later)",
+        "age=$(($(date +%s) - $(cat /var/lib/incident/report))); echo $age s old; [ $age -lt 90 ]",
+    ),
+    Probe(
+        "service",
+        "a service that is an ordinary user's writes a record each second",
+        "age=$(($(date +%s) - $(tail -n 1 /var/lib/incident/records | cut -d ' ' -f 1))); echo $age s old; [ $age -lt 10 ]",
+    ),
+    Probe("docker", "`docker ps` answers within 10 s", "timeout 10 docker ps --quiet"),
+)
+
+
+class Sample(NamedTuple):
+    """How full a filesystem is, in bytes. ``free`` is what root can still write, ``available`` what others can."""
+
+    time: float
+    filesystem: str
+    size: int
+    free: int
+    available: int
+
+    @property
+    def used_percent(self) -> float:
+        return 100 * (self.size - self.free) / self.size
+
+
+class Outcome(NamedTuple):
+    """A probe that was tried: when that began, how long it took, and what was said."""
+
+    time: float
+    probe: str
+    worked: bool
+    seconds: float
+    said: str
+
+
+@dataclass
+class Observations:
+    samples: list[Sample] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def latest(self, filesystem: str) -> Sample | None:
+        return next((sample for sample in reversed(self.samples) if sample.filesystem == filesystem), None)
+
+
+class Session:
+    """A shell on a machine that takes one command after the other, without a login for each."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._line = machine.ssh_command(user="root")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: str, timeout: float) -> tuple[int, str]:
+        """Run a command; its exit code and what it said.
+
+        Raises:
+            LabError: the connection is lost, or it took too long. The next command gets a new connection.
+        """
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [*self._line, "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        try:
+            return self._answer(self._process, command, timeout)
+        except (LabError, OSError) as error:
+            self.close()
+            raise LabError(str(error)) from None
+
+    def _answer(self, process: subprocess.Popen[bytes], command: str, timeout: float) -> tuple[int, str]:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(f"( {command}\n) </dev/null 2>&1; printf '\\001%s\\002' $?\n".encode())
+        process.stdin.flush()
+        deadline, said = time.monotonic() + timeout, b""
+        while not said.endswith(b"\2"):
+            if not select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise LabError(f"no answer within {timeout:.0f} s")
+            part = os.read(process.stdout.fileno(), 65536)
+            if not part:
+                raise LabError("the connection was lost")
+            said += part
+        text, _, code = said[:-1].rpartition(b"\1")
+        return int(code), text.decode(errors="replace").strip()
+
+    def close(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+class Watch:
+    """Looks at a machine until the block ends: at its disks every second, at the probes in turn."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        filesystems: Mapping[str, str],
+        seen: Observations,
+        clock: Callable[[], float],
+    ) -> None:
+        self._machine, self._filesystems, self._seen, self._clock = machine, filesystems, seen, clock
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._sample, self._probe)]
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if kind is None:
+            for thread in self._threads:
+                thread.join()
+
+    def _sample(self) -> None:
+        session = Session(self._machine)
+        command = f"stat --file-system --format '%S %b %f %a' {' '.join(self._filesystems.values())}"
+        while not self._over.wait(1 - self._clock() % 1):
+            now = self._clock()
+            try:
+                code, said = session.run(command, TIMEOUT)
+            except LabError:
+                continue  # a gap in the samples
+            if code == 0:
+                for name, line in zip(self._filesystems, said.splitlines(), strict=True):
+                    block, size, free, available = map(int, line.split())
+                    self._seen.samples.append(Sample(now, name, size * block, free * block, available * block))
+        session.close()
+
+    def _probe(self) -> None:
+        session = Session(self._machine)
+        due = dict.fromkeys(PROBES, 0.0)
+        while not self._over.wait(0.2):
+            probe = min(due, key=lambda probe: due[probe])
+            if due[probe] <= time.monotonic():
+                self._seen.outcomes.append(probe.attempt(self._machine, session, self._clock))
+                due[probe] = time.monotonic() + probe.rest
+        session.close()
+
+
+def login(machine: Machine, user: str, command: str, timeout: float) -> tuple[int, str]:
+    """Run a command by a login of its own; its exit code and what it said.
+
+    Raises:
+        LabError: it took too long.
+    """
+    try:
+        done = subprocess.run(
+            [*machine.ssh_command(user=user), command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"no answer within {timeout:.0f} s") from None
+    return done.returncode, done.stdout.strip()
