@@ -82,7 +82,7 @@ class Host:
         (top / "etc/containerd/config.toml").write_text('#root = "/var/lib/containerd"\ndisabled_plugins = ["cri"]\n')
         prune = {"time": time.time(), "freed": 0, "removed": 0, "failed": []}
         (top / "var/lib/bulkhead/prune.json").write_text(json.dumps(prune))
-        guard = {"time": time.time(), "floor": 2**31, "aborted": []}
+        guard = {"uptime": time.clock_gettime(time.CLOCK_BOOTTIME), "floor": 2**31, "aborted": []}
         (top / "run/bulkhead/guard.json").write_text(json.dumps(guard))
         # Healthy however full this machine is.
         wanted = check({"check_threshold": 99, "check_critical": 99})

@@ -342,8 +342,8 @@ def _unguarded(config: Config, mounted: Sequence[Mount], clock: Clock) -> float:
     """Seconds in which the guard has not looked at Docker's volume, as far as that is there, and this user may know."""
     if GUARD not in config.units or os.geteuid() or config.volume not in {mount.target for mount in mounted}:
         return 0
-    last = state.load("guard").get("time")
-    return clock.now - last if isinstance(last, (int, float)) else clock.uptime
+    last = state.load("guard").get("uptime")  # no time of day: a clock that is set is no guard that has stopped
+    return clock.uptime - last if isinstance(last, (int, float)) else clock.uptime
 
 
 def _units(config: Config, unguarded: float) -> Iterator[Finding]:

@@ -537,6 +537,7 @@ class Guard:
         self._published = now
         values = {
             "time": time.time(),
+            "uptime": time.clock_gettime(time.CLOCK_BOOTTIME),
             "free": self.free,
             "rate": int(self.rate.value),
             "floor": self.floor,

@@ -12,7 +12,8 @@ from lab.machine import Machine
 from tests.lab.conftest import DATA, converge, start, wait_until
 
 VOLUME = "/srv/docker-volume"
-SETTINGS = {"volume_size": "3G", "prune_keep": ["listed-*"]}
+# Without the guard, which reclaims and tells too on a volume that is nearly full: it has tests of its own.
+SETTINGS = {"volume_size": "3G", "prune_keep": ["listed-*"], "guard": False}
 STALE = {"old-stopped", "old-never", "old-of-lost"}  # containers
 INCIDENT = "docker system prune -af --volumes --filter until=48h"
 

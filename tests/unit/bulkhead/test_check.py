@@ -655,10 +655,10 @@ def test_all_units_are_asked_for_at_once(healthy: Host) -> None:
 @pytest.mark.parametrize(
     ("seen", "user", "said"),
     [
-        ({"time": 980.0}, 0, ""),
-        ({"time": 100.0}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 15 min"),
+        ({"uptime": 480.0}, 0, ""),
+        ({"uptime": 80.0}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 7 min"),
         ({}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 8 min"),  # since the boot
-        ({"time": "x"}, 1000, ""),  # who cannot read it
+        ({"uptime": "x"}, 1000, ""),  # who cannot read it
     ],
 )
 def test_guard_that_runs_and_does_not_look_is_told(
