@@ -142,6 +142,7 @@ def test_twenty_of_twenty_are_stopped(machines: Callable[..., Machine], suite: s
         machine.destroy()
 
 
+@pytest.mark.full
 def test_only_as_many_are_stopped_as_needed_and_the_fastest_first(machine: Machine) -> None:
     # What has been written before is no speed: the slow ones begin with more than the fast one ever has.
     begun = "dd if=/dev/zero of=/begun bs=1M count={} 2>/dev/null; "
@@ -163,6 +164,7 @@ def test_only_as_many_are_stopped_as_needed_and_the_fastest_first(machine: Machi
     assert journal(machine).count("stops the build") == 1
 
 
+@pytest.mark.full
 def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) -> None:
     writes = "while true; do dd if=/dev/zero of=/file bs=1M count=4 2>/dev/null; sleep 1; done"
     machine.run(
@@ -186,7 +188,7 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     assert journal(machine).count("stops the build") == 2
 
 
-@pytest.mark.sample(2, of="what else the guard does")
+@pytest.mark.full
 def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None:
     machine.run("mkdir -p /root/context && head -c 200M /dev/urandom >/root/context/large")
     leave_free(machine, FLOOR + 50 * 2**20)
@@ -199,7 +201,7 @@ def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None
     wait_until(lambda: free(machine) > FLOOR, 30)
 
 
-@pytest.mark.sample(2, of="what else the guard does")
+@pytest.mark.full
 def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machine: Machine) -> None:
     had = free(machine)
     machine.run(
@@ -215,7 +217,7 @@ def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machin
     assert abs(free(machine) - had) < 100 * 2**20
 
 
-@pytest.mark.sample(2, of="what else the guard does")
+@pytest.mark.full
 def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     pid = "systemctl show docker-guard.service --property MainPID --value"
     first = machine.out(pid)
@@ -227,7 +229,7 @@ def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     wait_until(lambda: machine.out("systemctl is-active docker-guard.service || true") == "active", 60)
 
 
-@pytest.mark.sample(2, of="what else the guard does")
+@pytest.mark.full
 def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> None:
     machine.run("systemctl stop docker-guard.service docker.socket docker.service")
     machine.run(
@@ -247,7 +249,7 @@ def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> N
     machine.run("docker run --rm --network none box true")
 
 
-@pytest.mark.sample(2, of="what else the guard does")
+@pytest.mark.full
 def test_guarded_build_looks_first_remembers_and_tells_how_it_ended(machine: Machine) -> None:
     machine.run(
         "mkdir -p /root/app && printf 'FROM box\\nRUN dd if=/dev/zero of=/big bs=1M count=200\\n' >/root/app/Dockerfile"

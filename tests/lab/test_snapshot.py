@@ -74,6 +74,7 @@ def assert_untouched(machine: Machine) -> None:
     assert_isolated(machine)
 
 
+@pytest.mark.full
 def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
     sentinel = take(machine)
     (shown,) = json.loads(machine.out("bulkhead snapshot list --json"))
@@ -101,7 +102,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.sample(1)
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("moment", "seconds"), [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("told", 3.0), ("told", 10.0)]
 )
@@ -123,7 +124,7 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
     assert_back(machine, sentinel)
 
 
-@pytest.mark.sample(1, of="ways of a snapshot")
+@pytest.mark.full
 def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
     sentinel = machine.out(SENTINEL)
     machine.run("bulkhead snapshot create --size 200M", timeout=300)
@@ -143,7 +144,7 @@ def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) ->
     assert machine.out("docker ps --format '{{.Names}}'") == "web"
 
 
-@pytest.mark.sample(1, of="ways of a snapshot")
+@pytest.mark.full
 def test_snapshot_that_is_dropped_leaves_the_volume_as_it_is(machine: Machine) -> None:
     take(machine)
     machine.run("bulkhead snapshot drop")
