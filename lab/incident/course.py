@@ -270,7 +270,7 @@ def _tried(machine: Machine, command: str) -> str:
         return "does not end"
     if done.returncode == 0:
         return "works"
-    lines = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
+    lines = re.sub("\x1b\\[[0-9;]*m", "", done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
     return f"fails: {next((line for line in lines if 'no space' in line.lower()), lines[-1])}"
 
 
