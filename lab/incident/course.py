@@ -30,8 +30,8 @@ from lab.progress import step
 
 CALM = 20  # seconds that are watched before the first build begins
 AGAIN = 10  # seconds after which a build that has failed is begun again
-AFTER = 30  # seconds that are watched when both have ended
-BOOTED = 75  # seconds that are watched after the boot: cron's minute, and a turn of all probes
+AFTER = 90  # seconds that are watched when both have ended: cron's minute, and until it is noticed
+BOOTED = 90  # seconds that are watched after the boot, for the same
 BUILD_TIMEOUT = 3600
 
 _WORK = "/srv/incident"
@@ -43,7 +43,7 @@ _QUESTIONS = {
     "state after the boot": "timeout 90 systemctl is-system-running --wait",
     "failed units": "systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1",
     "root is mounted": "findmnt --noheadings --output OPTIONS / | cut -d , -f 1",
-    "the kernel on ext4": "dmesg | grep -E 'EXT4-fs.*(error|warning|recover|orphan)' | sed 's/^[^]]*] //' | head -n 3",
+    "the kernel on ext4": "dmesg | grep -oE 'EXT4-fs .*(error|warning|orphan|recovery complete).*' | head -n 3",
     "Docker after the boot": "systemctl is-active docker.service",
     "root after the boot": "df --human-readable --output=pcent,avail / | tail -n 1",
 }
@@ -233,13 +233,18 @@ def _listen(host: Host, clock: Clock, command: str) -> tuple[int, list[Line]]:
     timer.start()
     lines = []
     for line in process.stdout:
-        lines.append(Line(clock(), re.sub(r"\x1b\[\d*m", "", line).rstrip()))
+        lines.append(Line(clock(), _plain(line)))
         host.story.said.append(lines[-1])
         if re.match(r"Step |#\d+ \[|.*no space left|.*docker-guard", line, re.IGNORECASE):
             print(f"{clock():+6.0f} s  {host.story.title}: {lines[-1].text}", flush=True)
     code = process.wait()
     timer.cancel()
     return code, lines
+
+
+def _plain(text: str) -> str:
+    """Without the colours that the classic builder gives to errors."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
 
 
 # -- afterwards
@@ -250,14 +255,14 @@ def _look_after_the_build(host: Host) -> None:
     for name in host.filesystems:
         fullest = report.peak(samples, name)
         facts[f"{name}, at its fullest"] = (
-            f"{fullest.used_percent:.1f} %; {fullest.free / 2**20:.0f} MiB free, {fullest.available / 2**20:.0f} MiB of them to all"
+            f"{fullest.used_percent:.1f} %; {fullest.free / 2**20:.0f} MiB free, {fullest.available / 2**20:.0f} MiB of them for every user"
         )
         facts[f"{name}, grown by at most"] = f"{report.growth(samples, name) / 1e6:.1f} MB"
         latest = host.story.seen.latest(name)
         assert latest
         facts[f"{name}, {AFTER} s after the last build"] = f"{latest.used_percent:.1f} %"
-    facts["`docker run`, then"] = _tried(host.machine, _RUN)
-    facts["a small build, then"] = _tried(host.machine, _BUILD)
+    facts["`docker run` after the builds"] = _tried(host.machine, _RUN)
+    facts["a small build after the builds"] = _tried(host.machine, _BUILD)
     records = host.machine.out("grep -oE '^[0-9]{10}' /var/lib/incident/records; date +%s").split()
     facts["the service's longest time without a record"] = f"{report.longest_gap([*map(int, records)])} s"
 
@@ -270,7 +275,7 @@ def _tried(machine: Machine, command: str) -> str:
         return "does not end"
     if done.returncode == 0:
         return "works"
-    lines = re.sub("\x1b\\[[0-9;]*m", "", done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+    lines = _plain(done.stdout).splitlines() or [f"exit code {done.returncode}"]
     return f"fails: {next((line for line in lines if 'no space' in line.lower()), lines[-1])}"
 
 

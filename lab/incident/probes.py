@@ -26,7 +26,7 @@ class Probe:
     what: str
     command: str  # a shell command that succeeds when it works
     user: str = ""  # a login of its own as this user; without one by root's standing connection
-    rest: float = 5.0  # seconds from the end of a try to the next: what is dear on an emulated machine rests longer
+    rest: float = 10.0  # seconds from the end of a try to the next: what is dear on an emulated machine rests longer
 
     def attempt(self, machine: Machine, session: Session, clock: Callable[[], float]) -> Outcome:
         began = clock()
@@ -41,7 +41,7 @@ class Probe:
 
 
 # What a write to the disk leaves behind is asked for, not whether the write was said to succeed: a report that is younger
-# than 90 s means that a job of the last minute has written it.
+# than 75 s means that a job of the last minute has written it.
 PROBES = (
     Probe("ssh", "a user logs in", "true", user="worker"),
     Probe("sudo", "that user runs `sudo -n true`", "runuser -u worker -- sudo -n true"),
@@ -55,12 +55,12 @@ PROBES = (
         "apt",
         "`apt-get install --reinstall` of a package of 100 kB that is at hand",
         "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=30 install --reinstall /root/incident-probe.deb",
-        rest=20.0,
+        rest=40.0,
     ),
     Probe(
         "cron",
-        "a job of every minute writes its report (noticed up to 90 s later)",
-        "age=$(($(date +%s) - $(cat /var/lib/incident/report))); echo $age s old; [ $age -lt 90 ]",
+        "a job of every minute writes its report (noticed up to 75 s later)",
+        "age=$(($(date +%s) - $(cat /var/lib/incident/report))); echo $age s old; [ $age -lt 75 ]",
     ),
     Probe(
         "service",

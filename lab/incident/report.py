@@ -123,7 +123,9 @@ def _at_last(outcomes: Sequence[Outcome]) -> str:
 
 
 def fact_table(stories: Sequence[Story]) -> str:
-    questions = dict.fromkeys(question for story in stories for question in story.facts)
+    # In the order of the one that was asked most: the other has no volume for Docker.
+    longest_first = sorted(stories, key=lambda story: -len(story.facts))
+    questions = dict.fromkeys(question for story in longest_first for question in story.facts)
     rows = [[question, *(story.facts.get(question, "") for story in stories)] for question in questions]
     return table(["", *(story.title for story in stories)], rows)
 
