@@ -119,7 +119,7 @@ def test_host_is_verified_and_has_nothing_left_to_change(guarded: Machine) -> No
     assert dry(guarded, **SETTINGS).predicted == set()
 
 
-@pytest.mark.parametrize("builder", ["buildkit", "classic"])
+@pytest.mark.parametrize("builder", ["buildkit", pytest.param("classic", marks=pytest.mark.full)])
 def test_build_that_would_fill_the_volume_is_stopped_before_it_does(machine: Machine, builder: str) -> None:
     leave_free(machine, FLOOR + 900 * 2**20)
     assert_aborted_in_time(machine, builder == "buildkit", 1)
