@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c() -> None:
+    """In the background of a shell SIGINT is ignored, and by every process of a test too: what has a handler is not handed on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
