@@ -245,11 +245,7 @@ def _other_builds() -> Item:
 
 
 def _has_image(name: str) -> bool:
-    try:
-        Engine().ask("GET", f"/images/{quote(name, safe='/:@')}/json")
-    except EngineError:
-        return False
-    return True
+    return _size_of(name) is not None
 
 
 def _reclaim_command(wanted: int) -> str:
@@ -395,10 +391,10 @@ def _has_been_stopped(began: float, is_short: bool) -> bool:
     return any(each["time"] >= max(began, time.time() - _ENDING) for each in noted) or (is_short and _guard_is_alive())
 
 
-def _size_of(tag: str) -> int | None:
+def _size_of(name: str) -> int | None:
     """Bytes of an image; None where the engine has none of this name, as after a build that only pushes it."""
     try:
-        return int(Engine().ask("GET", f"/images/{quote(tag, safe='/:@')}/json")["Size"])
+        return int(Engine().ask("GET", f"/images/{quote(name, safe='/:@')}/json")["Size"])
     except EngineError:
         return None
 

@@ -117,7 +117,9 @@ def classic_steps(engine: Engine) -> tuple[list[Step], list[str]]:
 
 
 def looks_like_step(container: Mapping[str, Any]) -> bool:
-    """Whether a container logs nowhere and runs an image by its identifier, which people can have too.
+    """Whether a container logs nowhere and runs an image by its identifier, as a step of a build without BuildKit does.
+
+    People can have such containers too.
 
     Args:
         container: inspected.

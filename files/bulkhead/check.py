@@ -323,7 +323,7 @@ def of_lvm(
     standing: Mapping[str, int],
 ) -> Iterator[Finding]:
     # A snapshot of ours has it for a while: the guard drops it, and so does who needs the reserve (`bulkhead rescue`).
-    ours = (config.group, f"{config.logical_volume}-snapshot")
+    ours = (config.group, config.snapshot)
     is_lent = GUARD in config.units and ours in [(snapshot.group, snapshot.name) for snapshot in snapshots]
     for group in groups:
         if group.name == config.group and config.reserve:

@@ -38,6 +38,11 @@ class Config(NamedTuple):
     rescue: bool  # the guard itself rescues an engine that a full volume has stopped
     snapshot_hours: int  # the age at which a snapshot goes
 
+    @property
+    def snapshot(self) -> str:
+        """The name of the snapshot of Docker's volume, where there is one of ours."""
+        return f"{self.logical_volume}-snapshot"
+
     @classmethod
     def load(cls, path: str = PATH) -> Config:
         """Read the configuration.

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bulkhead import Problem
+from bulkhead.builds import looks_like_step
 from bulkhead.system import User
 
 SOCKET = "/run/docker.sock"
@@ -196,7 +197,7 @@ class Engine:
         steps = [
             f"a build (its step is the container {container['Name'].lstrip('/')})"
             for container in containers
-            if _is_classic_build_step(container)
+            if looks_like_step(container)
         ]
         # Records of the cache are in use while a build holds them.
         held = any(record["InUse"] for record in self.usage("build-cache")["build-cache"])
@@ -273,15 +274,6 @@ class Engine:
             EngineError: it does not start.
         """
         self.ask("POST", f"/containers/{container}/start")
-
-
-def _is_classic_build_step(container: dict[str, Any]) -> bool:
-    """Whether a container is a step of a build without BuildKit: it logs nowhere and runs an image by its identifier."""
-    return bool(
-        container["State"]["Running"]
-        and container["HostConfig"]["LogConfig"]["Type"] == "none"
-        and container["Config"]["Image"].startswith("sha256:")
-    )
 
 
 # Options that stand before a command and take the next word.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import select
 import socket
@@ -474,7 +473,7 @@ class Guard:
     def _watch_snapshot(self, now: float) -> None:
         if now - self._snapshot_looked < (_SLOW if now - self._grew < _QUIET else _RARE):
             return
-        name = f"/dev/{self.config.group}/{self.config.logical_volume}-snapshot"
+        name = f"/dev/{self.config.group}/{self.config.snapshot}"
         if os.path.lexists(name) and "snapshot" not in self._jobs:
             self._snapshot_looked = now
             self._unlock()
@@ -546,12 +545,8 @@ class Guard:
             "aborted_total": self._aborted_total,
             "ballast": ballast.held(self.config),
         }
-        path = f"{state.VOLATILE}/{STATE}.json"
         try:
-            state.make_volatile()
-            with open(f"{path}.new", "w", encoding="utf-8") as file:
-                json.dump(values, file)
-            os.rename(f"{path}.new", path)
+            state.save_volatile(STATE, values)
         except OSError as error:
             self._complain(f"what it sees cannot be shown: {error}", now)
 

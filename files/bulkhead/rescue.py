@@ -118,6 +118,11 @@ class Rescue:
         volume = os.statvfs(self.config.volume)
         return volume.f_bavail * volume.f_frsize + self._would_come
 
+    def _free_to_root(self) -> int:
+        """With what ext4 holds back, which is Docker's too."""
+        volume = os.statvfs(self.config.volume)
+        return volume.f_bfree * volume.f_frsize + self._would_come
+
     def floor(self) -> int:
         from bulkhead.guard import floor_of
 
@@ -159,10 +164,7 @@ class Rescue:
     def start(self) -> None:
         if not (problem := self._docker()):
             return
-        volume = os.statvfs(self.config.volume)
-        if (
-            volume.f_bfree * volume.f_frsize + self._would_come < _ROOM
-        ):  # what ext4 holds back is Docker's too: it is root
+        if self._free_to_root() < _ROOM:
             self.say(f"Docker {problem}: not started yet, it has no room")
             return
         if self.dry_run:
@@ -217,8 +219,7 @@ class Rescue:
         Raises:
             Failed: Docker has room, and does not start all the same.
         """
-        volume = os.statvfs(self.config.volume)
-        if volume.f_bfree * volume.f_frsize + self._would_come >= _PLENTY and self._docker():
+        if self._free_to_root() >= _PLENTY and self._docker():
             raise Failed("Docker does not start, and room is not what it lacks: see its log")
 
     def _grow(self) -> None:

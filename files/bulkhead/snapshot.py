@@ -163,7 +163,7 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
     from bulkhead.rollback import refuse_unfinished
     from bulkhead.system import run
 
-    name = f"{config.logical_volume}-snapshot"
+    name = config.snapshot
     with unit.lock():
         refuse_unfinished()
         volume = docker_volume(config)

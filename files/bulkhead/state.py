@@ -44,16 +44,24 @@ def save(name: str, values: dict[str, Any]) -> None:
     Raises:
         OSError: neither directory takes them.
     """
-    content = json.dumps(values)
     try:
         os.makedirs(PERSISTENT, exist_ok=True)
-        _replace(PERSISTENT, name, content)
+        _replace(PERSISTENT, name, json.dumps(values))
     except OSError:
-        make_volatile()
-        _replace(VOLATILE, name, content)
+        save_volatile(name, values)
     else:
         with contextlib.suppress(OSError):
             os.remove(f"{VOLATILE}/{name}.json")
+
+
+def save_volatile(name: str, values: dict[str, Any]) -> None:
+    """Remember these values until the next boot, and wear no disk.
+
+    Raises:
+        OSError: the directory in memory does not take them.
+    """
+    make_volatile()
+    _replace(VOLATILE, name, json.dumps(values))
 
 
 def make_volatile() -> None:
