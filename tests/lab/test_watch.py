@@ -73,18 +73,17 @@ class Watched:
         )
 
 
-# Without the guard, which tells too when a volume is nearly full: it has tests of its own.
 SETTINGS = {
     "volume_size": "2G",
     "alert_receivers": RECEIVERS,
     "metrics_directory": "/var/lib/metrics",
-    "guard": False,
 }
 
 
 @pytest.fixture(scope="module")
 def provisioned(machines: Callable[..., Machine]) -> Watched:
-    machine = machines("watched", suite="bookworm", docker="preinstalled")
+    # Without the guard, which tells too when a volume is nearly full: it has tests of its own.
+    machine = machines("watched", suite="bookworm", docker="preinstalled", settings={"guard": False})
     machine.run("mkdir -p /var/lib/metrics")
     watched = Watched(machine)
     machine.snapshot("watched")
