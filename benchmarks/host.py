@@ -1,0 +1,135 @@
+"""A healthy host in a temporary directory, for benchmarks of the host program on this machine.
+
+The program is the one that the deploy installs, for this machine's Python. `systemctl` and `lvs` are this machine's, and only
+what they say is put in their mouths.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+from settings import Settings, check
+from tasks.paths import MARKER, STORES
+from tasks.preflight import Plan
+from tasks.program import archive, configuration
+
+ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
+PYTHON = "/usr/bin/python3"
+
+_PLACES = (
+    "/etc/bulkhead",
+    "/etc/docker",
+    "/etc/containerd",
+    "/var/lib/bulkhead",
+    "/run/bulkhead",
+    "/run/docker.sock",
+    "/proc/self/mountinfo",
+)
+
+_PLAN = Plan(
+    volume_group="vg",
+    new_physical_volumes=(),
+    logical_volume="docker-lv",
+    size=2**30,
+    reserve=2**30,
+    filesystem="ext4",
+    engine="present",
+    os_id="debian",
+    os_codename="bookworm",
+    skeletons=(),
+    relocates=False,
+    old_trees=False,
+    containerd_store=False,
+)
+
+_SAID = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
+
+
+class Host:
+    """A healthy one, in a directory.
+
+    Args:
+        top: the directory.
+        volume: an empty directory of another filesystem, which stands for Docker's volume; none is a part of the same.
+    """
+
+    def __init__(self, top: Path, volume: Path | None = None) -> None:
+        self.top = top
+        self.program = top / "bulkhead"
+        self.environment = {**os.environ, "PATH": f"{top}/bin:/usr/bin:/bin"}
+        for name in (
+            "bin",
+            "etc/bulkhead",
+            "etc/containerd",
+            "etc/docker",
+            "proc/self",
+            "run/bulkhead",
+            "var/lib/bulkhead",
+        ):
+            (top / name).mkdir(parents=True)
+        if volume:
+            (top / "volume").symlink_to(volume)
+        else:
+            (top / "volume").mkdir()
+        (top / "volume" / MARKER).touch()
+        (top / "etc/docker/daemon.json").write_text('{"log-driver": "local", "live-restore": true}')
+        (top / "etc/containerd/config.toml").write_text('#root = "/var/lib/containerd"\ndisabled_plugins = ["cri"]\n')
+        prune = {"time": time.time(), "freed": 0, "removed": 0, "failed": []}
+        (top / "var/lib/bulkhead/prune.json").write_text(json.dumps(prune))
+        guard = {"uptime": time.clock_gettime(time.CLOCK_BOOTTIME), "floor": 2**31, "aborted": []}
+        (top / "run/bulkhead/guard.json").write_text(json.dumps(guard))
+        # Healthy however full this machine is.
+        wanted = check({"check_threshold": 99, "check_critical": 99})
+        assert isinstance(wanted, Settings), wanted
+        text = configuration(wanted, _PLAN).replace(wanted.volume_mount, f"{top}/volume")
+        (top / "etc/bulkhead/bulkhead.json").write_text(text)
+        mounts = [("254:1 /", "/"), ("254:2 /", f"{top}/volume"), *((f"254:2 /{n}", s) for n, s in STORES.items())]
+        lines = [f"22 1 {what} {target} rw - ext4 /dev/{what[:5]} rw\n" for what, target in mounts]
+        (top / "proc/self/mountinfo").write_text("".join(lines))
+        for name, said in _SAID.items():
+            real = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+            if not real:
+                sys.exit(f"needs {name}: a check runs it")
+            (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{said}'\n")
+            (top / "bin" / name).chmod(0o755)
+        self._install()
+        threading.Thread(target=self._docker, daemon=True).start()
+
+    def _install(self) -> None:
+        with zipfile.ZipFile(io.BytesIO(archive())) as shipped, zipfile.ZipFile(self.program, "w") as packed:
+            for entry in shipped.infolist():
+                text = shipped.read(entry).decode()
+                for place in _PLACES:
+                    text = text.replace(f'"{place}', f'"{self.top}{place}')
+                packed.writestr(entry, text)
+        subprocess.run([PYTHON, ADD_BYTECODE, self.program, self.program], check=True)
+
+    def _docker(self) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{self.top}/run/docker.sock")
+            server.listen()
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
+
+    def cpu(self, *command: str | Path) -> float:
+        """Milliseconds of a command that has to succeed."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            sys.exit(f"{command[-1]} ended with {done.returncode}: {done.stdout}")
+        return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
