@@ -277,7 +277,7 @@ class Guard:
         if now < self._patience and not (self.free < self.floor // 2 and now - self._acted >= _AT_ONCE):
             return
         speeds, rate = self.looks.speeds(), self.rate.value
-        if now - self._acted < _SETTLING_SLOWLY and rate * _SETTLING_SLOWLY < self.floor / 20:
+        if now - self._acted < _SETTLING_SLOWLY and rate * _SETTLING_SLOWLY < self.floor / 10:
             return
         left = [step for step in self._steps if step.id not in self._ended]
         if step := growth.first_to_go(left, speeds, rate):
@@ -302,8 +302,9 @@ class Guard:
     def _interrupt(self, now: float) -> bool:
         """Interrupt a command line that has Docker write; whether there was one."""
         building, pulling = builds.clients()
-        # One whose build is at a step has not Docker itself write for it.
-        candidates = building if len(building) > len(self._steps) or self.free < self.floor // 2 else []
+        # One whose build is at a step has not Docker itself write for it, nor has one whose step was stopped, and which ends.
+        at_a_step = len(self._steps) + sum(now - each.at <= _SETTLING_SLOWLY for each in self._stopped)
+        candidates = building if len(building) > at_a_step or self.free < self.floor // 2 else []
         if self.config.stop_pulls:
             candidates = [*candidates, *pulling]
         for client in candidates:
@@ -337,7 +338,7 @@ class Guard:
             if not has_fallen and now - told < pause:
                 return
             pause = min(2 * pause, _LONGEST_REMINDER)
-        self._complaint = self.free, now, pause
+        self._complaint, self._low = (self.free, now, pause), now
         looks = (
             f" Left alone, though they look like a build's steps: {', '.join(self._similar)}." if self._similar else ""
         )

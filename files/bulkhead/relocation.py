@@ -57,8 +57,8 @@ _RECOVERY = """\
 Description=Recovery of a move of Docker's data that was cut
 After=docker.service containerd.service
 [Service]
-Type=oneshot
-TimeoutStartSec=infinity
+# Nothing limits the time of what is started so, also when its own file has gone.
+Type=exec
 ExecStart=/usr/local/bin/bulkhead relocate --recover
 [Install]
 WantedBy=multi-user.target

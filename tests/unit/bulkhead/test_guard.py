@@ -352,6 +352,17 @@ def test_trickle_below_the_floor_is_told_seldom(world: World) -> None:
     assert guarded._complaint is None
 
 
+def test_what_fills_it_fast_above_the_floor_is_told_once(world: World) -> None:
+    world.free, guarded = FLOOR + 8 * G, None
+    for _ in range(2):
+        world.free = FLOOR + 8 * G
+        world.rates[OTHERS] = 4 * G
+        guarded = watched(world, 1.7, guarded)
+        del world.rates[OTHERS]
+        watched(world, 8, guarded)
+    assert len([text for _, text in world.news if "no build that could be stopped" in text]) == 1
+
+
 def test_file_that_is_put_there_all_at_once_is_told_only_if_it_goes_on_to_grow(world: World) -> None:
     guarded = watched(world, 10)
     world.free = FLOOR + 500 * M
@@ -452,6 +463,18 @@ def test_client_whose_build_is_at_a_step_that_rests_is_left_alone(world: World) 
     world.rates[OTHERS] = 100 * M
     world.building = [client(1, "docker build .")]
     watched(world, 25)
+    assert world.interrupted == []
+
+
+def test_client_whose_step_was_stopped_and_which_ends_stands_for_nobody(world: World) -> None:
+    world.free, world.returns_after = FLOOR + 2 * G, 60.0
+    world.build("fast", 300 * M)
+    world.build("slow", 0)
+    world.building = [client(2, "docker build fast"), client(1, "docker build slow")]
+    guarded = watched(world, 7)
+    assert world.aborted == ["fast"]
+    world.rates[DOCKER] = 50 * M
+    watched(world, 4, guarded)
     assert world.interrupted == []
 
 
