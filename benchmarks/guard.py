@@ -56,9 +56,10 @@ def main() -> None:
     # As on a host, what the guard writes down is in memory, and the volume on a disk.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as top, tempfile.TemporaryDirectory() as volume:
         host = Host(Path(top), volume=Path(volume))
-        with running(host, PYTHON, host.program, "guard") as guard, running(
-            host, PYTHON, "-c", LOOP, host.top / "volume"
-        ) as loop:
+        with (
+            running(host, PYTHON, host.program, "guard") as guard,
+            running(host, PYTHON, "-c", LOOP, host.top / "volume") as loop,
+        ):
             time.sleep(SETTLED)
             before = {pid: cpu(pid) for pid in (guard, loop)}
             time.sleep(options.seconds)
