@@ -208,6 +208,9 @@ class Rescue:
 
     def grow(self) -> None:
         """Volume and filesystem, both while they are in use."""
+        if self.free() < self.floor():
+            self._refuse_for_nothing()
+        # What root has taken of its reserve shows only as it grows, and so does a floor that is a share of the volume.
         for _ in range(1 if self.dry_run else _GROWTHS):
             if self.free() >= self.floor():
                 return
@@ -223,7 +226,6 @@ class Rescue:
             raise Failed("Docker does not start, and room is not what it lacks: see its log")
 
     def _grow(self) -> None:
-        self._refuse_for_nothing()
         volume = snapshot.docker_volume(self.config)
         name = f"{self.config.group}/{volume.name}"
         standing = {v.name for v in lvm.volumes(self.config.group) if v.origin == volume.name} - {*self._would_go}

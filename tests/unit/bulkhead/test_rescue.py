@@ -194,6 +194,14 @@ def test_what_root_has_of_the_reserve_is_grown_over(host: Host) -> None:
     assert host.did.count("lvextend") == 2
 
 
+def test_volume_grows_until_it_is_enough_before_docker_is_started(host: Host) -> None:
+    host.ballast, host.held_back, host.needs = 0, 3 * G, 5 * G
+    host.free = -3 * G
+    assert host.rescue() == []
+    assert host.did[-2:] == ["reset-failed", "start"]
+    assert host.did.count("lvextend") == 2
+
+
 def test_xfs_grows_where_it_is_mounted(host: Host) -> None:
     host.fstype = "xfs"
     host.ballast = 0
