@@ -46,6 +46,7 @@ _CLASSIC_LOOKS, _CLASSIC_LOOKS_AT_REST = 1.0, 10.0
 _SLOW, _RARE = 5.0, 30.0  # seconds between looks at what changes rarely, and hardly ever
 # Seconds between two: after one that made room, after one that did not, and where nothing grows.
 _RECLAIMS, _RECLAIMS_IN_VAIN, _RECLAIMS_AT_REST = 10.0, 60.0, 600.0
+_AFTERMATH = 60.0  # seconds after a build was stopped in which its cache comes free
 _RECLAIM_AGAIN = 64 * _M  # bytes less than the last reclaim has left, or else the next has nothing to do
 _AGAIN = 600.0  # seconds until the same is told, or tried, again
 _WORSE, _LONGEST_REMINDER = 60.0, 7 * 24 * 3600.0  # seconds until it is told that it is worse, and that it still is so
@@ -367,11 +368,13 @@ class Guard:
     def _reclaim(self, now: float) -> None:
         since = now - self._reclaimed
         has_grown = self.free < self._left_by_reclaim - _RECLAIM_AGAIN
+        # What a stopped build leaves was still in use at the first look.
+        is_aftermath = now - self._acted < _AFTERMATH
         if (
             "reclaim" in self._jobs
-            or since < self._reclaim_pause
+            or since < (_RECLAIMS if is_aftermath else self._reclaim_pause)
             or now - self._acted < _SETTLING
-            or not (has_grown or since >= _RECLAIMS_AT_REST)
+            or not (has_grown or is_aftermath or since >= _RECLAIMS_AT_REST)
         ):
             return
         if not builds.dockerd():

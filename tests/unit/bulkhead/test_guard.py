@@ -525,6 +525,18 @@ def test_nothing_to_reclaim_is_not_looked_for_all_the_time(world: World, monkeyp
     assert len(asked) == 2
 
 
+def test_cache_that_a_stopped_build_leaves_is_reclaimed_when_it_has_let_go(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(guard, "_reclaim_cache", lambda *_: asked.append(world.now) or 0)
+    world.free, world.returns_after = FLOOR + G, 60.0
+    world.build("fast", 500 * M)
+    watched(world, 50)
+    assert world.aborted == ["fast"]
+    assert 3 <= len(asked) <= 6
+
+
 def test_hosts_that_rest_are_not_asked_for_steps_all_the_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     monkeypatch.setattr(guard, "_classic_steps", lambda: asked.append(world.now) or ([], []))
