@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = "/var/lib/bulkhead/relocation.json"
+ROLLBACK = "/var/lib/bulkhead/rollback.json"  # of a rollback to a snapshot
 
 
 def path_for(directory: str) -> str:

@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bulkhead import journal, state, unit
+from bulkhead import state, unit
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, moment, programs_that_build
-from bulkhead.journal import Journal
 from bulkhead.system import PROBLEMS, Failed, count
 from bulkhead.usage import KEEP, digests, log_bytes, name_of, own_bytes, tags
 from sizes import human
@@ -566,7 +565,7 @@ def _run(
 ) -> Pruner:
     """
     Raises:
-        Failed: a move is under way or unfinished, or Docker does not run.
+        Failed: a move or a rollback is under way or unfinished, or Docker does not run.
         ValueError: the journal of the move cannot be read.
     """
     if not docker_runs():
@@ -587,16 +586,12 @@ def _run(
 def _beside_no_move() -> Iterator[None]:
     """
     Raises:
-        Failed: a move is under way or unfinished.
+        Failed: a move or a rollback is under way or unfinished.
         ValueError: its journal cannot be read.
     """
-    # A move compares what Docker holds before and after, and has stopped containers that will run again.
+    # A move compares what Docker holds before and after, and has stopped containers that will run again; so does a rollback.
     with unit.lock():
-        if (phase := Journal.load(journal.PATH).phase) in journal.UNFINISHED:
-            raise Failed(
-                f"a move of Docker's data is not finished ({phase}): nothing was removed. "
-                "`bulkhead relocate --recover` finishes or undoes it"
-            )
+        unit.refuse_unfinished()
         yield
 
 
@@ -609,7 +604,7 @@ def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait
 
     Raises:
         TimeoutError: it has not.
-        Failed: a move is under way or unfinished.
+        Failed: a move or a rollback is under way or unfinished.
         ValueError: its journal cannot be read.
         EngineError: Docker refuses, or does not answer.
     """

@@ -19,7 +19,6 @@ from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError
 from bulkhead.prune import Pruner, docker_runs
 from bulkhead.relocation import CONTAINERD, DOCKER, START_TIMEOUT, UNITS
-from bulkhead.rollback import refuse_unfinished
 from bulkhead.system import Failed, in_words, is_mounted, mounts_of
 from sizes import human
 
@@ -54,7 +53,7 @@ def rescue(config: Config, say: Callable[[str], None], *, dry_run: bool = False)
         Failed: nothing can be done now: the volume is not mounted, a move is unfinished, something else is at work.
     """
     with contextlib.nullcontext() if dry_run else unit.lock():
-        refuse_unfinished(but_stopped=True)
+        unit.refuse_unfinished(but_stopped=True)
         if not is_mounted(config.volume):
             raise Failed(
                 f"{config.volume} is not mounted: there is nothing to make room on. `systemctl status` shows why"

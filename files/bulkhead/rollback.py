@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bulkhead import journal, lvm, state
+from bulkhead import journal, lvm, state, unit
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, differences, programs_that_build
 from bulkhead.journal import Journal
@@ -23,8 +23,6 @@ from bulkhead.relocation import Relocation, is_going_down, shims
 from bulkhead.snapshot import LOST, STATE, TAG, Snapshot, docker_volume, held, ours
 from bulkhead.system import PROBLEMS, Failed, count, in_words, is_mounted, mount_by_fstab, mounts_of, run, users_of
 from sizes import human
-
-PATH = "/var/lib/bulkhead/rollback.json"
 
 _PATIENCE = 15  # seconds for who only looks at the volume, or has LVM's lock
 _AT_ONCE = ("--config", "global/wait_for_locks=0")  # else LVM waits without an end, and Docker is down meanwhile
@@ -35,24 +33,6 @@ _OUTLIVED = (
     "containers that outlive Docker (live-restore) end by `ctr --namespace moby tasks rm --force "
     "$(ctr --namespace moby tasks list --quiet)`"
 )
-
-
-def refuse_unfinished(*, but_stopped: bool = False) -> None:
-    """See that no move of Docker's data, and no rollback, waits to be finished.
-
-    Args:
-        but_stopped: let a rollback pass that has stopped Docker and no more: it can begin again.
-
-    Raises:
-        Failed: one does.
-        ValueError: its journal cannot be read.
-    """
-    for path, what in ((journal.PATH, "move"), (PATH, "rollback")):
-        phase = Journal.load(path).phase
-        if phase in journal.UNFINISHED and not (but_stopped and (path, phase) == (PATH, journal.STOPPING)):
-            raise Failed(
-                f"a {what} of Docker's data is not finished ({phase}): `bulkhead relocate --recover` finishes or undoes it"
-            )
 
 
 class Rollback(Relocation):
@@ -69,7 +49,7 @@ class Rollback(Relocation):
 
     def __init__(self, config: Config, say: Callable[[str], None], engine: Engine | None = None) -> None:
         super().__init__(config, say, engine)
-        self.journal = Journal.load(PATH)
+        self.journal = Journal.load(journal.ROLLBACK)
 
     @property
     def is_pending(self) -> bool:
@@ -82,7 +62,7 @@ class Rollback(Relocation):
             Failed, Problem: nothing, or not now.
             OSError: LVM does not answer.
         """
-        refuse_unfinished(but_stopped=True)
+        unit.refuse_unfinished(but_stopped=True)
         docker_volume(self.config)
         snapshots = ours(self.config)
         if not snapshots:
@@ -126,7 +106,7 @@ class Rollback(Relocation):
         """
         snapshot = self.snapshot()
         if not self.is_pending:  # else it goes on from where it ended, with what ran then
-            self.journal = Journal(PATH)
+            self.journal = Journal(journal.ROLLBACK)
         journal.hold_reserve()
         try:
             self._write_units()

@@ -80,10 +80,9 @@ def drop(config: Config, name: str, why: str) -> None:
     import syslog
 
     from bulkhead import unit
-    from bulkhead.rollback import refuse_unfinished
 
     with unit.lock():
-        refuse_unfinished()  # without its snapshot a rollback that was cut would pass for one that is done
+        unit.refuse_unfinished()  # without its snapshot a rollback that was cut would pass for one that is done
         remove(config, name)
     syslog.syslog(syslog.LOG_WARNING, f"snapshot {config.group}/{name} was removed: {why}")
 
@@ -160,12 +159,11 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
     """
     from bulkhead import unit
     from bulkhead.engine import Engine
-    from bulkhead.rollback import refuse_unfinished
     from bulkhead.system import run
 
     name = config.snapshot
     with unit.lock():
-        refuse_unfinished()
+        unit.refuse_unfinished()
         volume = docker_volume(config)
         if ours(config):
             raise Problem(f"{config.group}/{name} stands already: `bulkhead snapshot drop` removes it")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bulkhead import state
+from bulkhead import journal, state
 from bulkhead.system import Failed, Login
 
 UNIT = "bulkhead-relocate.service"
@@ -41,6 +41,24 @@ def lock(*, wait: bool = False) -> Iterator[None]:
                 "another bulkhead moves, removes or recovers data: `bulkhead relocate --join` waits for it"
             ) from None
         yield
+
+
+def refuse_unfinished(*, but_stopped: bool = False) -> None:
+    """See that no move of Docker's data, and no rollback, waits to be finished.
+
+    Args:
+        but_stopped: let a rollback pass that has stopped Docker and no more: it can begin again.
+
+    Raises:
+        Failed: one does.
+        ValueError: its journal cannot be read.
+    """
+    for path, what in ((journal.PATH, "move"), (journal.ROLLBACK, "rollback")):
+        phase = journal.Journal.load(path).phase
+        if phase in journal.UNFINISHED and not (but_stopped and (path, phase) == (journal.ROLLBACK, journal.STOPPING)):
+            raise Failed(
+                f"a {what} of Docker's data is not finished ({phase}): `bulkhead relocate --recover` finishes or undoes it"
+            )
 
 
 def say(line: str) -> None:

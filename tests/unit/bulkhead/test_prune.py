@@ -191,6 +191,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
     monkeypatch.setattr(prune, "_SETTLING", 0)
     monkeypatch.setattr(prune, "programs_that_build", list)
     monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))
+    monkeypatch.setattr(journal, "ROLLBACK", str(tmp_path / "lib/rollback.json"))
     monkeypatch.setattr(prune, "docker_runs", played.runs)
     monkeypatch.setattr(prune.unit, "lock", lambda: state.locked("move", 0))
     monkeypatch.setattr(prune.os, "statvfs", lambda _: SimpleNamespace(f_bavail=played.free, f_frsize=1))
@@ -577,9 +578,12 @@ def test_docker_that_is_stopped_meanwhile_is_not_started(played: Played, last: s
 
 @pytest.mark.parametrize("phase", journal.UNFINISHED)
 @pytest.mark.parametrize("command", [run, lambda: reclaim(99 * GIB)])
-def test_nothing_goes_while_a_move_is_unfinished(played: Played, command: Callable[[], int], phase: str) -> None:
+@pytest.mark.parametrize("what", ["PATH", "ROLLBACK"])
+def test_nothing_goes_while_a_move_or_a_rollback_is_unfinished(
+    played: Played, what: str, command: Callable[[], int], phase: str
+) -> None:
     played.containers = [container("stopped-by-the-move", "i")]
-    Journal(journal.PATH).enter(phase)
+    Journal(getattr(journal, what)).enter(phase)
     with pytest.raises(prune.Failed, match=rf"not finished \({phase}\).*`bulkhead relocate --recover`"):
         command()
     assert played.asked == []

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import alert, ballast, journal, lvm, rescue, rollback, snapshot, state, system, unit
+from bulkhead import alert, ballast, journal, lvm, rescue, snapshot, state, system, unit
 from bulkhead.alert import News
 from bulkhead.engine import Engine, EngineError
 from bulkhead.journal import Journal
@@ -67,7 +67,7 @@ class Host:
         devices["/dev/ubuntu-vg/docker-lv"] = SimpleNamespace(st_rdev=7)
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
-        monkeypatch.setattr(rollback, "PATH", f"{top}/rollback.json")
+        monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
         monkeypatch.setattr(state, "PERSISTENT", f"{top}/lib")
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
 
@@ -301,9 +301,9 @@ def test_unfinished_move_is_refused(host: Host) -> None:
 
 
 def test_rollback_that_only_stopped_docker_is_no_obstacle(host: Host) -> None:
-    Journal(rollback.PATH).enter(journal.STOPPING)
+    Journal(journal.ROLLBACK).enter(journal.STOPPING)
     assert host.rescue() == []
-    Journal(rollback.PATH).enter(journal.SWITCHING)
+    Journal(journal.ROLLBACK).enter(journal.SWITCHING)
     with pytest.raises(Failed, match=r"a rollback of Docker's data is not finished \(switching\)"):
         host.rescue()
 

@@ -67,7 +67,7 @@ class Host(Engine):
         self.patience(0)
         monkeypatch.setattr(rollback.time, "sleep", lambda _: None)
         monkeypatch.setattr(rollback, "is_going_down", lambda: False)
-        monkeypatch.setattr(rollback, "PATH", f"{top}/rollback.json")
+        monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(journal, "RESERVE", f"{top}/reserve")
         monkeypatch.setattr(journal, "sync_directory", lambda _: None)

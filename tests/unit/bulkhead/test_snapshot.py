@@ -38,7 +38,7 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
     monkeypatch.setattr(journal, "PATH", f"{tmp_path}/relocation.json")
-    monkeypatch.setattr(rollback, "PATH", f"{tmp_path}/rollback.json")
+    monkeypatch.setattr(journal, "ROLLBACK", f"{tmp_path}/rollback.json")
     monkeypatch.setattr(syslog, "syslog", lambda *_: None)
     monkeypatch.setattr(snapshot, "held", lambda _: {"before": INVENTORY, "ran": ["c"]})
     monkeypatch.setattr(snapshot.time, "time", lambda: 1000 + 2 * 3600)
@@ -315,7 +315,7 @@ def test_removal_that_lvm_refuses_is_told(group: Group, monkeypatch: pytest.Monk
 
 def test_none_is_dropped_while_a_rollback_is_unfinished(group: Group) -> None:
     group.add()
-    Journal(rollback.PATH).enter(journal.STOPPING)
+    Journal(journal.ROLLBACK).enter(journal.STOPPING)
     with pytest.raises(Failed, match=r"a rollback of Docker's data is not finished \(stopping\)"):
         snapshot.drop(config(), NAME, "test")
     assert NAME in group.volumes

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead import alert, check, journal, lvm, moving, rollback, snapshot, state, status, unit, usage
+from bulkhead import alert, check, journal, lvm, moving, snapshot, state, status, unit, usage
 from bulkhead.alert import Standing
 from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Finding, Seen
 from bulkhead.filesystems import Filesystem
@@ -339,12 +339,12 @@ def test_a_timer_that_is_stopped_has_no_next_run(machine: pytest.MonkeyPatch) ->
 
 
 def test_a_rollback_that_is_not_finished_is_shown(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    machine.setattr(rollback, "PATH", f"{tmp_path}/rollback.json")
-    Journal(rollback.PATH).enter(journal.SWITCHING)
+    machine.setattr(journal, "ROLLBACK", f"{tmp_path}/rollback.json")
+    Journal(journal.ROLLBACK).enter(journal.SWITCHING)
     status = gather(config(), list)
     assert "`bulkhead relocate --recover` tries again" in as_json(status)["rollback"]
     assert "LVM was told to put the volume back" in row(render(status, False, 120), "rollback")
-    Journal(rollback.PATH).enter(journal.DONE)
+    Journal(journal.ROLLBACK).enter(journal.DONE)
     assert gather(config(), list).rollback == ""
 
 
