@@ -214,6 +214,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
+def wait_until_booted(machine: Machine) -> None:
+    """Until all that a boot starts has started, and what had to be recovered is recovered."""
+    machine.run(
+        "systemctl is-system-running --wait; while systemctl is-active --quiet bulkhead-recover.service; do sleep 0.5; done",
+        timeout=600,
+    )
+
+
 @contextlib.contextmanager
 def relocation(machine: Machine, *directories: str) -> Iterator[subprocess.Popen[str]]:
     """A move that has begun, with the lines that it says."""

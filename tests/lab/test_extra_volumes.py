@@ -9,7 +9,18 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, converge, deploy, dry, fingerprint, kill_the_move, relocation, until, verify
+from tests.lab.conftest import (
+    DATA,
+    converge,
+    deploy,
+    dry,
+    fingerprint,
+    kill_the_move,
+    relocation,
+    until,
+    verify,
+    wait_until_booted,
+)
 
 VOLUMES = {
     "home-lv": {"mount": "/home", "size": "2G"},
@@ -115,7 +126,7 @@ def test_old_files_are_removed_when_told_to_and_a_lost_home_locks_nobody_out(
     machine.run("umount /home || fuser -vm /home; lvrename -q ubuntu-vg home-lv gone-lv; sync", check=False)
     machine.cut()
     machine.boot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     assert sources(machine) == ["", ON_VOLUMES[1]]
     assert can_log_in(machine), "without its volume, /home lets nobody in"
     assert machine.out("find /home -type f") == "/home/me/.ssh/authorized_keys"
@@ -192,7 +203,7 @@ def test_nothing_is_lost_when_the_move_is_cut(
             kill_the_move(machine)
     if how == "power":
         machine.boot()
-        machine.run("systemctl is-system-running --wait || true", timeout=300)
+        wait_until_booted(machine)
     assert manifest(machine) == lived_in[1]
     assert can_log_in(machine)
     machine.run("runuser -u me -- touch /home/me/writable && touch /srv/models/writable && rm /srv/models/writable")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, start, verify
+from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, start, verify, wait_until_booted
 
 # The moments, each told by what pyinfra prints when the operation begins, and how long after it the run is ended.
 MOMENTS = [
@@ -95,7 +95,7 @@ CUTS = [
 def boots(machine: Machine) -> None:
     machine.cut()
     machine.boot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
 
 
 @pytest.mark.sample(1)

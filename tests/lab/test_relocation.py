@@ -21,6 +21,7 @@ from tests.lab.conftest import (
     relocation,
     until,
     verify,
+    wait_until_booted,
 )
 
 # What Docker says that it has, from outside. The state of what runs is looked at apart.
@@ -193,7 +194,7 @@ def test_host_is_left_with_its_data_and_can_come_back_or_go_back_to_plain_docker
     machine.run(f"set -e\n{back}", timeout=300)
     moved.assert_whole()
     machine.reboot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     machine.run(f"set -e\n{remove}".replace("lvremove", "lvremove --yes"), timeout=300)
     machine.run("docker start plain")
     moved.assert_whole()
@@ -271,7 +272,7 @@ def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machin
         until(move, said, seconds)
         machine.cut()
     machine.boot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     assert phase(machine) in ("done", "failed")
     if said in ("copying /var/lib/docker", "verifying"):
         # Docker had not been touched: a container without a restart policy is down after any power cut.

@@ -20,6 +20,7 @@ from tests.lab.conftest import (
     start,
     verify,
     wait_until,
+    wait_until_booted,
 )
 
 # An operation of a run may add to root's use at the most this; what Docker keeps would be gigabytes.
@@ -76,14 +77,14 @@ def test_second_run_is_cheap(machine: Machine, record_property: Callable[[str, o
 
 def test_reboot_brings_docker_back_and_still_nothing_to_change(machine: Machine) -> None:
     machine.reboot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     verify(machine)
     assert dry(machine).predicted == set()
 
 
 def assert_down_and_dry(machine: Machine) -> None:
     """The host is up, Docker is down, and nothing is written beneath the stores."""
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     # Each waits for the device's time-out where the device is lost.
     for unit in ("docker.service", "containerd.service"):
         machine.run(f"systemctl start {unit}", check=False, timeout=300)

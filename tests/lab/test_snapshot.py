@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, start, wait_until
+from tests.lab.conftest import assert_isolated, converge, start, wait_until, wait_until_booted
 from tests.lab.test_guard import IMAGE, VOLUME, journal
 
 SETTINGS = {"volume_size": "6G"}
@@ -117,7 +117,7 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
     rollback.kill()
     rollback.wait()
     machine.boot()
-    machine.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(machine)
     if moment == "stopping" and "docker-lv-snapshot" in volumes(machine):
         assert_untouched(machine)
         machine.run("bulkhead snapshot rollback --yes", timeout=600)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint, verify
+from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint, verify, wait_until_booted
 
 SETTINGS = {"filesystem": "xfs"}
 CHECKSUM = "sha256sum /dev/disk/by-id/virtio-decoy"
@@ -40,7 +40,7 @@ def test_host_boots_without_the_disk_and_docker_stays_down(provisioned: Machine)
     provisioned.cut()
     provisioned.pull_disk("spare")
     provisioned.boot()
-    provisioned.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(provisioned)
     for unit in ("docker.service", "containerd.service"):
         provisioned.run(f"systemctl start {unit}", check=False, timeout=300)
     assert "active" not in provisioned.out("systemctl is-active docker.service containerd.service || true").split()
@@ -54,7 +54,7 @@ def test_host_boots_without_the_disk_and_docker_stays_down(provisioned: Machine)
     provisioned.cut()
     provisioned.put_disk_back("spare")
     provisioned.boot()
-    provisioned.run("systemctl is-system-running --wait || true", timeout=300)
+    wait_until_booted(provisioned)
     assert_isolated(provisioned)
 
 
