@@ -202,6 +202,31 @@ def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None
 
 
 @pytest.mark.full
+def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> None:
+    # No registry has BuildKit's image here: what counts of it is the name of its program, and of its client's.
+    machine.run(
+        "mkdir -p /root/builder && cd /root/builder && cp /bin/dd buildkitd && "
+        "ldd /bin/dd | grep -o '/[^ )]*' | while read library; do mkdir -p ./$(dirname $library) && cp -L $library ./$library; done; "
+        "tar -c . | docker import - builder >/dev/null"
+    )
+    client = start(
+        [
+            *machine.ssh_command(user="root"),
+            "exec bash -c 'exec -a docker python3 -c \"import time; time.sleep(600)\" buildx build .'",
+        ]
+    )
+    leave_free(machine, FLOOR + 700 * 2**20)
+    machine.run(
+        "docker run --detach --name builder0 --network none builder /buildkitd if=/dev/zero of=/big bs=1M count=600"
+    )
+    output, _ = client.communicate(timeout=300)
+    assert client.returncode != 0
+    assert "docker-guard interrupts this" in output
+    assert "stops the build command `docker" in journal(machine)
+    assert machine.out("docker inspect --format '{{.State.ExitCode}}' builder0") == "0", "the container was harmed"
+
+
+@pytest.mark.full
 def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machine: Machine) -> None:
     had = free(machine)
     # All that there is, at once, and what the filesystem keeps for root with it.
@@ -225,6 +250,17 @@ def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     machine.run(f"kill -STOP {second}")
     wait_until(lambda: machine.out(pid) not in ("0", second), 120)
     wait_until(lambda: machine.out("systemctl is-active docker-guard.service || true") == "active", 60)
+
+
+@pytest.mark.full
+def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
+    pid = "systemctl show docker-guard.service --property MainPID --value"
+    old = machine.out(pid)
+    machine.run("printf x >>/usr/local/bin/bulkhead")
+    converge(machine, **SETTINGS)
+    wait_until(lambda: machine.out(pid) not in ("0", old), 60)
+    assert machine.out("systemctl is-active docker-guard.service") == "active"
+    assert dry(machine, **SETTINGS).predicted == set()
 
 
 @pytest.mark.full
