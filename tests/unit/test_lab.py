@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import LabError, cache, qemu
+from lab import LabError, cache, deb, docker_packages, qemu
 from lab.image import Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
-from lab.repository import Repository, _control, _fields
+from lab.repository import Repository
 from tests.lab.conftest import Run
 
 
@@ -89,6 +90,10 @@ def its_qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
     """What stands for its QEMU: a process with the pidfile on its command line."""
     pidfile = machine.directory / "pid"
     process = subprocess.Popen(["sh", "-c", "read -r forever", "qemu", pidfile], stdin=subprocess.PIPE)
+    while not Path(
+        f"/proc/{process.pid}/cmdline"
+    ).read_bytes():  # the kernel fills it in a moment after the program is there
+        time.sleep(0.001)
     pidfile.write_text(f"{process.pid}\n")
     yield process
     process.kill()
@@ -166,7 +171,9 @@ def test_package_of_the_stand_in_repository_has_dockers_name_and_the_distributio
         "Package: docker.io\nVersion: 26.1.5+dfsg1-9\nArchitecture: amd64\n"
         "Depends: containerd (>= 1.7~), runc (>= 1.1), iptables\nConflicts: docker-ce\nDescription: containers\n of Linux\n"
     )
-    made = _fields(_control(_fields(control), "docker-ce", "5:26.1.5-1~debian.13~trixie", "docker.io", "trixie"))
+    version = "5:26.1.5-1~debian.13~trixie"
+    made = docker_packages.fields(deb.fields(control), "docker-ce", version, "docker.io", "trixie")
+    assert deb.fields(deb.control(made)) == made
     assert made == {
         "Package": "docker-ce",
         "Version": "5:26.1.5-1~debian.13~trixie",

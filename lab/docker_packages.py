@@ -1,0 +1,87 @@
+"""Packages that stand in for Docker's.
+
+They have docker-ce's names, in versions shaped as Docker's are, with the distribution's engine in them, since its own
+packages and Docker's exclude each other: what is put to the test is the key, its fingerprint, the mirror's address, the
+pin and the change of engines, not Docker's build.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lab import deb
+
+VERSIONS = ("26.1.4", "26.1.5", "27.5.1")  # a patch, and a step that is none
+SUITES = {"bookworm": "12", "trixie": "13"}
+
+# Docker's package → the distribution's that its content comes from. Debian 12 has the client in docker.io.
+_ENGINE = {
+    "bookworm": {"docker-ce": "docker.io", "containerd.io": "containerd"},
+    "trixie": {"docker-ce": "docker.io", "docker-ce-cli": "docker-cli", "containerd.io": "containerd"},
+}
+# Those that bring nothing here.
+_EMPTY = {"bookworm": ("docker-ce-cli",), "trixie": ()}
+_PLUGINS = ("docker-buildx-plugin", "docker-compose-plugin")
+_VERSIONED = ("docker-ce", "docker-ce-cli")
+
+
+def make(pool: Path, suite: str) -> None:
+    """Make the packages of one suite in a directory."""
+    suffix = f"-1~debian.{SUITES[suite]}~{suite}"
+    with tempfile.TemporaryDirectory(dir=pool.parent) as scratch:
+        _download(suite, list(_ENGINE[suite].values()), Path(scratch))
+        for name in (*_ENGINE[suite], *_EMPTY[suite], *_PLUGINS):
+            source = _ENGINE[suite].get(name)
+            for version in VERSIONS if name in _VERSIONED else VERSIONS[-1:]:
+                tree = Path(scratch) / "tree"
+                if source:
+                    (package,) = Path(scratch).glob(f"{source}_*.deb")
+                    subprocess.run(["fakeroot", "dpkg-deb", "--raw-extract", package, tree], check=True)
+                    theirs = deb.fields((tree / "DEBIAN" / "control").read_text())
+                else:
+                    (tree / "DEBIAN").mkdir(parents=True)
+                    theirs = {"Architecture": "all", "Maintainer": "the lab <lab@localhost>", "Description": "empty"}
+                ours = fields(theirs, name, f"5:{version}{suffix}", source, suite)
+                (tree / "DEBIAN" / "control").write_text(deb.control(ours))
+                deb.build(tree, pool)
+                shutil.rmtree(tree)
+
+
+def _download(suite: str, packages: list[str], directory: Path) -> None:
+    """The distribution's packages, from where mmdebstrap takes them."""
+    hook = f'cd "$1/root" && chroot "$1" sh -c "cd /root && apt-get -qq download {" ".join(packages)}"'
+    copy = [f"--customize-hook=copy-out /root {directory}"]
+    subprocess.run(
+        ["mmdebstrap", "--quiet", "--variant=apt", f"--customize-hook={hook}", *copy, suite, "/dev/null"], check=True
+    )
+    for package in (directory / "root").glob("*.deb"):
+        package.rename(directory / package.name)
+
+
+def fields(theirs: dict[str, str], name: str, version: str, source: str | None, suite: str) -> dict[str, str]:
+    """The control fields of a package of Docker's name, after those of the distribution's."""
+    ours = {distributions: dockers for dockers, distributions in _ENGINE[suite].items()}
+    kept = {
+        key: value
+        for key, value in theirs.items()
+        if key not in ("Conflicts", "Breaks", "Replaces", "Provides", "Recommends", "Suggests")
+    }
+    depends = [
+        re.sub(r"^[a-z0-9.+-]+", lambda match: ours.get(match[0], match[0]), word)
+        for word in theirs.get("Depends", "").split(", ")
+        if word
+    ]
+    # The versions that the distribution's packages ask of each other are not those of Docker's.
+    depends = [re.sub(r" \(.*\)$", "", word) if word.split()[0] in ours.values() else word for word in depends]
+    if name == "docker-ce":
+        depends += ["docker-ce-cli"]
+    if name in _PLUGINS:
+        depends += ["docker-ce-cli"]
+    kept |= {"Package": name, "Version": version, "Depends": ", ".join(dict.fromkeys(depends))}
+    if source:
+        kept |= {"Conflicts": source, "Replaces": source}
+    return kept

@@ -1,0 +1,125 @@
+"""The lab's stand-ins for NVIDIA's container toolkit: what they write is what NVIDIA's writes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import deb, nvidia_packages
+
+SMI = "#!/bin/sh\necho 'GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-b01dface)'\n"
+
+
+def ctk(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, nvidia_packages.SOURCES / "nvidia-ctk", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, env=environment)
+
+
+def configure(daemon_json: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return ctk("runtime", "configure", "--runtime=docker", f"--config={daemon_json}", *options)
+
+
+def test_runtime_is_added_to_a_daemon_json_that_is_not_there(tmp_path: Path) -> None:
+    daemon_json = tmp_path / "docker" / "daemon.json"
+    done = configure(daemon_json)
+    assert done.returncode == 0
+    assert daemon_json.read_text() == (
+        "{\n"
+        '    "runtimes": {\n'
+        '        "nvidia": {\n'
+        '            "args": [],\n'
+        '            "path": "nvidia-container-runtime"\n'
+        "        }\n"
+        "    }\n"
+        "}"
+    )
+    assert "Config file does not exist; using empty config" in done.stderr
+    assert f"Wrote updated config to {daemon_json}" in done.stderr
+    assert "It is recommended that docker daemon be restarted." in done.stderr
+
+
+def test_keys_and_runtimes_of_others_are_kept_and_sorted(tmp_path: Path) -> None:
+    daemon_json = tmp_path / "daemon.json"
+    theirs = {"path": "mine"}
+    daemon_json.write_text(json.dumps({"live-restore": True, "runtimes": {"nvidia": {"options": 1}, "mine": theirs}}))
+    assert configure(daemon_json, "--set-as-default").returncode == 0
+    made = json.loads(daemon_json.read_text())
+    assert list(made) == ["default-runtime", "live-restore", "runtimes"]
+    assert made["default-runtime"] == "nvidia"
+    assert made["runtimes"] == {"mine": theirs, "nvidia": {"args": [], "path": "nvidia-container-runtime"}}
+
+
+@pytest.mark.parametrize("option", ["--cdi.enabled", "--cdi.enable", "--enable-cdi"])
+def test_other_features_are_dropped_when_cdi_is_turned_on(tmp_path: Path, option: str) -> None:
+    daemon_json = tmp_path / "daemon.json"
+    daemon_json.write_text('{"features": {"buildkit": true}}')
+    configure(daemon_json, option)
+    assert json.loads(daemon_json.read_text())["features"] == {"cdi": True}
+
+
+@pytest.mark.parametrize(("text", "error"), [("", "EOF"), ("{", "unable to load config for runtime docker")])
+def test_daemon_json_that_is_none_is_left_alone(tmp_path: Path, text: str, error: str) -> None:
+    daemon_json = tmp_path / "daemon.json"
+    daemon_json.write_text(text)
+    done = configure(daemon_json)
+    assert done.returncode == 1
+    assert error in done.stderr
+    assert daemon_json.read_text() == text
+
+
+def test_dry_run_prints_and_writes_nothing(tmp_path: Path) -> None:
+    done = configure(tmp_path / "daemon.json", "--dry-run")
+    assert "nvidia" in json.loads(done.stdout)["runtimes"]
+    assert not (tmp_path / "daemon.json").exists()
+
+
+def test_configuration_is_written_once_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "nvidia-container-runtime" / "config.toml"
+    line = ("--quiet", "config", f"--config-file={file}", "--in-place")
+    assert ctk(*line).returncode == 0
+    assert 'mode = "auto"' in file.read_text()
+    file.write_text("mine = true\n")
+    ctk(*line)
+    assert file.read_text() == "mine = true\n"
+
+
+def test_devices_of_the_specification_are_those_that_are_listed(tmp_path: Path) -> None:
+    smi, output = tmp_path / "nvidia-smi", tmp_path / "cdi" / "nvidia.yaml"
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = ctk("cdi", "generate", PATH=path, NVIDIA_CTK_CDI_OUTPUT_FILE_PATH=str(output))
+    assert done.returncode == 0, done.stderr
+    assert "\nkind: nvidia.com/gpu\n" in output.read_text()
+    assert output.stat().st_mode & 0o777 == 0o644
+    listed = ctk("cdi", "list", "--spec-dir", output.parent)
+    assert listed.stdout.split() == ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-b01dface", "nvidia.com/gpu=all"]
+    assert "Found 3 CDI devices" in listed.stderr
+
+
+def test_no_specification_is_made_without_a_gpu(tmp_path: Path) -> None:
+    done = ctk("cdi", "generate", f"--output={tmp_path}/nvidia.yaml", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert not (tmp_path / "nvidia.yaml").exists()
+
+
+def test_packages_are_nvidias_in_each_version_with_the_units_where_it_has_them(tmp_path: Path) -> None:
+    nvidia_packages.make(tmp_path)
+    for version, unit, conffiles in (
+        ("1.19.1", "./etc/systemd/system/nvidia-cdi-refresh.path", 3),
+        ("1.20.1", "./lib/systemd/system/nvidia-cdi-refresh.path", 1),
+    ):
+        base = tmp_path / f"nvidia-container-toolkit-base_{version}-1_amd64.deb"
+        assert unit in _dpkg_deb("--contents", base).split()
+        assert len(_dpkg_deb("--info", base, "conffiles").split()) == conffiles
+        toolkit = deb.fields(_dpkg_deb("--field", tmp_path / f"nvidia-container-toolkit_{version}-1_amd64.deb"))
+        assert f"nvidia-container-toolkit-base (= {version}-1)" in toolkit["Depends"]
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+def _dpkg_deb(*arguments: str | Path) -> str:
+    return subprocess.run(["dpkg-deb", *arguments], check=True, capture_output=True, text=True).stdout
