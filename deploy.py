@@ -8,6 +8,7 @@ from tasks import (
     fail_closed,
     fleet,
     guard,
+    nvidia,
     preflight,
     program,
     prune,
@@ -26,6 +27,7 @@ if plan:
     preflight.hold_the_lock(
         name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
     )
+    nvidia.install(settings, plan)  # what can fail outside of the host comes before Docker is touched
     volume.provision(settings, plan)
     program.install(settings, plan)
     if plan.moved:
@@ -36,6 +38,7 @@ if plan:
         volume.mount_stores(settings, plan)
     daemon.configure(settings, plan)
     engine.install(settings, plan)
+    nvidia.leave(settings, plan)
     prune.install(settings)
     guard.install(settings)
     watch.install(settings)

@@ -66,6 +66,8 @@ _SYSTEM_TREES = tuple(
 )
 _STORES = ("/var/lib/docker", "/var/lib/containerd")
 
+_TOOLKIT_FROM = (1, 18)  # that version brings nvidia-cdi-refresh
+
 _FLOOR_AT_MOST = 25  # percent of the volume: the guard takes no more (bulkhead.guard.floor_of)
 
 
@@ -207,6 +209,19 @@ def _repository(value: str) -> str:
     return address
 
 
+def _auto_or_bool(value: object) -> object:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError('"auto", True or False')
+    return value
+
+
+def _toolkit_version(value: str) -> str:
+    numbers = re.fullmatch(r"([0-9]+)\.([0-9]+)(\.[0-9]+)?", value)
+    if not numbers or (int(numbers[1]), int(numbers[2])) < _TOOLKIT_FROM:
+        raise ValueError('a version such as "1.20.1", from 1.18 on: older ones do not keep the CDI devices up to date')
+    return value
+
+
 def _key(value: str) -> str:
     return value and _address(value)
 
@@ -291,6 +306,7 @@ class Settings(BaseModel):
     docker_repository_fingerprint: Annotated[str, AfterValidator(_fingerprint)]
     docker_repository_key: Annotated[str, AfterValidator(_key)]
     docker_repository_channel: Literal["stable", "test"]
+    engine_upgrade_stops_containers: bool
     apt_lock_timeout: Annotated[int, Field(ge=0, le=86400)]
     log_max_size: Annotated[str, AfterValidator(_matches(r"[1-9][0-9]*[kmg]", 'a size such as "10m": k, m or g'))]
     log_max_file: Annotated[int, Field(ge=1, le=1000)]
@@ -320,6 +336,12 @@ class Settings(BaseModel):
     guard_stop_pulls: bool
     guard_rescue: bool
     snapshot_max_hours: Annotated[int, Field(ge=1, le=720)]
+    nvidia: Annotated[Literal["auto"] | bool, BeforeValidator(_auto_or_bool)]
+    nvidia_version: Annotated[str, AfterValidator(_toolkit_version)]
+    nvidia_default_runtime: bool
+    nvidia_repository: Annotated[str, AfterValidator(_address)]
+    nvidia_repository_fingerprint: Annotated[str, AfterValidator(_fingerprint)]
+    nvidia_repository_key: Annotated[str, AfterValidator(_key)]
     allow_unsupported_release: bool
 
 
@@ -413,6 +435,14 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
     floor = settings.guard_floor
     if floor and size and size.bytes and 100 * floor.bytes > _FLOOR_AT_MOST * size.bytes:
         yield Problem("guard_floor", repr(floor.text), f"must be at most a quarter of volume_size, {size}")
+    keys = settings.daemon_json
+    if keys.get("default-runtime") == "nvidia" and "nvidia" not in (keys.get("runtimes") or {}):
+        yield Problem("daemon_json", "", "must be without 'default-runtime' (set nvidia_default_runtime)")
+    elif settings.nvidia_default_runtime:
+        if settings.nvidia is False:
+            yield Problem("nvidia_default_runtime", "True", 'needs nvidia = True or "auto"')
+        elif settings.daemon_json.get("default-runtime", "nvidia") != "nvidia":
+            yield Problem("daemon_json", "", "must be without 'default-runtime' (nvidia_default_runtime is True)")
     for name in ("guard_stop_pulls", "guard_rescue"):
         if getattr(settings, name) and not settings.guard:
             yield Problem(name, "True", "needs guard = True: there is nobody else to do it")
@@ -461,7 +491,7 @@ def _shown(name: str, value: object) -> str:
         keys = (repr(key) if name == "daemon_json" or _RECEIVER.fullmatch(str(key)) else "…" for key in value)
         return f"{{{', '.join(f'{key}: …' for key in keys)}}}"
     text = repr(value.text if isinstance(value, Size) else value)
-    if name in ("docker_repository", "docker_repository_key") and "@" in text:
+    if "_repository" in name and "@" in text:
         return "(not shown)"
     return text if len(text) <= 100 else text[:99] + "…"
 

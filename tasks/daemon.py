@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
 
 from pyinfra_lvm.operations import refusal
 from settings import Settings
+from tasks import gpu
 from tasks.files import render
 from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 from tasks.preflight import Plan
@@ -26,12 +27,13 @@ START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restar
 Json = dict[str, Any]
 
 
-def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = False) -> Json:
+def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = False, nvidia: bool = False) -> Json:
     """What this project itself sets, with the user's own keys of ``daemon_json`` merged in.
 
     Args:
         volume_bytes: size of Docker's volume, which the build cache's limits are a part of.
         containerd_store: the engine has its images in containerd's store, and keeps them there.
+        nvidia: NVIDIA's runtime is there: the same keys as `nvidia-ctk runtime configure` writes, and CDI.
     """
     build_cache = settings.build_cache_size.bytes_of(volume_bytes)
     ours: Json = json.loads(
@@ -43,6 +45,8 @@ def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = 
             build_cache_mib=build_cache // 2**20,
             volume_mib=volume_bytes // 2**20,
             containerd_store=containerd_store,
+            nvidia=nvidia,
+            nvidia_default_runtime=settings.nvidia_default_runtime,
         )
     )
     return merged(ours, settings.daemon_json)
@@ -74,7 +78,54 @@ def wanted(ours: Json, current: Json, applied: Json) -> Json:
     A three-way merge. A key that stands in the present file and that we never wrote is somebody's own and stays; one
     that we wrote (``applied``) and no longer want goes; where both have a say, ours holds.
     """
-    return merged(without(current, applied), ours)
+    others = without(current, applied)
+    # A runtime is one thing: half of theirs and half of ours would be none.
+    set_by_us = ours.get("runtimes", {}).keys() | applied.get("runtimes", {}).keys()
+    theirs = {name: there for name, there in others.pop("runtimes", {}).items() if name not in set_by_us}
+    result = merged(others | ({"runtimes": theirs} if theirs else {}), ours)
+    default = result.get("default-runtime")
+    lost = current.get("runtimes", {}).keys() - result.get("runtimes", {}).keys()
+    # Docker does not start with one that it does not know.
+    return without(result, {"default-runtime": default}) if default in lost else result
+
+
+def names(keys: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The name of every value, with those of the objects that it is in.
+
+    >>> list(names({"features": {"cdi": True}, "debug": True}))
+    ['features.cdi', 'debug']
+    """
+    for key, value in keys.items():
+        if isinstance(value, dict) and value:
+            yield from names(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"
+
+
+def differences(ours: Mapping[str, Any], current: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """What others have done to our keys, key by key, in words.
+
+    >>> list(differences({"features": {"buildkit": True}, "a": 1}, {"features": {"cdi": True}, "a": 2}))
+    ['features.buildkit is gone', 'a is not as it was written']
+    """
+    for key, value in ours.items():
+        there = current.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            yield from differences(value, there, f"{above}{key}.")
+        elif key not in current:
+            yield from (f"{name} is gone" for name in names({key: value}, above))
+        elif there != value:
+            yield f"{above}{key} is not as it was written"
+
+
+def _replaced(others: Mapping[str, Any], ours: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Keys of somebody's own that ours take the place of."""
+    for key in sorted(others.keys() & ours.keys()):
+        theirs, value = others[key], ours[key]
+        if isinstance(theirs, dict) and isinstance(value, dict) and above != "runtimes.":
+            yield from _replaced(theirs, value, f"{above}{key}.")
+        elif theirs != value:
+            yield f"{above}{key}"
 
 
 @dataclass(frozen=True)
@@ -124,16 +175,26 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
         return
-    content = _text(wanted(ours, json.loads(files.current or "{}"), json.loads(files.applied or "{}")))
+    current, applied = json.loads(files.current or "{}"), json.loads(files.applied or "{}")
+    result = wanted(ours, current, applied)
+    content = _text(result)
     if content == files.current and _text(ours) == files.applied and not files.unfinished:
         host.noop("daemon.json is in force")
         return
+    # Names alone: values can be secrets.
+    if not files.unfinished and (changed := list(differences(applied, current))):
+        host.log(f"daemon.json: others have changed what this project wrote; it is put right: {'; '.join(changed)}")
+    if replaced := list(_replaced(without(current, applied), ours)):
+        host.log(f"daemon.json: keys of the host's own are replaced: {', '.join(replaced)}")
+    if own := list(names(without(result, ours))):
+        host.log(f"daemon.json: keys of the host's own stay: {', '.join(own)}")
+    gpu.say_before("Docker is restarted")
     yield _apply(files, content, ours)
 
 
 @operation()
 def release() -> Generator[StringCommand, None, None]:
-    """Have none of our keys in daemon.json any more, with Docker running on what is left of it."""
+    """Have none of our keys in daemon.json any more but what GPUs need, with Docker running on what is left of it."""
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
@@ -141,8 +202,18 @@ def release() -> Generator[StringCommand, None, None]:
     if not files.applied:
         host.noop("no key of ours is in daemon.json")
         return
-    rest = wanted({}, json.loads(files.current or "{}"), json.loads(files.applied))
+    applied = json.loads(files.applied)
+    gpu.say_before("Docker is restarted")
+    rest = wanted(_of_gpus(applied), json.loads(files.current or "{}"), applied)
     yield _apply(files, _text(rest), {})
+
+
+def _of_gpus(keys: Json) -> Json:
+    """Those of our keys that containers with GPUs cannot do without."""
+    if "nvidia" not in keys.get("runtimes", {}):
+        return {}
+    kept: Json = {"runtimes": {"nvidia": keys["runtimes"]["nvidia"]}, "features": {"cdi": True}}
+    return kept | ({"default-runtime": "nvidia"} if keys.get("default-runtime") == "nvidia" else {})
 
 
 def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
@@ -167,5 +238,5 @@ def _text(keys: Json) -> str:
 def configure(settings: Settings, plan: Plan) -> None:
     daemon_json(
         name="daemon.json: Docker's configuration is in force",
-        ours=our_keys(settings, plan.size, containerd_store=plan.containerd_store),
+        ours=our_keys(settings, plan.size, containerd_store=plan.containerd_store, nvidia=plan.nvidia),
     )

@@ -22,6 +22,7 @@ from tasks.paths import (
     CONFIGURATION,
     DOCKER_PIN,
     MARKER,
+    NVIDIA_PIN,
     PROGRAM,
     PROGRAM_RUN,
     PROGRAM_STATE,
@@ -64,6 +65,14 @@ def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Findi
                 "a rollback to a snapshot has not ended",
                 "Docker whole, on one or the other data",
                 "`bulkhead relocate --recover` on the host finishes or undoes it; `bulkhead status` says what it has come to",
+            )
+        )
+    if state.stopped_by_upgrade:
+        found.append(
+            Finding(
+                "an upgrade of the engine was cut, and has containers stopped",
+                "all of them started again",
+                "run deploy.py: it starts them",
             )
         )
     ours = [volume for volume in storage.logical_volumes if SNAPSHOT_TAG in volume.tags]
@@ -136,8 +145,16 @@ def leave(settings: Settings) -> None:
     prune.removed()
     guard.removed(settings)
     files.removed(
-        name="The program, its configuration, the pin and the volume's marker are gone",
-        paths=[PROGRAM, CONFIGURATION, PROGRAM_STATE, PROGRAM_RUN, DOCKER_PIN, f"{settings.volume_mount}/{MARKER}"],
+        name="The program, its configuration, the pins and the volume's marker are gone",
+        paths=[
+            PROGRAM,
+            CONFIGURATION,
+            PROGRAM_STATE,
+            PROGRAM_RUN,
+            DOCKER_PIN,
+            NVIDIA_PIN,
+            f"{settings.volume_mount}/{MARKER}",
+        ],
     )
     extra = [volume.mount for volume in settings.extra_volumes.values()]
     mutable(

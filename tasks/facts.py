@@ -21,9 +21,11 @@ from tasks.paths import (
     DOCKER_SOCKET,
     DOCKER_SOURCE,
     DOCKER_STORE,
+    NVIDIA_SOURCE,
     RELOCATION_JOURNAL,
     RELOCATION_JOURNALS,
     ROLLBACK_JOURNAL,
+    STOPPED_BY_UPGRADE,
 )
 
 _SECTION = "##HOST## "
@@ -56,7 +58,8 @@ _CONTAINERD_LAYOUT = {
 # awk, where sed would do: a file whose last line has no newline must not swallow the next section's line.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 journals=$6 places=$7; shift 7
+docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
+journals=$8 places=$9; shift 9; stopped=$1; shift
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
 section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
@@ -77,10 +80,11 @@ section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev
 section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
 section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
 set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
+docker_is=$1 containerd_is=$2 docker="timeout 20 docker --host unix:///run/docker.sock"
 section info
-[ "$1" != active ] || timeout 20 docker --host unix:///run/docker.sock info --format '{{json .}}' 2>/dev/null
+[ "$docker_is" != active ] || $docker info --format '{{json .}}' 2>/dev/null
 section namespaces
-[ "$2" != active ] || timeout 20 ctr namespaces ls -q 2>/dev/null
+[ "$containerd_is" != active ] || timeout 20 ctr namespaces ls -q 2>/dev/null
 ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
 section containerd-data
 cd "$containerd_store" 2>/dev/null && count io.containerd.content.v1.content/blobs/sha256 \
@@ -158,10 +162,31 @@ for journal in $journals; do
     sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
 done
 systemctl is-active bulkhead-relocate.service bulkhead-recover.service | grep -qE '^(de)?activating|^active' && echo under-way
+sources() { # that name an address
+    [ -z "$1" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+        /etc/apt/sources.list.d/*.sources | grep -F "${1#*://}" | cut -d: -f1
+}
 section sources
 [ ! -f "$our_source" ] || echo "$our_source"
-[ -z "$repository" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
-    /etc/apt/sources.list.d/*.sources | grep -F "$repository" | cut -d: -f1
+sources "$repository"
+section gpus
+for device in /sys/bus/pci/devices/*; do
+    # Vendor NVIDIA, class display controller. With vfio-pci it is handed to a virtual machine.
+    case $(cat "$device/vendor" "$device/class" 2>/dev/null) in
+        0x10de*0x03????) [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || basename "$device" ;;
+    esac
+done
+section gpu-driver
+if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
+section stopped-by-upgrade
+ls "$stopped" 2>/dev/null
+section toolkit-is-ours
+[ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
+    [ "$docker_is" != active ] || $docker ps --all --quiet | xargs --no-run-if-empty \
+        $docker inspect --format '{{.HostConfig.Runtime}} {{json .HostConfig.DeviceRequests}} {{.Name}}' 2>/dev/null |
+        awk '{ name = substr($NF, 2); $NF = "" } /^nvidia|"gpu"|nvidia\.com\// { print name }'; }
+section toolkit-sources
+{ sources "$nvidia_repository"; sources nvidia.github.io/libnvidia-container/stable/deb; } | grep -vxF "$nvidia_source" | sort -u
 true
 """
 
@@ -170,14 +195,16 @@ class HostFacts(FactBase[HostState]):
     """Returns what a host is, as a ``tasks.host.HostState``. Without root it says little more than that.
 
     Args:
-        docker_repository: address of Docker's apt repository: the files under /etc/apt that name it are listed.
+        docker_repository, nvidia_repository: addresses of apt repositories: the files under /etc/apt that name them are
+            listed.
         places: directories that are to be on volumes of their own.
     """
 
-    def command(self, docker_repository: str = "", places: list[str] | None = None) -> str:
-        paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON, DOCKER_SOURCE)
+    def command(self, docker_repository: str = "", nvidia_repository: str = "", places: list[str] | None = None) -> str:
+        paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
+        repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
-        words = (*paths, docker_repository, journals, " ".join(places or []), *_PACKAGES)
+        words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *_PACKAGES)
         return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -249,6 +276,7 @@ def parse_host(output: list[str]) -> HostState:
         storage_driver=info.get("Driver", ""),
         containerd_store="io.containerd.snapshotter.v1" in str(info.get("DriverStatus")),
         data_root=info.get("DockerRootDir", ""),
+        containers_running=info.get("ContainersRunning", 0),
         units=tuple(_units(sections["units"])),
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
@@ -264,6 +292,12 @@ def parse_host(output: list[str]) -> HostState:
         relocation_under_way="under-way" in sections["relocation"],
         daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),
+        stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
+        gpus=tuple(sections["gpus"]),
+        gpu_driver="".join(sections["gpu-driver"]),
+        toolkit_is_ours=bool(sections["toolkit-is-ours"]),
+        toolkit_sources=tuple(sections["toolkit-sources"]),
+        nvidia_containers=tuple(sections.get("nvidia-containers", ())),
     )
 
 

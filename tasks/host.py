@@ -64,6 +64,8 @@ class HostState:
     storage_driver: str = ""  # of the running daemon; empty when it does not run
     containerd_store: bool = False  # the running daemon keeps images in containerd
     data_root: str = ""  # of the running daemon
+    containers_running: int = 0
+    stopped_by_upgrade: bool = False  # containers that an upgrade of the engine, which was cut, has stopped
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is seen
@@ -81,6 +83,11 @@ class HostState:
     relocation_under_way: bool = False
     daemon_json: str = ""  # the file's text; empty where there is none
     docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository, and ours in any case
+    gpus: tuple[str, ...] = ()  # NVIDIA's, by their PCI addresses; those of virtual machines are none
+    gpu_driver: str = ""  # of NVIDIA: loaded, installed, or empty
+    toolkit_is_ours: bool = False  # NVIDIA's container toolkit, or what we began of it
+    toolkit_sources: tuple[str, ...] = ()  # files of apt that name its repository, but ours
+    nvidia_containers: tuple[str, ...] = ()  # that need the toolkit, running or not, where it is ours
 
     def unit(self, name: str) -> Unit:
         return next((u for u in self.units if u.name == name), Unit(name))

@@ -62,6 +62,15 @@ DOCKER_SOURCE = "/etc/apt/sources.list.d/docker-bulkhead.sources"
 DOCKER_KEY = "/etc/apt/keyrings/docker-bulkhead.asc"
 DOCKER_PIN = "/etc/apt/preferences.d/docker-bulkhead"
 
+NVIDIA_SOURCE = "/etc/apt/sources.list.d/nvidia-bulkhead.sources"
+NVIDIA_KEY = "/etc/apt/keyrings/nvidia-bulkhead.asc"
+NVIDIA_PIN = "/etc/apt/preferences.d/nvidia-bulkhead"
+# Which of the toolkit's packages we brought: what else is there was somebody's own, and stays.
+NVIDIA_BROUGHT = f"{CONFIGURATION}/nvidia-packages"
+
+# The containers that an upgrade of the engine has stopped, until they run again.
+STOPPED_BY_UPGRADE = f"{PROGRAM_STATE}/stopped-by-upgrade"
+
 
 def move_journal(directory: str) -> str:
     """The program's journal of the move of an extra volume's directory (bulkhead.journal.path_for)."""

@@ -16,7 +16,16 @@ from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings import Settings
-from tasks import preflight_extra, preflight_host, preflight_relocation, preflight_volume, relocation, run_lock
+from tasks import (
+    gpu,
+    preflight_extra,
+    preflight_host,
+    preflight_nvidia,
+    preflight_relocation,
+    preflight_volume,
+    relocation,
+    run_lock,
+)
 from tasks.facts import HostFacts, VolumeRoot
 from tasks.finding import Finding
 from tasks.host import HostState
@@ -41,6 +50,8 @@ class Plan:
     relocates: bool  # Docker's data is off the volume, and moved onto it
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd, and goes on so
+    nvidia: bool = False  # its container toolkit is there
+    nvidia_leaves: bool = False  # it is there from us, and goes
     extra_volumes: tuple[ExtraVolume, ...] = ()
 
     @property
@@ -63,6 +74,7 @@ class Result:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
     plan: Plan | None  # None where there are findings
+    is_mounted: bool = False  # each volume is, where it belongs
 
 
 def examine(
@@ -83,6 +95,7 @@ def examine(
         *([preflight_host.another_run(lock_holder)] if lock_holder else []),
         *preflight_host.system(settings, state),
         *preflight_host.docker(settings, state),
+        *preflight_nvidia.judge(settings, state),
         *preflight_volume.adopted_contents(settings, adopted),
     ]
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
@@ -95,6 +108,7 @@ def examine(
         findings += [*refused.findings, *preflight_volume.mounts(settings, storage, device="", old_trees=True)]
         return Result(tuple(findings), (), None)
     extras = preflight_extra.plan(settings, state, storage, volume)
+    nvidia = preflight_nvidia.is_wanted(settings, state)
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
@@ -109,14 +123,23 @@ def examine(
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=preflight_host.uses_containerd_store(state),
+        nvidia=nvidia,
+        nvidia_leaves=state.toolkit_is_ours and not nvidia,
         extra_volumes=extras.volumes,
     )
     findings += extras.findings
     findings += preflight_volume.mounts(settings, storage, plan.device, old_trees=plan.old_trees)
     if relocates:
         findings += preflight_relocation.judge(state, storage, plan.size, plan.filesystem)
-    warnings = (*preflight_host.system_warnings(state), *volume.warnings, *extras.warnings)
-    return Result(tuple(findings), warnings, None if findings else plan)
+    warnings = (
+        *preflight_host.system_warnings(state),
+        *volume.warnings,
+        *extras.warnings,
+        *preflight_nvidia.warnings(settings, state),
+    )
+    places = [settings.volume_mount, *STORES.values(), *(volume.mount for volume in plan.extra_volumes)]
+    is_mounted = all(storage.mount(place) for place in places)
+    return Result(tuple(findings), warnings, None if findings else plan, is_mounted)
 
 
 def report(name: str, findings: Sequence[Finding]) -> str:
@@ -148,7 +171,12 @@ def _look(settings: Settings, take_lock: bool) -> Result | None:
 
 
 def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
-    state: HostState | None = host.get_fact(HostFacts, docker_repository=settings.docker_repository, places=places)
+    state: HostState | None = host.get_fact(
+        HostFacts,
+        docker_repository=settings.docker_repository,
+        nvidia_repository=f"{settings.nvidia_repository}/stable/deb",
+        places=places,
+    )
     return state
 
 
@@ -159,6 +187,8 @@ def look(settings: Settings) -> Plan | None:
         return None
     for warning in result.warnings:
         host.log_styled(f"Warning: {warning}", fg="yellow", log_func=logger.warning)
+    if result.plan and not result.is_mounted:
+        gpu.say_before("systemd is reloaded, for the mounts,")
     if result.plan is None:
         host.log_styled(report(host.name, result.findings), fg="red", log_func=logger.error)
         host.state.fail_hosts({host})

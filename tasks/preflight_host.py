@@ -13,7 +13,7 @@ from settings import Settings
 from tasks.finding import Finding
 from tasks.host import HostState
 from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOURCE, DOCKER_STORE
-from tasks.version import is_newer
+from tasks.version import is_newer, is_patch_step, matches
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04", "26.04")}
 ARCHITECTURES = ("amd64", "arm64")
@@ -270,6 +270,13 @@ def _engine(settings: Settings, state: HostState) -> Iterator[Finding]:
             "the same version or an older one: an engine is upgraded here and never downgraded",
             "set engine_version to what is installed, or empty",
         )
+    elif step := _step_that_stops_containers(settings, state):
+        yield Finding(
+            f"containers run ({state.containers_running}), and {step}",
+            "none that runs, or a step to a patch release with live_restore: containers do not outlive another one",
+            "engine_upgrade_stops_containers = True stops them for the upgrade and starts them again (one with --rm does not "
+            "come back)",
+        )
     foreign = [path for path in state.docker_sources if path != DOCKER_SOURCE]
     if wanted == "docker-ce" and foreign:
         yield Finding(
@@ -277,6 +284,23 @@ def _engine(settings: Settings, state: HostState) -> Iterator[Finding]:
             f"one entry for it, {DOCKER_SOURCE}: apt refuses two that name different keys",
             f'remove {", ".join(foreign)}, or set engine_source to "present" and install Docker yourself',
         )
+
+
+def _step_that_stops_containers(settings: Settings, state: HostState) -> str:
+    """The upgrade that running containers would not outlive, in words; empty: there is none, or it may be taken."""
+    pin = settings.engine_version
+    # Docker's client and its plugins have versions of their own.
+    version = state.packages.get("docker-ce") or state.packages.get("docker.io", "")
+    if not pin or not version or matches(version, pin) or not state.containers_running:
+        return ""
+    # A step that was begun goes on: what it has stopped starts after it.
+    if (
+        settings.engine_upgrade_stops_containers
+        or state.stopped_by_upgrade
+        or (settings.live_restore and is_patch_step(version, pin))
+    ):
+        return ""
+    return f"the engine is to go from {version} to {pin}"
 
 
 def has_data_off_the_volume(state: HostState, storage: Storage) -> bool:

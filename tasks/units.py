@@ -10,6 +10,7 @@ from datetime import datetime
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
+from tasks import gpu
 from tasks.files import replace_file
 
 _STAMPS = "/var/lib/systemd/timers"  # when persistent timers elapsed last (systemd.timer(5))
@@ -95,13 +96,15 @@ def unit_files(
     """
     found = host.get_fact(SystemdFiles, paths=list(contents), units=list(units))
     changed = [path for path, content in contents.items() if found.contents.get(path) != content]
+    if changed or found.needs_reload:
+        gpu.say_before("systemd is reloaded")
     for path in changed:
         yield replace_file(path, contents[path])
     if changed or found.needs_reload:
         yield StringCommand("systemctl daemon-reload")
     restarted = [unit for unit in (*timers, *services) if changed or found.needs_reload or not _in_force(unit, found)]
     if restarted:
-        yield StringCommand(f"systemctl enable --quiet {shlex.join(restarted)}")
+        yield StringCommand(f"systemctl enable --quiet --no-reload {shlex.join(restarted)}")
         # A timer that is persistent takes what it has missed by its new times for due.
         stamps = shlex.join(f"{_STAMPS}/stamp-{unit}" for unit in restarted if unit in timers)
         stamped = f"mkdir -p {_STAMPS} && touch {stamps} && " if stamps else ""
@@ -130,9 +133,10 @@ def unit_files_removed(
     if not found.contents and not found.needs_reload:
         host.noop(f"{', '.join(units)}: no file of ours")
         return
+    gpu.say_before("systemd is reloaded")
     enabled = (*timers, *services)
     if there := [unit for unit in enabled if any(path.endswith(f"/{unit}") for path in found.contents)]:
-        yield StringCommand(f"systemctl disable --quiet --now {shlex.join(there)}")
+        yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(there)}")
     if stamps := [f"{_STAMPS}/stamp-{unit}" for unit in there if unit in timers]:
         yield StringCommand(f"rm -f {shlex.join(stamps)}")
     yield StringCommand(f"rm -f {shlex.join(paths)}")

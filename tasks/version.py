@@ -29,6 +29,15 @@ def is_newer(version: str, pin: str) -> bool:
     return _numbers(version.split(":", 1)[-1])[: len(wanted)] > wanted
 
 
+def is_patch_step(version: str, pin: str) -> bool:
+    """Whether a pin asks for no more than another patch release of a version: containers outlive that step alone.
+
+    >>> is_patch_step("5:27.5.0-1~debian.12~bookworm", "27.5.1"), is_patch_step("5:27.4.1-1~debian.12~bookworm", "27.5.1")
+    (True, False)
+    """
+    return _numbers(version.split(":", 1)[-1])[:2] == _numbers(pin)[:2]
+
+
 def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", re.split(r"[-+~]", version)[0])]
 

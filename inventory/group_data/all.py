@@ -71,6 +71,11 @@ engine_version = ""
 # True: another engine than the installed one may take its place, on a host where Docker holds no data.
 engine_change = False
 
+# Containers outlive an upgrade of the engine to a patch release (27.5.0 to 27.5.1), by live-restore. True: a larger step may
+# be taken too, or one with live_restore = False; it stops what runs, and starts it again. False: a host where containers
+# run is refused then.
+engine_upgrade_stops_containers = False
+
 # Docker's apt repository or a mirror of it, without the distribution's name: that is added (…/debian, …/ubuntu).
 docker_repository = "https://download.docker.com/linux"
 
@@ -193,6 +198,28 @@ guard_rescue = False
 # Hours (1 to 720) after which the guard drops a snapshot that `bulkhead snapshot` or `bulkhead build --snapshot` has
 # taken. One that fills is dropped earlier.
 snapshot_max_hours = 24
+
+# ----------------------------------------------------------------------------------------------------- NVIDIA GPUs
+
+# "auto": a host with an NVIDIA GPU and its driver gets the NVIDIA container toolkit. True: whatever is there, such as a
+# machine that an image is made on. False: none. A host that had it from us and leaves loses it. The driver is yours to
+# install (docs/gpu.md).
+nvidia = "auto"
+
+# The version that the four packages of the toolkit stay at: "1.20.1", or the beginning of one: "1.20". From 1.18 on.
+nvidia_version = "1.20.1"
+
+# True: containers run under NVIDIA's runtime without being told to (`--runtime nvidia`).
+nvidia_default_runtime = False
+
+# NVIDIA's apt repository or a mirror of it, without what comes after it: /stable/deb/… is added.
+nvidia_repository = "https://nvidia.github.io/libnvidia-container"
+
+# The fingerprint of the key that signs it, as for Docker's.
+nvidia_repository_fingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+
+# The address that the key is fetched from; empty: <repository>/gpgkey.
+nvidia_repository_key = ""
 
 # ---------------------------------------------------------------------------------------------------- the rest
 

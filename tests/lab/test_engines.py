@@ -17,6 +17,12 @@ def repository() -> Iterator[Repository]:
     Repository.stop_running()
 
 
+RUNS = (
+    "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/sleep && tar -C /root/image -c . | docker import - box "
+    ">/dev/null && docker run --detach --name runs --network none --restart unless-stopped box sleep 100000"
+)
+
+
 def from_repository(repository: Repository, **changes: object) -> dict[str, object]:
     return {
         "engine_source": "docker-ce",
@@ -49,9 +55,38 @@ def test_engine_comes_from_dockers_repository_at_the_pinned_version(machine: Mac
     machine.run("apt-get -qq -s upgrade | grep -q docker-ce && exit 1 || true")
     assert_isolated(machine)
     assert dry(machine, **from_repository(repository)).predicted == set()
+    machine.run(RUNS)
+    ran = machine.out("docker inspect --format '{{.State.Pid}}' runs")
     newer = from_repository(repository, engine_version="26.1.5")
     converge(machine, **newer)
     assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:26.1.5-1~debian.13~trixie"
+    assert machine.out("docker inspect --format '{{.State.Pid}}' runs") == ran, (
+        "a patch release has stopped a container"
+    )
+    machine.snapshot("patched")
+
+
+@pytest.mark.full
+def test_larger_step_than_a_patch_release_needs_consent_where_containers_run(
+    machine: Machine, repository: Repository
+) -> None:
+    machine.restore("patched")
+    larger = from_repository(repository, engine_version="27.5.1")
+    ran = machine.out("docker inspect --format '{{.State.Pid}} {{.State.Running}}' runs")
+    refused = deploy(machine, **larger)
+    assert refused.code == 1
+    assert "containers run (1), and the engine is to go from 5:26.1.5" in refused.output
+    assert machine.out("docker inspect --format '{{.State.Pid}} {{.State.Running}}' runs") == ran
+    converge(machine, **larger, engine_upgrade_stops_containers=True)
+    assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:27.5.1-1~debian.13~trixie"
+    pid, runs = machine.out("docker inspect --format '{{.State.Pid}} {{.State.Running}}' runs").split()
+    assert runs == "true"
+    assert pid != ran.split()[0]
+    assert machine.run("ls /var/lib/bulkhead/stopped-by-upgrade", check=False).returncode != 0
+    assert dry(machine, **larger).predicted == set()
+    older = deploy(machine, **from_repository(repository, engine_version="26.1.5"))
+    assert older.code == 1
+    assert "an engine is upgraded here and never downgraded" in older.output
 
 
 def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Machine, repository: Repository) -> None:

@@ -141,6 +141,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"engine_version": "5:27.5.1"},
         'engine_version = \'5:27.5.1\': must be a version such as "27.5.1" (without "5:")',
     ),
+    ({"engine_upgrade_stops_containers": "yes"}, "engine_upgrade_stops_containers = 'yes': must be True or False"),
     ({"engine_version": 27.5}, 'engine_version = 27.5: must be text in quotes, such as "27.5"'),
     ({"docker_repository": "download.example.com"}, "docker_repository = 'download.example.com': must be an address"),
     ({"docker_repository": "file:///srv"}, "docker_repository = 'file:///srv': must be an address"),
@@ -212,6 +213,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"guard_rescue": "yes"}, "guard_rescue = 'yes': must be True or False"),
     ({"snapshot_max_hours": 0}, "snapshot_max_hours = 0: must be at least 1"),
     ({"snapshot_max_hours": 721}, "snapshot_max_hours = 721: must be at most 720"),
+    # NVIDIA
+    ({"nvidia": "yes"}, "nvidia = 'yes': must be \"auto\", True or False"),
+    ({"nvidia": None}, 'nvidia = None: must be "auto", True or False'),
+    ({"nvidia": 1}, 'nvidia = 1: must be "auto", True or False'),
+    ({"nvidia_version": ""}, "nvidia_version = '': must be a version such as \"1.20.1\", from 1.18 on"),
+    ({"nvidia_version": "1.17.8"}, 'must be a version such as "1.20.1", from 1.18 on: older ones do not keep the CDI'),
+    ({"nvidia_version": "1"}, "nvidia_version = '1': must be a version such as"),
+    ({"nvidia_version": "1.20.1-1"}, "nvidia_version = '1.20.1-1': must be a version such as"),
+    ({"nvidia_version": "1.20; reboot"}, "nvidia_version = '1.20; reboot': must be a version such as"),
+    ({"nvidia_version": 1.2}, 'nvidia_version = 1.2: must be text in quotes, such as "1.'),
+    ({"nvidia_default_runtime": "nvidia"}, "nvidia_default_runtime = 'nvidia': must be True or False"),
+    ({"nvidia_repository": "file:///srv"}, "nvidia_repository = 'file:///srv': must be an address such as"),
+    ({"nvidia_repository_fingerprint": "C95B"}, "nvidia_repository_fingerprint = 'C95B': must be a key's fingerprint"),
+    ({"nvidia_repository_key": "/etc/nvidia.asc"}, "nvidia_repository_key = '/etc/nvidia.asc': must be an address"),
     # names
     ({"volume_sise": "60G"}, "volume_sise: no such setting; did you mean volume_size?"),
     ({"log_max_files": 3}, "log_max_files: no such setting; did you mean log_max_file?"),
@@ -238,6 +253,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"guard_rescue": True, "guard": False}, "guard_rescue = True: needs guard = True"),
     ({"guard_stop_pulls": True, "guard": False}, "guard_stop_pulls = True: needs guard = True"),
+    (
+        {"nvidia_default_runtime": True, "nvidia": False},
+        'nvidia_default_runtime = True: needs nvidia = True or "auto"',
+    ),
+    (
+        {"nvidia_default_runtime": True, "daemon_json": {"default-runtime": "runsc"}},
+        "daemon_json: must be without 'default-runtime' (nvidia_default_runtime is True)",
+    ),
+    *(
+        (
+            {"daemon_json": {"default-runtime": "nvidia"} | others, "nvidia_default_runtime": wanted},
+            "daemon_json: must be without 'default-runtime' (set nvidia_default_runtime)",
+        )
+        for others in ({}, {"runtimes": None}, {"runtimes": {"kata": {"path": "/opt/kata"}}})
+        for wanted in (True, False)
+    ),
 ]
 
 
@@ -265,6 +296,14 @@ GOOD: list[dict[str, Any]] = [
     {"guard_floor": "15G", "volume_size": "60G"},
     {"guard_ballast": "", "guard": False},
     {"daemon_json": {"registry-mirrors": ["https://mirror.example.com"], "log-opts": {"labels": "team"}}},
+    {"nvidia": True, "nvidia_default_runtime": True},
+    {"nvidia": False, "daemon_json": {"default-runtime": "runsc"}},
+    {
+        "nvidia_default_runtime": True,
+        "daemon_json": {"default-runtime": "nvidia", "runtimes": {"nvidia": {"path": "/opt/nvidia"}}},
+    },
+    {"nvidia_version": "1.18"},
+    {"nvidia_version": "2.0.1", "nvidia_repository": "https://mirror.example.com/debian", "nvidia_repository_key": ""},
     {"ssh_user": "admin", "ssh_port": 22, "_sudo": True, "my_own": object()},
 ]
 
@@ -303,6 +342,8 @@ def test_fleet_says_each_problem_once_with_its_hosts() -> None:
         {"docker_repository": "https://me:p@hunter2@mirror.example.com"},
         {"docker_repository": "me:hunter2@mirror.example.com"},
         {"docker_repository_key": "https://me:hunter2@mirror.example.com/gpg"},
+        {"nvidia_repository": "https://me:hunter2@mirror.example.com"},
+        {"nvidia_repository_key": "https://me:hunter2@mirror.example.com/gpgkey"},
         {"daemon_json": {"hosts": [], "http-proxy": "http://me:hunter2@proxy.example.com"}},
         {"daemon_json": {"hosts": [], "log-opts": {"splunk-token": "hunter2"}}},
         {"daemon_json": '{"log-opts": {"splunk-token": "hunter2"}}'},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -178,3 +179,18 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     connection = Connection(PyinfraBackend(host))
     yield Target(host.name, request.config.stash[SETTINGS][host.name], connection)
     host.disconnect()
+
+
+@pytest.fixture(scope="session")
+def image(target: Target) -> Iterator[str]:
+    """The name of an image of the host's own shell: nothing is pulled. Names are new each time; so nobody else's."""
+    name = f"docker-bulkhead-verify:{uuid.uuid4().hex[:12]}"
+    target.run(
+        "set -e; tree=$(mktemp -d); trap 'rm -rf $tree' EXIT; mkdir $tree/bin; "
+        "for program in sh yes head cat; do file=$(readlink -f $(command -v $program)); cp $file $tree/bin/$program; "
+        "ldd $file | grep -o '/[^ )]*' | while read library; do "
+        "mkdir -p $tree$(dirname $library); cp -L $library $tree$library; done; done; "
+        f"tar -C $tree -c . | docker import --change 'LABEL docker-bulkhead=verify' - {name} >/dev/null"
+    )
+    yield name
+    target.run(f"docker image rm {name}")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
+
 from settings import Settings, check
-from tasks.daemon import merged, our_keys, wanted, without
+from tasks import daemon
+from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, merged, names, our_keys, wanted, without
+from tasks.gpu import GpuContainers
+
+from .operations import Host, performed
 
 G = 2**30
 
 
-def keys(**changes: Any) -> dict[str, Any]:
+def keys(*, nvidia: bool = False, **changes: Any) -> dict[str, Any]:
     settings = check(changes)
     assert isinstance(settings, Settings)
-    return our_keys(settings, 60 * G)
+    return our_keys(settings, 60 * G, nvidia=nvidia)
 
 
 def test_limits_of_the_build_cache_are_a_part_of_the_volume() -> None:
@@ -59,3 +66,197 @@ def test_second_time_is_the_same() -> None:
 
 def test_without_and_merged_undo_each_other() -> None:
     assert without(merged({"theirs": {"a": 1}}, {"theirs": {"b": 2}}), {"theirs": {"b": 2}}) == {"theirs": {"a": 1}}
+
+
+# -- GPUs
+
+RUNTIME = {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}
+
+
+def nvidia_ctk(config: dict[str, Any]) -> dict[str, Any]:
+    """What `nvidia-ctk runtime configure --runtime docker --cdi.enabled` makes of a daemon.json."""
+    return config | {"runtimes": {**config.get("runtimes", {}), **RUNTIME}, "features": {"cdi": True}}
+
+
+def test_keys_for_gpus_are_those_of_nvidia_ctk() -> None:
+    plain, with_gpus = keys(), keys(nvidia=True)
+    assert without(with_gpus, plain) == {"runtimes": RUNTIME, "features": {"cdi": True}}
+    assert without(plain, with_gpus) == {}
+    assert without(keys(nvidia=True, nvidia_default_runtime=True), with_gpus) == {"default-runtime": "nvidia"}
+    assert keys(nvidia_default_runtime=True) == plain, "a runtime that is not there would keep Docker from starting"
+
+
+def test_runtimes_of_the_user_stand_beside_nvidias() -> None:
+    other = {"kata": {"path": "/opt/kata"}}
+    assert keys(nvidia=True, daemon_json={"runtimes": other})["runtimes"] == RUNTIME | other
+
+
+THEIRS = {"nvidia": {"path": "/opt/other", "runtimeArgs": ["--debug"]}}
+KATA = {"kata": {"path": "/opt/kata"}}
+
+
+@pytest.mark.parametrize("others", [{}, KATA], ids=["alone", "beside another"])
+@pytest.mark.parametrize("before", [{}, RUNTIME], ids=["never ours", "was ours"])
+def test_runtime_of_the_hosts_own_is_replaced_whole_and_others_stay(
+    others: dict[str, Any], before: dict[str, Any]
+) -> None:
+    applied = {"runtimes": before} if before else {}
+    assert wanted({"runtimes": RUNTIME}, {"runtimes": THEIRS | others}, applied) == {"runtimes": RUNTIME | others}
+
+
+def test_runtime_that_goes_leaves_no_half_of_it_behind() -> None:
+    touched = {"nvidia": RUNTIME["nvidia"] | {"runtimeArgs": ["--debug"]}}
+    assert wanted({}, {"runtimes": touched}, {"runtimes": RUNTIME}) == {}
+    assert wanted({}, {"runtimes": touched | KATA}, {"runtimes": RUNTIME}) == {"runtimes": KATA}
+
+
+def test_default_runtime_goes_with_its_runtime_whoever_has_set_it() -> None:
+    current = {"runtimes": RUNTIME | KATA, "default-runtime": "nvidia"}
+    for before in ({"runtimes": RUNTIME}, {"runtimes": RUNTIME, "default-runtime": "nvidia"}):
+        assert wanted({}, current, before) == {"runtimes": KATA}
+
+
+@pytest.mark.parametrize(
+    ("default", "before"),
+    [("kata", {"runtimes": RUNTIME}), ("runc", {"runtimes": RUNTIME}), ("nvidia", {})],
+    ids=["of another runtime", "built in", "runtime stays"],
+)
+def test_default_runtime_of_the_hosts_own_stays_where_its_runtime_does(default: str, before: dict[str, Any]) -> None:
+    current = {"runtimes": RUNTIME | KATA, "default-runtime": default}
+    assert wanted({}, current, before)["default-runtime"] == default
+
+
+def test_names_are_those_of_values_and_tell_nothing_of_them() -> None:
+    assert list(names({"log-opts": {"splunk": {"token": "hunter2"}, "empty": {}}, "dns": ["192.0.2.1"]})) == [
+        "log-opts.splunk.token",
+        "log-opts.empty",
+        "dns",
+    ]
+
+
+def test_what_others_have_done_to_our_keys_is_told_key_by_key() -> None:
+    ours = {"a": 1, "b": {"c": True, "d": {"e": 1, "f": 2}}, "g": {"h": 1}, "same": {"x": 1}}
+    found = {"a": 2, "b": {"c": True}, "g": "text", "same": {"x": 1, "theirs": 1}, "theirs": 3}
+    assert list(differences(ours, found)) == [
+        "a is not as it was written",
+        "b.d.e is gone",
+        "b.d.f is gone",
+        "g is not as it was written",
+    ]
+
+
+# -- the operations
+
+
+def text(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=4, sort_keys=True) + "\n"
+
+
+def applied(host: Host, ours: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The daemon.json that a host gets: with these keys of ours, or, without any, when it is left."""
+    if ours is None:
+        (script,) = performed(daemon.release, host)
+    else:
+        (script,) = performed(daemon.daemon_json, host, ours=ours)
+    written: dict[str, Any] = json.loads(script.connector_arguments["_stdin"])
+    return written
+
+
+def host_with(current: dict[str, Any], ours: dict[str, Any], **changes: Any) -> Host:
+    return Host({DaemonJson: DaemonJsonFiles(text(current), text(ours), **changes), GpuContainers: ["train"]})
+
+
+def test_file_that_is_in_force_is_left_and_docker_not_restarted() -> None:
+    host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
+    assert performed(daemon.daemon_json, host, ours=keys(nvidia=True)) == []
+    assert host.said == []
+
+
+def test_nvidia_ctk_that_somebody_has_run_is_put_right_and_reported() -> None:
+    ours = keys(nvidia=True)
+    host = host_with(nvidia_ctk(ours), ours)
+    assert applied(host, ours) == ours
+    report, gpus = host.said
+    assert report == (
+        "daemon.json: others have changed what this project wrote; it is put right: "
+        "features.buildkit is gone; features.containerd-snapshotter is gone"
+    )
+    assert gpus.startswith("Warning: Docker is restarted while containers with GPUs run: train.")
+
+
+def test_keys_of_the_hosts_own_stay_and_are_reported_without_their_values() -> None:
+    ours = keys()
+    own = {"http-proxy": "http://me:hunter2@proxy", "log-opts": {"labels": "team"}}
+    host = host_with(merged(ours, own), ours)
+    assert applied(host, keys(log_max_file=5)) == merged(keys(log_max_file=5), own)
+    report, _ = host.said
+    assert report == "daemon.json: keys of the host's own stay: http-proxy, log-opts.labels"
+
+
+def test_change_of_a_setting_is_nobody_elses() -> None:
+    host = host_with(keys(), keys())
+    assert applied(host, keys(nvidia=True)) == keys(nvidia=True)
+    assert [said for said in host.said if said.startswith("daemon.json")] == []
+
+
+def test_own_change_that_was_cut_is_made_again_and_not_taken_for_somebody_elses() -> None:
+    new = keys(log_max_file=5)
+    host = host_with(new, keys(), unfinished=True)
+    assert applied(host, new) == new
+    assert [said for said in host.said if said.startswith("daemon.json")] == []
+
+
+def test_runtime_goes_with_the_toolkit() -> None:
+    host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
+    assert applied(host, keys()) == keys() | {"theirs": 1}
+    report, _ = host.said
+    assert report == "daemon.json: keys of the host's own stay: theirs"
+
+
+def test_key_that_becomes_ours_is_not_said_to_stay() -> None:
+    host = host_with({"log-driver": "journald", "theirs": 1}, {})
+    assert applied(host, keys()) == keys() | {"theirs": 1}
+    replaced, stay, _ = host.said
+    assert replaced == "daemon.json: keys of the host's own are replaced: log-driver"
+    assert stay == "daemon.json: keys of the host's own stay: theirs"
+
+
+def test_keys_of_the_hosts_own_that_are_replaced_are_named_in_order_and_without_their_values() -> None:
+    own = {"runtimes": {"nvidia": {"path": "/opt/hunter2"}}, "log-opts": {"max-size": "1k", "max-file": "3"}}
+    host = host_with(own | {"log-driver": "journald", "live-restore": keys()["live-restore"]}, {})
+    assert applied(host, keys(nvidia=True)) == keys(nvidia=True)
+    replaced, _ = host.said
+    assert replaced == (
+        "daemon.json: keys of the host's own are replaced: log-driver, log-opts.max-size, runtimes.nvidia"
+    )
+
+
+def test_default_runtime_that_went_with_its_runtime_is_not_said_to_stay() -> None:
+    host = host_with(keys(nvidia=True) | {"default-runtime": "nvidia", "theirs": 1}, keys(nvidia=True))
+    assert applied(host, keys()) == keys() | {"theirs": 1}
+    report, _ = host.said
+    assert report == "daemon.json: keys of the host's own stay: theirs"
+
+
+def test_host_that_is_left_keeps_its_own_keys_and_what_its_gpus_need() -> None:
+    ours = keys(nvidia=True, nvidia_default_runtime=True, daemon_json={"runtimes": {"kata": {"path": "/opt/kata"}}})
+    host = host_with(ours | {"theirs": 1}, ours)
+    assert applied(host) == {
+        "theirs": 1,
+        "runtimes": RUNTIME,
+        "default-runtime": "nvidia",
+        "features": {"cdi": True},
+    }
+    assert "Docker is restarted while containers with GPUs run" in host.events[0]
+    assert "default-runtime" not in applied(host_with(keys(nvidia=True), keys(nvidia=True)))
+
+
+def test_host_that_is_left_without_gpus_keeps_its_own_keys_alone() -> None:
+    ours = keys(daemon_json={"default-runtime": "kata", "runtimes": {"kata": {"path": "/opt/kata"}}})
+    assert applied(host_with(ours | {"theirs": 1}, ours)) == {"theirs": 1}
+
+
+def test_file_that_could_not_be_read_is_not_touched() -> None:
+    for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.release, {})):
+        (refusal,) = performed(operation, Host({DaemonJson: None}), **arguments)
+        assert "it was not touched" in str(refusal)

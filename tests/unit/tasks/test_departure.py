@@ -38,6 +38,12 @@ def test_host_is_not_left_before_a_rollback_has_ended() -> None:
     assert findings(our_docker_ce_host(rollback="done"), Storage(), "") == []
 
 
+def test_host_is_not_left_with_containers_that_an_upgrade_has_stopped() -> None:
+    (finding,) = findings(our_docker_ce_host(stopped_by_upgrade=True), Storage(), "")
+    assert "has containers stopped" in finding.found
+    assert "run deploy.py" in finding.action
+
+
 def test_host_is_not_left_under_another_run_or_without_root() -> None:
     assert "bob" in findings(our_docker_ce_host(), Storage(), "bob on laptop")[0].found
     assert "not root" in findings(our_docker_ce_host(uid=1000), Storage(), "")[0].found

@@ -14,9 +14,10 @@ from pyinfra.api import FactProcessError
 
 from tasks.facts import HostFacts, parse_host
 from tasks.host import EngineData, HostState
-from tasks.paths import move_journal
+from tasks.paths import STOPPED_BY_UPGRADE, move_journal
 
 from ..processes import orphan
+from .operations import shell, stand_in
 
 HOSTS = Path(__file__).parent / "hosts"
 
@@ -178,3 +179,102 @@ def test_phase_of_a_journal_is_read_as_the_program_writes_it(tmp_path: Path) -> 
     command = [word.replace("/var/lib/bulkhead", str(tmp_path)) for word in command]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert parse_host(said.splitlines()).moves == {f"{tmp_path}/relocation-home.json": "copying"}
+
+
+# -- GPUs
+
+
+def look_for_gpus(top: Path, repository: str = "") -> HostState:
+    """The same command, with the GPUs, the driver, apt's files and the programs that are in a directory."""
+    command = HostFacts().command(nvidia_repository=repository)
+    for path in ("/sys/bus/pci/devices", "/proc/driver/nvidia/version", "/etc/apt"):
+        command = command.replace(path, f"{top}{path}")
+    (top / "bin").mkdir(exist_ok=True)
+    return parse_host(shell(command, top / "bin", PATH=f"{top}/bin:/usr/bin:/bin").stdout.splitlines())
+
+
+def test_machine_without_gpus_has_none(tmp_path: Path) -> None:
+    state = look_for_gpus(tmp_path)
+    assert (state.gpus, state.gpu_driver, state.toolkit_is_ours) == ((), "", False)
+    assert (state.toolkit_sources, state.nvidia_containers) == ((), ())
+
+
+def test_nvidias_gpus_are_seen_and_those_of_virtual_machines_are_not(tmp_path: Path) -> None:
+    for address, vendor, kind, driver in (
+        ("0000:01:00.0", "0x10de", "0x030000", "nvidia"),
+        ("0000:01:00.1", "0x10de", "0x040300", "snd_hda_intel"),
+        ("0000:02:00.0", "0x10de", "0x030200", "vfio-pci"),
+        ("0000:03:00.0", "0x10de", "0x030200", ""),
+        ("0000:04:00.0", "0x1002", "0x030000", "amdgpu"),
+    ):
+        device = tmp_path / "sys/bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+        if driver:
+            (device / "driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
+    assert look_for_gpus(tmp_path).gpus == ("0000:01:00.0", "0000:03:00.0")
+
+
+def test_driver_is_seen_by_its_module_or_its_tool(tmp_path: Path) -> None:
+    version = tmp_path / "proc/driver/nvidia/version"
+    version.parent.mkdir(parents=True)
+    version.touch()
+    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    stand_in(tmp_path / "bin", "nvidia-smi", "")
+    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    version.unlink()
+    assert look_for_gpus(tmp_path).gpu_driver == "installed"
+    (tmp_path / "bin/nvidia-smi").unlink()
+    assert look_for_gpus(tmp_path).gpu_driver == ""
+
+
+@pytest.mark.parametrize("containers", ["", "c1\n"])
+def test_upgrade_that_was_cut_is_seen_by_the_list_of_what_it_has_stopped(tmp_path: Path, containers: str) -> None:
+    there = tmp_path / "stopped"
+    command = HostFacts().command().replace(STOPPED_BY_UPGRADE, str(there))
+    assert not parse_host(shell(command, tmp_path).stdout.splitlines()).stopped_by_upgrade
+    there.write_text(containers)
+    assert parse_host(shell(command, tmp_path).stdout.splitlines()).stopped_by_upgrade
+
+
+NVIDIA_LIST = "deb [signed-by=/k.gpg] https://nvidia.github.io/libnvidia-container/stable/deb/$(ARCH) /\n"
+
+
+def test_entries_of_others_for_the_toolkit_are_named_and_ours_is_known(tmp_path: Path) -> None:
+    sources = tmp_path / "etc/apt/sources.list.d"
+    sources.mkdir(parents=True)
+    ours = sources / "nvidia-bulkhead.sources"
+    (sources / "commented.list").write_text(f"# {NVIDIA_LIST}")
+    (sources / "docker.list").write_text("deb https://download.docker.com/linux/debian bookworm stable\n")
+    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    assert (state.toolkit_sources, state.toolkit_is_ours) == ((), False)
+    ours.write_text("URIs: https://mirror.example.com/nvidia/stable/deb/$(ARCH)\n")
+    (sources / "toolkit.list").write_text(NVIDIA_LIST)
+    (sources / "mirror.sources").write_text("URIs: http://mirror.example.com/nvidia/stable/deb/amd64\n")
+    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    assert state.toolkit_sources == (str(sources / "mirror.sources"), str(sources / "toolkit.list"))
+    assert state.toolkit_is_ours
+
+
+@pytest.mark.parametrize("docker", ["active", "inactive"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_containers_that_need_the_toolkit_are_named_where_it_is_ours(tmp_path: Path, ours: bool, docker: str) -> None:
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "systemctl", f"[ $1 != is-active ] || printf '%s\\n' {docker} active")
+    stand_in(
+        tmp_path / "bin",
+        "docker",
+        """case "$3 $4" in
+            "ps --all") printf 'c1\\nc2\\n' ;;
+            inspect*) printf '%s\\n' 'nvidia null /train' 'runc null /nvidia-exporter' 'nvidia-legacy [] /infer' \
+                'runc [{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}] /by-hook' \
+                'runc [{"Driver":"cdi","DeviceIDs":["nvidia.com/gpu=all"]}] /by-cdi' \
+                'runc [{"Driver":"other","Capabilities":[["tpu"]]}] /tpu' 'runc [] /gpu' ;;
+        esac""",
+    )
+    if ours:
+        (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
+        (tmp_path / "etc/apt/sources.list.d/nvidia-bulkhead.sources").touch()
+    expected = ("train", "infer", "by-hook", "by-cdi") if ours and docker == "active" else ()
+    assert look_for_gpus(tmp_path).nvidia_containers == expected

@@ -505,6 +505,55 @@ def test_pin_below_the_installed_version_is_refused() -> None:
     plan_of(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="29.1"))
 
 
+def upgrade(version: str, **changes: object) -> Settings:
+    return settings(engine_source="docker-ce", engine_version=version, **changes)
+
+
+def _step(wanted: Settings) -> str:
+    return f"{wanted.engine_version or 'unpinned'}{'' if wanted.live_restore else ' without live-restore'}"
+
+
+BUSY = our_docker_ce_host(containers_running=2)  # Docker 29.1.3
+
+
+@pytest.mark.parametrize(
+    "wanted", [upgrade("29.2"), upgrade("30.0.1"), upgrade("29.1.4", live_restore=False)], ids=_step
+)
+def test_upgrade_that_running_containers_do_not_outlive_is_refused_without_consent(wanted: Settings) -> None:
+    found = finding(BUSY, shared_vg(), wanted)
+    assert_says(
+        found,
+        found_has=f"the engine is to go from 5:29.1.3-1~debian.12~bookworm to {wanted.engine_version}",
+        needed="a step to a patch release with live_restore",
+        action="engine_upgrade_stops_containers = True",
+    )
+    plan_of(replace(BUSY, containers_running=0), shared_vg(), wanted)
+    plan_of(BUSY, shared_vg(), wanted.model_copy(update={"engine_upgrade_stops_containers": True}))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [upgrade("29.1.4"), upgrade("29.1.3", live_restore=False), upgrade("29.1", live_restore=False), settings()],
+    ids=_step,
+)
+def test_containers_may_run_where_they_outlive_the_step_or_there_is_none(wanted: Settings) -> None:
+    plan_of(BUSY, shared_vg(), wanted)
+
+
+def test_upgrade_that_was_cut_with_containers_stopped_goes_on_whatever_runs_by_now() -> None:
+    plan_of(replace(BUSY, stopped_by_upgrade=True), shared_vg(), upgrade("30.0.1"))
+
+
+def test_client_of_another_version_is_no_upgrade() -> None:
+    plan_of(replace(BUSY, packages=BUSY.packages | {"docker-ce-cli": "5:28.0.0-1"}), shared_vg(), upgrade("29.1.3"))
+
+
+def test_upgrade_of_the_distributions_engine_counts_too() -> None:
+    state = replace(BUSY, packages={"docker.io": "20.10.24+dfsg1-1"}, docker_sources=())
+    found = finding(state, shared_vg(), settings(engine_source="distro", engine_version="26.1"))
+    assert "from 20.10.24+dfsg1-1 to 26.1" in found.found
+
+
 @pytest.mark.parametrize(
     ("written", "found_has", "needed", "action"),
     [

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra.context import ctx_host
-from pyinfra_testing.util import get_command_string
 
 from tasks import units
+from tasks.gpu import GpuContainers
 from tasks.units import SystemdFiles, UnitFiles
+
+from .operations import Host, commands
 
 SHOWN = """\
 Id=docker-prune.service
@@ -83,28 +82,6 @@ def test_files_are_asked_for_with_their_times_and_what_is_not_there_is_left_out(
 # -- what is done about it
 
 
-@dataclass
-class Host:
-    """As much of a host as an operation sees."""
-
-    found: UnitFiles
-    noops: list[str] = field(default_factory=list)
-
-    def get_fact(self, *_: Any, **__: Any) -> UnitFiles:
-        return self.found
-
-    def noop(self, description: str) -> None:
-        self.noops.append(description)
-
-
-def commands(operation: Callable[..., Any], found: UnitFiles, **arguments: Any) -> list[str]:
-    host = Host(found)
-    with ctx_host.use(host):
-        said = [get_command_string(command) for command in operation._inner(**arguments)]  # type: ignore[attr-defined]
-    assert bool(said) != bool(host.noops), "an operation either does something or says why not"
-    return said
-
-
 UP = UnitFiles(
     {GUARD: "new\n"}, False, frozenset({"docker-guard.service"}), changed=100, started={"docker-guard.service": 100}
 )
@@ -113,7 +90,7 @@ UP = UnitFiles(
 def kept(found: UnitFiles, content: str = "new\n") -> list[str]:
     return commands(
         units.unit_files,
-        found,
+        Host({SystemdFiles: found}),
         contents={GUARD: content},
         units=["docker-guard.service"],
         services=["docker-guard.service"],
@@ -129,7 +106,7 @@ def test_service_whose_file_changes_runs_by_the_new_one() -> None:
     assert write.endswith("sync /etc/systemd/system")
     assert others == [
         "systemctl daemon-reload",
-        "systemctl enable --quiet docker-guard.service",
+        "systemctl enable --quiet --no-reload docker-guard.service",
         "systemctl restart docker-guard.service",
     ]
 
@@ -144,7 +121,7 @@ def test_service_whose_file_changes_runs_by_the_new_one() -> None:
 )
 def test_service_that_a_cut_run_left_behind_is_restarted(left: UnitFiles) -> None:
     assert kept(left) == [
-        "systemctl enable --quiet docker-guard.service",
+        "systemctl enable --quiet --no-reload docker-guard.service",
         "systemctl restart docker-guard.service",
     ]
 
@@ -153,7 +130,7 @@ def test_timer_gets_a_stamp_before_it_is_restarted_and_a_service_none() -> None:
     paths = {f"/etc/systemd/system/{name}": "" for name in ("a.timer", "b.service")}
     said = commands(
         units.unit_files,
-        UnitFiles({}, False, frozenset()),
+        Host({SystemdFiles: UnitFiles({}, False, frozenset())}),
         contents=paths,
         units=["a.timer", "b.service"],
         timers=["a.timer"],
@@ -171,9 +148,23 @@ def test_what_is_removed_is_stopped_first_and_nothing_is_done_twice() -> None:
         "units": ["docker-guard.service"],
         "services": ["docker-guard.service"],
     }
-    assert commands(units.unit_files_removed, UP, **arguments) == [
-        "systemctl disable --quiet --now docker-guard.service",
+    assert commands(units.unit_files_removed, Host({SystemdFiles: UP}), **arguments) == [
+        "systemctl disable --quiet --no-reload --now docker-guard.service",
         f"rm -f {GUARD}",
         "systemctl daemon-reload",
     ]
-    assert commands(units.unit_files_removed, UnitFiles({}, False, frozenset()), **arguments) == []
+    assert commands(units.unit_files_removed, Host(), **arguments) == []
+
+
+def test_containers_with_gpus_are_named_before_systemd_is_reloaded_and_only_then() -> None:
+    arguments: dict[str, Any] = {"contents": {GUARD: "new\n"}, "units": ["docker-guard.service"]}
+    host = Host({SystemdFiles: UP, GpuContainers: ["train"]})
+    commands(units.unit_files, host, **arguments)
+    assert host.said == []
+    for found in (UnitFiles({}, False, frozenset()), UnitFiles(UP.contents, True, UP.up)):
+        host = Host({SystemdFiles: found, GpuContainers: ["train"]})
+        commands(units.unit_files, host, **arguments)
+        assert "systemd is reloaded while containers with GPUs run: train." in host.events[0]
+    host = Host({SystemdFiles: UP, GpuContainers: ["train"]})
+    commands(units.unit_files_removed, host, paths=[GUARD], units=["docker-guard.service"])
+    assert "systemd is reloaded while containers with GPUs run: train." in host.events[0]

@@ -1,0 +1,77 @@
+"""A host as an operation sees it, what the operation does there, and stand-ins for the programs that its commands call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from pyinfra.api import FactBase, StringCommand
+from pyinfra.context import ctx_host
+from pyinfra_testing.util import get_command_string
+
+from tasks import gpu
+
+
+@dataclass
+class Host:
+    """As much of a host as an operation sees. Of facts that are not given it has the default."""
+
+    facts: dict[type[FactBase[Any]], Any] = field(default_factory=dict)
+    name: str = "web-1"
+    asked: list[type[FactBase[Any]]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    noops: list[str] = field(default_factory=list)
+    state: Any = field(default_factory=lambda: SimpleNamespace(is_executing=True))
+    events: list[str] = field(default_factory=list)  # what was said, and the commands, in their order
+
+    def __post_init__(self) -> None:
+        # A new host has not been asked yet, and nothing has been said of it.
+        gpu._running.clear()
+        gpu._said.clear()
+
+    def get_fact(self, fact: type[FactBase[Any]], **_: Any) -> Any:
+        self.asked.append(fact)
+        return self.facts[fact] if fact in self.facts else fact.default()
+
+    def log(self, message: str, **_: Any) -> None:
+        self.said.append(message)
+        self.events.append(message)
+
+    log_styled = log
+
+    def noop(self, description: str) -> None:
+        self.noops.append(description)
+
+
+def performed(operation: Callable[..., Any], host: Host, **arguments: Any) -> list[StringCommand]:
+    """The commands of an operation on a host."""
+    commands = []
+    with ctx_host.use(host):
+        for command in operation._inner(**arguments):  # type: ignore[attr-defined]
+            commands.append(command)
+            host.events.append(get_command_string(command))
+    assert bool(commands) != bool(host.noops), "an operation either does something or says why not"
+    return commands
+
+
+def commands(operation: Callable[..., Any], host: Host, **arguments: Any) -> list[str]:
+    """The same as text."""
+    return [get_command_string(command) for command in performed(operation, host, **arguments)]
+
+
+def stand_in(directory: Path, name: str, script: str) -> None:
+    """A program for `shell`."""
+    (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+    (directory / name).chmod(0o755)
+
+
+def shell(command: str, directory: Path, *, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, with the programs of a directory before the others."""
+    environment = {"PATH": f"{directory}:{os.environ['PATH']}"} | environment
+    line = ["sh", "-c", command]
+    return subprocess.run(line, env=environment, input=stdin, capture_output=True, text=True, check=False)

@@ -1,0 +1,495 @@
+"""The engine: installed, and upgraded without taking what runs by surprise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tasks import engine
+from tasks.engine import PINNED, REQUIRED, Consent, Engine, EngineState
+from tasks.gpu import GpuContainers
+from tasks.packages import Offer, Offered, Pinned
+from tasks.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
+
+from .operations import Host, commands, shell, stand_in
+
+OLD = dict.fromkeys(REQUIRED["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
+
+
+def pinned(version: str) -> Pinned:
+    return Pinned(PINNED["docker-ce"], version, DOCKER_PIN, "engine_version")
+
+
+def upgrade(
+    installed: dict[str, str],
+    version: str = "",
+    *,
+    live_restore: bool = True,
+    stop_containers: bool = True,
+    change_engine: bool = False,
+    pin: str | None = None,
+    **state: Any,
+) -> list[str]:
+    """What is done on a host with these packages on the way to a version, whose pin is in place unless another is given."""
+    wanted = pinned(version)
+    offer = Offer(installed, frozenset(), wanted.pin if pin is None else pin)
+    host = Host({Engine: EngineState(offer, **{"running": True} | state), GpuContainers: ["train"]})
+    done = commands(
+        engine.engine,
+        host,
+        required=list(REQUIRED["docker-ce"]),
+        where_offered=[],
+        pinned=wanted,
+        consent=Consent(change_engine, stop_containers, live_restore),
+        lock_timeout=600,
+    )
+    installs = any(" install " in command for command in done)
+    assert host.said == [said for said in host.said if "Docker is restarted while containers with GPUs" in said]
+    assert bool(host.said) == installs, "GPUs are spoken of when Docker is restarted, and only then"
+    return done
+
+
+def installation(done: list[str]) -> str:
+    """The command among them that installs."""
+    (found,) = [command for command in done if " install " in command]
+    return found
+
+
+def stops(done: list[str]) -> bool:
+    return any("docker stop" in command for command in done)
+
+
+def test_engine_that_is_there_and_runs_is_left_alone() -> None:
+    assert upgrade(OLD) == []
+    assert upgrade(OLD, "27.5.0") == []
+
+
+@pytest.mark.parametrize(
+    ("version", "live_restore", "stopped"),
+    [("27.5.1", True, False), ("27.5.1", False, True), ("27.6", True, True), ("28.5.0", True, True)],
+)
+def test_containers_are_stopped_for_a_step_that_they_do_not_outlive(
+    version: str, live_restore: bool, stopped: bool
+) -> None:
+    assert stops(upgrade(OLD, version, live_restore=live_restore)) == stopped
+
+
+@pytest.mark.parametrize("live_restore", [True, False])
+def test_package_that_is_missing_beside_an_engine_at_its_version_stops_nothing(live_restore: bool) -> None:
+    without = {name: version for name, version in OLD.items() if name != "apparmor"}
+    assert not stops(upgrade(without, "27.5.0", live_restore=live_restore))
+    assert not stops(upgrade(OLD | {"docker-ce-cli": "5:26.0.0-1"}, "27.5.0", live_restore=live_restore))
+    assert not stops(upgrade(without, live_restore=live_restore))
+
+
+def test_only_what_is_missing_or_at_another_version_is_installed() -> None:
+    without = {name: version for name, version in OLD.items() if name != "apparmor"}
+    assert installation(upgrade(without)).endswith(" install apparmor")
+    assert " install docker-ce docker-ce-cli;" in installation(upgrade(OLD, "28.5"))
+
+
+@pytest.mark.parametrize("version", ["", "28.5"])
+def test_other_packages_go_only_where_the_engine_may_change(version: str) -> None:
+    installed = OLD if version else {}
+    assert " --no-remove " in installation(upgrade(installed, version))
+    assert "--no-remove" not in installation(upgrade(installed, version, change_engine=True))
+
+
+def test_engine_that_a_cut_upgrade_has_left_unpacked_is_finished_without_asking_it() -> None:
+    half = {name: version for name, version in OLD.items() if name != "docker-ce"}
+    done = upgrade(half, "28.5", stopped=True, running=False)
+    assert not stops(done)
+    assert "docker start" in done[-1]
+
+
+def test_pin_is_written_after_the_installation_and_what_ran_starts_last() -> None:
+    update, install, pin, running, start = upgrade(OLD, "28.5", pin="an older one\n")
+    assert "update" in update
+    assert "--download-only" in install
+    assert f"{DOCKER_PIN}.new" in pin
+    assert "systemctl enable" in running
+    assert start == engine._START_STOPPED
+
+
+def test_pin_alone_is_written_or_removed_and_docker_left_alone() -> None:
+    (pin,) = upgrade(OLD, "27.5.0", pin="")
+    assert f"{DOCKER_PIN}.new" in pin
+    assert upgrade(OLD, pin="an older one\n") == [f"rm {DOCKER_PIN}"]
+
+
+def test_without_a_version_nothing_is_checked_or_pinned() -> None:
+    update, install, running, start = upgrade({})
+    assert install.endswith(f"install {' '.join(REQUIRED['docker-ce'])}")
+    assert not any("preferences" in command for command in (update, install, running, start))
+
+
+def test_what_a_cut_run_has_stopped_is_started_by_the_next() -> None:
+    assert upgrade(OLD, stopped=True) == [engine._START_STOPPED]
+    _, start = upgrade(OLD, stopped=True, running=False)
+    assert start == engine._START_STOPPED
+
+
+def test_docker_that_does_not_run_is_started_and_nothing_is_installed() -> None:
+    (start,) = upgrade(OLD, running=False)
+    assert start.startswith("systemctl reset-failed docker.service containerd.service")
+    assert "systemctl enable --quiet --no-reload " in start
+
+
+@pytest.mark.parametrize(("answers", "does"), [("true", 0), ("exit 1", 1)])
+def test_docker_runs_when_its_own_socket_answers(tmp_path: Path, answers: str, does: int) -> None:
+    (start,) = upgrade(OLD, running=False)
+    for program in ("systemctl", "journalctl"):
+        stand_in(tmp_path, program, f'echo "{program} $1" >>{tmp_path}/done')
+    stand_in(tmp_path, "docker", f'[ "$*" = "--host unix:///run/docker.sock version" ] || exit 1; {answers}')
+    done = shell(start, tmp_path, DOCKER_HOST="tcp://192.0.2.1")
+    assert done.returncode == does
+    assert ("Docker does not start" in done.stderr) == bool(does)
+    assert (tmp_path / "done").read_text().split("\n")[:3] == [
+        f"systemctl {v}" for v in ("reset-failed", "enable", "start")
+    ]
+
+
+def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> None:
+    new_lists = Offer({}, frozenset({"docker-cli"}))
+    host = Host({Engine: EngineState(Offer({}, frozenset())), Offered: new_lists})
+    _, install, *_ = commands(
+        engine.engine,
+        host,
+        required=["docker.io"],
+        where_offered=["docker-cli", "docker-buildx"],
+        pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
+        consent=Consent(change_engine=False, stop_containers=False, live_restore=True),
+        lock_timeout=600,
+    )
+    assert install.endswith("install docker.io docker-cli")
+
+
+@pytest.mark.parametrize(
+    "down", ["", *(f"{verb} {unit}" for verb in ("is-active", "is-enabled") for unit in ("docker", "containerd"))]
+)
+def test_engine_runs_where_both_of_its_daemons_do(tmp_path: Path, down: str) -> None:
+    stand_in(tmp_path, "systemctl", f'[ "$1 $3" != "{down}.service" ]')
+    (tmp_path / "stopped").touch()
+    command = Engine().command([]).replace(STOPPED_BY_UPGRADE, f"{tmp_path}/stopped")
+    found = Engine().process(shell(command, tmp_path).stdout.splitlines())
+    assert found.running == (not down)
+    assert found.stopped
+    assert not Engine().process(shell(command.replace("stopped ]", "none ]"), tmp_path).stdout.splitlines()).stopped
+
+
+# -- the scripts that stop containers and start them again, with stand-ins for Docker, systemd and apt
+
+
+class Machine:
+    """A host with Docker 27.5.0 and containers, each a file that says "running" or "stopped".
+
+    Names tell how a container behaves: `rm-…` goes when it is stopped; `gone-…` is gone before that; `restless-…` always
+    runs again; `broken-…` never starts; `needs-X` starts only where X runs.
+    """
+
+    def __init__(self, top: Path, running: str = "", docker: str = "active") -> None:
+        self.top = top
+        for name in ("bin", "containers", "preferences.d"):
+            (top / name).mkdir()
+        self.stopped = top / "state" / "stopped"
+        (top / "created").touch()
+        self.run(running)
+        (top / "docker").write_text(docker)
+        (top / "processes").write_text("/usr/sbin/sshd -D\nsh -c look for containerd-shim\n")
+        (top / "install").write_text("")
+        (top / "on-stop").write_text("")
+        stand_in(
+            top / "bin",
+            "docker",
+            f"""cd {top}/containers; verb=$1; shift
+            [ "$DOCKER_HOST" = unix:///run/docker.sock ] && [ "$(cat ../docker)" = active ] ||
+                {{ echo 'Cannot connect to the Docker daemon' >&2; exit 1; }}
+            failed=
+            case $verb in
+                ps) case "$*" in
+                        "--quiet --no-trunc") wanted=running ;; "--all --quiet --no-trunc") wanted=. ;; *) exit 2 ;;
+                    esac
+                    tac ../created | while read -r name; do
+                        [ ! -e "$name" ] || ! grep -q "$wanted" "$name" || echo "$name"; done ;;
+                inspect) [ "$1" != --format ] || shift 2
+                    for name; do [ -e "$name" ] && echo "/$name" || failed=yes; done ;;
+                stop) echo "stop $*" >>../log
+                    . ../on-stop
+                    for name; do case $name in
+                        gone-*) rm "$name"; failed=yes ;; rm-*) rm "$name" ;; restless-*) ;;
+                        *) echo stopped >"$name" ;;
+                    esac; done ;;
+                start) echo "start $*" >>../log
+                    for name; do case $name in
+                        broken-*) failed=yes ;;
+                        needs-*) grep -qs running "${{name#needs-}}" && echo running >"$name" || failed=yes ;;
+                        *) [ -e "$name" ] && echo running >"$name" || failed=yes ;;
+                    esac; done ;;
+            esac
+            [ ! "$failed" ]""",
+        )
+        scripts = {
+            "systemctl": f"""case $1 in
+                is-active) grep -qE '^(active|mute)' {top}/docker ;;
+                start) echo "systemctl $*" >>{top}/log; echo active >{top}/docker ;;
+            esac""",
+            "pgrep": f'[ "$1" = -f ] && grep -qE "$2" {top}/processes',
+            "dpkg": "",
+            "apt-cache": f"echo '  Candidate: 5:28.5.0-1'; cp $(cut -d'\"' -f2 $APT_CONFIG)/docker-bulkhead {top}/pin",
+            "apt-get": f"""case "$*" in
+                *--download-only*) echo download >>{top}/log; [ ! -e {top}/no-network ] || exit 100 ;;
+                *) echo install >>{top}/log; cat {top}/containers/* >{top}/meanwhile 2>/dev/null; . {top}/install ;;
+            esac""",
+        }
+        for name, script in scripts.items():
+            stand_in(top / "bin", name, script)
+
+    def run(self, names: str) -> None:
+        """Have containers that run, the oldest first."""
+        with (self.top / "created").open("a") as created:
+            for name in names.split():
+                (self.top / "containers" / name).write_text("running\n")
+                created.write(f"{name}\n")
+
+    def upgrade(self, *, consent: bool = True, **state: Any) -> CompletedProcess[str]:
+        """What a run does to go on to Docker 28.5, up to the pin."""
+        return self._shell(installation(upgrade(OLD, "28.5", stop_containers=consent, **state)), pinned("28.5").pin)
+
+    def start(self) -> CompletedProcess[str]:
+        return self._shell(upgrade(OLD, stopped=True)[-1])
+
+    def _shell(self, script: str, stdin: str = "") -> CompletedProcess[str]:
+        for path, here in (
+            (STOPPED_BY_UPGRADE, self.stopped),
+            ("/etc/apt/preferences.d", self.top / "preferences.d"),
+            ("/tmp/with-pin", self.top / "with-pin"),
+        ):
+            script = script.replace(path, str(here))
+        return shell(script, self.top / "bin", stdin=stdin, DOCKER_HOST="tcp://192.0.2.1")
+
+    @property
+    def ran_meanwhile(self) -> bool:
+        return "running" in (self.top / "meanwhile").read_text()
+
+    @property
+    def running(self) -> set[str]:
+        return {path.name for path in (self.top / "containers").iterdir() if path.read_text().strip() == "running"}
+
+    @property
+    def noted(self) -> list[str]:
+        return self.stopped.read_text().split() if self.stopped.exists() else []
+
+    @property
+    def log(self) -> list[str]:
+        return (self.top / "log").read_text().splitlines() if (self.top / "log").exists() else []
+
+    @property
+    def started(self) -> list[str]:
+        return [line.removeprefix("start ") for line in self.log if line.startswith("start ")]
+
+
+def test_upgrade_fetches_first_then_stops_all_that_runs_and_leaves_word_of_it_oldest_first(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web c2 app")
+    assert machine.upgrade().returncode == 0
+    assert machine.log == ["download", "stop app c2 web", "install"]
+    assert not machine.ran_meanwhile
+    assert machine.noted == ["web", "c2", "app"]
+    assert (tmp_path / "pin").read_text() == pinned("28.5").pin
+    assert machine.start().returncode == 0
+    assert machine.started == ["web", "c2", "app"]
+    assert not machine.stopped.exists()
+
+
+@pytest.mark.parametrize("consent", [True, False])
+def test_host_without_running_containers_is_upgraded_too(tmp_path: Path, consent: bool) -> None:
+    machine = Machine(tmp_path)
+    assert machine.upgrade(consent=consent).returncode == 0
+    assert machine.log == ["download", "install"]
+    assert machine.noted == []
+
+
+def test_container_that_runs_by_now_is_not_stopped_without_consent(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web")
+    done = machine.upgrade(consent=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "containers run by now, and would not outlive this upgrade; nothing was upgraded. "
+        "engine_upgrade_stops_containers = True stops them for it, and starts them again.\n"
+    )
+    assert (machine.running, machine.log, machine.noted) == ({"web"}, [], [])
+
+
+def test_step_that_was_begun_needs_no_consent(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web")
+    assert machine.upgrade(consent=False, stopped=True).returncode == 0
+    assert machine.noted == ["web"]
+
+
+def test_containers_without_their_docker_are_no_reason_to_go_on(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web", docker="failed")
+    (tmp_path / "processes").write_text("/usr/bin/containerd-shim-runc-v2 -namespace moby -id web\n")
+    done = machine.upgrade()
+    assert done.returncode == 1
+    assert "containers run without their Docker, which is down; nothing was upgraded" in done.stderr
+    assert machine.log == []
+
+
+def test_docker_that_is_down_without_containers_is_upgraded(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, docker="failed")
+    assert machine.upgrade().returncode == 0
+    assert machine.log == ["download", "install"]
+
+
+@pytest.mark.parametrize("consent", [True, False])
+def test_docker_that_does_not_answer_is_not_upgraded(tmp_path: Path, consent: bool) -> None:
+    machine = Machine(tmp_path, "web", docker="mute")
+    done = machine.upgrade(consent=consent)
+    assert done.returncode == 1
+    assert "Docker does not say which containers run; nothing was upgraded" in done.stderr
+    assert machine.log == []
+
+
+def test_packages_that_cannot_be_fetched_stop_nothing(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web")
+    (tmp_path / "no-network").touch()
+    assert machine.upgrade().returncode == 100
+    assert (machine.running, machine.log, machine.noted) == ({"web"}, ["download"], [])
+
+
+def test_container_that_starts_in_between_is_stopped_and_noted_too(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web")
+    (tmp_path / "on-stop").write_text("grep -qx late ../created || { echo late >>../created; echo running >late; }\n")
+    assert machine.upgrade().returncode == 0
+    assert not machine.ran_meanwhile
+    assert machine.noted == ["web", "late"]
+
+
+def test_containers_that_go_when_they_are_stopped_or_before_are_no_failure(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "gone-1 web rm-1")
+    assert machine.upgrade().returncode == 0
+    assert not machine.ran_meanwhile
+    assert machine.noted == ["gone-1", "web", "rm-1"]
+    assert machine.start().returncode == 0
+    assert machine.started == ["web"]
+    assert machine.noted == []
+
+
+def test_container_that_always_runs_again_keeps_the_old_engine_with_all_that_ran(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web restless-1")
+    done = machine.upgrade()
+    assert done.returncode == 1
+    assert "containers cannot be stopped: restless-1" in done.stderr
+    assert "install" not in machine.log
+    assert machine.running == {"web", "restless-1"}
+    assert not machine.stopped.exists(), "the next upgrade would take it for its own"
+
+
+def test_container_that_gives_in_at_the_fifth_time_is_no_obstacle(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web restless-1")
+    (tmp_path / "on-stop").write_text("echo >>../tries; [ $(wc -l <../tries) -lt 5 ] || echo stopped >restless-1\n")
+    assert machine.upgrade().returncode == 0
+    assert machine.log[-2:] == ["stop restless-1", "install"]
+    assert not machine.ran_meanwhile
+
+
+def test_docker_that_fails_while_containers_are_stopped_is_started_again_with_them(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web app")
+    (tmp_path / "on-stop").write_text("echo failed >../docker; : >../on-stop\n")
+    assert machine.upgrade().returncode == 1
+    assert "install" not in machine.log
+    assert "systemctl start docker.service" in machine.log
+    assert machine.running == {"web", "app"}
+    assert machine.noted == []
+
+
+def test_upgrade_that_apt_refuses_ends_with_the_old_engine_and_what_ran_running(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web app rm-1")
+    (tmp_path / "install").write_text(f"echo failed >{tmp_path}/docker; exit 100")
+    assert machine.upgrade().returncode == 1
+    assert machine.log[3:] == ["systemctl start docker.service", "start web", "start app"]
+    assert machine.running == {"web", "app"}
+    assert not machine.stopped.exists()
+
+
+def test_upgrade_that_apt_refuses_names_what_does_not_start_again(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "web broken-1")
+    (tmp_path / "install").write_text("exit 100")
+    done = machine.upgrade()
+    assert done.returncode == 1
+    assert done.stderr.endswith("they do not start again (docker start says why): /broken-1\n")
+    assert machine.running == {"web"}
+    assert not machine.stopped.exists()
+
+
+@pytest.mark.parametrize("at", ["before it stops", "after it has stopped", "in dpkg"])
+def test_upgrade_that_is_cut_is_finished_by_the_next_run_which_starts_all_that_ran(tmp_path: Path, at: str) -> None:
+    machine = Machine(tmp_path, "web app rm-1")
+    if at == "in dpkg":
+        (tmp_path / "install").write_text("kill -9 $PPID")
+    else:
+        stop = "for name; do echo stopped >$name; done; " if at == "after it has stopped" else ""
+        (tmp_path / "on-stop").write_text(f"{stop}kill -9 $PPID; exit")
+    assert machine.upgrade().returncode == -9
+    assert machine.noted == ["web", "app", "rm-1"]
+    (tmp_path / "on-stop").write_text("")
+    (tmp_path / "install").write_text("")
+    machine.run("since")  # by somebody, before the next run
+    assert machine.upgrade(consent=False, stopped=True).returncode == 0
+    assert not machine.ran_meanwhile
+    assert machine.noted == ["web", "app", "rm-1", "since"]
+    assert machine.start().returncode == 0
+    assert machine.running >= {"web", "app", "since"}
+    assert not machine.stopped.exists()
+
+
+# -- what starts again
+
+
+def stopped(top: Path, names: str) -> Machine:
+    """A host whose upgrade is over, and has stopped these."""
+    machine = Machine(top, names)
+    assert machine.upgrade().returncode == 0
+    (top / "log").unlink()
+    return machine
+
+
+def test_container_whose_provider_starts_after_it_is_tried_once_more(tmp_path: Path) -> None:
+    machine = stopped(tmp_path, "needs-proxy web proxy")
+    assert machine.start().returncode == 0
+    assert machine.started == ["needs-proxy", "web", "proxy", "needs-proxy"]
+    assert machine.running == {"needs-proxy", "web", "proxy"}
+
+
+def test_provider_that_was_there_first_starts_first(tmp_path: Path) -> None:
+    machine = stopped(tmp_path, "proxy needs-proxy")
+    assert machine.start().returncode == 0
+    assert machine.started == ["proxy", "needs-proxy"]
+
+
+def test_those_that_do_not_start_are_named_once_and_the_others_run(tmp_path: Path) -> None:
+    machine = stopped(tmp_path, "broken-1 rm-1 web broken-2")
+    done = machine.start()
+    assert done.returncode == 1
+    assert done.stderr.endswith("(docker start says why): /broken-1 /broken-2\n")
+    assert machine.running == {"web"}
+    # Else it would stand for consent to whatever comes next.
+    assert not machine.stopped.exists()
+
+
+def test_docker_that_does_not_answer_makes_none_of_them_forgotten(tmp_path: Path) -> None:
+    machine = stopped(tmp_path, "web app")
+    (tmp_path / "docker").write_text("failed")
+    assert machine.start().returncode == 1
+    assert machine.noted == ["web", "app"]
+
+
+def test_nothing_that_was_stopped_is_nothing_to_start(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, docker="failed")
+    assert machine.start().returncode == 0
+    machine.stopped.parent.mkdir()
+    machine.stopped.touch()
+    assert machine.start().returncode == 0
+    assert not machine.stopped.exists()

@@ -1,0 +1,115 @@
+"""What a host with NVIDIA GPUs shows. Where there is none, or no driver, each says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tasks.nvidia import PACKAGES, REFRESH
+from tasks.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
+from tasks.version import matches
+from tests.verify.conftest import Target
+
+_GPUS = (
+    "for device in /sys/bus/pci/devices/*; do "
+    "case $(cat $device/vendor $device/class) in 0x10de*0x03????) echo ${device##*/};; esac; done"
+)
+_FIRST_WITH_CDI = 25  # Docker's major version
+
+
+def has_driver(target: Target) -> bool:
+    return not target.fails("command -v nvidia-smi || test -e /proc/driver/nvidia/version")
+
+
+def wanted(target: Target) -> bool:
+    settings = target.settings
+    return settings.nvidia is True or (settings.nvidia == "auto" and bool(target.run(_GPUS)) and has_driver(target))
+
+
+@pytest.fixture
+def gpu_host(target: Target) -> Target:
+    """A host that NVIDIA's container toolkit belongs on."""
+    if not wanted(target):
+        pytest.skip(f"nvidia = {target.settings.nvidia!r} in the settings, and no NVIDIA GPU with a driver on the host")
+    return target
+
+
+@pytest.fixture
+def driven(gpu_host: Target) -> Target:
+    """One whose GPUs are at work."""
+    if not has_driver(gpu_host):
+        pytest.skip("no NVIDIA driver on the host")
+    return gpu_host
+
+
+@pytest.fixture
+def gpu(driven: Target) -> Target:
+    """One with a GPU that containers can compute on."""
+    if driven.fails("test -c /dev/nvidia0"):
+        pytest.skip("no GPU: there is no /dev/nvidia0 on the host")
+    return driven
+
+
+def test_toolkit_is_at_the_version_of_the_settings(gpu_host: Target) -> None:
+    installed = gpu_host.run(f"dpkg-query -W -f '${{Version}}\\n' {' '.join(PACKAGES)}").split()
+    assert len(installed) == len(PACKAGES)
+    assert len(set(installed)) == 1, installed
+    assert matches(installed[0], gpu_host.settings.nvidia_version)
+
+
+def test_toolkit_stays_at_it_whatever_apt_offers(gpu_host: Target) -> None:
+    planned = gpu_host.run("apt-get --quiet=2 --simulate dist-upgrade").splitlines()
+    assert not [line for line in planned if line.startswith(tuple(f"Inst {name} " for name in PACKAGES))]
+
+
+def test_nvidias_runtime_is_known_to_docker(gpu_host: Target) -> None:
+    assert gpu_host.docker["Runtimes"]["nvidia"]["path"] == "nvidia-container-runtime"
+    if gpu_host.settings.nvidia_default_runtime:
+        assert gpu_host.docker["DefaultRuntime"] == "nvidia"
+
+
+def test_container_runs_under_nvidias_runtime(gpu_host: Target, image: str) -> None:
+    assert gpu_host.run(f"docker run --rm --network none --runtime nvidia {image} sh -c 'echo it runs'") == "it runs"
+
+
+@pytest.mark.parametrize("unit", REFRESH)
+def test_unit_that_keeps_cdi_devices_up_to_date_is_enabled(gpu_host: Target, unit: str) -> None:
+    assert gpu_host.run(f"systemctl is-enabled {unit}") == "enabled"
+
+
+def test_cdi_device_is_listed(driven: Target) -> None:
+    assert "nvidia.com/gpu=all" in driven.run("nvidia-ctk --quiet cdi list").split()
+    if "DiscoveredDevices" in driven.docker:  # from Docker 28.2 on
+        assert "nvidia.com/gpu=all" in [device["ID"] for device in driven.docker["DiscoveredDevices"] or ()]
+
+
+def test_container_gets_a_cdi_device(driven: Target, image: str) -> None:
+    version = driven.docker["ServerVersion"]
+    if int(version.split(".")[0]) < _FIRST_WITH_CDI:
+        pytest.skip(f"Docker {version} has no CDI")
+    run = f"docker run --rm --network none --device nvidia.com/gpu=all {image} sh -c 'echo it runs'"
+    assert driven.run(run) == "it runs"
+
+
+def test_nvidia_smi_in_a_container_sees_the_gpus_of_the_host(gpu: Target, image: str) -> None:
+    listed = "nvidia-smi --list-gpus"
+    assert gpu.run(f"docker run --rm --network none --gpus all {image} {listed}") == gpu.run(listed)
+
+
+def test_container_has_a_cuda_device(gpu: Target, image: str) -> None:
+    look = (
+        "test -c /dev/nvidia0 && test -c /dev/nvidia-uvm && "
+        "for library in /usr/lib/*/libcuda.so.1 /usr/lib64/libcuda.so.1; do [ ! -e $library ] || echo $library; done"
+    )
+    assert gpu.run(f"docker run --rm --network none --gpus all {image} sh -c '{look}'"), "no libcuda.so.1"
+
+
+def test_host_without_gpus_has_nothing_of_it(target: Target) -> None:
+    if wanted(target):
+        pytest.skip("the host has NVIDIA GPUs")
+    if target.settings.nvidia == "auto" and target.run(_GPUS):
+        pytest.skip("the host has NVIDIA GPUs, whose driver may come back")
+    assert target.fails(f"ls -d {NVIDIA_SOURCE} {NVIDIA_KEY} {NVIDIA_PIN} {NVIDIA_BROUGHT} | grep .")
+    applied = json.loads(target.run("cat /etc/bulkhead/daemon.json"))
+    assert not {"runtimes", "default-runtime"} & (applied.keys() - target.settings.daemon_json.keys())
