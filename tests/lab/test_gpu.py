@@ -17,7 +17,7 @@ from tests.lab.conftest import INVENTORY, TOP, converge, deploy, dry, verify
 OLDER, VERSION = TOOLKIT_VERSIONS
 IMAGE = (
     "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/ && cd /root/image/bin && "
-    "for name in sh sleep env; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
+    "for name in sh sleep env true; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
 )
 OURS = "ls /etc/apt/*/nvidia-bulkhead* /etc/bulkhead/nvidia* 2>/dev/null || true"
 TOOLKIT = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'nvidia-container*' 'libnvidia-container*' 2>/dev/null | grep ^installed || true"
@@ -41,9 +41,14 @@ def settings(repository: Repository) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def host(machines: Callable[..., Machine], settings: dict[str, object]) -> Machine:
-    """Debian 13, whose Docker knows CDI, with a container that runs."""
+    """A living host with a GPU: Debian 13, whose Docker knows CDI, with a container that runs."""
     machine = machines("gpu", suite="trixie", docker="preinstalled", settings=settings)
     machine.run("cat >/root/play-gpu.sh <<'EOF'\n" + (SOURCES / "play-gpu.sh").read_text() + "\nEOF")
+    machine.run("sh /root/play-gpu.sh device")
+    machine.snapshot("unused")
+    machine.run(f"{IMAGE}; docker run --detach --name keeps --network none --restart unless-stopped box sleep 100000")
+    machine.run("sh /root/play-gpu.sh driver")
+    machine.snapshot("living")
     return machine
 
 
@@ -65,25 +70,7 @@ def daemon_json(machine: Machine) -> dict[str, object]:
     return keys
 
 
-def test_repository_that_cannot_be_used_stops_the_first_run_before_docker_is_touched(host: Machine) -> None:
-    """On a host whose Docker is there and unused, so that its stores would be set aside."""
-    refused = deploy(host, nvidia=True, nvidia_repository_fingerprint="A" * 40)
-    assert refused.code == 1
-    assert "it was not installed; nothing was changed" in refused.output
-    assert host.out("systemctl is-active docker containerd").split() == ["active", "active"]
-
-
-def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machine) -> None:
-    host.run("sh /root/play-gpu.sh device")
-    run = converge(host)
-    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out" in run.output
-    assert host.out(OURS) == host.out(TOOLKIT) == ""
-    assert "runtimes" not in daemon_json(host)
-    host.run(f"{IMAGE}; docker run --detach --name keeps --network none --restart unless-stopped box sleep 100000")
-    host.run("sh /root/play-gpu.sh driver")
-    host.snapshot("driver")
-
-
+@pytest.mark.sample(1, of="what GPU hosts meet")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -97,7 +84,8 @@ def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machi
 def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
     host: Machine, repository: Repository, changes: dict[str, str], said: str
 ) -> None:
-    before = daemon_json(host)
+    host.restore("living")
+    before = host.out("cat /etc/docker/daemon.json 2>/dev/null || true")
     ran = host.out("docker inspect --format '{{.State.Pid}}' keeps")
     values = {name: value.format(url=repository.url_of_guests) for name, value in changes.items()}
     refused = deploy(host, **values)
@@ -105,12 +93,15 @@ def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
     assert said in refused.output
     assert host.out(TOOLKIT) == ""
     assert host.run("ls /etc/apt/preferences.d/nvidia-bulkhead", check=False).returncode != 0
-    assert daemon_json(host) == before
+    assert host.out("cat /etc/docker/daemon.json 2>/dev/null || true") == before
     assert host.out("docker inspect --format '{{.State.Pid}}' keeps") == ran
+    assert host.out("findmnt -no SOURCE /srv/docker-volume || true") == ""
     host.run("apt-get -qq -o APT::Update::Error-Mode=any update", timeout=300)
 
 
+@pytest.mark.full
 def test_package_lock_that_somebody_holds_is_said_and_docker_runs(host: Machine) -> None:
+    host.restore("living")
     host.run(
         "systemd-run --quiet --unit=holds python3 -c "
         "\"import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(900)\""
@@ -119,11 +110,26 @@ def test_package_lock_that_somebody_holds_is_said_and_docker_runs(host: Machine)
     assert refused.code == 1
     assert "Could not get lock" in refused.output
     assert host.out("systemctl is-active docker") == "active"
-    host.run("systemctl stop holds")
 
 
+@pytest.mark.full
+def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machine) -> None:
+    host.restore("unused")
+    # What is wrong outside of the host shows before the stores of an unused Docker are set aside.
+    refused = deploy(host, nvidia=True, nvidia_repository_fingerprint="A" * 40)
+    assert refused.code == 1
+    assert "it was not installed; nothing was changed" in refused.output
+    assert host.out("systemctl is-active docker containerd").split() == ["active", "active"]
+    run = converge(host)
+    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out" in run.output
+    assert host.out(OURS) == host.out(TOOLKIT) == ""
+    assert "runtimes" not in daemon_json(host)
+    verify(host)
+
+
+@pytest.mark.sample(1, of="what GPU hosts meet")
 def test_entry_of_somebody_else_is_named(host: Machine, settings: dict[str, object]) -> None:
-    host.restore("driver")
+    host.restore("living")
     entry = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
     host.run(
         f"echo 'deb [signed-by=/usr/share/keyrings/x.gpg] {settings['nvidia_repository']}/stable/deb/amd64 /' >{entry}"
@@ -134,35 +140,51 @@ def test_entry_of_somebody_else_is_named(host: Machine, settings: dict[str, obje
     assert host.out(OURS) == ""
 
 
-def test_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_change(host: Machine) -> None:
-    host.restore("driver")
-    ran = host.out("docker inspect --format '{{.State.Pid}}' keeps")
-    predicted = dry(host).predicted
-    run = converge(host)
-    assert {name for name in predicted if "NVIDIA" in name}, predicted
-    assert "toolkit" in run.output
+@pytest.fixture(scope="module")
+def provisioned(host: Machine) -> Machine:
+    host.restore("living")
+    assert {name for name in dry(host).predicted if "NVIDIA" in name}
+    converge(host)
+    host.snapshot("provisioned")
+    return host
+
+
+@pytest.fixture
+def gpu_host(provisioned: Machine) -> Machine:
+    provisioned.restore("provisioned")
+    return provisioned
+
+
+def test_living_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_change(gpu_host: Machine) -> None:
+    host = gpu_host
     verify(host)
     assert dry(host).predicted == set()
     keys = daemon_json(host)
     assert keys["runtimes"] == {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}
     assert keys["features"] == {"buildkit": True, "cdi": True, "containerd-snapshotter": False}
     assert "default-runtime" not in keys
-    assert host.out("docker inspect --format '{{.State.Pid}}' keeps") == ran, "the container was restarted"
+    assert host.out("docker inspect --format '{{.State.Running}}' keeps") == "true"
     # By the runtime, and by CDI.
-    host.run(f"rm -f {TRACE}; docker run --rm --network none --runtime nvidia box true || [ -s {TRACE} ]")
+    host.run(f"rm -f {TRACE}; docker run --rm --network none --runtime nvidia box true")
     assert "create" in host.out(f"cat {TRACE}")
     environment = host.out("docker run --rm --network none --device nvidia.com/gpu=all box env").splitlines()
     assert "BULKHEAD_CDI=1" in environment
-    host.snapshot("provisioned")
 
 
+@pytest.mark.full
 def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
-    host.restore("driver")
+    host.restore("living")
     with at_version(host, OLDER):
         converge(host)
         assert host.out("dpkg-query -W -f '${Version}' nvidia-container-toolkit") == f"{OLDER}-1"
         verify(host)
-        host.snapshot("older")
+    host.snapshot("older")
+    converge(host, nvidia=False)
+    assert host.out(OURS) == host.out(TOOLKIT) == ""
+    assert host.out("find /etc/systemd/system -name 'nvidia-cdi-refresh*'") == "", (
+        "units of old packages are left behind"
+    )
+    host.restore("older")
     # A version that there is not leaves the pin, and what apt would do.
     refused = deploy(host, nvidia_version="1.99.0")
     assert refused.code == 1
@@ -178,15 +200,9 @@ def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
     verify(host)
 
 
-def test_older_version_leaves_nothing_behind_either(host: Machine) -> None:
-    host.restore("older")
-    converge(host, nvidia=False)
-    assert host.out(OURS) == host.out(TOOLKIT) == ""
-    assert host.out("find /etc/systemd/system -name 'nvidia-cdi-refresh*'") == ""
-
-
-def test_hand_run_configure_is_named_key_by_key_and_put_right(host: Machine) -> None:
-    host.restore("provisioned")
+@pytest.mark.sample(1, of="what GPU hosts do")
+def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine) -> None:
+    host = gpu_host
     host.run(
         "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && "
         "sed -i '1s/{/{\"debug\": true,/' /etc/docker/daemon.json && systemctl restart docker"
@@ -204,8 +220,9 @@ def test_hand_run_configure_is_named_key_by_key_and_put_right(host: Machine) -> 
     assert keys["debug"] is True
 
 
-def test_containers_with_gpus_are_named_before_docker_is_restarted(host: Machine) -> None:
-    host.restore("provisioned")
+@pytest.mark.sample(1, of="what GPU hosts do")
+def test_containers_with_gpus_are_named_before_docker_is_restarted(gpu_host: Machine) -> None:
+    host = gpu_host
     host.run(
         "docker run --detach --name computes --network none --runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all box sleep 100000"
     )
@@ -214,8 +231,8 @@ def test_containers_with_gpus_are_named_before_docker_is_restarted(host: Machine
     assert "Docker is restarted while containers with GPUs run: computes" in run.output
 
 
-def test_host_that_leaves_the_group_has_nothing_of_it(host: Machine) -> None:
-    host.restore("provisioned")
+def test_host_that_leaves_the_group_has_nothing_of_it(gpu_host: Machine) -> None:
+    host = gpu_host
     host.run("docker create --name computes --network none --runtime nvidia box sleep 1")
     refused = deploy(host, nvidia=False)
     assert refused.code == 1
