@@ -70,6 +70,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=left_out)
 
 
+# One by default of all that the guard, the rescue and snapshots do.
+SELDOM = pytest.mark.sample(1, of="guard, rescue, snapshots")
+
+
 @dataclass
 class Run:
     """A run of pyinfra that has ended."""

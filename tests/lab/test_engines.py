@@ -40,6 +40,7 @@ def machine(machines: Callable[..., Machine]) -> Machine:
     return machine
 
 
+@pytest.mark.sample(1, of="Docker's repository")
 def test_key_that_is_not_the_one_of_the_settings_is_refused(machine: Machine, repository: Repository) -> None:
     machine.restore("fresh")
     refused = deploy(machine, **from_repository(repository, docker_repository_fingerprint="A" * 40))
@@ -89,6 +90,7 @@ def test_larger_step_than_a_patch_release_needs_consent_where_containers_run(
     assert "an engine is upgraded here and never downgraded" in older.output
 
 
+@pytest.mark.sample(1, of="Docker's repository")
 def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Machine, repository: Repository) -> None:
     machine.restore("fresh")
     refused = deploy(machine, **from_repository(repository, engine_version="99.1.0"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, assert_isolated, converge, wait_until
+from tests.lab.conftest import DATA, SELDOM, assert_isolated, converge, wait_until
 from tests.lab.test_guard import IMAGE, VOLUME, free, journal, leave_free
 
 SETTINGS = {"volume_size": "3G", "alert_receivers": {"journal": "syslog://"}}
@@ -66,7 +66,7 @@ def root_used(machine: Machine) -> int:
     return int(machine.out("sync; df --output=used -B1 / | tail -n 1"))
 
 
-@pytest.mark.sample(1)
+@SELDOM
 @pytest.mark.parametrize("filler", FILLERS)
 def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machine: Machine, filler: str) -> None:
     leave_free(machine, FLOOR + 300 * 2**20)
@@ -87,7 +87,7 @@ def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machi
     assert_isolated(machine)
 
 
-@pytest.mark.full
+@SELDOM
 def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None:
     machine.run(
         'sed -i \'s/"stop_pulls": false/"stop_pulls": true/\' /etc/bulkhead/bulkhead.json && grep -q \'stop_pulls": true\' /etc/bulkhead/bulkhead.json'
@@ -100,7 +100,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
     wait_until(lambda: free(machine) > FLOOR, 60)
 
 
-@pytest.mark.full
+@SELDOM
 def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the_settings_say_so(
     machine: Machine,
 ) -> None:

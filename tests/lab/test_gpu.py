@@ -70,7 +70,7 @@ def daemon_json(machine: Machine) -> dict[str, object]:
     return keys
 
 
-@pytest.mark.sample(1, of="what GPU hosts meet")
+@pytest.mark.sample(1, of="GPU hosts")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -127,7 +127,7 @@ def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machi
     verify(host)
 
 
-@pytest.mark.sample(1, of="what GPU hosts meet")
+@pytest.mark.sample(1, of="GPU hosts")
 def test_entry_of_somebody_else_is_named(host: Machine, settings: dict[str, object]) -> None:
     host.restore("living")
     entry = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
@@ -200,7 +200,7 @@ def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
     verify(host)
 
 
-@pytest.mark.sample(1, of="what GPU hosts do")
+@pytest.mark.sample(1, of="GPU hosts")
 def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine) -> None:
     host = gpu_host
     host.run(
@@ -220,7 +220,7 @@ def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine)
     assert keys["debug"] is True
 
 
-@pytest.mark.sample(1, of="what GPU hosts do")
+@pytest.mark.sample(1, of="GPU hosts")
 def test_containers_with_gpus_are_named_before_docker_is_restarted(gpu_host: Machine) -> None:
     host = gpu_host
     host.run(

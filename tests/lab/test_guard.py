@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, converge, dry, start, verify, wait_until
+from tests.lab.conftest import DATA, SELDOM, converge, dry, start, verify, wait_until
 
 VOLUME = "/srv/docker-volume"
 SETTINGS = {"volume_size": "6G"}
@@ -142,7 +142,7 @@ def test_twenty_of_twenty_are_stopped(machines: Callable[..., Machine], suite: s
         machine.destroy()
 
 
-@pytest.mark.full
+@SELDOM
 def test_only_as_many_are_stopped_as_needed_and_the_fastest_first(machine: Machine) -> None:
     # What has been written before is no speed. A step without BuildKit is copied when it ends: there has to be room for that.
     begun = "dd if=/dev/zero of=/begun bs=1M count={} 2>/dev/null; "
@@ -188,7 +188,7 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     assert journal(machine).count("stops the build") == 2
 
 
-@pytest.mark.full
+@SELDOM
 def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None:
     machine.run("mkdir -p /root/context && head -c 200M /dev/urandom >/root/context/large")
     leave_free(machine, FLOOR + 50 * 2**20)
@@ -207,7 +207,7 @@ def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None
     )
 
 
-@pytest.mark.full
+@SELDOM
 def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> None:
     # No registry has BuildKit's image here: what counts of it is the name of its program, and of its client's.
     machine.run(
@@ -232,7 +232,7 @@ def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> No
     assert machine.out("docker inspect --format '{{.State.ExitCode}}' builder0") == "0", "the container was harmed"
 
 
-@pytest.mark.full
+@SELDOM
 def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machine: Machine) -> None:
     had = free(machine)
     # All that there is, at once, and what the filesystem keeps for root with it.
@@ -246,7 +246,7 @@ def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machin
     assert abs(free(machine) - had) < 100 * 2**20
 
 
-@pytest.mark.full
+@SELDOM
 def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     pid = "systemctl show docker-guard.service --property MainPID --value"
     first = machine.out(pid)
@@ -258,7 +258,7 @@ def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     wait_until(lambda: machine.out("systemctl is-active docker-guard.service || true") == "active", 60)
 
 
-@pytest.mark.full
+@SELDOM
 def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
     pid = "systemctl show docker-guard.service --property MainPID --value"
     old = machine.out(pid)
@@ -269,7 +269,7 @@ def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
     assert dry(machine, **SETTINGS).predicted == set()
 
 
-@pytest.mark.full
+@SELDOM
 def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> None:
     machine.run("systemctl stop docker-guard.service docker.socket docker.service")
     machine.run(
@@ -289,7 +289,7 @@ def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> N
     machine.run("docker run --rm --network none box true")
 
 
-@pytest.mark.full
+@SELDOM
 def test_guarded_build_looks_first_remembers_and_tells_how_it_ended(machine: Machine) -> None:
     machine.run(
         "mkdir -p /root/app && printf 'FROM box\\nRUN dd if=/dev/zero of=/big bs=1M count=200\\n' >/root/app/Dockerfile"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, start, wait_until, wait_until_booted
+from tests.lab.conftest import SELDOM, assert_isolated, converge, start, wait_until, wait_until_booted
 from tests.lab.test_guard import IMAGE, VOLUME, journal
 
 SETTINGS = {"volume_size": "6G"}
@@ -74,7 +74,7 @@ def assert_untouched(machine: Machine) -> None:
     assert_isolated(machine)
 
 
-@pytest.mark.full
+@SELDOM
 def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
     sentinel = take(machine)
     (shown,) = json.loads(machine.out("bulkhead snapshot list --json"))
@@ -102,7 +102,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.full
+@SELDOM
 @pytest.mark.parametrize(
     ("moment", "seconds"), [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("told", 3.0), ("told", 10.0)]
 )
@@ -124,7 +124,7 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
     assert_back(machine, sentinel)
 
 
-@pytest.mark.full
+@SELDOM
 def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
     sentinel = machine.out(SENTINEL)
     machine.run("bulkhead snapshot create --size 200M", timeout=300)
@@ -136,15 +136,15 @@ def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) ->
     )
     machine.run(f"cd {VOLUME} && {fill}; rm hog*", timeout=300)
     wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
-    assert "% full, and would soon be lost" in journal(machine)
+    wait_until(lambda: "% full, and would soon be lost" in journal(machine), 30)
     machine.run("bulkhead snapshot create && date -s '+2 days'", timeout=300)
     wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
-    assert "h old" in journal(machine)
+    wait_until(lambda: "h old" in journal(machine), 30)
     assert machine.out(SENTINEL) == sentinel
     assert machine.out("docker ps --format '{{.Names}}'") == "web"
 
 
-@pytest.mark.full
+@SELDOM
 def test_snapshot_that_is_dropped_leaves_the_volume_as_it_is(machine: Machine) -> None:
     take(machine)
     machine.run("bulkhead snapshot drop")
