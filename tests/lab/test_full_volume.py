@@ -10,7 +10,7 @@ from lab.machine import Machine
 from tests.lab.conftest import DATA, SELDOM, assert_isolated, converge, wait_until
 from tests.lab.test_guard import IMAGE, VOLUME, free, journal, leave_free
 
-SETTINGS = {"volume_size": "3G", "alert_receivers": {"journal": "syslog://"}}
+SETTINGS = {"volume_size": "3G", "alert_receivers": {"journal": "syslog://daemon"}}
 FLOOR = 3 * 2**30 // 4
 ZEROS = 2 * 2**30  # bytes of the image that is pulled and loaded: more than is left
 ALERTS = "journalctl --no-pager --output cat --identifier apprise --identifier Apprise"
