@@ -198,13 +198,10 @@ def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None
     assert "the build command `docker build" in journal(machine), output
     assert machine.out("systemctl is-active docker") == "active"
     assert lowest(machine) > FLOOR - MISSED
-    wait_until(
-        lambda: free(machine) > FLOOR,
-        90,
-        lambda: (
-            f"{free(machine)} {FLOOR} {machine.out('docker system df; du -xm --max-depth=1 {VOLUME}/docker {VOLUME}/docker/overlay2 | sort -n | tail -12; ls -l /proc/$(pidof dockerd)/fd | grep deleted || true')} {journal(machine)}"
-        ),
-    )
+    wait_until(lambda: machine.out("docker system df --format '{{.Size}}'").splitlines()[-1] == "0B", 90)
+    # 20.10 keeps the file open that it was receiving, though it has deleted it.
+    machine.run("systemctl restart docker", timeout=300)
+    assert free(machine) > FLOOR
 
 
 @SELDOM
