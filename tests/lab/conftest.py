@@ -211,14 +211,10 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
     return said, used.ru_maxrss * 1024
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60, evidence: Callable[[], str] = str) -> None:
-    """
-    Args:
-        evidence: is looked at where it does not come to pass.
-    """
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"it did not come to pass in time. {evidence()}"
+        assert time.monotonic() < deadline, "it did not come to pass in time"
         time.sleep(0.2)
 
 
