@@ -10,9 +10,9 @@ from lab.machine import Machine
 from tests.lab.conftest import DATA, SELDOM, assert_isolated, converge, wait_until
 from tests.lab.test_guard import IMAGE, VOLUME, free, journal, leave_free
 
-SETTINGS = {"volume_size": "3G", "alert_receivers": {"journal": "syslog://daemon"}}
-FLOOR = 3 * 2**30 // 4
-ZEROS = 2 * 2**30  # bytes of the image that is pulled and loaded: more than is left
+SETTINGS = {"volume_size": "1536M", "alert_receivers": {"journal": "syslog://daemon"}}
+FLOOR = 1536 * 2**20 // 4
+ZEROS = 700 * 2**20  # bytes of the image that is pulled and loaded: more than is left
 ALERTS = "journalctl --no-pager --output cat --identifier apprise --identifier Apprise"
 
 FILLERS = {
@@ -69,7 +69,7 @@ def root_used(machine: Machine) -> int:
 @SELDOM
 @pytest.mark.parametrize("filler", FILLERS)
 def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machine: Machine, filler: str) -> None:
-    leave_free(machine, FLOOR + 300 * 2**20)
+    leave_free(machine, FLOOR + 60 * 2**20)
     used = root_used(machine)
     filled = machine.run(FILLERS[filler], check=False, timeout=600)
     assert filled.returncode != 0, "there was room for it"
@@ -92,7 +92,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
     machine.run(
         'sed -i \'s/"stop_pulls": false/"stop_pulls": true/\' /etc/bulkhead/bulkhead.json && grep -q \'stop_pulls": true\' /etc/bulkhead/bulkhead.json'
     )
-    leave_free(machine, FLOOR + 300 * 2**20)
+    leave_free(machine, FLOOR + 60 * 2**20)
     pulled = machine.run(FILLERS["pull"], check=False, timeout=600)
     assert pulled.returncode != 0
     assert "docker-guard interrupts this" in pulled.stdout + pulled.stderr
