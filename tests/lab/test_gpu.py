@@ -231,6 +231,7 @@ def test_containers_with_gpus_are_named_before_docker_is_restarted(gpu_host: Mac
     assert "Docker is restarted while containers with GPUs run: computes" in run.output
 
 
+@pytest.mark.sample(1, of="GPU hosts")
 def test_host_that_leaves_the_group_has_nothing_of_it(gpu_host: Machine) -> None:
     host = gpu_host
     host.run("docker create --name computes --network none --runtime nvidia box sleep 1")
