@@ -18,8 +18,10 @@ ALERTS = "journalctl --no-pager --output cat --identifier apprise --identifier A
 FILLERS = {
     "pull": "docker pull 127.0.0.1:5000/zeros",
     "load": "docker load --input /root/zeros.tar",
-    "log of a container": "timeout 200 docker run --rm --network none --log-opt max-size=100g box sh -c "
-    "'line=$(busybox dd if=/dev/zero bs=1000 count=8 | busybox tr \"\\0\" x); while echo $line; do :; done' >/dev/null",
+    # Nothing tells a container that its log cannot be written any more: it goes on.
+    "log of a container": "docker run --detach --name logs --network none --log-opt max-size=100g box sh -c "
+    "'line=$(busybox dd if=/dev/zero bs=1000 count=8 | busybox tr \"\\0\" x); while echo $line; do :; done' && "
+    f"until [ $(df --output=avail {VOLUME} | tail -n 1) -eq 0 ]; do sleep 1; done; docker kill logs; false",
     "volume": "docker run --rm --network none -v data:/data box dd if=/dev/zero of=/data/file bs=1M",
     "file put there by hand": f"cat /dev/zero >{VOLUME}/file",
 }
