@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -10,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab import LabError, cache, deb, docker_packages, nvidia_packages
@@ -36,6 +39,21 @@ class Repository:
             if repository._server() is None:
                 repository._start()
         return repository
+
+    @classmethod
+    @contextlib.contextmanager
+    def served(cls) -> Iterator[Repository]:
+        """The repository, running for as long as anybody, of any process, is in here."""
+        own = cls()
+        own.directory.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{own.directory}.users", "w") as users:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                yield cls.running()
+            finally:
+                with contextlib.suppress(BlockingIOError):  # somebody else still is
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    cls.stop_running()
 
     @classmethod
     def stop_running(cls) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from lab.machine import Machine
+from lab.repository import Repository
 
 TOP = Path(__file__).parent.parent.parent
 INVENTORY = "inventory/lab.py"
@@ -33,14 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("docker-bulkhead")
     group.addoption("--full", action="store_true", help="every lab test, not only the chosen part")
     group.addoption("--seed", default="0", help="what draws the sample of the tests that run in full only")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "sample(count, of=NAME): so many of the cases, or of the tests of a name, run by default, drawn by the seed",
-    )
-    config.addinivalue_line("markers", "full: runs with --full only")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -192,6 +185,13 @@ def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
     for machine in made:
         if machine.directory.exists():
             machine.destroy()
+
+
+@pytest.fixture(scope="module")
+def repository() -> Iterator[Repository]:
+    """Served for as long as any test's file needs it: two may run side by side."""
+    with Repository.served() as repository:
+        yield repository
 
 
 @pytest.fixture(scope="session")

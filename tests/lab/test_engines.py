@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from lab.machine import Machine
 from lab.repository import Repository
 from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
-
-
-@pytest.fixture(scope="module")
-def repository() -> Iterator[Repository]:
-    yield Repository.running()
-    Repository.stop_running()
-
 
 RUNS = (
     "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/sleep && tar -C /root/image -c . | docker import - box "

@@ -25,12 +25,6 @@ TRACE = "/var/log/nvidia-container-runtime.log"
 
 
 @pytest.fixture(scope="module")
-def repository() -> Iterator[Repository]:
-    yield Repository.running()
-    Repository.stop_running()
-
-
-@pytest.fixture(scope="module")
 def settings(repository: Repository) -> dict[str, object]:
     return {
         "nvidia_repository": f"{repository.url_of_guests}/libnvidia-container",

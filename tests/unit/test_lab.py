@@ -190,3 +190,15 @@ def test_server_of_another_directory_is_not_the_repositorys() -> None:
     repository.directory.mkdir(parents=True)
     (repository.directory / "server").write_text(f"{os.getpid()} 80\n")
     assert repository._server() is None
+
+
+def test_repository_is_served_until_the_last_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BULKHEAD_CACHE", str(tmp_path))
+    stopped: list[str] = []
+    monkeypatch.setattr(Repository, "running", classmethod(lambda cls: cls()))
+    monkeypatch.setattr(Repository, "stop_running", classmethod(lambda _: stopped.append("it")))
+    with Repository.served():
+        with Repository.served():
+            pass
+        assert stopped == []
+    assert stopped == ["it"]
