@@ -207,8 +207,6 @@ class Guard:
         rate = self.rate.value
         if rate:
             self._grew = now
-        elif free >= 2 * self.floor:
-            return growth.REST  # as the rest of this would find, at a greater cost
         coming = expected(self._stopped, free, now) if self._stopped else 0
         level = growth.judge(free, rate, self.floor, self._reaction(), coming)
         if level == NOTHING:

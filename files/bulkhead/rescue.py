@@ -207,13 +207,14 @@ class Rescue:
 
     def grow(self) -> None:
         """Volume and filesystem, both while they are in use."""
-        if self.free() < self.floor():
-            self._refuse_for_nothing()
+        if self.free() >= self.floor():
+            return
+        self._refuse_for_nothing()
         # What root has taken of its reserve shows only as it grows, and so does a floor that is a share of the volume.
         for _ in range(1 if self.dry_run else _GROWTHS):
+            self._grow()
             if self.free() >= self.floor():
                 return
-            self._grow()
 
     def _refuse_for_nothing(self) -> None:
         """See that what cannot be taken back is done for a Docker that it helps.
