@@ -441,7 +441,7 @@ def _contradictions(settings: Settings) -> Iterator[Problem]:
     elif settings.nvidia_default_runtime:
         if settings.nvidia is False:
             yield Problem("nvidia_default_runtime", "True", 'needs nvidia = True or "auto"')
-        elif settings.daemon_json.get("default-runtime", "nvidia") != "nvidia":
+        elif keys.get("default-runtime", "nvidia") != "nvidia":
             yield Problem("daemon_json", "", "must be without 'default-runtime' (nvidia_default_runtime is True)")
     for name in ("guard_stop_pulls", "guard_rescue"):
         if getattr(settings, name) and not settings.guard:

@@ -16,7 +16,7 @@ from tasks.packages import (
     Offer,
     Offered,
     Pinned,
-    install_command,
+    install_script,
     offer_command,
     offer_of,
     outdated,
@@ -27,7 +27,7 @@ from tasks.packages import (
 from tasks.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
 from tasks.preflight import Plan
 from tasks.repository import repository
-from tasks.version import is_patch_step, matches
+from tasks.version import is_outlived
 
 # Without apparmor's tools every container fails to start where the kernel has AppArmor on.
 REQUIRED = {
@@ -140,27 +140,18 @@ def _installation(
     missing: list[str], found: Offer, pinned: Pinned, consent: Consent, is_begun: bool, lock_timeout: int
 ) -> str:
     """The script that installs packages; where containers do not outlive it, it sees to them."""
-    install = _raw(install_command(missing, lock_timeout, may_remove=consent.change_engine))
+    install = install_script(missing, lock_timeout, may_remove=consent.change_engine)
     version = found.installed.get(pinned.names[0], "") if pinned.version else ""
-    if (
-        not version
-        or matches(version, pinned.version)
-        or (consent.live_restore and is_patch_step(version, pinned.version))
-    ):
+    if is_outlived(version, pinned.version, live_restore=consent.live_restore):
         return install
     return render(
         "upgrade-engine.sh.j2",
         stopped=STOPPED_BY_UPGRADE,
         consent=consent.stop_containers or is_begun,
-        download=_raw(install_command(missing, lock_timeout, may_remove=consent.change_engine, only_download=True)),
+        download=install_script(missing, lock_timeout, may_remove=consent.change_engine, only_download=True),
         install=install,
         start=f"({_START_STOPPED})",
     )
-
-
-def _raw(command: StringCommand) -> str:
-    text: str = command.get_raw_value()
-    return text
 
 
 @deploy("Engine")

@@ -8,8 +8,6 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FactBase
 
-# Only what NVIDIA's hook has given a container behind systemd's back is lost: what CDI gives is in its specification. Under
-# NVIDIA's runtime, from toolkit 1.18 on, it is too, but who knows when the container was made.
 # Of the environment one variable alone: the others may be secrets.
 _TEMPLATE = (
     "[{{json .Name}},{{json .HostConfig.Runtime}},{{json .HostConfig.DeviceRequests}},"
@@ -43,6 +41,8 @@ class GpuContainers(FactBase[list[str]]):
 
 
 def _has_gpus(runtime: str, requests: list[dict[str, Any]] | None, visible: str, *_: str) -> bool:
+    # Only what NVIDIA's hook has given a container behind systemd's back is lost: what CDI gives is in its specification.
+    # Under NVIDIA's runtime, from toolkit 1.18 on, it is too, but who knows when the container was made.
     if runtime.startswith("nvidia") and visible.partition("=")[2] not in _NO_GPU:
         return True
     return any(

@@ -20,7 +20,7 @@ from tasks.files import render, replace_file
 from tasks.packages import (
     Offer,
     Pinned,
-    install_command,
+    install_script,
     offer_command,
     offer_of,
     outdated,
@@ -94,7 +94,7 @@ def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None,
         brought = [name for name in PACKAGES if name in found.brought or name not in found.packages.installed]
         yield replace_file(NVIDIA_BROUGHT, "".join(f"{name}\n" for name in brought))
         gpu.say_before("systemd is reloaded, by the toolkit's packages,")
-        yield under_pin(pinned, PACKAGES, install_command(list(PACKAGES), lock_timeout).get_raw_value())
+        yield under_pin(pinned, PACKAGES, install_script(PACKAGES, lock_timeout))
     pin = pin_command(found.packages, pinned)
     if pin:
         yield pin
@@ -121,7 +121,7 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
     if found.brought:
         # Packages before 1.20 leave their links behind.
         yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(REFRESH)} 2>/dev/null; true")
-        yield purge_command(list(found.brought), lock_timeout)
+        yield purge_command(found.brought, lock_timeout)
     if PACKAGES[1] in found.brought:
         directories = shlex.join(_LEFT_DIRECTORIES)
         yield StringCommand(f"rm -f {shlex.join(_LEFTOVERS)}; rmdir {directories} 2>/dev/null; true")

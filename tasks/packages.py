@@ -66,10 +66,15 @@ _MEND = (
 )
 
 
-def install_command(
-    packages: list[str], lock_timeout: int, *, may_remove: bool = False, only_download: bool = False
-) -> StringCommand:
-    """The command that installs packages without recommendations, after whatever a cut left is mended.
+def install_command(packages: Sequence[str], lock_timeout: int, **how: bool) -> StringCommand:
+    """The command of `install_script`, by itself."""
+    return StringCommand(install_script(packages, lock_timeout, **how))
+
+
+def install_script(
+    packages: Sequence[str], lock_timeout: int, *, may_remove: bool = False, only_download: bool = False
+) -> str:
+    """The shell script that installs packages without recommendations, after whatever a cut left is mended.
 
     Args:
         packages: their names.
@@ -80,10 +85,10 @@ def install_command(
     apt = _APT.format(timeout=lock_timeout)
     options = ["--no-install-recommends", *([] if may_remove else ["--no-remove"])]
     options += ["--download-only"] if only_download else []
-    return StringCommand(f"{_MEND.format(apt=apt)}{apt} -y {' '.join(options)} install {shlex.join(packages)}")
+    return f"{_MEND.format(apt=apt)}{apt} -y {' '.join(options)} install {shlex.join(packages)}"
 
 
-def purge_command(packages: list[str], lock_timeout: int) -> StringCommand:
+def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
     """The command that removes packages with their configuration, and nothing else: it fails where others need them.
 
     Args:
@@ -101,6 +106,12 @@ def purge_command(packages: list[str], lock_timeout: int) -> StringCommand:
     )
 
 
+def missing_of(packages: Sequence[str]) -> list[str]:
+    """Those of some packages that the host has not installed and configured."""
+    states = host.get_fact(PackageStates, packages=list(packages))
+    return [name for name in packages if states.get(name) != "installed"]
+
+
 @operation()
 def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand, None, None]:
     """Have packages installed and configured.
@@ -109,9 +120,7 @@ def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand
         packages: their names.
         lock_timeout: seconds to wait for another package manager.
     """
-    states = host.get_fact(PackageStates, packages=packages)
-    missing = [name for name in packages if states.get(name) != "installed"]
-    if missing:
+    if missing := missing_of(packages):
         yield update_command(lock_timeout)
         gpu.say_before("systemd may be reloaded, by packages,")
         yield install_command(missing, lock_timeout)

@@ -13,7 +13,7 @@ from settings import Settings
 from tasks.finding import Finding
 from tasks.host import HostState
 from tasks.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOURCE, DOCKER_STORE
-from tasks.version import is_newer, is_patch_step, matches
+from tasks.version import is_newer, is_outlived
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04", "26.04")}
 ARCHITECTURES = ("amd64", "arm64")
@@ -291,14 +291,10 @@ def _step_that_stops_containers(settings: Settings, state: HostState) -> str:
     pin = settings.engine_version
     # Docker's client and its plugins have versions of their own.
     version = state.packages.get("docker-ce") or state.packages.get("docker.io", "")
-    if not pin or not version or matches(version, pin) or not state.containers_running:
+    if not state.containers_running or is_outlived(version, pin, live_restore=settings.live_restore):
         return ""
     # A step that was begun goes on: what it has stopped starts after it.
-    if (
-        settings.engine_upgrade_stops_containers
-        or state.stopped_by_upgrade
-        or (settings.live_restore and is_patch_step(version, pin))
-    ):
+    if settings.engine_upgrade_stops_containers or state.stopped_by_upgrade:
         return ""
     return f"the engine is to go from {version} to {pin}"
 

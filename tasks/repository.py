@@ -10,9 +10,16 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
 from tasks.files import render
-from tasks.packages import PackageStates, install_command, update_command
+from tasks.packages import install_command, missing_of, update_command
 
 _NEEDED = ("gpg", "ca-certificates")
+
+# The shell command that prints the fingerprint of each primary key of a file: apt would trust a second one too. Without these
+# options gpg makes itself a directory in the home, and a look changes nothing on a host.
+_FINGERPRINTS = (
+    "gpg --no-options --no-keyring --trust-model always --batch --quiet --show-keys --with-colons {file} | "
+    'awk -F: \'$1 == "pub" {{ primary = 1 }} $1 == "fpr" && primary {{ print $10; primary = 0 }}\''
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,9 @@ class Repository(FactBase[RepositoryState]):
 
     def command(self, source: str, key: str) -> str:
         source, key = shlex.quote(source), shlex.quote(key)
-        # Without these options gpg makes itself a directory in the home, and a look changes nothing on a host.
         return (
             f"[ ! -f {source} ] || sed 's/^/source=/' {source}; "
-            f"[ ! -f {key} ] || gpg --no-options --no-keyring --trust-model always --batch --quiet --show-keys --with-colons {key} 2>/dev/null | "
-            'awk -F: \'$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print "fingerprint " $10; primary = 0 }\'; true'
+            f"[ ! -f {key} ] || {{ {_FINGERPRINTS.format(file=key)} | sed 's/^/fingerprint /'; }} 2>/dev/null; true"
         )
 
     def process(self, output: list[str]) -> RepositoryState:
@@ -46,6 +51,11 @@ class Repository(FactBase[RepositoryState]):
     @staticmethod
     def default() -> RepositoryState:
         return RepositoryState()
+
+
+def addition(**values: str) -> str:
+    """The script that adds a repository, whose entry comes on standard input; `repository` says what the values are."""
+    return render("add-repository.sh.j2", fingerprints=_FINGERPRINTS.format(file='"$aside/key.asc"'), **values)
 
 
 @operation()
@@ -68,17 +78,8 @@ def repository(
     if found == RepositoryState(source, fingerprint):
         host.noop(f"{whose} repository is there, with its key")
         return
-    states = host.get_fact(PackageStates, packages=list(_NEEDED))
-    if missing := [name for name in _NEEDED if states.get(name) != "installed"]:
+    if missing := missing_of(_NEEDED):
         yield update_command(lock_timeout)
         yield install_command(missing, lock_timeout)
-    script = render(
-        "add-repository.sh.j2",
-        whose=whose,
-        source=path,
-        key=key,
-        url=key_url,
-        fingerprint=fingerprint,
-        setting=setting,
-    )
+    script = addition(whose=whose, source=path, key=key, url=key_url, fingerprint=fingerprint, setting=setting)
     yield StringCommand(script, _stdin=source)

@@ -29,13 +29,18 @@ def is_newer(version: str, pin: str) -> bool:
     return _numbers(version.split(":", 1)[-1])[: len(wanted)] > wanted
 
 
-def is_patch_step(version: str, pin: str) -> bool:
-    """Whether a pin asks for no more than another patch release of a version: containers outlive that step alone.
+def is_outlived(version: str, pin: str, *, live_restore: bool) -> bool:
+    """Whether running containers outlive the step from an engine's version to a pin; without either there is no step.
 
-    >>> is_patch_step("5:27.5.0-1~debian.12~bookworm", "27.5.1"), is_patch_step("5:27.4.1-1~debian.12~bookworm", "27.5.1")
+    With live-restore they outlive one to another patch release, and no other.
+
+    >>> old, older = "5:27.5.0-1~debian.12~bookworm", "5:27.4.1-1~debian.12~bookworm"
+    >>> is_outlived(old, "27.5.1", live_restore=True), is_outlived(older, "27.5.1", live_restore=True)
     (True, False)
     """
-    return _numbers(version.split(":", 1)[-1])[:2] == _numbers(pin)[:2]
+    if not version or not pin or matches(version, pin):
+        return True
+    return live_restore and _numbers(version.split(":", 1)[-1])[:2] == _numbers(pin)[:2]
 
 
 def _numbers(version: str) -> list[int]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tasks.nvidia import PACKAGES, REFRESH
-from tasks.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
+from tasks.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 from tasks.version import matches
 from tests.verify.conftest import Target
 
@@ -111,5 +111,5 @@ def test_host_without_gpus_has_nothing_of_it(target: Target) -> None:
     if target.settings.nvidia == "auto" and target.run(_GPUS):
         pytest.skip("the host has NVIDIA GPUs, whose driver may come back")
     assert target.fails(f"ls -d {NVIDIA_SOURCE} {NVIDIA_KEY} {NVIDIA_PIN} {NVIDIA_BROUGHT} | grep .")
-    applied = json.loads(target.run("cat /etc/bulkhead/daemon.json"))
+    applied = json.loads(target.run(f"cat {DAEMON_JSON_APPLIED}"))
     assert not {"runtimes", "default-runtime"} & (applied.keys() - target.settings.daemon_json.keys())

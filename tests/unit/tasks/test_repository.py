@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import render
 from tasks.packages import PackageStates
-from tasks.repository import Repository, RepositoryState, repository
+from tasks.repository import Repository, RepositoryState, addition, repository
 
 from .operations import Host, commands, performed
 
@@ -116,8 +115,7 @@ class Target:
     def add(
         self, name: str = "good", key: str = "key", fingerprint: str = "", path: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        script = render(
-            "add-repository.sh.j2",
+        script = addition(
             whose="NVIDIA's",
             source=str(self.source),
             key=str(self.key),
