@@ -67,6 +67,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 SELDOM = pytest.mark.sample(1, of="guard, rescue, snapshots")
 
 
+# Makes the image "box" on a machine: nothing but busybox.
+IMAGE = (
+    "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/busybox && cd /root/image/bin && "
+    "for name in sh dd sleep cat env true; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
+)
+
+
 @dataclass
 class Run:
     """A run of pyinfra that has ended."""
@@ -134,9 +141,9 @@ def dry(machine: Machine, **settings: Any) -> Run:
     return Run(done.returncode, done.stderr, json.loads(done.stdout)["plan"])
 
 
-def verify(machine: Machine, *options: str) -> None:
-    """Run the verification as a user does; it must pass."""
-    done = subprocess.run(
+def verification(machine: Machine, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the verification as a user does."""
+    return subprocess.run(
         ["scripts/verify", INVENTORY, "--limit", machine.name, *options],
         cwd=TOP,
         text=True,
@@ -144,6 +151,11 @@ def verify(machine: Machine, *options: str) -> None:
         capture_output=True,
         timeout=1200,
     )
+
+
+def verify(machine: Machine, *options: str) -> None:
+    """Run the verification; it must pass."""
+    done = verification(machine, *options)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -209,6 +221,11 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
         said = output.read()
     assert os.waitstatus_to_exitcode(status) == 0, said
     return said, used.ru_maxrss * 1024
+
+
+def send(machine: Machine, file: Path, to: str) -> None:
+    """Put a text file onto a machine."""
+    machine.run(f"cat >{to} <<'EOF'\n{file.read_text()}\nEOF")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -8,12 +8,9 @@ import pytest
 
 from lab.machine import Machine
 from lab.repository import Repository
-from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
+from tests.lab.conftest import IMAGE, assert_isolated, converge, deploy, dry, verify
 
-RUNS = (
-    "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/sleep && tar -C /root/image -c . | docker import - box "
-    ">/dev/null && docker run --detach --name runs --network none --restart unless-stopped box sleep 100000"
-)
+RUNS = f"{IMAGE} && docker run --detach --name runs --network none --restart unless-stopped box sleep 100000"
 
 
 def from_repository(repository: Repository, **changes: object) -> dict[str, object]:

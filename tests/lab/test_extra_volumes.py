@@ -17,6 +17,7 @@ from tests.lab.conftest import (
     fingerprint,
     kill_the_move,
     relocation,
+    send,
     until,
     verify,
     wait_until_booted,
@@ -53,7 +54,7 @@ sync
 
 
 def manifest(machine: Machine) -> list[str]:
-    machine.run("cat >/run/manifest.py <<'EOF'\n" + (DATA / "manifest.py").read_text() + "\nEOF")
+    send(machine, DATA / "manifest.py", "/run/manifest.py")
     said = machine.out(
         "python3 /run/manifest.py /home/me/files /home/me/.ssh /srv/models/files; stat -c '%n %a %U %G' /home /home/me /srv/models"
     )

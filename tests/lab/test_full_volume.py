@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, SELDOM, assert_isolated, converge, wait_until
-from tests.lab.test_guard import IMAGE, VOLUME, free, journal, leave_free
+from tests.lab.conftest import DATA, IMAGE, SELDOM, assert_isolated, converge, send, wait_until
+from tests.lab.test_guard import VOLUME, free, journal, leave_free
 
 SETTINGS = {"volume_size": "1536M", "alert_receivers": {"journal": "syslog://daemon"}}
 FLOOR = 1536 * 2**20 // 4
@@ -33,7 +33,7 @@ def provisioned(machines: Callable[..., Machine]) -> Machine:
     machine.run("useradd --create-home worker && echo 'worker ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/worker")
     converge(machine, **SETTINGS)
     machine.run(IMAGE)
-    machine.run("cat >/root/registry.py <<'EOS'\n" + (DATA / "registry.py").read_text() + "\nEOS")
+    send(machine, DATA / "registry.py", "/root/registry.py")
     machine.run(f"systemd-run --quiet --unit=registry python3 /root/registry.py {ZEROS}")
     machine.run(
         "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 5000))' 2>/dev/null; do sleep 1; done",

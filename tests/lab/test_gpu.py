@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,13 +11,9 @@ import pytest
 from lab.machine import Machine
 from lab.nvidia_packages import SOURCES, TOOLKIT_VERSIONS
 from lab.repository import Repository
-from tests.lab.conftest import INVENTORY, TOP, converge, deploy, dry, verify
+from tests.lab.conftest import IMAGE, converge, deploy, dry, send, verification, verify
 
 OLDER, VERSION = TOOLKIT_VERSIONS
-IMAGE = (
-    "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/ && cd /root/image/bin && "
-    "for name in sh sleep env true; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
-)
 OURS = "ls /etc/apt/*/nvidia-bulkhead* /etc/bulkhead/nvidia* 2>/dev/null || true"
 TOOLKIT = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'nvidia-container*' 'libnvidia-container*' 2>/dev/null | grep ^installed || true"
 TRACE = "/var/log/nvidia-container-runtime.log"
@@ -37,7 +32,7 @@ def settings(repository: Repository) -> dict[str, object]:
 def host(machines: Callable[..., Machine], settings: dict[str, object]) -> Machine:
     """A living host with a GPU: Debian 13, whose Docker knows CDI, with a container that runs."""
     machine = machines("gpu", suite="trixie", docker="preinstalled", settings=settings)
-    machine.run("cat >/root/play-gpu.sh <<'EOF'\n" + (SOURCES / "play-gpu.sh").read_text() + "\nEOF")
+    send(machine, SOURCES / "play-gpu.sh", "/root/play-gpu.sh")
     machine.run("sh /root/play-gpu.sh device")
     machine.snapshot("unused")
     machine.run(f"{IMAGE}; docker run --detach --name keeps --network none --restart unless-stopped box sleep 100000")
@@ -201,9 +196,7 @@ def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine)
         "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && "
         "sed -i '1s/{/{\"debug\": true,/' /etc/docker/daemon.json && systemctl restart docker"
     )
-    seen = subprocess.run(
-        ["scripts/verify", INVENTORY, "--limit", host.name], cwd=TOP, text=True, capture_output=True, timeout=1200
-    )
+    seen = verification(host)
     assert seen.returncode == 1
     assert "features.buildkit is gone; features.containerd-snapshotter is gone" in seen.stdout
     run = converge(host)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, SELDOM, converge, dry, start, verify, wait_until
+from tests.lab.conftest import DATA, IMAGE, SELDOM, converge, dry, send, start, verify, wait_until
 
 VOLUME = "/srv/docker-volume"
 SETTINGS = {"volume_size": "6G"}
@@ -20,10 +20,6 @@ MISSED = 150 * 2**20
 # Seconds from the decision to the client's end. Beside another emulated machine, on two processors, they are longer.
 PROMPT = 6 if "PYTEST_XDIST_WORKER" in os.environ else 2
 
-IMAGE = (
-    "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/busybox && cd /root/image/bin && "
-    "for name in sh dd sleep cat true; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
-)
 FILL = "dd if=/dev/zero of=/big bs=1M count=8000"
 
 
@@ -71,7 +67,7 @@ def guarded(machines: Callable[..., Machine]) -> Machine:
 def prepared(machine: Machine) -> Machine:
     converge(machine, **SETTINGS)
     machine.run(IMAGE)
-    machine.run("cat >/root/sampler.py <<'EOS'\n" + (DATA / "sampler.py").read_text() + "\nEOS")
+    send(machine, DATA / "sampler.py", "/root/sampler.py")
     machine.run("systemctl stop cron docker-prune.timer")
     machine.snapshot("guarded")
     return machine

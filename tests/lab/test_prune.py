@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, converge, start, wait_until
+from tests.lab.conftest import DATA, converge, send, start, wait_until
 
 VOLUME = "/srv/docker-volume"
 # Without the guard, which reclaims and tells too on a volume that is nearly full: it has tests of its own.
@@ -55,7 +55,7 @@ def free(machine: Machine) -> int:
 
 def populated(machine: Machine) -> Machine:
     converge(machine, **SETTINGS)
-    machine.run("cat >/root/populate.sh <<'EOF'\n" + (DATA / "populate.sh").read_text() + "\nEOF")
+    send(machine, DATA / "populate.sh", "/root/populate.sh")
     machine.run("systemctl stop cron docker-prune.timer")  # the clock is about to be set
     machine.run("sh /root/populate.sh old", timeout=600)
     machine.run("date -s '+3 days'")

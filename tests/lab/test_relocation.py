@@ -19,6 +19,7 @@ from tests.lab.conftest import (
     dry,
     kill_the_move,
     relocation,
+    send,
     until,
     verify,
     wait_until_booted,
@@ -40,7 +41,7 @@ def inventory(machine: Machine) -> str:
 
 def manifest(machine: Machine) -> str:
     """The image layers and the named volume, byte by byte."""
-    machine.run("cat >/run/manifest.py <<'EOF'\n" + (DATA / "manifest.py").read_text() + "\nEOF")
+    send(machine, DATA / "manifest.py", "/run/manifest.py")
     layers = machine.out("awk 1 /var/lib/docker/image/overlay2/layerdb/sha256/*/cache-id 2>/dev/null | sort || true")
     trees = [f"/var/lib/docker/overlay2/{layer}/diff" for layer in layers.split()]
     trees += ["/var/lib/containerd/io.containerd.content.v1.content", "/var/lib/docker/volumes/named/_data"]
@@ -60,7 +61,7 @@ class Living:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        machine.run("cat >/run/fill.sh <<'EOF'\n" + (DATA / "fill.sh").read_text() + "\nEOF")
+        send(machine, DATA / "fill.sh", "/run/fill.sh")
         machine.run("sh /run/fill.sh", timeout=600)
         self.inventory = inventory(machine)
         self.manifest = manifest(machine)

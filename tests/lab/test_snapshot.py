@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import SELDOM, assert_isolated, converge, start, wait_until, wait_until_booted
-from tests.lab.test_guard import IMAGE, VOLUME, journal
+from tests.lab.conftest import IMAGE, SELDOM, assert_isolated, converge, start, wait_until, wait_until_booted
+from tests.lab.test_guard import VOLUME, journal
 
 SETTINGS = {"volume_size": "6G"}
 SENTINEL = (

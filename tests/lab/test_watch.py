@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, converge, dry, verify, wait_until
+from tests.lab.conftest import DATA, converge, dry, send, verify, wait_until
 
 # Apprise's own plugins speak to these names; in the machine they are receivers.py, with a certificate that it trusts.
 RECEIVERS = {
@@ -34,7 +34,7 @@ class Watched:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        machine.run("cat >/root/receivers.py <<'EOF'\n" + (DATA / "receivers.py").read_text() + "\nEOF")
+        send(machine, DATA / "receivers.py", "/root/receivers.py")
         machine.run(_PREPARE, timeout=600)
         converge(machine, **SETTINGS)
         self.seen: dict[str, int] = dict.fromkeys(RECEIVERS, 0)
