@@ -47,21 +47,46 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{name}: {value}")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    plugins = session.config.pluginmanager
+    if reporter := plugins.get_plugin("terminalreporter"):
+        plugins.register(FailuresAtOnce(reporter))
+
+
+class FailuresAtOnce:
+    """Shows what failed when it does, too: a run is long, and may be ended before its summary."""
+
+    def __init__(self, reporter: Any) -> None:
+        self.reporter = reporter
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.reporter.write_line(f"\n{report.nodeid}\n{report.longreprtext}")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
         return
-    left_out = [item for item in items if item.get_closest_marker("full")]
+
+    def drawn(count: int, name: str, cases: list[Any]) -> list[Any]:
+        return random.Random(config.getoption("--seed") + name).sample(cases, min(count, len(cases)))
+
+    files = sorted({item.path for item in items if item.get_closest_marker("turn")})
+    waiting = set(files) - set(drawn(TURNS, "turn", files))
+    left_out = [item for item in items if item.path in waiting or item.get_closest_marker("full")]
     sampled: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if marker := item.get_closest_marker("sample"):
+        if item not in left_out and (marker := item.get_closest_marker("sample")):
             sampled.setdefault(marker.kwargs.get("of", item.nodeid.split("[")[0]), []).append(item)
     for name, cases in sampled.items():
-        count = cases[0].get_closest_marker("sample").args[0]  # type: ignore[union-attr]
-        chosen = random.Random(config.getoption("--seed") + name).sample(cases, count)
+        chosen = drawn(cases[0].get_closest_marker("sample").args[0], name, cases)  # type: ignore[union-attr]
         left_out += [case for case in cases if case not in chosen]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
+
+# Of the files that take turns, so many run by default.
+TURNS = 2
 
 # One by default of all that the guard, the rescue and snapshots do.
 SELDOM = pytest.mark.sample(1, of="guard, rescue, snapshots")

@@ -10,6 +10,8 @@ from lab.machine import Machine
 from lab.repository import Repository
 from tests.lab.conftest import IMAGE, assert_isolated, converge, deploy, dry, verify
 
+pytestmark = pytest.mark.turn
+
 RUNS = f"{IMAGE} && docker run --detach --name runs --network none --restart unless-stopped box sleep 100000"
 
 

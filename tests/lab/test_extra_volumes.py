@@ -23,6 +23,8 @@ from tests.lab.conftest import (
     wait_until_booted,
 )
 
+pytestmark = pytest.mark.turn
+
 VOLUMES = {
     "home-lv": {"mount": "/home", "size": "2G"},
     "models-lv": {"mount": "/srv/models", "size": "1G"},

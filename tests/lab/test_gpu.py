@@ -13,6 +13,8 @@ from lab.nvidia_packages import SOURCES, TOOLKIT_VERSIONS
 from lab.repository import Repository
 from tests.lab.conftest import IMAGE, converge, deploy, dry, send, verification, verify
 
+pytestmark = pytest.mark.turn
+
 OLDER, VERSION = TOOLKIT_VERSIONS
 OURS = "ls /etc/apt/*/nvidia-bulkhead* /etc/bulkhead/nvidia* 2>/dev/null || true"
 TOOLKIT = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'nvidia-container*' 'libnvidia-container*' 2>/dev/null | grep ^installed || true"

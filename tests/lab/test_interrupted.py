@@ -18,6 +18,8 @@ import pytest
 from lab.machine import Machine
 from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, start, verify, wait_until_booted
 
+pytestmark = pytest.mark.turn
+
 # The moments, each told by what pyinfra prints when the operation begins, and how long after it the run is ended.
 MOMENTS = [
     ("Preflight", 0.5),

@@ -11,6 +11,8 @@ import pytest
 from lab.machine import Machine
 from tests.lab.conftest import DATA, converge, send, start, wait_until
 
+pytestmark = pytest.mark.turn
+
 VOLUME = "/srv/docker-volume"
 # Without the guard, which reclaims and tells too on a volume that is nearly full: it has tests of its own.
 SETTINGS = {"volume_size": "3G", "prune_keep": ["listed-*"], "guard": False}

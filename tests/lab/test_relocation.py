@@ -266,7 +266,7 @@ MOMENTS = [(said, 0.0) for said in PHASES] + [
 ][:34]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("said", "seconds"), MOMENTS)
 def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, said: str, seconds: float) -> None:
     with relocation(machine) as move:

@@ -11,6 +11,8 @@ import pytest
 from lab.machine import Machine
 from tests.lab.conftest import DATA, converge, dry, send, verify, wait_until
 
+pytestmark = pytest.mark.turn
+
 # Apprise's own plugins speak to these names; in the machine they are receivers.py, with a certificate that it trusts.
 RECEIVERS = {
     "slack": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
