@@ -27,7 +27,8 @@ from tasks.preflight import Plan
 from tasks.preflight_extra import ExtraVolume
 
 # nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
-FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=30s")
+# The device's time to appear is systemd's own default: hosts that all boot at once, after a power cut, are slow.
+FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
 
 TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 

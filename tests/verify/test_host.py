@@ -95,7 +95,7 @@ def test_fstab_mounts_all_of_them_and_never_holds_up_the_boot(target: Target) ->
     sources |= {volume.mount: mapper_path(group, name) for name, volume in target.settings.extra_volumes.items()}
     assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
     for path in sources:
-        assert {"nofail", "x-systemd.device-timeout=30s"} <= set(found[path][3].split(","))
+        assert {"nofail", "x-systemd.device-timeout=90s"} <= set(found[path][3].split(","))
 
 
 def test_fstab_is_valid(target: Target) -> None:
