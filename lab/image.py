@@ -95,11 +95,10 @@ class Recipe:
     @property
     def packages(self) -> list[str]:
         # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it.
-        docker = {
-            "absent": [],
-            "preinstalled": [*(["docker.io", "docker-cli"] if self.suite != "bookworm" else ["docker.io"]), *_SPARES],
-        }
-        return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *docker[self.docker]]
+        if self.docker == "absent":
+            return [*_PACKAGES, *(["lvm2"] if self.lvm else [])]
+        engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
+        return [*_PACKAGES, "lvm2", *engine, *_SPARES, *([] if self.lvm else ["xfsprogs"])]
 
     @property
     def name(self) -> str:
