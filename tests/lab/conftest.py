@@ -268,18 +268,29 @@ def wait_until_booted(machine: Machine) -> None:
     )
 
 
+def cut_and_boot(machine: Machine) -> None:
+    """Pull the power, and let the machine boot to its end."""
+    machine.cut()
+    machine.boot()
+    wait_until_booted(machine)
+
+
 @contextlib.contextmanager
-def relocation(machine: Machine, *directories: str) -> Iterator[subprocess.Popen[str]]:
-    """A move that has begun, with the lines that it says."""
-    line = [*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]
-    process = subprocess.Popen(
-        line, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def relocation(machine: Machine, *directories: str) -> Iterator[subprocess.Popen[str]]:
+    """A move that has begun, with the lines that it says."""
+    with killed_at_the_end(
+        start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"])
+    ) as process:
+        yield process
 
 
 def until(process: subprocess.Popen[str], said: str, seconds: float) -> None:

@@ -8,7 +8,19 @@ import pytest
 
 from lab.machine import Machine
 from lab.repository import Repository
-from tests.lab.conftest import IMAGE, assert_isolated, converge, deploy, dry, verify
+from tests.lab.conftest import (
+    IMAGE,
+    assert_isolated,
+    command,
+    converge,
+    cut_and_boot,
+    deploy,
+    dry,
+    killed_at_the_end,
+    start,
+    verify,
+    wait_until,
+)
 
 pytestmark = pytest.mark.turn
 
@@ -80,6 +92,27 @@ def test_larger_step_than_a_patch_release_needs_consent_where_containers_run(
     older = deploy(machine, **from_repository(repository, engine_version="26.1.5"))
     assert older.code == 1
     assert "an engine is upgraded here and never downgraded" in older.output
+
+
+@pytest.mark.full
+def test_power_cut_inside_an_upgrade_is_finished_by_the_next_run_with_the_containers_that_ran(
+    machine: Machine, repository: Repository
+) -> None:
+    machine.restore("patched")
+    larger = from_repository(repository, engine_version="27.5.1", engine_upgrade_stops_containers=True)
+    image = machine.out("docker inspect --format '{{.Image}}' runs")
+    with killed_at_the_end(start(command(machine.name, **larger))):
+        unpacked = "grep -q ' status unpacked docker-ce:amd64 5:27.5.1' /var/log/dpkg.log"
+        wait_until(lambda: machine.run(unpacked, check=False).returncode == 0, 600)
+        machine.run("pkill -STOP -x dpkg; sync")
+        cut_and_boot(machine)
+    assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
+    converge(machine, **larger)
+    assert machine.out("dpkg-query -W -f '${db:Status-Status} ${Version}' docker-ce").startswith("installed 5:27.5.1")
+    assert machine.out("docker inspect --format '{{.State.Running}} {{.Image}}' runs") == f"true {image}"
+    assert machine.run("ls /var/lib/bulkhead/stopped-by-upgrade", check=False).returncode != 0
+    assert_isolated(machine)
+    assert dry(machine, **larger).predicted == set()
 
 
 @pytest.mark.sample(1, of="Docker's repository")

@@ -12,6 +12,7 @@ from lab.machine import Machine
 from tests.lab.conftest import (
     DATA,
     converge,
+    cut_and_boot,
     deploy,
     dry,
     fingerprint,
@@ -127,9 +128,7 @@ def test_old_files_are_removed_when_told_to_and_a_lost_home_locks_nobody_out(
     assert manifest(machine) == lived_in[1]
     assert dry(machine).predicted == set()
     machine.run("umount /home || fuser -vm /home; lvrename -q ubuntu-vg home-lv gone-lv; sync", check=False)
-    machine.cut()
-    machine.boot()
-    wait_until_booted(machine)
+    cut_and_boot(machine)
     assert sources(machine) == ["", ON_VOLUMES[1]]
     assert can_log_in(machine), "without its volume, /home lets nobody in"
     assert machine.out("find /home -type f") == "/home/me/.ssh/authorized_keys"

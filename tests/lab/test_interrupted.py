@@ -6,7 +6,6 @@ the moments. What is cut inside apt is cut on a host without an engine.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 import threading
@@ -16,7 +15,17 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, start, verify, wait_until_booted
+from tests.lab.conftest import (
+    assert_isolated,
+    command,
+    converge,
+    cut_and_boot,
+    deploy,
+    dry,
+    killed_at_the_end,
+    start,
+    verify,
+)
 
 pytestmark = pytest.mark.turn
 
@@ -63,15 +72,6 @@ def run_until(process: subprocess.Popen[str], operation: str, seconds: float) ->
     raise AssertionError(f"the run ended before {operation!r}")
 
 
-@contextlib.contextmanager
-def killed_at_the_end(process: subprocess.Popen[str]):  # type: ignore[no-untyped-def]
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def assert_finished_by_the_next_run(machine: Machine) -> None:
     converge(machine)
     assert_isolated(machine)
@@ -94,12 +94,6 @@ CUTS = [
 ]
 
 
-def boots(machine: Machine) -> None:
-    machine.cut()
-    machine.boot()
-    wait_until_booted(machine)
-
-
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("operation", "seconds"), CUTS)
 def test_host_boots_after_a_power_cut_and_the_next_run_finishes(
@@ -107,7 +101,7 @@ def test_host_boots_after_a_power_cut_and_the_next_run_finishes(
 ) -> None:
     with killed_at_the_end(start(command(machine.name))) as run:
         run_until(run, operation, seconds)
-        boots(machine)
+        cut_and_boot(machine)
     assert_finished_by_the_next_run(machine)
 
 
@@ -122,7 +116,7 @@ def test_power_cut_inside_mkfs_is_finished_by_the_next_run(machine: Machine) -> 
         deadline = time.monotonic() + 60
         while machine.run("test -e /run/in-mkfs && pgrep -x mkfs.ext4", check=False).returncode:
             assert time.monotonic() < deadline, "mkfs was not caught"
-        boots(machine)
+        cut_and_boot(machine)
     assert "pyinfra-unfinished" in machine.out("lvs --noheadings -o lv_tags ubuntu-vg/docker-lv")
     assert_finished_by_the_next_run(machine)
 
@@ -137,7 +131,7 @@ def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[...
         while machine.run("grep -q ' status unpacked docker.io' /var/log/dpkg.log", check=False).returncode:
             assert time.monotonic() < deadline, "apt was not caught"
         machine.run("pkill -STOP -x dpkg; sync")
-        boots(machine)
+        cut_and_boot(machine)
     assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
     assert_finished_by_the_next_run(machine)
 
