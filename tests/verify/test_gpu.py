@@ -11,9 +11,10 @@ from tasks.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_
 from tasks.version import matches
 from tests.verify.conftest import Target
 
+# One that vfio-pci has is handed to a virtual machine.
 _GPUS = (
-    "for device in /sys/bus/pci/devices/*; do "
-    "case $(cat $device/vendor $device/class) in 0x10de*0x03????) echo ${device##*/};; esac; done"
+    "for device in /sys/bus/pci/devices/*; do case $(cat $device/vendor $device/class) in 0x10de*0x03????) "
+    "readlink $device/driver | grep -q /vfio-pci$ || echo ${device##*/};; esac; done"
 )
 _FIRST_WITH_CDI = 25  # Docker's major version
 
