@@ -38,7 +38,8 @@ def lock(*, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Failed(
-                "another bulkhead moves, removes or recovers data: `bulkhead relocate --join` waits for it"
+                "another bulkhead is at work on Docker's data: try again when it has ended "
+                "(`bulkhead relocate --join` waits for a move)"
             ) from None
         yield
 

@@ -142,7 +142,7 @@ def test_none_is_taken_while_a_move_is_unfinished(group: Group, tmp_path: Path, 
 
 
 def test_none_is_taken_while_another_changes_the_host(group: Group) -> None:
-    with unit.lock(), pytest.raises(Failed, match="another bulkhead moves, removes or recovers data"):
+    with unit.lock(), pytest.raises(Failed, match="another bulkhead is at work on Docker's data"):
         snapshot.create(config())
     assert not group.commands
 
