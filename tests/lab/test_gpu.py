@@ -18,6 +18,7 @@ pytestmark = pytest.mark.turn
 OLDER, VERSION = TOOLKIT_VERSIONS
 OURS = "ls /etc/apt/*/nvidia-bulkhead* /etc/bulkhead/nvidia* 2>/dev/null || true"
 TOOLKIT = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'nvidia-container*' 'libnvidia-container*' 2>/dev/null | grep ^installed || true"
+RUNTIMES = {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}  # as nvidia-ctk writes them
 TRACE = "/var/log/nvidia-container-runtime.log"
 
 
@@ -151,7 +152,7 @@ def test_living_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_chan
     verify(host)
     assert dry(host).predicted == set()
     keys = daemon_json(host)
-    assert keys["runtimes"] == {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}
+    assert keys["runtimes"] == RUNTIMES
     assert keys["features"] == {"buildkit": True, "cdi": True, "containerd-snapshotter": False}
     assert "default-runtime" not in keys
     assert host.out("docker inspect --format '{{.State.Running}}' keeps") == "true"
@@ -160,6 +161,23 @@ def test_living_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_chan
     assert "create" in host.out(f"cat {TRACE}")
     environment = host.out("docker run --rm --network none --device nvidia.com/gpu=all box env").splitlines()
     assert "BULKHEAD_CDI=1" in environment
+
+
+@pytest.mark.full
+def test_fresh_gpu_host_is_provisioned_as_the_dry_run_said_and_verified(
+    machines: Callable[..., Machine], settings: dict[str, object]
+) -> None:
+    """Debian 12, whose Docker knows no CDI."""
+    host = machines("gpu-fresh", suite="bookworm", settings=settings)
+    send(host, SOURCES / "play-gpu.sh", "/root/play-gpu.sh")
+    host.run("sh /root/play-gpu.sh device; sh /root/play-gpu.sh driver")
+    predicted = dry(host).predicted
+    assert {name for name in predicted if "NVIDIA" in name}
+    assert converge(host).changed == predicted
+    verify(host)
+    assert dry(host).predicted == set()
+    assert daemon_json(host)["runtimes"] == RUNTIMES
+    host.destroy()
 
 
 @pytest.mark.full
