@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -284,13 +285,9 @@ def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Pop
         process.wait()
 
 
-@contextlib.contextmanager
-def relocation(machine: Machine, *directories: str) -> Iterator[subprocess.Popen[str]]:
+def relocation(machine: Machine, *directories: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """A move that has begun, with the lines that it says."""
-    with killed_at_the_end(
-        start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"])
-    ) as process:
-        yield process
+    return killed_at_the_end(start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]))
 
 
 def until(process: subprocess.Popen[str], said: str, seconds: float) -> None:
