@@ -223,5 +223,5 @@ nvidia_repository_key = ""
 
 # ---------------------------------------------------------------------------------------------------- the rest
 
-# True: go on, with a warning, on a release of Debian or Ubuntu that this project is not tested on.
+# True: go on, with a warning, on a release of Debian or Ubuntu that is not in the list of README.md.
 allow_unsupported_release = False
