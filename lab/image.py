@@ -94,7 +94,8 @@ class Recipe:
 
     @property
     def packages(self) -> list[str]:
-        # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it.
+        # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it
+        # where there is no engine yet.
         if self.docker == "absent":
             return [*_PACKAGES, *(["lvm2"] if self.lvm else [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]

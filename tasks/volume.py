@@ -128,7 +128,8 @@ def store_entry(settings: Settings, directory: str) -> FstabEntry:
 
 def extra_entry(path: str, device: str, filesystem: str) -> FstabEntry:
     """The line of fstab that mounts an extra volume."""
-    return FstabEntry.of(device, path, filesystem, ("defaults", *FSTAB_OPTIONS))
+    # Without /home nobody but root can log in while the boot waits for it (systemd-user-sessions.service): not for long.
+    return FstabEntry.of(device, path, filesystem, ("defaults", "nofail", "x-systemd.device-timeout=30s"))
 
 
 class VolumeContents(FactBase[set[str]]):

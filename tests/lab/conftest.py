@@ -65,6 +65,8 @@ class FailuresAtOnce:
             self.reporter.write_line(f"\n{report.nodeid}\n{report.longreprtext}")
 
 
+# Last: what is drawn is drawn of what -k has selected.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
         return

@@ -100,13 +100,15 @@ def test_power_cut_inside_an_upgrade_is_finished_by_the_next_run_with_the_contai
 ) -> None:
     machine.restore("patched")
     larger = from_repository(repository, engine_version="27.5.1", engine_upgrade_stops_containers=True)
-    image = machine.out("docker inspect --format '{{.Image}}' runs")
+    container, image = machine.out("docker inspect --format '{{.Id}} {{.Image}}' runs").split()
     with killed_at_the_end(start(command(machine.name, **larger))):
         unpacked = "grep -q ' status unpacked docker-ce:amd64 5:27.5.1' /var/log/dpkg.log"
         wait_until(lambda: machine.run(unpacked, check=False).returncode == 0, 600)
-        machine.run("pkill -STOP -x dpkg; sync")
+        machine.run("pkill -STOP -x dpkg")
         cut_and_boot(machine)
     assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
+    assert machine.out("cat /var/lib/bulkhead/stopped-by-upgrade") == container
+    larger["engine_upgrade_stops_containers"] = False  # consent was for one run
     converge(machine, **larger)
     assert machine.out("dpkg-query -W -f '${db:Status-Status} ${Version}' docker-ce").startswith("installed 5:27.5.1")
     assert machine.out("docker inspect --format '{{.State.Running}} {{.Image}}' runs") == f"true {image}"

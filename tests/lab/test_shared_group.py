@@ -87,7 +87,7 @@ def assert_down_and_dry(machine: Machine) -> None:
     wait_until_booted(machine)
     # They wait for the device's time-out where the device is lost.
     machine.run("systemctl start docker.service containerd.service", check=False, timeout=300)
-    machine.run("timeout 60 docker ps", check=False)
+    machine.run("timeout 120 docker ps", check=False, timeout=300)
     assert "active" not in machine.out("systemctl is-active docker.service containerd.service || true").split()
     beneath = "unshare -m --propagation private sh -c 'mount --bind /var/lib /mnt && ls -A /mnt/docker /mnt/containerd'"
     assert machine.out(beneath).split() == ["/mnt/containerd:", "/mnt/docker:"]

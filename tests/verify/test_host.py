@@ -90,12 +90,13 @@ def test_docker_and_root_are_on_different_devices(target: Target) -> None:
 def test_fstab_mounts_all_of_them_and_never_holds_up_the_boot(target: Target) -> None:
     lines = [line.split() for line in target.run("cat /etc/fstab").splitlines()]
     found = {fields[1]: fields for fields in lines if len(fields) > 3 and not fields[0].startswith("#")}
-    sources = {target.volume: target.device} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
+    dockers = {target.volume: target.device} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
     group = target.logical_volume["vg_name"]
-    sources |= {volume.mount: mapper_path(group, name) for name, volume in target.settings.extra_volumes.items()}
-    assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
-    for path in sources:
-        assert {"nofail", "x-systemd.device-timeout=90s"} <= set(found[path][3].split(","))
+    extra = {volume.mount: mapper_path(group, name) for name, volume in target.settings.extra_volumes.items()}
+    for sources, seconds in ((dockers, 90), (extra, 30)):
+        assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
+        for path in sources:
+            assert {"nofail", f"x-systemd.device-timeout={seconds}s"} <= set(found[path][3].split(","))
 
 
 def test_fstab_is_valid(target: Target) -> None:
