@@ -29,7 +29,7 @@ def main() -> int:
         description="Plays the incident again on two virtual machines from the same image, one as it was and one that "
         "deploy.py has provisioned: the same build on both, on disks with the same room left. Watches both from outside, "
         "then pulls the power. Writes the tables of docs/incident.md, and docs/pictures/incident.svg and .png; all that "
-        "was seen goes to the cache, as JSON and CSV. Takes less than an hour without KVM, and 25 GB of disk.",
+        "was seen goes to the cache, as JSON and CSV. Takes about 40 minutes without KVM, and 25 GB of disk.",
     )
     parser.add_argument("--keep", action="store_true", help="leave the machines: scripts/lab ssh incident-before")
     arguments = parser.parse_args()
