@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return random.Random(config.getoption("--seed") + name).sample(cases, min(count, len(cases)))
 
     files = sorted({item.path for item in items if item.get_closest_marker("turn")})
-    waiting = set(files) - set(drawn(TURNS, "turn", files))
+    waiting = set(files) - set(drawn(1, "turn", files))
     left_out = [item for item in items if item.path in waiting or item.get_closest_marker("full")]
     sampled: dict[str, list[pytest.Item]] = {}
     for item in items:
@@ -86,13 +86,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out += [case for case in cases if case not in chosen]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
-
-
-# Of the files that take turns, so many run by default.
-TURNS = 2
-
-# One by default of all that the guard, the rescue and snapshots do.
-SELDOM = pytest.mark.sample(1, of="guard, rescue, snapshots")
 
 
 # Makes the image "box" on a machine: nothing but busybox.

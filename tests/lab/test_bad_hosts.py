@@ -63,7 +63,7 @@ BAD = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", BAD)
 def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> None:
     make, found = BAD[name]

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, IMAGE, SELDOM, assert_isolated, converge, send, wait_until
+from tests.lab.conftest import DATA, IMAGE, assert_isolated, converge, send, wait_until
 from tests.lab.test_guard import VOLUME, free, journal, leave_free
+
+pytestmark = pytest.mark.turn
 
 SETTINGS = {"volume_size": "1536M", "alert_receivers": {"journal": "syslog://daemon"}}
 FLOOR = 1536 * 2**20 // 4
@@ -68,7 +70,7 @@ def root_used(machine: Machine) -> int:
     return int(machine.out("sync; df --output=used -B1 / | tail -n 1"))
 
 
-@SELDOM
+@pytest.mark.sample(2, of="what fills the volume")
 @pytest.mark.parametrize("filler", FILLERS)
 def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machine: Machine, filler: str) -> None:
     leave_free(machine, FLOOR + 60 * 2**20)
@@ -89,7 +91,7 @@ def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machi
     assert_isolated(machine)
 
 
-@SELDOM
+@pytest.mark.sample(2, of="what fills the volume")
 def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None:
     machine.run(
         'sed -i \'s/"stop_pulls": false/"stop_pulls": true/\' /etc/bulkhead/bulkhead.json && grep -q \'stop_pulls": true\' /etc/bulkhead/bulkhead.json'
@@ -102,7 +104,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
     wait_until(lambda: free(machine) > FLOOR, 60)
 
 
-@SELDOM
+@pytest.mark.sample(2, of="what fills the volume")
 def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the_settings_say_so(
     machine: Machine,
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import DATA, IMAGE, SELDOM, converge, dry, send, start, verify, wait_until
+from tests.lab.conftest import DATA, IMAGE, converge, dry, send, start, verify, wait_until
 
 VOLUME = "/srv/docker-volume"
 SETTINGS = {"volume_size": "6G"}
@@ -19,6 +19,9 @@ FLOOR = 6 * 2**30 // 4  # two gigabytes would be more than a quarter of the volu
 MISSED = 150 * 2**20
 # Seconds from the decision to the client's end. Beside another emulated machine, on two processors, they are longer.
 PROMPT = 6 if "PYTEST_XDIST_WORKER" in os.environ else 2
+
+# One by default of all else that the guard and the rescue do.
+SELDOM = pytest.mark.sample(1, of="guard, rescue")
 
 FILL = "dd if=/dev/zero of=/big bs=1M count=8000"
 

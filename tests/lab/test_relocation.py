@@ -266,7 +266,7 @@ MOMENTS = [(said, 0.0) for said in PHASES] + [
 ][:34]
 
 
-@pytest.mark.sample(1)
+@pytest.mark.sample(1, of="moves that are cut")
 @pytest.mark.parametrize(("said", "seconds"), MOMENTS)
 def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, said: str, seconds: float) -> None:
     with relocation(machine) as move:
@@ -282,7 +282,7 @@ def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machin
     move_on(prepared)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.sample(1, of="moves that are cut")
 @pytest.mark.parametrize(("said", "seconds"), MOMENTS[::5])
 def test_nothing_is_lost_when_the_program_is_killed(
     prepared: Living, machine: Machine, said: str, seconds: float
@@ -295,7 +295,7 @@ def test_nothing_is_lost_when_the_program_is_killed(
     move_on(prepared)
 
 
-@pytest.mark.sample(2, of="moves that meet with something")
+@pytest.mark.sample(1, of="moves that meet with something")
 def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(prepared: Living, machine: Machine) -> None:
     with relocation(machine) as move:
         until(move, "copying /var/lib/docker", 0)
@@ -307,7 +307,7 @@ def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(prepa
     assert dry(machine).predicted == set()
 
 
-@pytest.mark.sample(2, of="moves that meet with something")
+@pytest.mark.sample(1, of="moves that meet with something")
 def test_file_that_is_changed_behind_the_copy_arrives_changed(prepared: Living, machine: Machine) -> None:
     # In place, the same size, the same time of modification: as soon as its copy is there.
     machine.run(
@@ -355,7 +355,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.sample(2, of="moves that meet with something")
+@pytest.mark.sample(1, of="moves that meet with something")
 @pytest.mark.parametrize("failure", FAILURES)
 def test_failure_ends_on_the_old_data_with_docker_running(prepared: Living, machine: Machine, failure: str) -> None:
     make, message = FAILURES[failure]

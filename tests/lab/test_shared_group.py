@@ -114,7 +114,7 @@ def test_docker_stays_down_and_root_stays_clean_when_something_is_lost(machine: 
     assert_down_and_dry(machine)
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_configuration_that_docker_refuses_is_taken_back(machine: Machine) -> None:
     before = machine.out("sha256sum /etc/docker/daemon.json")
     run = deploy(machine, daemon_json={"no-such-key": 1})
@@ -125,7 +125,7 @@ def test_configuration_that_docker_refuses_is_taken_back(machine: Machine) -> No
     assert dry(machine).predicted == set()
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> None:
     machine.run(r"""sed -i 's/^{/{"debug": true,/' /etc/docker/daemon.json""")
     converge(machine, daemon_json={"max-concurrent-downloads": 2})
@@ -136,7 +136,7 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
     assert_isolated(machine)
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_second_run_at_the_same_time_is_refused_and_told_who(machine: Machine) -> None:
     # The first run holds the lock until the end of its connection: it waits here for apt's lock.
     machine.run("apt-get -qq remove -y apparmor >/dev/null 2>&1")
@@ -158,7 +158,7 @@ def test_second_run_at_the_same_time_is_refused_and_told_who(machine: Machine) -
     assert_isolated(machine)
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_volume_grows_while_containers_run(machine: Machine) -> None:
     machine.run("cp /bin/busybox /tmp/busybox && tar -C /tmp -c busybox | docker import - box >/dev/null")
     container = machine.out("docker run -d --net none box /busybox sleep 1000")
@@ -176,7 +176,7 @@ def test_volume_grows_while_containers_run(machine: Machine) -> None:
     assert int(machine.out("findmnt -nbo SIZE /srv/docker-volume")) > 61 * 2**30
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
     machine: Machine, machines: Callable[..., Machine]
 ) -> None:
@@ -192,7 +192,7 @@ def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
     bad.destroy()
 
 
-@pytest.mark.sample(3, of="a provisioned host")
+@pytest.mark.sample(2, of="a provisioned host")
 def test_bad_settings_are_refused_before_anything(machine: Machine) -> None:
     line = [sys.executable, "-m", "pyinfra", "-y", "inventory/lab.py", "--limit", machine.name]
     line += ["--data", "volume_sise=10G", "--data", "log_max_file=0", "deploy.py"]

@@ -9,8 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import IMAGE, SELDOM, assert_isolated, converge, start, wait_until, wait_until_booted
+from tests.lab.conftest import IMAGE, assert_isolated, converge, start, wait_until, wait_until_booted
 from tests.lab.test_guard import VOLUME, journal
+
+pytestmark = pytest.mark.turn
 
 SETTINGS = {"volume_size": "6G"}
 SENTINEL = (
@@ -74,7 +76,7 @@ def assert_untouched(machine: Machine) -> None:
     assert_isolated(machine)
 
 
-@SELDOM
+@pytest.mark.sample(2, of="snapshots")
 def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
     sentinel = take(machine)
     (shown,) = json.loads(machine.out("bulkhead snapshot list --json"))
@@ -102,7 +104,7 @@ MOMENTS = {
 }
 
 
-@SELDOM
+@pytest.mark.sample(2, of="snapshots")
 @pytest.mark.parametrize(
     ("moment", "seconds"), [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("told", 3.0), ("told", 10.0)]
 )
@@ -124,7 +126,7 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
     assert_back(machine, sentinel)
 
 
-@SELDOM
+@pytest.mark.sample(2, of="snapshots")
 def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
     sentinel = machine.out(SENTINEL)
     machine.run("bulkhead snapshot create --size 200M", timeout=300)
@@ -144,7 +146,7 @@ def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) ->
     assert machine.out("docker ps --format '{{.Names}}'") == "web"
 
 
-@SELDOM
+@pytest.mark.sample(2, of="snapshots")
 def test_snapshot_that_is_dropped_leaves_the_volume_as_it_is(machine: Machine) -> None:
     take(machine)
     machine.run("bulkhead snapshot drop")
