@@ -21,7 +21,6 @@ from tests.lab.conftest import (
     send,
     until,
     verify,
-    wait_until_booted,
 )
 
 pytestmark = pytest.mark.turn
@@ -200,12 +199,9 @@ def test_nothing_is_lost_when_the_move_is_cut(
     with relocation(machine, "/home", "/srv/models") as move:
         until(move, said, seconds)
         if how == "power":
-            machine.cut()
+            cut_and_boot(machine)
         else:
             kill_the_move(machine)
-    if how == "power":
-        machine.boot()
-        wait_until_booted(machine)
     assert manifest(machine) == lived_in[1]
     assert can_log_in(machine)
     machine.run("runuser -u me -- touch /home/me/writable && touch /srv/models/writable && rm /srv/models/writable")

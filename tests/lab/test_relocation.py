@@ -15,6 +15,7 @@ from tests.lab.conftest import (
     Run,
     assert_isolated,
     converge,
+    cut_and_boot,
     deploy,
     dry,
     kill_the_move,
@@ -271,9 +272,7 @@ MOMENTS = [(said, 0.0) for said in PHASES] + [
 def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, said: str, seconds: float) -> None:
     with relocation(machine) as move:
         until(move, said, seconds)
-        machine.cut()
-    machine.boot()
-    wait_until_booted(machine)
+        cut_and_boot(machine)
     assert phase(machine) in ("done", "failed")
     if said in ("copying /var/lib/docker", "verifying"):
         # Docker had not been touched: a container without a restart policy is down after any power cut.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import IMAGE, assert_isolated, converge, start, wait_until, wait_until_booted
+from tests.lab.conftest import IMAGE, assert_isolated, converge, cut_and_boot, killed_at_the_end, start, wait_until
 from tests.lab.test_guard import VOLUME, journal
 
 pytestmark = pytest.mark.turn
@@ -112,14 +112,10 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
     machine: Machine, moment: str, seconds: float
 ) -> None:
     sentinel = take(machine)
-    rollback = start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])
-    wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0, 300)
-    time.sleep(seconds)
-    machine.cut()
-    rollback.kill()
-    rollback.wait()
-    machine.boot()
-    wait_until_booted(machine)
+    with killed_at_the_end(start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])):
+        wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0, 300)
+        time.sleep(seconds)
+        cut_and_boot(machine)
     if moment == "stopping" and "docker-lv-snapshot" in volumes(machine):
         assert_untouched(machine)
         machine.run("bulkhead snapshot rollback --yes", timeout=600)
