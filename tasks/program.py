@@ -23,7 +23,7 @@ from pyinfra_lvm.model import FstabEntry
 from settings import Settings
 from tasks import fail_closed, packages
 from tasks.files import replace_file, verbatim
-from tasks.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PRUNE_TIMER, STORES
+from tasks.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER, STORES
 from tasks.preflight import Plan
 from tasks.volume import extra_entry, store_entry
 
@@ -133,6 +133,8 @@ def program(content: bytes, configuration: str) -> Commands:
         yield FileUploadCommand(io.BytesIO(content), f"{PROGRAM}.new")
         yield StringCommand(f"python3 - {PROGRAM}.new {PROGRAM}", _stdin=verbatim("add-bytecode.py"))
         yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mv -fT {PROGRAM}.new {PROGRAM}")
+        # Where it remembers: made by the run, not by cron's first call some time after it.
+        yield StringCommand(f"mkdir -p {PROGRAM_STATE}")
     if written != configuration:
         yield replace_file(PROGRAM_CONFIGURATION, configuration)
     if same and written == configuration:
