@@ -33,7 +33,8 @@ def inventory(machine: Machine) -> dict[str, set[str]]:
         "curl -s --unix-socket /run/docker.sock http://docker/system/df | "
         "jq -r '(.BuildCache // [])[] | (.ID + \" \" + .Description)'"
     )
-    return {**found, "cache": set(cache.splitlines())}
+    # A description may end with a space, which the last line loses.
+    return {**found, "cache": {record.strip() for record in cache.splitlines()}}
 
 
 def built(found: dict[str, set[str]]) -> set[str]:
