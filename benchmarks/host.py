@@ -34,7 +34,7 @@ _PLACES = (
     "/var/lib/bulkhead",
     "/run/bulkhead",
     "/run/docker.sock",
-    "/proc/self/mountinfo",
+    "/proc/{}/mountinfo",
 )
 
 _PLAN = Plan(

@@ -30,6 +30,7 @@ from bulkhead.check import short
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, programs_that_build
 from bulkhead.estimate import Arguments, Need, as_option
+from bulkhead.mounts import mounts_of
 from bulkhead.system import PROBLEMS, in_words
 from sizes import human
 
@@ -208,7 +209,7 @@ def _elsewhere() -> str:
 
 
 def _volume(config: Config) -> Item:
-    wrong = [*filesystems.out_of_place(filesystems.mounts(), config), *filesystems.put_elsewhere(config)]
+    wrong = [*filesystems.out_of_place(mounts_of(), config), *filesystems.put_elsewhere(config)]
     if wrong:
         return Item("volume", FAILED, "; ".join(wrong))
     return Item("volume", OK, f"{config.volume} is mounted, and Docker's data is on it")

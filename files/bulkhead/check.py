@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from bulkhead import Problem, filesystems, lvm, state
 from bulkhead.config import Config
 from bulkhead.forecast import SAMPLES, Forecast, forecast
+from bulkhead.mounts import mounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from bulkhead.filesystems import Filesystem, Mount
+    from bulkhead.filesystems import Filesystem
     from bulkhead.lvm import Group, Snapshot
+    from bulkhead.mounts import Mount
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 LEVELS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -180,7 +182,7 @@ def look(
         known: what the last look left.
         standing: levels by key, as they were then.
     """
-    mounted = filesystems.mounts()
+    mounted = mounts_of()
     seen = Seen(filesystems.watched(config, mounted))
     memory = remembered(known, {each.mount: each.used for each in seen.filesystems if each.size}, clock)
     for filesystem in seen.filesystems:

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from bulkhead.mounts import Mount, mounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bulkhead.config import Config
 
-MOUNTINFO = "/proc/self/mountinfo"
 FSTAB = "/etc/fstab"
 DAEMON = "/etc/docker/daemon.json"
 CONTAINERD = "/etc/containerd/config.toml"
 
 _ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "zfs")
-# How the kernel shows that it writes to a filesystem no more. Since 6.12 an ext4 that had an error is no longer called
-# "ro"; from 6.15 on it has a word of its own (ext4_emergency_ro in the kernel's fs/ext4/super.c).
-_CLOSED = {"ro", "emergency_ro", "shutdown"}
-
-
-class Mount(NamedTuple):
-    """A line of /proc/self/mountinfo (proc(5))."""
-
-    device: str  # numbers: 252:1
-    root: str  # directory of the filesystem that is mounted
-    target: str
-    fstype: str
-    asked_read_only: bool  # by whoever mounted it
-    closed: bool  # the filesystem itself takes nothing, wherever it is mounted: asked for, or after an error
 
 
 class Filesystem(NamedTuple):
@@ -52,25 +38,6 @@ class Filesystem(NamedTuple):
         return 100 * (self.inodes - self.inodes_free) / (self.inodes or 1)
 
 
-def mounts() -> list[Mount]:
-    """What is mounted, in the order of mounting."""
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        return [_mount(line) for line in file.read().split("\n")[:-1]]
-
-
-def _mount(line: str) -> Mount:
-    before, _, after = line.partition(" - ")
-    _, _, device, root, target, options, *_ = before.split(" ")
-    fstype, _, of_filesystem = after.split(" ", 2)
-    asked = "ro" in options.split(",")
-    closed = not _CLOSED.isdisjoint(of_filesystem.rpartition(" ")[2].split(","))
-    return Mount(device, _unescaped(root), _unescaped(target), fstype, asked, closed)
-
-
-def _unescaped(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
 def watched(config: Config, mounted: Sequence[Mount] | None = None) -> list[Filesystem]:
     """Every filesystem on a disk, once each. One that is read-only on purpose cannot fill, and is left out.
 
@@ -78,8 +45,8 @@ def watched(config: Config, mounted: Sequence[Mount] | None = None) -> list[File
         mounted: what is mounted, if that is known already.
     """
     found = []
-    for mount in chosen(mounts() if mounted is None else mounted, config):
-        if not (mount.asked_read_only and _is_meant_read_only(mount.target, config)):
+    for mount in chosen(mounts_of() if mounted is None else mounted, config):
+        if mount.writable or not _is_meant_read_only(mount.target, config):
             try:
                 found.append(_measured(mount))
             except (FileNotFoundError, PermissionError):
@@ -95,7 +62,7 @@ def chosen(mounted: Sequence[Mount], config: Config) -> list[Mount]:
 
     def rank(mount: Mount) -> tuple[bool, bool, bool, int]:
         is_bound = mount.root != "/" and mount.fstype != "btrfs"  # whose subvolumes are mounted by their paths
-        is_view = mount.asked_read_only and not mount.closed  # it is written to elsewhere
+        is_view = not (mount.writable or mount.closed)  # it is written to elsewhere
         return mount.target != config.volume, is_view, is_bound, len(mount.target)
 
     best: dict[str, Mount] = {}
@@ -169,7 +136,7 @@ def _measured(mount: Mount) -> Filesystem:
         available=counts.f_bavail * counts.f_frsize,
         inodes=counts.f_files,
         inodes_free=counts.f_ffree,
-        read_only=mount.asked_read_only or mount.closed,
+        read_only=mount.closed or not mount.writable,
     )
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -575,24 +575,12 @@ def _run(
         if not options.json:
             print(line, flush=True)
 
-    with contextlib.nullcontext() if options.dry_run else _beside_no_move():
+    # A move compares what Docker holds before and after, and has stopped containers that will run again; so does a rollback.
+    with contextlib.nullcontext() if options.dry_run else unit.alone():
         pruner = Pruner(config, Engine(), say, dry_run=options.dry_run, need=need)
         if not pruner.is_enough():
             work(pruner)
     return pruner
-
-
-@contextlib.contextmanager
-def _beside_no_move() -> Iterator[None]:
-    """
-    Raises:
-        Failed: a move or a rollback is under way or unfinished.
-        ValueError: its journal cannot be read.
-    """
-    # A move compares what Docker holds before and after, and has stopped containers that will run again; so does a rollback.
-    with unit.lock():
-        unit.refuse_unfinished()
-        yield
 
 
 def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait: float) -> int:
@@ -610,7 +598,7 @@ def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait
     """
     if not docker_runs():
         return 0
-    with state.locked("prune", wait), _beside_no_move():
+    with state.locked("prune", wait), unit.alone():
         pruner = Pruner(config, Engine(), say, need=need)
         if not pruner.is_enough():
             pruner.idle_cache()

@@ -19,9 +19,9 @@ from bulkhead import copying, journal, state
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, differences, not_running, programs_that_build
 from bulkhead.journal import Journal
+from bulkhead.mounts import Mount
 from bulkhead.system import (
     Failed,
-    Mount,
     User,
     bound_elsewhere,
     count,

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from bulkhead import alert, ballast, check, lvm, snapshot, system, unit
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError
+from bulkhead.mounts import mounts_of
 from bulkhead.prune import Pruner, docker_runs
 from bulkhead.relocation import CONTAINERD, DOCKER, START_TIMEOUT, UNITS
-from bulkhead.system import Failed, in_words, is_mounted, mounts_of
+from bulkhead.system import Failed, in_words, is_mounted
 from sizes import human
 
 _LEAST = 2**30  # bytes by which a volume grows, if the group has them: less would soon be full again

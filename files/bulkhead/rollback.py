@@ -18,10 +18,11 @@ from bulkhead import journal, lvm, state, unit
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, differences, programs_that_build
 from bulkhead.journal import Journal
+from bulkhead.mounts import mounts_of
 from bulkhead.prune import docker_runs
 from bulkhead.relocation import Relocation, is_going_down, shims
 from bulkhead.snapshot import LOST, STATE, TAG, Snapshot, docker_volume, held, ours
-from bulkhead.system import PROBLEMS, Failed, count, in_words, is_mounted, mount_by_fstab, mounts_of, run, users_of
+from bulkhead.system import PROBLEMS, Failed, count, in_words, is_mounted, mount_by_fstab, run, users_of
 from sizes import human
 
 _PATIENCE = 15  # seconds for who only looks at the volume, or has LVM's lock

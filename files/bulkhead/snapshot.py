@@ -81,8 +81,7 @@ def drop(config: Config, name: str, why: str) -> None:
 
     from bulkhead import unit
 
-    with unit.lock():
-        unit.refuse_unfinished()  # without its snapshot a rollback that was cut would pass for one that is done
+    with unit.alone():  # without its snapshot a rollback that was cut would pass for one that is done
         remove(config, name)
     syslog.syslog(syslog.LOG_WARNING, f"snapshot {config.group}/{name} was removed: {why}")
 
@@ -162,8 +161,7 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
     from bulkhead.system import run
 
     name = config.snapshot
-    with unit.lock():
-        unit.refuse_unfinished()
+    with unit.alone():
         volume = docker_volume(config)
         if ours(config):
             raise Problem(f"{config.group}/{name} stands already: `bulkhead snapshot drop` removes it")

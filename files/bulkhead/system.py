@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulkhead import Problem, journal
+from bulkhead.mounts import Mount, mounts_of, unescaped
 
 FSTAB = "/etc/fstab"
 
@@ -56,30 +57,6 @@ def count(number: int, noun: str) -> str:
 
 
 # -- mounts
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A line of /proc/PID/mountinfo (proc(5))."""
-
-    device: str  # numbers: 252:1
-    root: str  # directory of the filesystem that is mounted
-    target: str
-    writable: bool
-    private: bool  # what is mounted in its place elsewhere does not appear here (mount_namespaces(7))
-    fstype: str
-
-
-def mounts_of(process: int | str = "self") -> list[Mount]:
-    """The mounts that a process sees, in the order of mounting."""
-    found = []
-    for line in Path(f"/proc/{process}/mountinfo").read_text(errors="surrogateescape").split("\n")[:-1]:
-        before, _, after = line.partition(" - ")
-        _, _, device, root, target, options, *tags = before.split(" ")
-        private = not any(tag.startswith(("shared:", "master:")) for tag in tags)
-        writable = "rw" in options.split(",")
-        found.append(Mount(device, unescaped(root), unescaped(target), writable, private, after.split(" ")[0]))
-    return found
 
 
 def is_mounted(path: str) -> bool:
@@ -155,15 +132,6 @@ def kernel_uses(directory: str) -> list[str]:
             if is_within(path, [directory]) or is_within(directory, [path.rstrip("/")])
         ),
     ]
-
-
-def unescaped(field: str) -> str:
-    """A path as the kernel's tables write it: white space and backslashes as three octal digits (proc(5)).
-
-    >>> unescaped("/srv/a\\\\040b")
-    '/srv/a b'
-    """
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def mount_by_fstab(*paths: str) -> None:

@@ -62,6 +62,19 @@ def refuse_unfinished(*, but_stopped: bool = False) -> None:
             )
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One at a time changes the host, and none while a move or a rollback waits to be finished.
+
+    Raises:
+        Failed: another is at work, or one waits.
+        ValueError: its journal cannot be read.
+    """
+    with lock():
+        refuse_unfinished()
+        yield
+
+
 def say(line: str) -> None:
     """Tell those who watch, and the journal."""
     print(line, flush=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import bulkhead
 import pytest
-from bulkhead import check, filesystems, lvm, state
+from bulkhead import check, filesystems, lvm, mounts, state
 from bulkhead.check import CRITICAL, OK, UNKNOWN, WARNING, Clock, Finding, Limits, Seen, remembered
 from bulkhead.filesystems import Filesystem
 from bulkhead.forecast import Forecast, forecast
@@ -328,7 +328,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
-    monkeypatch.setattr(filesystems, "MOUNTINFO", f"{tmp_path}/mountinfo")
+    monkeypatch.setattr(mounts, "MOUNTINFO", f"{tmp_path}/mountinfo")
     monkeypatch.setattr(filesystems, "FSTAB", "/dev/null")
     monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
     monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bulkhead import filesystems
-from bulkhead.filesystems import Filesystem, chosen, mounts, out_of_place, put_elsewhere, watched
+from bulkhead import filesystems, mounts
+from bulkhead.filesystems import Filesystem, chosen, out_of_place, put_elsewhere, watched
+from bulkhead.mounts import mounts_of
 
 from .configs import config
 
@@ -31,13 +32,13 @@ def fstab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "mountinfo"
-    monkeypatch.setattr(filesystems, "MOUNTINFO", str(path))
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(path))
     return path
 
 
 def chosen_of(mounted: Path, *lines: str) -> list[str]:
     mounted.write_text("\n".join(lines) + "\n")
-    return [mount.target for mount in chosen(mounts(), config())]
+    return [mount.target for mount in chosen(mounts_of(), config())]
 
 
 def test_each_filesystem_on_a_disk_is_looked_at_once(mounted: Path) -> None:
@@ -200,7 +201,7 @@ def test_dead_device_is_told(mounted: Path, tmp_path: Path, monkeypatch: pytest.
 )
 def test_lost_isolation_is_told(mounted: Path, lines: list[str], found: list[str]) -> None:
     mounted.write_text("\n".join(lines) + "\n")
-    assert out_of_place(mounts(), config()) == found
+    assert out_of_place(mounts_of(), config()) == found
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ import pytest
 from bulkhead import copying, journal, relocation, state
 from bulkhead.engine import Engine, EngineError, Inventory
 from bulkhead.journal import Journal
+from bulkhead.mounts import Mount
 from bulkhead.relocation import Relocation
-from bulkhead.system import Failed, Mount
+from bulkhead.system import Failed
 
 from pyinfra_lvm.model import FstabEntry
 
@@ -326,7 +327,7 @@ def test_mount_of_somebodys_own_is_refused_before_docker_is_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = Mount(
-        "0:40", "/", f"{host.stores['docker']}/volumes/db/backup", writable=True, private=False, fstype="nfs"
+        "0:40", "/", f"{host.stores['docker']}/volumes/db/backup", "nfs", writable=True, closed=False, private=False
     )
     monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
     with pytest.raises(Failed, match=r"volumes/db/backup is a mount of somebody's own \(nfs\) in Docker's data"):

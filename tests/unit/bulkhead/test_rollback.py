@@ -15,8 +15,9 @@ import pytest
 from bulkhead import journal, lvm, moving, relocation, rollback, snapshot, state, system, unit
 from bulkhead.engine import Engine, EngineError, Inventory
 from bulkhead.journal import Journal
+from bulkhead.mounts import Mount
 from bulkhead.rollback import Rollback
-from bulkhead.system import Failed, Mount, User
+from bulkhead.system import Failed, User
 
 from .configs import config
 from .played_lvm import Group
@@ -409,7 +410,7 @@ def test_other_programs_on_the_volume_are_named(host: Host, monkeypatch: pytest.
 
 
 def test_mount_of_somebodys_own_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    backup = Mount("0:40", "/", "/var/lib/docker/backup", writable=True, private=False, fstype="nfs")
+    backup = Mount("0:40", "/", "/var/lib/docker/backup", "nfs", writable=True, closed=False, private=False)
     monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
     refused(host, r"/var/lib/docker/backup is a mount of somebody's own \(nfs\)")
 

@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bulkhead import system
+from bulkhead import mounts, system
 from bulkhead.system import Login, users_of
 
 from ..processes import orphan
@@ -115,13 +116,15 @@ def test_session_and_the_systemd_that_came_with_it_are_one_login(
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw"
 
 
-def mount_tables(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "\n".join((ROOT, *lines)) + "\n")
+@pytest.fixture
+def mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    path = tmp_path / "mountinfo"
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(path))
+    return lambda *lines: path.write_text("\n".join((ROOT, *lines)) + "\n")
 
 
-def test_kernels_escapes_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    mount_tables(
-        monkeypatch,
+def test_kernels_escapes_are_undone(mount_table: Callable[..., None]) -> None:
+    mount_table(
         r"23 22 0:5 / /srv/a\040b rw - tmpfs tmpfs rw",
         "24 22 0:6 / /srv rw - tmpfs tmpfs rw",
         r"25 23 254:2 / /srv/a\040b/c rw - ext4 /dev/x rw",
@@ -146,9 +149,9 @@ def test_kernels_escapes_are_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     ids="part all read-only another-filesystem beside in-its-place above above-read-only above-following".split(),
 )
 def test_directory_that_is_bound_elsewhere_is_seen(
-    monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+    mount_table: Callable[..., None], line: str, found: list[str]
 ) -> None:
-    mount_tables(monkeypatch, line)
+    mount_table(line)
     bound = system.bound_elsewhere("/home")
     # The same table is played to every namespace that there is on this machine.
     assert [words for words in bound if " by " not in words] == found
@@ -156,10 +159,9 @@ def test_directory_that_is_bound_elsewhere_is_seen(
 
 
 def test_directory_on_a_filesystem_of_its_parent_is_looked_for_by_its_place_there(
-    monkeypatch: pytest.MonkeyPatch,
+    mount_table: Callable[..., None],
 ) -> None:
-    mount_tables(
-        monkeypatch,
+    mount_table(
         "23 22 254:3 /@var /var rw - btrfs /dev/x rw",
         "24 22 254:3 /@var/lib/docker/volumes/v/_data /srv/www rw - btrfs /dev/x rw",
     )
