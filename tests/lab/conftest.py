@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,12 @@ def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
     """A maker of machines that are gone when the file's tests are through."""
     made: list[Machine] = []
 
-    def make(name: str, **recipe: Any) -> Machine:
-        machine = Machine.create(f"{worker_prefix}-{name}", **recipe)
+    # No nightly prune comes between, at whatever time of day the tests run.
+    far_from_now = f"{(datetime.now(timezone.utc) + timedelta(hours=12)):%H}:00"
+
+    def make(name: str, *, settings: dict[str, Any] | None = None, **recipe: Any) -> Machine:
+        settings = {"prune_time": far_from_now, **(settings or {})}
+        machine = Machine.create(f"{worker_prefix}-{name}", settings=settings, **recipe)
         made.append(machine)
         return machine
 

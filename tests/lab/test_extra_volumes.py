@@ -76,7 +76,7 @@ def can_log_in(machine: Machine) -> bool:
 def lived_in(machines: Callable[..., Machine]) -> tuple[Machine, list[str]]:
     """A machine with files in both directories, and what they are."""
     machine = machines("extra", suite="bookworm", docker="preinstalled", settings=SETTINGS)
-    machine.run(LIVED_IN, timeout=300)
+    machine.run(LIVED_IN, timeout=900)
     return machine, manifest(machine)
 
 
@@ -156,7 +156,7 @@ def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
     """After a rollback of both, with something new on one volume."""
     moved.restore("moved")
     moved.run("echo new >/home/me/new")
-    said = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes")
+    said = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=600)
     assert "/home: 1 file written since the move" in said
     assert sources(moved) == ON_ROOT
     assert manifest(moved) == lived_in[1]

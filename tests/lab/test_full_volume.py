@@ -39,7 +39,7 @@ def provisioned(machines: Callable[..., Machine]) -> Machine:
     machine.run(f"systemd-run --quiet --unit=registry python3 /root/registry.py {ZEROS}")
     machine.run(
         "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 5000))' 2>/dev/null; do sleep 1; done",
-        timeout=300,
+        timeout=900,
     )
     # An archive as `docker save` writes it, of the same image.
     machine.run(
@@ -75,9 +75,9 @@ def root_used(machine: Machine) -> int:
 def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machine: Machine, filler: str) -> None:
     leave_free(machine, FLOOR + 60 * 2**20)
     used = root_used(machine)
-    filled = machine.run(FILLERS[filler], check=False, timeout=600)
+    filled = machine.run(FILLERS[filler], check=False, timeout=1800)
     assert filled.returncode != 0, "there was room for it"
-    wait_until(lambda: "What fills it is no build" in machine.out(ALERTS), 60)
+    wait_until(lambda: "What fills it is no build" in machine.out(ALERTS), 300)
     assert abs(root_used(machine) - used) < 10 * 2**20
     machine.run("runuser -u worker -- sudo -n true")
     # The rest, whatever Docker has given back: a volume with nothing left, and an engine that is down.
@@ -115,6 +115,6 @@ def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the
     assert machine.run("systemctl is-active docker", check=False).stdout.strip() != "active", (
         "Docker starts without room"
     )
-    wait_until(lambda: "has been brought back" in machine.out(ALERTS), 300)
+    wait_until(lambda: "has been brought back" in machine.out(ALERTS), 900)
     assert machine.out("systemctl is-active docker") == "active"
     assert free(machine) >= FLOOR

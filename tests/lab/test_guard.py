@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -17,8 +16,7 @@ SETTINGS = {"volume_size": "6G"}
 FLOOR = 6 * 2**30 // 4  # two gigabytes would be more than a quarter of the volume
 # What a build writes between two looks at the volume, and while its processes end: a second of the lab's fastest writing.
 MISSED = 150 * 2**20
-# Seconds from the decision to the client's end. Beside another emulated machine, on two processors, they are longer.
-PROMPT = 6 if "PYTEST_XDIST_WORKER" in os.environ else 2
+PROMPT = 2  # seconds from the decision to the client's end, where nothing else is at work
 
 # One by default of all else that the guard and the rescue do.
 SELDOM = pytest.mark.sample(1, of="guard, rescue")
@@ -72,6 +70,7 @@ def prepared(machine: Machine) -> Machine:
     machine.run(IMAGE)
     send(machine, DATA / "sampler.py", "/root/sampler.py")
     machine.run("systemctl stop cron docker-prune.timer")
+    machine.run(f"until test -s {VOLUME}/.bulkhead-ballast; do sleep 1; done", timeout=300)
     machine.snapshot("guarded")
     return machine
 
@@ -107,9 +106,21 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
         float(line.split()[0]) for line in journal(machine, "short-unix").splitlines() if "stops the build" in line
     ]
     assert decided, journal(machine)
-    assert float(ended[1]) - decided[-1] < PROMPT, "the client was told late"
-    wait_until(lambda: free(machine) > before - 50 * 2**20, 10)
+    late = float(ended[1]) - decided[-1] - PROMPT
+    # Beside another emulated machine, on two processors, Docker itself takes longer.
+    assert late < 0 or late < 3 * seconds_until_docker_tells(machine, builder), "the client was told late"
+    wait_until(lambda: free(machine) > before - 50 * 2**20)
     assert machine.out("systemctl is-active docker") == "active"
+
+
+def seconds_until_docker_tells(machine: Machine, builder: bool) -> float:
+    """The time from the end of a step, which fails by itself, to the end of the client."""
+    build = Build(machine, "fails", "RUN sleep 1000", buildkit=builder)
+    wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0, 120)
+    failed = float(machine.out("date +%s.%N; pkill -KILL -fx 'sleep 1000'"))
+    ended = re.search(r"ended-([0-9.]+)", build.end()[1])
+    assert ended
+    return float(ended[1]) - failed
 
 
 def test_host_is_verified_and_has_nothing_left_to_change(guarded: Machine) -> None:
@@ -184,7 +195,8 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     leave_free(machine, FLOOR // 2)
     time.sleep(10)
     assert machine.out("docker ps --quiet | sort") == ran
-    assert journal(machine).count("stops the build") == 2
+    # A client that takes long to end may be told, too: it is no container.
+    assert journal(machine).count("stops the build step") == 2
 
 
 @SELDOM
@@ -263,6 +275,13 @@ def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
     machine.run("printf x >>/usr/local/bin/bulkhead")
     converge(machine, **SETTINGS)
     wait_until(lambda: machine.out(pid) not in ("0", old), 60)
+    started = 'date --date "$(systemctl show docker-guard.service --property ActiveEnterTimestamp --value)" +%s'
+    wait_until(
+        lambda: (
+            machine.out(f"[ $({started}) -gt $(stat --format %Z /usr/local/bin/bulkhead) ] && echo new || true")
+            == "new"
+        )
+    )
     assert machine.out("systemctl is-active docker-guard.service") == "active"
     assert dry(machine, **SETTINGS).predicted == set()
 
@@ -271,9 +290,10 @@ def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
 def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> None:
     machine.run("systemctl stop docker-guard.service docker.socket docker.service")
     machine.run(
-        f"cat /dev/zero >{VOLUME}/hog; rm -f {VOLUME}/.bulkhead-ballast; cat /dev/zero >>{VOLUME}/hog",
+        f"rm -f {VOLUME}/.bulkhead-ballast; fallocate -l $(df --output=avail -B1 {VOLUME} | tail -n 1) {VOLUME}/hog; "
+        f"cat /dev/zero >{VOLUME}/hog2",
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert free(machine) == 0
     size = int(machine.out("lvs --noheadings --nosuffix --units b -o lv_size ubuntu-vg/docker-lv"))

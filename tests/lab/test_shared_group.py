@@ -139,13 +139,13 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
 def test_second_run_at_the_same_time_is_refused_and_told_who(machine: Machine) -> None:
     # The first run holds the lock until the end of its connection: it waits here for apt's lock.
     machine.run("apt-get -qq remove -y apparmor >/dev/null 2>&1")
-    machine.run("systemd-run -q --unit=holds-apt flock -x /var/lib/dpkg/lock-frontend sleep 300")
+    machine.run("systemd-run -q --unit=holds-apt flock -x /var/lib/dpkg/lock-frontend sleep 3000")
     machine.run(
-        'systemd-run -q --unit=holds-lists python3 -c \'import fcntl,time; f=open("/var/lib/apt/lists/lock","w"); fcntl.lockf(f,fcntl.LOCK_EX); time.sleep(300)\''
+        'systemd-run -q --unit=holds-lists python3 -c \'import fcntl,time; f=open("/var/lib/apt/lists/lock","w"); fcntl.lockf(f,fcntl.LOCK_EX); time.sleep(3000)\''
     )
     first = start(command(machine.name))
     try:
-        wait_until(lambda: machine.run("pgrep -f 'apt-get.*update'", check=False).returncode == 0, 120)
+        wait_until(lambda: machine.run("pgrep -f 'apt-get.*update'", check=False).returncode == 0, 600)
         second = deploy(machine)
         assert second.code == 1
         assert "another run is under way" in second.output

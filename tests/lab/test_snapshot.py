@@ -133,10 +133,10 @@ def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) ->
         "for n in 1 2 3 4 5 6 7 8 9; do dd if=/dev/zero of=hog$n bs=1M count=21 conv=fsync 2>/dev/null; sleep 4; done"
     )
     machine.run(f"cd {VOLUME} && {fill}; rm hog*", timeout=300)
-    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
+    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 300)
     wait_until(lambda: "% full, and would soon be lost" in journal(machine), 30)
     machine.run("bulkhead snapshot create && date -s '+2 days'", timeout=300)
-    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 60)
+    wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 300)
     wait_until(lambda: "h old" in journal(machine), 30)
     assert machine.out(SENTINEL) == sentinel
     assert machine.out("docker ps --format '{{.Names}}'") == "web"

@@ -46,7 +46,8 @@ class Watched:
         done = self.machine.run(f"check-disk {' '.join(arguments)}", check=False)
         self.machine.run(
             "while systemctl list-jobs --no-legend | grep -q bulkhead-alert || "
-            "systemctl show --property=ActiveState --value bulkhead-alert.service | grep -q activating; do sleep 0.2; done"
+            "systemctl show --property=ActiveState --value bulkhead-alert.service | grep -q activating; do sleep 0.2; done",
+            timeout=600,
         )
         assert "Traceback" not in done.stdout + done.stderr
         assert done.stderr == ""
@@ -248,8 +249,12 @@ def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) 
 def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
     machine = host.machine
     machine.run(
+        "systemctl stop cron"
+    )  # its check would tell first that the root is full, and another then of the metrics
+    machine.run(
         "fallocate -l $(df --output=avail -B1 / | tail -n 1) /root/hog; cat /dev/zero >/root/hog2 2>/dev/null; sync",
         check=False,
+        timeout=600,
     )
     code, said = host.check()
     assert code == 2
@@ -262,8 +267,9 @@ def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
 @pytest.mark.sample(1, of="ways to be told")
 def test_cron_itself_runs_it_and_node_exporter_serves_its_figures(host: Watched) -> None:
     machine = host.machine
-    machine.run("rm -f /var/lib/metrics/bulkhead.prom; date -s \"$(date +'%F %H'):14:57\"")
-    wait_until(lambda: machine.run("test -e /var/lib/metrics/bulkhead.prom", check=False).returncode == 0, 30)
+    # It sleeps on to the end of what was a minute before, and then looks at the clock.
+    machine.run("rm -f /var/lib/metrics/bulkhead.prom; date -s \"$(date +'%F %H'):14:45\"")
+    wait_until(lambda: machine.run("test -e /var/lib/metrics/bulkhead.prom", check=False).returncode == 0, 120)
     machine.run("apt-get install -qq --no-install-recommends prometheus-node-exporter >/dev/null 2>&1", timeout=300)
     machine.run(
         "systemctl stop prometheus-node-exporter; systemd-run --quiet prometheus-node-exporter --web.listen-address=127.0.0.1:9100 "

@@ -280,8 +280,8 @@ def test_guard_has_ballast_to_give_back(target: Target) -> None:
         f"test -e {path}"
     ):
         pytest.skip("the guard has given it back: there is not much room left")
-    # It is taken a few seconds after the guard's start.
-    target.run(f"timeout 20 sh -c 'until [ -s {path} ]; do sleep 1; done'")
+    # It is taken a few seconds after the guard's start, or after the next half minute in which nothing is written.
+    target.run(f"timeout 120 sh -c 'until [ -s {path} ]; do sleep 1; done'")
     owner, blocks = target.run(f"stat --format '%U:%a %b' {path}").split()
     assert owner == "root:600"
     assert int(blocks) * 512 >= size
