@@ -466,9 +466,7 @@ class Relocation:
 
     def _start_docker(self) -> None:
         self._unblock_starts()
-        subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
-        run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
-        self.engine.wait(START_TIMEOUT)
+        start_docker(self.engine)
 
     def _start_what_ran(self) -> list[str]:
         """Start the containers that ran; what is not as it was, in words, after a while to settle."""
@@ -543,6 +541,18 @@ class Relocation:
             subprocess.run(["systemctl", "disable", "--quiet", RECOVERY], check=False)
             Path(RECOVERY_UNIT).unlink()
         subprocess.run(["systemctl", "daemon-reload"], check=False)
+
+
+def start_docker(engine: Engine) -> None:
+    """Start it, also after starts that have failed, and wait until it answers.
+
+    Raises:
+        Failed: it does not start.
+        EngineError: it does not answer.
+    """
+    subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
+    run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
+    engine.wait(START_TIMEOUT)
 
 
 def _is_dockers_own(mount: Mount) -> bool:

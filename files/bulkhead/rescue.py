@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError
 from bulkhead.mounts import mounts_of
 from bulkhead.prune import Pruner, docker_runs
-from bulkhead.relocation import CONTAINERD, DOCKER, START_TIMEOUT, UNITS
+from bulkhead.relocation import DOCKER, start_docker
 from bulkhead.system import Failed, in_words, is_mounted
 from sizes import human
 
@@ -170,10 +169,7 @@ class Rescue:
         if self.dry_run:
             self._would_answer = True
         else:
-            subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
-            # One that hangs is left alone: its containers may be at work.
-            system.run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)
-            self.engine.wait(START_TIMEOUT)
+            start_docker(self.engine)  # one that hangs is left alone: its containers may be at work
         self.say(f"Docker: {self._verb('started')}")
 
     def reclaim(self) -> None:

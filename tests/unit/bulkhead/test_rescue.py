@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import alert, ballast, journal, lvm, rescue, snapshot, state, system, unit
+from bulkhead import alert, ballast, journal, lvm, relocation, rescue, snapshot, state, system, unit
 from bulkhead.alert import News
 from bulkhead.engine import Engine, EngineError
 from bulkhead.journal import Journal
@@ -45,7 +45,8 @@ class Host:
         self.told: list[News] = []
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(lvm, "said", self.group.said)
-        monkeypatch.setattr(system, "run", self._run)
+        for module in (system, relocation):
+            monkeypatch.setattr(module, "run", self._run)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
         monkeypatch.setattr(rescue, "is_mounted", lambda _: True)
         monkeypatch.setattr(
