@@ -617,7 +617,8 @@ def _drop_what_is_due(config: Config) -> list[str]:
     from bulkhead import snapshot
 
     dropped = []
-    for name, why in snapshot.due(config, snapshot.ours(config), time.time()):
+    left = [(name, snapshot.LEFT) for name in snapshot.leftovers(config)]
+    for name, why in [*snapshot.due(config, snapshot.ours(config), time.time()), *left]:
         snapshot.drop(config, name, why)
         dropped.append(f"the snapshot {name} has been dropped: {why}")
     return dropped

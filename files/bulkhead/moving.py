@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -76,6 +77,10 @@ def _recover(config: Config) -> int:
                 failed = True
         if is_rollback:
             unit.say(rollback.outcome())
+    if is_rollback:
+        with contextlib.suppress(*PROBLEMS):  # else the guard does it, or the next snapshot
+            for name in snapshot.leftovers(config):
+                snapshot.drop(config, name, snapshot.LEFT)
     return int(failed)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TAG = "bulkhead-snapshot"  # in LVM, from the moment it is made: only what has it is ever removed
 FULL = 90  # percent at which it goes
 LOST = 100
+LEFT = "it is what a power cut has left of one"
 STATE = "snapshot"  # what Docker held when it was taken
 
 _HOUR = 3600
@@ -54,6 +55,23 @@ def ours(config: Config) -> list[Snapshot]:
         Snapshot(volume.name, volume.size, volume.percent or 0, volume.made)
         for volume in lvm.volumes(config.group)
         if TAG in volume.tags and volume.origin == config.logical_volume and not volume.is_merging
+    ]
+
+
+def leftovers(config: Config) -> list[str]:
+    """What was the space of a snapshot taken here, and is none any more: the power was cut while LVM merged or removed it.
+
+    LVM does that in two steps, and does not come back to the second (vg_remove_snapshot in its snapshot_manip.c).
+
+    Raises:
+        OSError: LVM does not answer.
+    """
+    return [
+        volume.name
+        for volume in lvm.volumes(config.group)
+        if TAG in volume.tags
+        and volume.name == config.snapshot
+        and not (volume.origin or volume.is_merging or volume.is_open)
     ]
 
 
@@ -90,13 +108,16 @@ def remove(config: Config, name: str) -> None:
     """The same, for who has the lock."""
     from bulkhead.system import run
 
-    if name not in [snapshot.name for snapshot in ours(config)]:
+    origins = {snapshot.name: config.logical_volume for snapshot in ours(config)} | dict.fromkeys(
+        leftovers(config), '""'
+    )
+    if name not in origins:
         raise Problem(f"{config.group}/{name} is no snapshot of {config.logical_volume} that bulkhead has taken")
     # LVM looks again, with the group locked: without a match it removes nothing. It has all the time that it wants: were
     # it killed, the volume could stay suspended.
-    match = f"lv_tags={{{TAG}}} && origin={config.logical_volume}"
+    match = f"lv_tags={{{TAG}}} && origin={origins[name]}"
     said = run("lvremove", "--yes", "--select", match, f"{config.group}/{name}")
-    if name in [snapshot.name for snapshot in ours(config)]:
+    if name in [*(snapshot.name for snapshot in ours(config)), *leftovers(config)]:
         raise OSError(f"{config.group}/{name} could not be removed: {' '.join(said.split())}")
     state.save(STATE, {})
 
@@ -165,6 +186,8 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
         volume = docker_volume(config)
         if ours(config):
             raise Problem(f"{config.group}/{name} stands already: `bulkhead snapshot drop` removes it")
+        for left in leftovers(config):
+            remove(config, left)
         group = next(group for group in lvm.look()[0] if group.name == config.group)
         inside = os.statvfs(config.volume)
         if size is None and writes:
@@ -316,12 +339,12 @@ def described(config: Config, snapshot: Snapshot, now: float) -> str:
 
 def _drop(config: Config, options: argparse.Namespace) -> int:
     del options
-    snapshots = ours(config)
-    if not snapshots:
+    names = [*(snapshot.name for snapshot in ours(config)), *leftovers(config)]
+    if not names:
         print(f"there is no snapshot of {config.group}/{config.logical_volume}")
-    for snapshot in snapshots:
-        drop(config, snapshot.name, "it was asked for")
-        print(f"snapshot {config.group}/{snapshot.name} is gone; the volume is as it was")
+    for name in names:
+        drop(config, name, "it was asked for")
+        print(f"snapshot {config.group}/{name} is gone; the volume is as it was")
     return 0
 
 

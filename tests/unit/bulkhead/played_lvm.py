@@ -63,9 +63,10 @@ class Group:
             raise Failed(f"`{command[0]}` failed: no")
         if command[0] == "lvremove":
             assert command[1] == "--yes"
-            assert command[3] == "lv_tags={bulkhead-snapshot} && origin=docker-lv"
+            tags, _, origin = command[3].partition(" && origin=")
+            assert tags == "lv_tags={bulkhead-snapshot}"
             name = command[-1].removeprefix("ubuntu-vg/")
-            if (volume := self.volumes[name]).tags == "bulkhead-snapshot" and volume.origin == "docker-lv":
+            if (volume := self.volumes[name]).tags == "bulkhead-snapshot" and volume.origin == origin.strip('"'):
                 del self.volumes[name]
         elif command[0] == "lvcreate":
             self.add(command[4], command[6], size=int(command[8].removesuffix("b")), percent="0.00")

@@ -352,6 +352,23 @@ def test_recovery_after_a_rollback_looks_after_the_extra_volumes_too(
     host.assert_whole(back=False)
 
 
+def test_recovery_after_a_rollback_removes_what_is_left_of_its_snapshot(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move, (taken,) = host.rollback(), snapshot.ours(host.config)
+    move.stop()
+    move.unmount()
+    move.commit(taken)
+    host.reboot()
+    host.group.end_merge()
+    host.group.add(origin="", percent="", attributes="-wi-a-----")
+    monkeypatch.setattr(unit, "is_under_way", lambda *_: False)
+    monkeypatch.setattr(moving, "Rollback", lambda config, say: Rollback(config, say, host))
+    monkeypatch.setattr(moving, "moves", lambda *_: [SimpleNamespace(path="docker")])
+    assert moving.relocate(host.config, SimpleNamespace(recover=True)) == 0  # type: ignore[arg-type]
+    assert [*host.group.volumes] == ["docker-lv"]
+
+
 def test_recovery_of_the_unit_finds_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.rollback().stop()
     monkeypatch.setattr(unit, "is_under_way", lambda *_: False)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bulkhead import Problem, journal, lvm, moving, rollback, snapshot, state, system, unit
+from bulkhead import Problem, guard, journal, lvm, moving, rollback, snapshot, state, system, unit
 from bulkhead.check import GUARD
 from bulkhead.config import Config
 from bulkhead.engine import Engine, EngineError, Inventory
@@ -301,6 +301,36 @@ def test_dropped_it_is_gone_with_what_was_kept(group: Group, capsys: pytest.Capt
     assert "snapshot ubuntu-vg/docker-lv-snapshot is gone" in capsys.readouterr().out
     assert snapshot.run(config(), options("drop")) == 0
     assert "there is no snapshot of ubuntu-vg/docker-lv" in capsys.readouterr().out
+
+
+# As LVM leaves it between the two steps in which it ends a merge, or removes a snapshot (seen after a power cut).
+LEFT = {"origin": "", "percent": "", "attributes": "-wi-a-----"}
+
+
+def test_what_a_power_cut_has_left_of_one_makes_way(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    group.add(**LEFT)
+    assert snapshot.ours(config()) == []
+    assert guard._drop_what_is_due(config()) == [f"the snapshot {NAME} has been dropped: {snapshot.LEFT}"]
+    assert NAME not in group.volumes
+    group.add(**LEFT)
+    assert snapshot.run(config(), options("drop")) == 0
+    assert f"snapshot ubuntu-vg/{NAME} is gone" in capsys.readouterr().out
+    group.add(**LEFT)
+    snapshot.create(config())
+    assert group.volumes[NAME].origin == "docker-lv"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"tags": ""}, {"attributes": "-wi-ao----"}, {"attributes": "Swi-a-s---"}],
+    ids="foreign open merging".split(),
+)
+def test_volume_of_that_name_that_is_something_else_stays(group: Group, changed: dict[str, str]) -> None:
+    group.add(**{"tags": "bulkhead-snapshot", **LEFT, **changed})
+    assert guard._drop_what_is_due(config()) == []
+    with pytest.raises(Problem, match="is no snapshot"):
+        snapshot.drop(config(), NAME, "test")
+    assert NAME in group.volumes
 
 
 def test_removal_that_lvm_refuses_is_told(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
