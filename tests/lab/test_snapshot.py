@@ -100,7 +100,7 @@ def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine)
 # What of the rollback is waited for: that it has begun, and that LVM has been told.
 MOMENTS = {
     "stopping": "grep -qs stopping /var/lib/bulkhead/rollback.json",
-    "told": "lvs --noheadings -o lv_attr ubuntu-vg | grep -q ' O'",
+    "told": "! lvs --noheadings -o lv_name ubuntu-vg | grep -q snapshot",  # it is hidden while it is merged, and gone after it
 }
 
 
