@@ -53,8 +53,8 @@ def ours(config: Config) -> list[Snapshot]:
     """
     return [
         Snapshot(volume.name, volume.size, volume.percent or 0, volume.made)
-        for volume in lvm.volumes(config.group)
-        if TAG in volume.tags and volume.origin == config.logical_volume and not volume.is_merging
+        for volume in _removable(config)
+        if volume.origin
     ]
 
 
@@ -66,12 +66,19 @@ def leftovers(config: Config) -> list[str]:
     Raises:
         OSError: LVM does not answer.
     """
+    return [volume.name for volume in _removable(config) if not volume.origin]
+
+
+def _removable(config: Config) -> list[lvm.Volume]:
+    """Snapshots taken here, and what is left of one: a closed volume of its name, with no origin. None that is being merged."""
+
+    def is_left(volume: lvm.Volume) -> bool:
+        return volume.name == config.snapshot and not volume.origin and not volume.is_open
+
     return [
-        volume.name
+        volume
         for volume in lvm.volumes(config.group)
-        if TAG in volume.tags
-        and volume.name == config.snapshot
-        and not (volume.origin or volume.is_merging or volume.is_open)
+        if TAG in volume.tags and not volume.is_merging and (volume.origin == config.logical_volume or is_left(volume))
     ]
 
 
@@ -108,16 +115,14 @@ def remove(config: Config, name: str) -> None:
     """The same, for who has the lock."""
     from bulkhead.system import run
 
-    origins = {snapshot.name: config.logical_volume for snapshot in ours(config)} | dict.fromkeys(
-        leftovers(config), '""'
-    )
+    origins = {volume.name: volume.origin or '""' for volume in _removable(config)}
     if name not in origins:
         raise Problem(f"{config.group}/{name} is no snapshot of {config.logical_volume} that bulkhead has taken")
     # LVM looks again, with the group locked: without a match it removes nothing. It has all the time that it wants: were
     # it killed, the volume could stay suspended.
     match = f"lv_tags={{{TAG}}} && origin={origins[name]}"
     said = run("lvremove", "--yes", "--select", match, f"{config.group}/{name}")
-    if name in [*(snapshot.name for snapshot in ours(config)), *leftovers(config)]:
+    if name in [volume.name for volume in _removable(config)]:
         raise OSError(f"{config.group}/{name} could not be removed: {' '.join(said.split())}")
     state.save(STATE, {})
 
@@ -339,7 +344,7 @@ def described(config: Config, snapshot: Snapshot, now: float) -> str:
 
 def _drop(config: Config, options: argparse.Namespace) -> int:
     del options
-    names = [*(snapshot.name for snapshot in ours(config)), *leftovers(config)]
+    names = [volume.name for volume in _removable(config)]
     if not names:
         print(f"there is no snapshot of {config.group}/{config.logical_volume}")
     for name in names:

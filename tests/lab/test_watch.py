@@ -248,9 +248,8 @@ def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) 
 @pytest.mark.sample(1, of="ways to be told")
 def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
     machine = host.machine
-    machine.run(
-        "systemctl stop cron"
-    )  # its check would tell first that the root is full, and another then of the metrics
+    # Its check would tell first that the root is full, and another then of the metrics.
+    machine.run("systemctl stop cron")
     machine.run(
         "fallocate -l $(df --output=avail -B1 / | tail -n 1) /root/hog; cat /dev/zero >/root/hog2 2>/dev/null; sync",
         check=False,
