@@ -1,32 +1,20 @@
 """What a host gets, in this order. Each line is a file in tasks/, whose first words say what a host has after it."""
 
+from __future__ import annotations
+
 from pyinfra import config, host
 
-from tasks import (
-    daemon,
-    engine,
-    fail_closed,
-    fleet,
-    guard,
-    nvidia,
-    preflight,
-    program,
-    prune,
-    relocation,
-    run_lock,
-    volume,
-    watch,
-)
+from tasks import daemon, engine, fail_closed, fleet, guard, nvidia, program, prune, relocation, volume, watch
+from tasks.preflight import gate
+from tasks.support import run_lock
 
 config.ENV = run_lock.ENVIRONMENT
 
 settings = fleet.settings_of(host)  # bad settings of any host end the run here
-plan = preflight.look(settings)  # None: this host is refused and left as it is
+plan = gate.inspect(settings)  # None: this host is refused and left as it is
 
 if plan:
-    preflight.hold_the_lock(
-        name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan
-    )
+    gate.hold_the_lock(name="Preflight: one run at a time, on the host as it was seen", settings=settings, plan=plan)
     nvidia.install(settings, plan)  # what can fail outside of the host comes before Docker is touched
     volume.provision(settings, plan)
     program.install(settings, plan)

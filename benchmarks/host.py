@@ -19,10 +19,11 @@ import time
 import zipfile
 from pathlib import Path
 
-from settings import Settings, check
-from tasks.paths import MARKER, STORES
-from tasks.preflight import Plan
+from settings.check import check
+from settings.model import Settings
+from tasks.preflight.plan import Plan
 from tasks.program import archive, configuration
+from tasks.support.paths import MARKER, STORES
 
 ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
 PYTHON = "/usr/bin/python3"

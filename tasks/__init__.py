@@ -1,1 +1,3 @@
 """One file for each capability of a host."""
+
+from __future__ import annotations

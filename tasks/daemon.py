@@ -16,14 +16,13 @@ from pyinfra import host
 from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
 
 from pyinfra_lvm.operations import refusal
-from settings import Settings
-from tasks import gpu
-from tasks.files import render
-from tasks.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
-from tasks.preflight import Plan
+from settings.model import Settings
+from tasks.preflight.plan import Plan
+from tasks.support import gpu
+from tasks.support.files import render
+from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow
-
 Json = dict[str, Any]
 
 

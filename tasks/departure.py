@@ -13,12 +13,14 @@ from pyinfra.api.deploy import deploy
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import refusal
-from settings import Settings
-from tasks import daemon, fail_closed, files, guard, preflight, preflight_host, prune, run_lock, watch
-from tasks.facts import HostFacts
-from tasks.finding import Finding
-from tasks.host import HostState
-from tasks.paths import (
+from settings.model import Settings
+from tasks import daemon, fail_closed, guard, prune, watch
+from tasks.preflight import examine, system
+from tasks.preflight.facts import HostFacts
+from tasks.preflight.finding import Finding
+from tasks.preflight.host import HostState
+from tasks.support import files, run_lock
+from tasks.support.paths import (
     CONFIGURATION,
     DOCKER_PIN,
     MARKER,
@@ -33,15 +35,14 @@ from tasks.paths import (
 )
 
 Commands = Generator[StringCommand, None, None]
-
 _MOVED_FOR_GOOD = ("", "finalized", "rolled-back", "failed")
 
 
 def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
     """Why a host cannot be left as it is."""
     if state.uid != 0:
-        return [preflight_host.not_root()]
-    found = [preflight_host.another_run(lock_holder)] if lock_holder else []
+        return [system.not_root()]
+    found = [system.another_run(lock_holder)] if lock_holder else []
     phases = [state.relocation, *state.moves.values()]
     if any(phase in RELOCATED for phase in phases):
         found.append(
@@ -95,13 +96,13 @@ def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Findi
     return found
 
 
-def look() -> bool:
+def inspect() -> bool:
     """Whether the host can be left; if not, it fails with what was found."""
     holder, state, storage = run_lock.holder(host), host.get_fact(HostFacts), host.get_fact(StorageLayout)
     if holder is None or state is None:
         return False
     if found := findings(state, storage, holder):
-        host.log_styled(preflight.report(host.name, found), fg="red", log_func=logger.error)
+        host.log_styled(examine.report(host.name, found), fg="red", log_func=logger.error)
         host.state.fail_hosts({host})
     return not found
 
@@ -113,7 +114,7 @@ def take_lock() -> Commands:
     if holder is None:
         yield refusal(f"{host.name} was left untouched: the run lock could not be asked for")
     elif holder:
-        yield refusal(preflight.report(host.name, [preflight_host.another_run(holder)]))
+        yield refusal(examine.report(host.name, [system.another_run(holder)]))
     else:
         host.noop("this run holds the lock")
 

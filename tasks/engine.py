@@ -9,10 +9,11 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
-from settings import Settings
-from tasks import gpu
-from tasks.files import render
-from tasks.packages import (
+from settings.model import Settings
+from tasks.preflight.plan import Plan
+from tasks.support import gpu
+from tasks.support.files import render
+from tasks.support.packages import (
     Offer,
     Offered,
     Pinned,
@@ -24,10 +25,9 @@ from tasks.packages import (
     under_pin,
     update_command,
 )
-from tasks.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
-from tasks.preflight import Plan
-from tasks.repository import repository
-from tasks.version import is_outlived
+from tasks.support.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
+from tasks.support.repository import repository
+from tasks.support.version import is_outlived
 
 # Without apparmor's tools every container fails to start where the kernel has AppArmor on.
 REQUIRED = {
@@ -42,6 +42,7 @@ REQUIRED = {
     "distro": ("docker.io", "apparmor", "ca-certificates"),
     "present": (),
 }
+
 # Debian and Ubuntu split these off in some releases and lack them in others.
 WHERE_OFFERED = {"distro": ("docker-cli", "docker-buildx")}
 
@@ -58,7 +59,7 @@ class EngineState:
     stopped: bool = False  # an upgrade has stopped containers, and has not started them again
 
 
-class Engine(FactBase[EngineState]):
+class EngineInstallation(FactBase[EngineState]):
     """The packages of an engine, their pin, and whether it runs.
 
     Args:
@@ -104,7 +105,7 @@ def engine(
         consent: what may be done for it.
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(Engine, packages=[*required, *where_offered])
+    found = host.get_fact(EngineInstallation, packages=[*required, *where_offered])
     packages = found.packages
     wanted = [*required, *(name for name in where_offered if name in packages.offered)]
     missing = outdated(wanted, packages, pinned)

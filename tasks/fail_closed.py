@@ -5,10 +5,10 @@ The drop-ins may be there before the packages: systemd applies them when the uni
 
 from __future__ import annotations
 
-from settings import Settings
-from tasks import units
-from tasks.files import render
-from tasks.paths import DROP_INS, MARKER, STORES
+from settings.model import Settings
+from tasks.support import units
+from tasks.support.files import render
+from tasks.support.paths import DROP_INS, MARKER, STORES
 
 
 def released() -> None:

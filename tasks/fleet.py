@@ -6,7 +6,8 @@ from functools import cache
 
 from pyinfra.api import Host, Inventory
 
-from settings import Settings, SettingsError, check_fleet
+from settings.check import SettingsError, check_fleet
+from settings.model import Settings
 
 
 @cache

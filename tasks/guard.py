@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from settings import Settings
-from tasks import files, program, units
-from tasks.files import render
-from tasks.paths import BALLAST, GUARD_SERVICE, UNITS
+from settings.model import Settings
+from tasks import program
+from tasks.support import files, units
+from tasks.support.files import render
+from tasks.support.paths import BALLAST, GUARD_SERVICE, UNITS
 
 _PATH = UNITS[GUARD_SERVICE]
 

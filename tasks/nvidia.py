@@ -14,10 +14,11 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
-from settings import Settings
-from tasks import gpu
-from tasks.files import render, replace_file
-from tasks.packages import (
+from settings.model import Settings
+from tasks.preflight.plan import Plan
+from tasks.support import gpu
+from tasks.support.files import render, replace_file
+from tasks.support.packages import (
     Offer,
     Pinned,
     install_script,
@@ -29,9 +30,8 @@ from tasks.packages import (
     under_pin,
     update_command,
 )
-from tasks.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
-from tasks.preflight import Plan
-from tasks.repository import repository
+from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
+from tasks.support.repository import repository
 
 # Each depends on the next at its own version: apt takes another one only if all of them are named.
 PACKAGES = (
@@ -40,6 +40,7 @@ PACKAGES = (
     "libnvidia-container-tools",
     "libnvidia-container1",
 )
+
 # The toolkit's own: they write /var/run/cdi/nvidia.yaml at boot, and when driver or toolkit change. Its packages enable
 # them, but not everywhere (not before 1.20 while the host is still booting).
 REFRESH = ("nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service")

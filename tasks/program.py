@@ -1,6 +1,6 @@
 """After this, the host has its program, /usr/local/bin/bulkhead, with its configuration.
 
-The program is the package files/bulkhead and the modules that it shares with the deploy, in one executable file (zipapp).
+The program is the package bulkhead with the modules of pyinfra_lvm that it imports, in one executable file (zipapp).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shlex
 import zipfile
 from collections.abc import Generator, Iterable
@@ -20,22 +21,17 @@ from pyinfra.api.deploy import deploy
 from pyinfra.facts.files import FileContents
 
 from pyinfra_lvm.model import FstabEntry
-from settings import Settings
-from tasks import fail_closed, packages
-from tasks.files import replace_file, verbatim
-from tasks.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER, STORES
-from tasks.preflight import Plan
+from settings.model import Settings
+from tasks import fail_closed
+from tasks.preflight.plan import Plan
+from tasks.support import packages
+from tasks.support.files import replace_file, verbatim
+from tasks.support.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER, STORES
 from tasks.volume import extra_entry, store_entry
 
 _TOP = Path(__file__).parent.parent
-# Path in the archive → file.
-_PARTS = {
-    **{f"bulkhead/{path.name}": path for path in sorted((_TOP / "files" / "bulkhead").glob("*.py"))},
-    **{
-        name: _TOP / name
-        for name in ("pyinfra_lvm/__init__.py", "pyinfra_lvm/fstab.py", "pyinfra_lvm/model.py", "sizes.py")
-    },
-}
+
+
 # $1: the program. Prints what `digest` is of its sources, and whether its bytecode is of this host's Python.
 _LOOK = """
 import hashlib, importlib.util, sys, zipfile
@@ -44,18 +40,33 @@ sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
 digest = hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()
 print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER) for name in sources))
 """
+
 _MAIN = "import sys\n\nfrom bulkhead.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
+_SHARED = re.compile(r"^ *from (pyinfra_lvm)\.(\w+) import", re.MULTILINE)
 
 Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
 
+def parts() -> dict[str, str]:
+    """Return the program's source files by their path in the archive: the package, and what it imports of pyinfra_lvm."""
+    found = {str(path.relative_to(_TOP)): path.read_text() for path in sorted((_TOP / "bulkhead").rglob("*.py"))}
+    unread = [*found.values()]
+    while unread:
+        for package, module in _SHARED.findall(unread.pop()):
+            for name in (f"{package}/__init__.py", f"{package}/{module}.py"):
+                if name not in found:
+                    found[name] = (_TOP / name).read_text()
+                    unread.append(found[name])
+    return found
+
+
 @cache
 def archive() -> bytes:
-    """The program as one file: the same bytes from the same source, whenever and wherever it is made."""
+    """Return the program as one file: the same bytes from the same source, whenever and wherever it is made."""
     content = io.BytesIO()
     content.write(b"#!/usr/bin/python3 -IS\n")  # nothing of the host's own packages: it starts in less time
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, text in {"__main__.py": _MAIN, **{name: path.read_text() for name, path in _PARTS.items()}}.items():
+        for name, text in {"__main__.py": _MAIN, **parts()}.items():
             # The default date of an entry: no clock, no file times.
             packed.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     return content.getvalue()

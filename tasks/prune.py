@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from settings import Settings
-from tasks import units
-from tasks.files import render, verbatim
-from tasks.paths import PRUNE_SERVICE, PRUNE_TIMER, UNITS
+from settings.model import Settings
+from tasks.support import units
+from tasks.support.files import render, verbatim
+from tasks.support.paths import PRUNE_SERVICE, PRUNE_TIMER, UNITS
 
 _UNITS = (PRUNE_SERVICE, PRUNE_TIMER)
 _PATHS = [UNITS[unit] for unit in _UNITS]

@@ -18,18 +18,16 @@ from pyinfra.api.deploy import deploy
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
-from settings import Settings
-from tasks import packages
-from tasks.facts import HostFacts
-from tasks.host import HostState
-from tasks.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
-from tasks.preflight import Plan
-from tasks.preflight_extra import ExtraVolume
+from settings.model import Settings
+from tasks.preflight.facts import HostFacts
+from tasks.preflight.host import HostState
+from tasks.preflight.plan import Plan, PlannedExtraVolume
+from tasks.support import packages
+from tasks.support.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
 
 # nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
 # The device's time to appear is systemd's own default: hosts that all boot at once, after a power cut, are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
-
 TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 
 
@@ -77,7 +75,7 @@ def _logical_volume(group: str, name: str, size: int, filesystem: str) -> None:
     )
 
 
-def _provision_extra(group: str, volume: ExtraVolume) -> None:
+def _provision_extra(group: str, volume: PlannedExtraVolume) -> None:
     _logical_volume(group, volume.name, volume.size, volume.filesystem)
     if not volume.relocates:
         entry = extra_entry(volume.mount, volume.device, volume.filesystem)

@@ -6,10 +6,19 @@ from pyinfra import host
 from pyinfra.api import FactBase
 from pyinfra.api.deploy import deploy
 
-from settings import Settings
-from tasks import files, units
-from tasks.files import File, render, verbatim
-from tasks.paths import ALERT_SERVICE, CHECK_CRON, CHECK_DISK, JOURNALD, JOURNALD_DROP_IN, METRICS, RECEIVERS, UNITS
+from settings.model import Settings
+from tasks.support import files, units
+from tasks.support.files import File, render, verbatim
+from tasks.support.paths import (
+    ALERT_SERVICE,
+    CHECK_CRON,
+    CHECK_DISK,
+    JOURNALD,
+    JOURNALD_DROP_IN,
+    METRICS,
+    RECEIVERS,
+    UNITS,
+)
 
 
 def receivers(settings: Settings) -> File | None:

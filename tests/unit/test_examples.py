@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import doctest
-from types import ModuleType
+import importlib
+from pathlib import Path
 
 import pytest
-from bulkhead import alert, build, builds, check, engine, estimate, guard, journal, metrics, status, system
 
-import sizes
-from pyinfra_lvm import fstab, model, operations
-from tasks import units, version
-from tests.verify import summary
+TOP = Path(__file__).parents[2]
+MODULES = [
+    ".".join(path.relative_to(TOP).with_suffix("").parts)
+    for folder in ("bulkhead", "lab", "pyinfra_lvm", "settings", "tasks", "tests/verify")
+    for path in sorted((TOP / folder).rglob("*.py"))
+    if ">>> " in path.read_text()
+]
 
-HOST_PROGRAM = [alert, build, builds, check, engine, estimate, guard, journal, metrics, status, system]
 
-
-@pytest.mark.parametrize(
-    "module",
-    [fstab, model, operations, sizes, summary, units, version, *HOST_PROGRAM],
-    ids=lambda module: module.__name__,
-)
-def test_examples_hold(module: ModuleType) -> None:
-    result = doctest.testmod(module)
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_hold(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
     assert result.attempted
     assert not result.failed

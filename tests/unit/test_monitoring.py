@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bulkhead import metrics
-from bulkhead.check import OK, Finding, Seen
-from bulkhead.filesystems import Filesystem
-from bulkhead.forecast import Forecast
-from bulkhead.lvm import Group, Snapshot
+
+from bulkhead.storage.filesystems import FilesystemUsage
+from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+from bulkhead.watch import metrics
+from bulkhead.watch.findings import OK, CheckResult, Observation
+from bulkhead.watch.forecast import Forecast
 
 MONITORING = Path(__file__).parents[2] / "files" / "monitoring"
 RULES = MONITORING / "bulkhead.rules.yml"
@@ -22,12 +23,12 @@ DASHBOARD = MONITORING / "bulkhead.json"
 
 # A host of which everything is known.
 WRITTEN = metrics.text(
-    Seen(
-        [Filesystem("/", 100, 70, 30, 1000, 900, False)],
+    Observation(
+        [FilesystemUsage("/", 100, 70, 30, 1000, 900, False)],
         {"/": Forecast(1.0, 30.0)},
-        [Group("ubuntu-vg", 100, 20)],
-        [Snapshot("ubuntu-vg", "before", "docker-lv", 40.0)],
-        [Finding("use:/", OK, "/ 70 % used"), Finding("unit:docker-guard.service", OK, "it is active")],
+        [GroupUsage("ubuntu-vg", 100, 20)],
+        [SnapshotUsage("ubuntu-vg", "before", "docker-lv", 40.0)],
+        [CheckResult("use:/", OK, "/ 70 % used"), CheckResult("unit:docker-guard.service", OK, "it is active")],
     ),
     now=0,
     prune={"time": 0, "freed": 0, "failed": []},

@@ -11,7 +11,7 @@ from typing import Any
 from pyinfra.api import Host
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from tasks import connection
+from tasks.support import connection
 
 TIMEOUT = 300  # seconds for a command: Docker on a volume that is full may never answer
 

@@ -17,8 +17,9 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from testinfra.host import Host as Connection
 
-from settings import Settings, check_fleet
-from tasks.paths import STORES
+from settings.check import check_fleet
+from settings.model import Settings
+from tasks.support.paths import STORES
 from tests.verify.backend import PyinfraBackend
 from tests.verify.summary import Result, sentence, summary
 

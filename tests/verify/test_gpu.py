@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tasks.nvidia import PACKAGES, REFRESH
-from tasks.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
-from tasks.version import matches
+from tasks.support.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
+from tasks.support.version import matches
 from tests.verify.conftest import Target
 
 # One that vfio-pci has is handed to a virtual machine.

@@ -9,7 +9,7 @@ import pytest
 
 from pyinfra_lvm.model import mapper_path
 from tasks.daemon import differences
-from tasks.paths import (
+from tasks.support.paths import (
     BALLAST,
     CHECK_CRON,
     CONTAINERD,

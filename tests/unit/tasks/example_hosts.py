@@ -19,10 +19,11 @@ from pyinfra_lvm.model import (
     mapper_path,
 )
 from pyinfra_lvm.operations import UNFINISHED
-from settings import Settings, check
-from tasks.host import HostState, Unit
-from tasks.paths import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, STORES, TAG
-from tasks.preflight import Plan
+from settings.check import check
+from settings.model import Settings
+from tasks.preflight.host import HostState, Unit
+from tasks.preflight.plan import Plan
+from tasks.support.paths import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, STORES, TAG
 
 MIB = 2**20
 GIB = 2**30

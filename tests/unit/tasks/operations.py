@@ -14,7 +14,7 @@ from pyinfra.api import FactBase, StringCommand
 from pyinfra.context import ctx_host
 from pyinfra_testing.util import get_command_string
 
-from tasks import gpu
+from tasks.support import gpu
 
 
 @dataclass

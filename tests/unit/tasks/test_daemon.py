@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from settings import Settings, check
+from settings.check import check
+from settings.model import Settings
 from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, merged, names, our_keys, wanted, without
-from tasks.gpu import GpuContainers
+from tasks.support.gpu import GpuContainers
 
 from .operations import Host, performed
 

@@ -6,7 +6,7 @@ import pytest
 
 from pyinfra_lvm.model import Storage
 from tasks.departure import findings
-from tasks.paths import SNAPSHOT_TAG
+from tasks.support.paths import SNAPSHOT_TAG
 
 from .example_hosts import GIB, our_docker_ce_host, shared_vg, with_volume
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tasks import engine
-from tasks.engine import PINNED, REQUIRED, Consent, Engine, EngineState
-from tasks.gpu import GpuContainers
-from tasks.packages import Offer, Offered, Pinned
-from tasks.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
+from tasks.engine import PINNED, REQUIRED, Consent, EngineInstallation, EngineState
+from tasks.support.gpu import GpuContainers
+from tasks.support.packages import Offer, Offered, Pinned
+from tasks.support.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
 
 from .operations import Host, commands, shell, stand_in
 
@@ -36,7 +36,7 @@ def upgrade(
     """What is done on a host with these packages on the way to a version, whose pin is in place unless another is given."""
     wanted = pinned(version)
     offer = Offer(installed, frozenset(), wanted.pin if pin is None else pin)
-    host = Host({Engine: EngineState(offer, **{"running": True} | state), GpuContainers: ["train"]})
+    host = Host({EngineInstallation: EngineState(offer, **{"running": True} | state), GpuContainers: ["train"]})
     done = commands(
         engine.engine,
         host,
@@ -154,7 +154,7 @@ def test_docker_runs_when_its_own_socket_answers(tmp_path: Path, answers: str, d
 
 def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> None:
     new_lists = Offer({}, frozenset({"docker-cli"}))
-    host = Host({Engine: EngineState(Offer({}, frozenset())), Offered: new_lists})
+    host = Host({EngineInstallation: EngineState(Offer({}, frozenset())), Offered: new_lists})
     _, install, *_ = commands(
         engine.engine,
         host,
@@ -173,11 +173,15 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
 def test_engine_runs_where_both_of_its_daemons_do(tmp_path: Path, down: str) -> None:
     stand_in(tmp_path, "systemctl", f'[ "$1 $3" != "{down}.service" ]')
     (tmp_path / "stopped").touch()
-    command = Engine().command([]).replace(STOPPED_BY_UPGRADE, f"{tmp_path}/stopped")
-    found = Engine().process(shell(command, tmp_path).stdout.splitlines())
+    command = EngineInstallation().command([]).replace(STOPPED_BY_UPGRADE, f"{tmp_path}/stopped")
+    found = EngineInstallation().process(shell(command, tmp_path).stdout.splitlines())
     assert found.running == (not down)
     assert found.stopped
-    assert not Engine().process(shell(command.replace("stopped ]", "none ]"), tmp_path).stdout.splitlines()).stopped
+    assert (
+        not EngineInstallation()
+        .process(shell(command.replace("stopped ]", "none ]"), tmp_path).stdout.splitlines())
+        .stopped
+    )
 
 
 # -- the scripts that stop containers and start them again, with stand-ins for Docker, systemd and apt

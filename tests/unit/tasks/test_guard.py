@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import render
 from tasks.program import archive, digest
+from tasks.support.files import render
 
 
 def unit(program: str = digest(archive())) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tasks import nvidia
-from tasks.files import render
-from tasks.gpu import GpuContainers
 from tasks.nvidia import PACKAGES, REFRESH, Toolkit, ToolkitState
-from tasks.packages import Offer, Pinned
-from tasks.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
+from tasks.support.files import render
+from tasks.support.gpu import GpuContainers
+from tasks.support.packages import Offer, Pinned
+from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 
 from .operations import Host, commands, performed, shell, stand_in
 

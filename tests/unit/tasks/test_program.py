@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bulkhead.config import Config
-
-from settings import Settings, defaults
-from tasks.paths import DROP_INS, PROGRAM, STORES
-from tasks.preflight import Plan, examine
+from settings.check import defaults
+from settings.model import Settings
+from tasks.preflight.examine import examine
+from tasks.preflight.plan import Plan
 from tasks.program import InstalledProgram, archive, configuration, digest
+from tasks.support.paths import DROP_INS, PROGRAM, STORES
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg

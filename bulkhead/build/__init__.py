@@ -1,0 +1,1 @@
+"""Run docker build after checking that it fits."""

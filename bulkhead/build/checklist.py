@@ -1,0 +1,228 @@
+"""Check, before a build starts, whether Docker's volume has room for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from bulkhead import names
+from bulkhead.build import estimate, history
+from bulkhead.build.estimate import Arguments, Need, as_option
+from bulkhead.docker import daemon, usage
+from bulkhead.docker.engine import Engine, EngineError
+from bulkhead.docker.running_builds import programs_that_build
+from bulkhead.errors import PROBLEMS, in_words
+from bulkhead.guard import loop
+from bulkhead.prune import pruner
+from bulkhead.sizes import human
+from bulkhead.storage import filesystems
+from bulkhead.storage.mounts import mounts_of
+from bulkhead.storage.volume import VolumeSpace, floor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bulkhead.config import Config
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+_NAMED = 3  # things that could be reclaimed
+_OUR_HOSTS = ("unix:///run/docker.sock", "unix:///var/run/docker.sock")
+
+
+# -- before it
+
+
+class Item(NamedTuple):
+    """A line of the checklist."""
+
+    name: str
+    level: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:<8} {self.name}: {self.text}"
+
+
+def room(free: int, floor: int, need: Need) -> Item:
+    """Whether there is room for a build above what the guard keeps free."""
+    figures = (
+        f"free: {human(free)}; needed: {human(need.bytes)} ({need.source}) above the guard's floor of {human(floor)}"
+    )
+    missing = need.bytes + floor - free
+    return Item("room", FAILED, f"{figures}: {human(missing)} missing") if missing > 0 else Item("room", OK, figures)
+
+
+class Checklist:
+    """What is looked at before a build.
+
+    Args:
+        need: bytes that the user gives.
+        say: takes each line as it comes.
+    """
+
+    def __init__(self, config: Config, arguments: Arguments, need: int | None, say: Callable[[str], None]) -> None:
+        self.config = config
+        self.items: list[Item] = []
+        self.need = Need(0, "")
+        self.floor = self.free = 0
+        self._arguments = arguments
+        self._asked = need
+        self._say = say
+
+    @property
+    def failed(self) -> list[str]:
+        """Names."""
+        return [item.name for item in self.items if item.level == FAILED]
+
+    @property
+    def wanted(self) -> int:
+        """Bytes that should be free."""
+        return self.need.bytes + self.floor
+
+    def add(self, item: Item) -> None:
+        self.items.append(item)
+        self._say(str(item))
+
+    def look(self, *, makes_room: bool) -> None:
+        """Look at everything, as far as there is sense in it.
+
+        Args:
+            makes_room: remove idle build cache where that makes it fit.
+        """
+        self.add(_docker())
+        self.add(_volume(self.config))
+        if self.failed:
+            return
+        self.add(_inodes(self.config))
+        self.add(_guard(self.config))
+        self.add(_other_builds())
+        self.need = estimate.need_of(self._asked, self._arguments, history.load(), has_image)
+        self._measure()
+        if self.free < self.wanted and makes_room and not self.failed:
+            try:
+                # Nothing else goes unasked: of images in no container, one may be what the build begins from.
+                pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
+            except PROBLEMS as error:
+                self._say(f"no build cache was removed: {in_words(error)}")
+            self._measure()
+        self.add(self._room(makes_room))
+
+    def _measure(self) -> None:
+        volume = VolumeSpace.of(self.config.volume)
+        self.free, self.floor = volume.free, floor_of(self.config.floor, volume.size)
+
+    def _room(self, makes_room: bool) -> Item:
+        found = room(self.free, self.floor, self.need)
+        if found.level == OK:
+            return found
+        try:
+            things = usage.reclaimable(Engine())
+        except PROBLEMS as error:
+            return found._replace(text=f"{found.text}. What could be reclaimed is not known: {in_words(error)}")
+        if not things:
+            return found._replace(text=f"{found.text}. Nothing could be reclaimed: the volume must grow (volume_size)")
+        if is_root() and not makes_room and dict(things).get("build cache", 0) >= self.wanted - self.free:
+            return found._replace(level=WARNING, text=f"{found.text}. A build removes so much idle build cache first")
+        command = reclaim_command(self.wanted)
+        return found._replace(text=f"{found.text}. Could be reclaimed: {in_short(things)}: {command}")
+
+
+def in_short(things: Sequence[tuple[str, int]]) -> str:
+    """
+    >>> in_short([("build cache", 2**30), ("image a", 2**29), ("image b", 2**28), ("image c", 2**27), ("image d", 2**27)])
+    'build cache 1.0 GiB, image a 512.0 MiB, image b 256.0 MiB, 2 more 256.0 MiB'
+    """
+    words = [f"{name} {human(size)}" for name, size in things[:_NAMED]]
+    if more := things[_NAMED:]:
+        words.append(f"{len(more)} more {human(sum(size for _, size in more))}")
+    return ", ".join(words)
+
+
+def _docker() -> Item:
+    if not shutil.which("docker"):
+        return Item("docker", FAILED, "there is no command docker")
+    if not daemon.docker_runs():
+        return Item("docker", FAILED, "docker.service is not active")
+    try:
+        if reason := daemon.silence():
+            return Item("docker", FAILED, f"Docker {reason}")
+    except PermissionError:
+        return Item("docker", FAILED, "only root and members of the group docker may talk to Docker")
+    if what := _elsewhere():
+        return Item("docker", WARNING, f"{what} may send the build to another engine than the one looked at here")
+    return Item("docker", OK, "answers")
+
+
+def _elsewhere() -> str:
+    """What sends a build to another engine than this host's own, looked for in docker's order; empty: nothing."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return "" if host in _OUR_HOSTS else "DOCKER_HOST"
+    if context := os.environ.get("DOCKER_CONTEXT"):
+        return "" if context == "default" else "DOCKER_CONTEXT"
+    path = os.path.join(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            context = json.load(file).get("currentContext")
+    except (OSError, ValueError, AttributeError):  # there is none, or docker itself will say what is wrong with it
+        return ""
+    return f"the context {context} (`docker context use`)" if context not in (None, "", "default") else ""
+
+
+def _volume(config: Config) -> Item:
+    wrong = [*filesystems.out_of_place(mounts_of(), config), *filesystems.put_elsewhere(config)]
+    if wrong:
+        return Item("volume", FAILED, "; ".join(wrong))
+    return Item("volume", OK, f"{config.volume} is mounted, and Docker's data is on it")
+
+
+def _inodes(config: Config) -> Item:
+    counts = os.statvfs(config.volume)
+    if not counts.f_files:
+        return Item("inodes", OK, "no limit")
+    percent = 100 * (counts.f_files - counts.f_ffree) / counts.f_files
+    level = FAILED if percent >= config.critical else WARNING if percent >= config.warning else OK
+    return Item("inodes", level, f"{int(percent)} % used, {counts.f_ffree} free")
+
+
+def _guard(config: Config) -> Item:
+    if names.GUARD not in config.units:
+        return Item("guard", WARNING, "off by the settings: nothing stops a build that takes more than there is")
+    if guard_is_alive():
+        return Item("guard", OK, f"{names.GUARD} is active")
+    return Item("guard", FAILED, f"{names.GUARD} is not active: `systemctl start {names.GUARD}`")
+
+
+def guard_is_alive() -> bool:
+    try:
+        return loop.is_alive()
+    except OSError:  # systemd does not say
+        return False
+
+
+def _other_builds() -> Item:
+    if builds := programs_that_build():
+        return Item("builds", WARNING, f"beside {', '.join(map(str, builds))}, which may need room, too")
+    return Item("builds", OK, "none under way")
+
+
+def has_image(name: str) -> bool:
+    return size_of(name) is not None
+
+
+def reclaim_command(wanted: int) -> str:
+    return f"`{'' if is_root() else 'sudo '}bulkhead reclaim --need {as_option(wanted)}`"
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def size_of(name: str) -> int | None:
+    """Bytes of an image; None where the engine has none of this name, as after a build that only pushes it."""
+    try:
+        return int(Engine().ask("GET", f"/images/{quote(name, safe='/:@')}/json")["Size"])
+    except EngineError:
+        return None

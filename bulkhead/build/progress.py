@@ -1,0 +1,152 @@
+"""Show how the volume fills while a build runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from bulkhead.guard import policy
+from bulkhead.storage.volume import VolumeSpace
+from bulkhead.text import in_time, short
+
+_INTERVAL = 0.5  # seconds between two looks at the volume
+_EVERY = {"title": 1.0, "lines": 10.0}  # seconds between two times that it is shown
+_REACH = 4.0  # seconds ahead of the floor at which the guard stops a build at the earliest
+ENDING = 15.0  # seconds that a build which was stopped takes to end, on a host that is busy
+_BAR = 10  # characters
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD}
+_BY_THE_KERNEL = 0x80  # si_code (sigaction(2)): Ctrl-C, which all in the foreground get
+
+
+# -- during it
+
+
+class Gauge:
+    """What happens to the volume while a build is under way."""
+
+    def __init__(self, path: str, floor: int) -> None:
+        self.volume = VolumeSpace.of(path)
+        self.floor = floor
+        self.peak = 0  # bytes above the start
+        self.rate = policy.Rate()
+        self._path = path
+        self._start = self.volume.used
+        self._short = float("-inf")  # when it was last about to reach the floor
+
+    def look(self) -> None:
+        with contextlib.suppress(OSError):  # of no matter to the build
+            self.volume = VolumeSpace.of(self._path)
+        now = time.monotonic()
+        self.peak = max(self.peak, self.volume.used - self._start)
+        self.rate.add(now, self.volume.free)
+        if policy.judge(self.volume.free, self.rate.value, self.floor, _REACH) >= policy.ABORT:
+            self._short = now
+
+    def is_short(self) -> bool:
+        """Whether there has been no room left to write to, or soon would have been, just now."""
+        return time.monotonic() - self._short < ENDING
+
+    def __str__(self) -> str:
+        return describe(self.volume, self.volume.used - self._start, self.rate.value, self.floor)
+
+
+def describe(volume: VolumeSpace, written: int, rate: float, floor: int) -> str:
+    """The live line.
+
+    >>> from bulkhead.storage.volume import VolumeSpace
+    >>> describe(VolumeSpace(100 * 2**30, 60 * 2**30, 40 * 2**30), 2**30, 2**28, 5 * 2**30)
+    '[######....] 60 % used, 40G free, 1.0G since the start, +256M/s, 2 min 20 s to the floor'
+    """
+    filled = int(volume.percent * _BAR / 100)
+    parts = [f"{volume.percent:.0f} % used", f"{short(volume.free)} free", f"{short(max(written, 0))} since the start"]
+    if volume.free <= floor:
+        parts.append("below the floor")
+    elif rate:
+        parts += [f"+{short(rate)}/s", f"{in_time((volume.free - floor) / rate)} to the floor"]
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {', '.join(parts)}"
+
+
+def kind_of_display(progress: str, is_terminal: bool) -> str:
+    """How to show what happens, beside what docker itself shows: "title", "lines", or not at all."""
+    if is_terminal and progress != "plain":
+        return "title" if os.environ.get("TERM", "dumb") != "dumb" else ""
+    return "" if progress in ("quiet", "rawjson") else "lines"
+
+
+class Display:
+    """
+    Args:
+        kind: "title", "lines", or nothing.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._next = time.monotonic() + _EVERY.get(kind, float("inf"))
+        self._has_title = False
+
+    def show(self, gauge: Gauge) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _EVERY[self._kind]
+        if self._kind == "lines":
+            say(str(gauge))
+            return
+        # What the title was is kept by the terminal (XTWINOPS), and comes back in the end.
+        _write(f"{'' if self._has_title else _KEEP_TITLE}\033]2;{gauge}\a")
+        self._has_title = True
+
+    def end(self) -> None:
+        if self._has_title:
+            _write(_OLD_TITLE)
+        if self._kind == "title":
+            _write(_SHOW_CURSOR)  # which a docker that was killed has left hidden
+
+
+_KEEP_TITLE, _OLD_TITLE, _SHOW_CURSOR = "\033[22;2t", "\033[23;2t", "\033[?25h"
+
+
+def attend(command: list[str], gauge: Gauge, display: Display) -> tuple[int, bool]:
+    """Run a command as if it had been called itself.
+
+    Returns:
+        Its exit code, below 0 a signal's number, and whether it was asked to end.
+    """
+    # Whoever ignores that a child has ended, which can be inherited, gets no exit code of it.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # What is ignored, as SIGHUP is under nohup, would come all the same once it is blocked.
+    heard = {number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    # Blocked, signals are waited for together with the next look, and none comes between.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    is_interrupted = False
+    try:
+        # Python itself ignores those that are set back to what they do.
+        defaults = [signal.SIGPIPE, signal.SIGXFSZ]
+        child = os.posix_spawnp(command[0], command, os.environ, setsigmask=before, setsigdef=defaults)
+        while True:
+            came = signal.sigtimedwait(heard, _INTERVAL)
+            if came and came.si_signo != signal.SIGCHLD:
+                is_interrupted = True
+                if came.si_code != _BY_THE_KERNEL:
+                    os.kill(child, came.si_signo)
+            gauge.look()
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status), is_interrupted
+            display.show(gauge)
+    finally:
+        display.end()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def say(line: str) -> None:
+    _write(f"bulkhead: {line}\n")
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it: the build goes on
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""The engine: its API, its units, what it builds and holds."""

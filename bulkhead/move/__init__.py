@@ -1,0 +1,1 @@
+"""Move data onto its volume, and back."""

@@ -1,0 +1,147 @@
+"""The commands that move data, and go back: `bulkhead relocate`, `rollback`, `finalize`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from bulkhead.errors import PROBLEMS, Failed
+from bulkhead.move.directory import DirectoryMove
+from bulkhead.move.relocation import Relocation
+from bulkhead.outage import journal, lock, unit
+from bulkhead.outage.prompt import consents
+from bulkhead.outage.unit import in_the_unit
+from bulkhead.procfs import Login
+from bulkhead.sizes import human
+from bulkhead.snapshot.rollback import Rollback
+from bulkhead.snapshot.snapshots import LEFT, drop, leftovers, ours
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from bulkhead.config import Config
+
+Move = Relocation | DirectoryMove
+
+
+def moves(config: Config, say: Callable[[str], None]) -> list[Move]:
+    """The extra volumes' first: they ask for no outage."""
+    login = Login.parse(os.environ[unit.LOGIN]) if unit.LOGIN in os.environ else Login.own()
+    return [*(DirectoryMove(entry, say, login) for entry in config.extra_volumes), Relocation(config, say)]
+
+
+def relocate(config: Config, options: argparse.Namespace) -> int:
+    if options.recover:
+        return _recover(config)
+    if options.foreground:
+        return in_the_unit(lambda: _move(config, options.directories))
+    if not options.join:
+        unit.begin("relocate", "--foreground", *options.directories)
+    unit.follow()
+    pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
+    for move in pending:
+        print("bulkhead:", f"{move.journal.reason}. {move.outcome()}".removeprefix(". "), file=sys.stderr)
+    return int(bool(pending) or unit.has_failed())
+
+
+def _move(config: Config, directories: list[str]) -> None:
+    for move in _chosen(config, directories, unit.say):
+        if move.is_pending:
+            _refuse_snapshot(config, move)
+            move.relocate()
+
+
+def _refuse_snapshot(config: Config, move: Move) -> None:
+    """See that no snapshot stands from before a move of Docker's data: who went back to it would lose what moved.
+
+    Raises:
+        Failed: one does.
+        OSError: LVM does not answer.
+    """
+    if isinstance(move, Relocation) and (snapshots := ours(config)):
+        raise Failed(
+            f"{config.group}/{snapshots[0].name} is a snapshot from before: going back to it would lose what is moved. "
+            "`bulkhead snapshot drop` removes it"
+        )
+
+
+def _recover(config: Config) -> int:
+    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # which has its own end for it
+        return 0
+    failed = False
+    with lock.lock(wait=True):
+        *extra, docker = moves(config, unit.say)
+        rollback = Rollback(config, unit.say)
+        is_rollback = rollback.is_pending  # then it has stopped Docker, and no move of it is under way beside it
+        for move in [rollback if is_rollback else docker, *reversed(extra)]:  # Docker first
+            try:
+                move.recover()
+            except PROBLEMS as error:
+                unit.say(f"{move.path} could not be recovered: {error}. `bulkhead relocate --recover` tries again")
+                failed = True
+        if is_rollback:
+            unit.say(rollback.outcome())
+    if is_rollback:
+        with contextlib.suppress(*PROBLEMS):  # else the guard does it, or the next snapshot
+            for name in leftovers(config):
+                drop(config, name, LEFT)
+    return int(failed)
+
+
+def rollback(config: Config, options: argparse.Namespace) -> int:
+    if options.foreground:
+        return in_the_unit(lambda: _roll_back(config, options.directory))
+    (move,) = _chosen(config, [options.directory], print)
+    if move.journal.phase != journal.DONE:
+        raise Failed(f"there is no way back: {move.outcome()}")
+    _refuse_snapshot(config, move)
+    for line in move.written_since():
+        print(line)
+    if not consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
+        return 1
+    unit.begin("rollback", "--foreground", options.directory)
+    unit.follow()
+    (move,) = _chosen(config, [options.directory], print)
+    print(move.outcome())
+    return 0 if move.journal.phase == journal.ROLLED_BACK else 1
+
+
+def _roll_back(config: Config, directory: str) -> None:
+    (move,) = _chosen(config, [directory], unit.say)
+    _refuse_snapshot(config, move)
+    move.roll_back()
+
+
+def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
+    """The moves of these directories, or all of them.
+
+    Raises:
+        Failed: one of them is none that moves.
+    """
+    known = {move.path: move for move in moves(config, say)}
+    paths = [os.path.abspath(directory) for directory in directories]
+    if unknown := [path for path in paths if path not in known]:
+        raise Failed(f"{unknown[0]} has no volume of its own; there is one for {', '.join(known)}")
+    return [move for path, move in known.items() if path in paths or not paths]
+
+
+def finalize(config: Config, options: argparse.Namespace) -> int:
+    chosen = _chosen(config, options.directories, print)
+    if not options.directories:
+        chosen = [move for move in chosen if move.journal.phase in (journal.DONE, journal.FINALIZING)]
+    for move in chosen:
+        for path, size in move.journal.old.items():
+            print(f"the old data of {path} takes {human(size)} of the root disk")
+    if not chosen:
+        print("there is no old data to remove")
+    elif not consents(options, "It is removed, and with it the way back."):
+        return 1
+    with lock.lock():
+        asked_for = {move.path for move in chosen}
+        for move in moves(config, print):  # as they are now
+            if move.path in asked_for:
+                move.finalize(force=options.force)
+    return 0

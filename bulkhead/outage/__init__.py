@@ -1,0 +1,1 @@
+"""Stop Docker for a while, keep it down, and bring back what ran."""

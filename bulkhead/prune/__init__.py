@@ -1,0 +1,1 @@
+"""Remove what Docker no longer needs."""

@@ -1,0 +1,1 @@
+"""Take a snapshot of Docker's volume, and go back to it."""

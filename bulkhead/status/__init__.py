@@ -1,0 +1,1 @@
+"""Show the disks, Docker's data, forecasts and alerts on one page."""

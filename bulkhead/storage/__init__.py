@@ -1,0 +1,1 @@
+"""LVM, fstab, mounts, filesystems, and Docker's volume."""

@@ -1,0 +1,85 @@
+"""Docker's volume: whether it is there, its space, its floor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from bulkhead.errors import Problem
+from bulkhead.storage import lvm
+
+if TYPE_CHECKING:
+    from bulkhead.config import Config
+
+
+class VolumeSpace(NamedTuple):
+    """Bytes, as df counts them."""
+
+    size: int
+    used: int
+    free: int  # to others than root, as `bulkhead reclaim` and the guard have it
+
+    @classmethod
+    def of(cls, path: str) -> VolumeSpace:
+        counts = os.statvfs(path)
+        blocks = (counts.f_blocks, counts.f_blocks - counts.f_bfree, counts.f_bavail)
+        return cls(*(number * counts.f_frsize for number in blocks))
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.used / ((self.used + self.free) or 1)
+
+
+MARKER = ".docker-bulkhead"  # a file on the volume
+_FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
+
+
+def floor_of(text: str, size: int) -> int:
+    """Bytes that are kept free of a volume: at most a quarter of it.
+
+    Args:
+        text: "auto", "5%" or "10G".
+
+    >>> floor_of("auto", 100 * 2**30) // 2**30, floor_of("auto", 6 * 2**30) / 2**30, floor_of("5%", 6000)
+    (5, 1.5, 300)
+    """
+    if text == "auto":
+        wanted = max(size * _FLOOR_PERCENT // 100, _FLOOR_LEAST)
+    else:
+        from bulkhead.sizes import Size
+
+        wanted = Size.parse(text).bytes_of(size)
+    return min(wanted, size // 4)
+
+
+def is_mounted(volume: str) -> bool:
+    """Whether Docker's volume is there, and not the empty directory beneath it."""
+    try:
+        is_own = os.stat(volume).st_dev != os.stat(os.path.dirname(volume)).st_dev
+    except OSError:
+        return False
+    return is_own and os.path.exists(f"{volume}/{MARKER}")
+
+
+def docker_volume(config: Config) -> lvm.VolumeRecord:
+    """Docker's volume, which is mounted in its place, with Docker's data on it.
+
+    Raises:
+        Problem: it is not.
+        OSError: LVM does not answer.
+    """
+    name = f"{config.group}/{config.logical_volume}"
+    volume = next((volume for volume in lvm.volumes(config.group) if volume.name == config.logical_volume), None)
+    if not volume:
+        raise Problem(f"there is no logical volume {name}")
+    if volume.is_merging:
+        raise Problem(
+            f"{name} is going back to its snapshot: `lvs -a {config.group}` shows what is left of it, and "
+            f"`lvchange --poll y {name}` ends it where that is 0"
+        )
+    if os.stat(config.volume).st_dev != os.stat(f"/dev/{name}").st_rdev:
+        raise Problem(f"{name} is not mounted on {config.volume}")
+    for path in config.stores.values():
+        if os.stat(path).st_dev != os.stat(config.volume).st_dev:
+            raise Problem(f"{path} is not on {config.volume}: Docker's data is elsewhere")
+    return volume

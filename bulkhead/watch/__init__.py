@@ -1,0 +1,1 @@
+"""Check the disks and Docker, and alert when something changes."""

@@ -1,0 +1,1 @@
+"""The settings, typed and checked. inventory/group_data/all.py has their defaults and explains them."""

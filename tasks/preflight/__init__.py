@@ -1,0 +1,1 @@
+"""Decide, before the first change, whether a host can be provisioned and as what."""

@@ -1,0 +1,341 @@
+"""The fact behind preflight: the system, its Docker, and what others have set there. One command, changing nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from pyinfra.api import FactBase, FactProcessError
+
+from pyinfra_lvm.facts import split_sections
+from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
+from tasks.support.paths import (
+    CONTAINERD,
+    CONTAINERD_STORE,
+    DAEMON_JSON,
+    DOCKER,
+    DOCKER_SOCKET,
+    DOCKER_SOURCE,
+    DOCKER_STORE,
+    NVIDIA_SOURCE,
+    RELOCATION_JOURNAL,
+    RELOCATION_JOURNALS,
+    ROLLBACK_JOURNAL,
+    STOPPED_BY_UPGRADE,
+)
+
+_SECTION = "##HOST## "
+_PACKAGES = ("docker.io", "docker-ce", "podman-docker")
+_NOT_INSTALLED = ("not-installed", "config-files")
+_DEFAULT_NETWORKS = {"bridge", "host", "none"}
+
+# Docker's own (BuildKit keeps the history of builds in one beside it), and ctr's default, whose content is counted.
+_USUAL_NAMESPACES = {"moby", "moby_history", "plugins.moby", "default"}
+
+# Where a store keeps what it holds: path in the store, kind of entry for find, what such an entry is. A store that an
+# engine made and nobody has used has no such entries.
+_DOCKER_LAYOUT = {
+    r"image/[^/]+/imagedb/content/sha256": ("f", "images"),
+    r"containers": ("d", "containers"),
+    r"volumes": ("d", "volumes"),
+    r"plugins": ("d", "plugins"),
+    r"overlay2|fuse-overlayfs|aufs/diff|btrfs/subvolumes|devicemapper/mnt|vfs/dir|zfs/graph": ("d", "layers"),
+}
+
+_CONTAINERD_LAYOUT = {
+    r"io\.containerd\.content\.v1\.content/blobs/sha256": ("f", "images"),
+    r"io\.containerd\.snapshotter\.v1\.[^/]+/snapshots": ("d", "layers"),
+    r"io\.containerd\.runtime\.v2\.task/[^/]+": ("d", "containers"),
+}
+
+# docker and ctr are asked only while their daemons run: a question to docker.socket would start Docker. And of this
+# host's daemon, wherever root's Docker context leads.
+# A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
+# Processes of other PID namespaces are Docker's in containers: no business of ours.
+# awk, where sed would do: a file whose last line has no newline must not swallow the next section's line.
+_SCRIPT = r"""
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
+journals=$8 places=$9; shift 9; stopped=$1; shift
+section() { echo "##HOST## $*"; }
+count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
+section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
+[ -d /run/systemd/system ] && echo systemd || echo other
+section os; cat /etc/os-release
+section packages; dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' "$@" 2>/dev/null
+section dockerd; command -v dockerd
+section snap; ls -d /snap/docker /var/snap/docker 2>/dev/null
+section rootless
+for socket in /run/user/*/docker.sock; do [ -L "$socket" ] || [ ! -S "$socket" ] || stat -c %U "$socket"; done
+pgrep --ns $$ --nslist pid -x dockerd 2>/dev/null | while read -r pid; do stat -c %U "/proc/$pid"; done
+section kubernetes
+ls -d /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /var/snap/microk8s 2>/dev/null
+section units
+systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
+    sed 's/^/=/'
+section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
+section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
+section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
+set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
+docker_is=$1 containerd_is=$2 docker="timeout 20 docker --host unix:///run/docker.sock"
+section info
+[ "$docker_is" != active ] || $docker info --format '{{json .}}' 2>/dev/null
+section namespaces
+[ "$containerd_is" != active ] || timeout 20 ctr namespaces ls -q 2>/dev/null
+ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
+section containerd-data
+cd "$containerd_store" 2>/dev/null && count io.containerd.content.v1.content/blobs/sha256 \
+    io.containerd.snapshotter.v1.*/snapshots io.containerd.runtime.v2.task/*
+section docker-data
+for store in "$docker_store" "$docker_store"/[0-9]*.[0-9]*; do
+    cd "$store" 2>/dev/null || continue
+    count image/*/imagedb/content/sha256 containers volumes plugins overlay2 fuse-overlayfs aufs/diff btrfs/subvolumes \
+        devicemapper/mnt vfs/dir zfs/graph ! -name l ! -name storage ! -name tmp
+    [ ! -s swarm/docker-state.json ] || echo swarm
+    # The names in the values: identifiers in the keys outlive their networks in the free pages of the database, and the
+    # default bridge gets a new one at every start of Docker.
+    grep -aoE '"name":"[^"]+","networkType"' network/files/local-kv.db 2>/dev/null
+done
+section sizes
+for store in "$docker_store" "$containerd_store"; do
+    [ ! -d "$store" ] || mountpoint -q "$store" || {
+        du -sx --block-size=1 "$store"; echo "inodes $(du -sx --inodes "$store" | cut -f1)"; } 2>/dev/null
+done
+section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
+section places
+line() { # a process and those that it descends from
+    process=$1
+    while [ "${process:-0}" -gt 1 ]; do
+        echo "$process"; process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+    done
+}
+own=$(line $$) group=$(cat /proc/self/cgroup)
+for process in $own; do
+    anchor=$process; case $(cat "/proc/$process/comm") in sshd*) break ;; esac
+done
+# Of our own login: it descends from our sshd, or our sshd from it; or it is in our session of systemd's, or is the
+# user's own systemd, which came with it.
+is_own() {
+    { line "$1" | grep -qx "$anchor"; } || { echo "$own" | grep -qx "$1"; } && return
+    case ${group##*/} in session-*) ;; *) return 1 ;; esac
+    case $(cat "/proc/$1/cgroup" 2>/dev/null) in "$group" | "${group%/*}"/user@*) return ;; esac
+    return 1
+}
+for place in $places; do
+    [ -d "$place" ] && ! mountpoint -q "$place" || continue
+    echo "size $place $(du -sx --block-size=1 "$place" | cut -f1) $(du -sx --inodes "$place" | cut -f1)"
+    device=$(findmnt -no MAJ:MIN --target "$place")
+    maps=$(printf ' %02x:%02x ' "${device%:*}" "${device#*:}")
+    { find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd -type l \
+        \( -lname "$place" -o -lname "$place/*" \); grep -l "$maps.* $place/" /proc/[0-9]*/maps; } 2>/dev/null |
+        cut -d/ -f3 | sort -un | while read -r pid; do
+            # In a container a path is named from another root.
+            [ "$(readlink "/proc/$pid/root")" != / ] || [ "/proc/$pid/root" -ef / ] || continue
+            is_own "$pid" || ! read -r name <"/proc/$pid/comm" || echo "user $place $name (process $pid)"
+        done
+    # Bound elsewhere, on the host or in a container, which would go on with what is here now; or a directory above it
+    # where what is mounted here does not appear.
+    findmnt -no MAJ:MIN,FSROOT,TARGET --target "$place" | while read -r device root target; do
+        awk -v device="$device" -v inside="${root%/}${place#"${target%/}"}" -v place="$place" -v holder="$target" '
+            $3 != device || $5 == place || index($5, place "/") == 1 { next }
+            $4 == inside || index($4, inside "/") == 1 || \
+                $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 {
+                    split(FILENAME, part, "/"); if (part[3] != 1 || $5 != holder) print part[3], $5 }' \
+            /proc/[0-9]*/mountinfo
+    done | sort -n | while read -r pid target; do
+        [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ] || { [ "$pid" = 1 ] || continue; }
+        read -r name <"/proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
+    done
+    # What the kernel itself uses shows in no process.
+    { awk 'NR > 1 { print $1, "swap" }' /proc/swaps
+      for file in /sys/block/loop*/loop/backing_file; do [ ! -e "$file" ] || echo "$(cat "$file") a loop device"; done
+      grep -v v4root /proc/fs/nfsd/exports | awk '/^\// { print $1, "exported by NFS" }'; } 2>/dev/null |
+        while read -r path use; do
+            case $path in "$place" | "$place"/*) echo "user $place $path, which is $use" ;; esac
+        done
+done 2>/dev/null
+section relocation
+for journal in $journals; do
+    sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
+done
+systemctl is-active bulkhead-relocate.service bulkhead-recover.service | grep -qE '^(de)?activating|^active' && echo under-way
+sources() { # that name an address
+    [ -z "$1" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+        /etc/apt/sources.list.d/*.sources | grep -F "${1#*://}" | cut -d: -f1
+}
+section sources
+[ ! -f "$our_source" ] || echo "$our_source"
+sources "$repository"
+section gpus
+for device in /sys/bus/pci/devices/*; do
+    # Vendor NVIDIA, class display controller. With vfio-pci it is handed to a virtual machine.
+    case $(cat "$device/vendor" "$device/class" 2>/dev/null) in
+        0x10de*0x03????) [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || basename "$device" ;;
+    esac
+done
+section gpu-driver
+if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
+section stopped-by-upgrade
+ls "$stopped" 2>/dev/null
+section toolkit-is-ours
+[ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
+    [ "$docker_is" != active ] || $docker ps --all --quiet | xargs --no-run-if-empty \
+        $docker inspect --format '{{.HostConfig.Runtime}} {{json .HostConfig.DeviceRequests}} {{.Name}}' 2>/dev/null |
+        awk '{ name = substr($NF, 2); $NF = "" } /^nvidia|"gpu"|nvidia\.com\// { print name }'; }
+section toolkit-sources
+{ sources "$nvidia_repository"; sources nvidia.github.io/libnvidia-container/stable/deb; } | grep -vxF "$nvidia_source" | sort -u
+true
+"""
+
+
+class HostFacts(FactBase[HostState]):
+    """Returns what a host is, as a ``tasks.host.HostState``. Without root it says little more than that.
+
+    Args:
+        docker_repository, nvidia_repository: addresses of apt repositories: the files under /etc/apt that name them are
+            listed.
+        places: directories that are to be on volumes of their own.
+    """
+
+    def command(self, docker_repository: str = "", nvidia_repository: str = "", places: list[str] | None = None) -> str:
+        paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
+        repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
+        journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
+        words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *_PACKAGES)
+        return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
+
+    def process(self, output: list[str]) -> HostState:
+        try:
+            return parse_host(output)
+        except (KeyError, ValueError) as error:
+            # Any other exception would end the run for every host.
+            raise FactProcessError(f"what the host said of itself makes no sense: {error!r}") from error
+
+
+_ROOT_SCRIPT = r"""
+target=$(findmnt --noheadings --raw --output TARGET --source "$1" | head -n 1)
+if [ -z "$target" ]; then
+    # Neither journal nor log is replayed: nothing is written.
+    mount -o ro,noload "$1" /mnt 2>/dev/null || mount -o ro,norecovery "$1" /mnt 2>/dev/null || exit 1
+    target=/mnt
+fi
+cd "$target" && ls -A && ls -A docker 2>/dev/null | sed 's,^,docker/,'
+"""
+
+
+class VolumeRoot(FactBase[list[str]]):
+    """Returns what lies at the root of a filesystem, mounted or not, and in its ``docker/``, by name.
+
+    Args:
+        device: that it is on.
+    """
+
+    def command(self, device: str) -> str:
+        looks = shlex.join(["unshare", "--mount", "--propagation", "private", "sh", "-c", _ROOT_SCRIPT, "root", device])
+        return f"{looks} || echo unreadable"
+
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+
+def parse_host(output: list[str]) -> HostState:
+    """What the fact's command printed, as data.
+
+    Raises:
+        KeyError, ValueError: it is not the output of that command.
+    """
+    sections = split_sections(output, _SECTION)
+    uid, architecture, systemd = sections["system"]
+    release = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in sections["os"])}
+    packages = [line.split() for line in sections["packages"]]
+    info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
+    docker_data = sections["docker-data"]
+    phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
+    networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
+    return HostState(
+        uid=int(uid),
+        os_id=release.get("ID", ""),
+        os_version=release.get("VERSION_ID", ""),
+        os_codename=release.get("VERSION_CODENAME", ""),
+        architecture=architecture,
+        systemd=systemd == "systemd",
+        packages={words[0]: words[2] for words in packages if len(words) == 3 and words[1] not in _NOT_INSTALLED},
+        dockerd="".join(sections["dockerd"]),
+        snap_docker=bool(sections["snap"]),
+        rootless_docker=tuple(sorted({*sections["rootless"]} - {"root"})),
+        swarm="swarm" in docker_data or (info.get("Swarm") or {}).get("LocalNodeState", "inactive") != "inactive",
+        kubernetes=tuple(sections["kubernetes"]),
+        containerd_namespaces=tuple(sorted({*sections["namespaces"]} - _USUAL_NAMESPACES)),
+        storage_driver=info.get("Driver", ""),
+        containerd_store="io.containerd.snapshotter.v1" in str(info.get("DriverStatus")),
+        data_root=info.get("DockerRootDir", ""),
+        containers_running=info.get("ContainersRunning", 0),
+        units=tuple(_units(sections["units"])),
+        docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
+        docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
+        containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
+        containerd_root=next(filter(None, map(_toml_root, sections["containerd-config"])), ""),
+        store_bytes=sum(int(line.split()[0]) for line in sections["sizes"] if not line.startswith("inodes ")),
+        store_inodes=sum(int(line.split()[1]) for line in sections["sizes"] if line.startswith("inodes ")),
+        device_volumes=tuple(path.replace("opts.json", "_data") for path in sections["device-volumes"]),
+        places=tuple(_places(sections["places"])),
+        relocation=phases.pop(RELOCATION_JOURNAL, ""),
+        rollback=phases.pop(ROLLBACK_JOURNAL, ""),
+        moves=phases,
+        relocation_under_way="under-way" in sections["relocation"],
+        daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
+        docker_sources=tuple(dict.fromkeys(sections["sources"])),
+        stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
+        gpus=tuple(sections["gpus"]),
+        gpu_driver="".join(sections["gpu-driver"]),
+        toolkit_is_ours=bool(sections["toolkit-is-ours"]),
+        toolkit_sources=tuple(sections["toolkit-sources"]),
+        nvidia_containers=tuple(sections.get("nvidia-containers", ())),
+    )
+
+
+def _counts(lines: list[str], layout: dict[str, tuple[str, str]]) -> Counter[str]:
+    """How many of each thing ``count`` saw, by the layout of the store."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if match := re.fullmatch(r" *(\d+) (\w) (.*)", line):
+            number, kind, directory = match.groups()
+            for pattern, (wanted, name) in layout.items():
+                if kind == wanted and re.fullmatch(pattern, directory):
+                    counts[name] += int(number)
+    return counts
+
+
+def _places(lines: list[str]) -> Iterator[DirectoryToMove]:
+    users: dict[str, list[str]] = {}
+    for kind, path, who in (line.split(" ", 2) for line in lines):
+        if kind == "user":
+            users.setdefault(path, []).append(who)
+    for kind, path, numbers in (line.split(" ", 2) for line in lines):
+        if kind == "size":
+            size, inodes = map(int, numbers.split())
+            yield DirectoryToMove(path, size, inodes, tuple(users.get(path, ())))
+
+
+def _toml_root(line: str) -> str:
+    match = re.match(r"""\s*root\s*=\s*["']([^"']*)""", line)
+    return match[1] if match else ""
+
+
+def _units(lines: list[str]) -> list[Unit]:
+    units = []
+    # An empty line stands between two units, and a unit that does not exist is shown too.
+    for block in "\n".join(line[1:] for line in lines).split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if values.get("Id") in (DOCKER, DOCKER_SOCKET, CONTAINERD):
+            arguments = re.search(r"argv\[\]=(.*?) ;", values.get("ExecStart", ""))
+            units.append(Unit(values["Id"], values["LoadState"], arguments[1] if arguments else ""))
+    return units

@@ -1,0 +1,102 @@
+"""One run at a time: a lock on the host that lives exactly as long as the connection that took it.
+
+The lock names the process on the host that our commands descend from: the sshd of this connection, or pyinfra itself
+with the @local connector. That process ends with the run, however the run ends, so a killed run leaves nothing to
+clean up, and no command has to stay open to hold the lock.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import socket
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, Host
+
+from tasks.support.paths import RUN_LOCK
+
+# In the environment of every command of a run. Of a run that was killed the last command may still be at work on the
+# host: sshd ends with its connection and leaves it to PID 1.
+ENVIRONMENT = {"BULKHEAD_RUN": "1"}
+
+# $1: the lock's path. $2: "take" or "look". $3: who asks. $4: seconds to wait for what a killed run left.
+# Field 22 of /proc/PID/stat, the start time, tells a process from a later one with the same number (proc(5)).
+_SCRIPT = r"""
+lock=$1 mode=$2 who=$3 patience=$4
+started() { stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${stat##*) }; echo "${20}"; }
+ancestor() {
+    process=$1
+    while :; do
+        process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+        [ "${process:-0}" -gt 1 ] || return 1
+        read -r command <"/proc/$process/comm" || return 1
+        case $command in sshd*|python*|pyinfra*) echo "$process"; return ;; esac
+    done
+}
+orphan() {
+    for file in $(grep -lzs '^BULKHEAD_RUN=' /proc/[0-9]*/environ); do
+        left=${file#/proc/}; left=${left%/environ}
+        if [ -d "/proc/$left" ] && ! ancestor "$left" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+# Without such an ancestor (a connector that is neither ssh nor local) nothing tells what was left behind.
+anchor=$(ancestor $$) && tied=yes || { anchor=$PPID; tied=; }
+while [ "$tied" ] && orphan; do
+    # Our own connection is gone: what was left behind is this very script.
+    ancestor $$ >/dev/null || exit
+    if [ "$patience" -le 0 ]; then echo "left $left"; exit; fi
+    patience=$((patience - 1)); sleep 1
+done
+if [ "$mode" = take ]; then exec 9>>"$lock"; flock 9; fi
+if [ -s "$lock" ] && read -r pid start holder <"$lock" && [ "$(started "$pid")" = "$start" ] && [ "$pid" != "$anchor" ]
+then echo "held $holder; process $pid on the host"; exit
+elif [ "$mode" = take ]; then echo "$anchor $(started "$anchor") $who, since $(date -u '+%F %T UTC')" >"$lock"
+fi
+echo free
+"""
+
+PATIENCE = 900  # seconds: apt on a slow host
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What stands in the way of a run."""
+
+    words: str = ""  # who holds the lock; empty: nobody, or this connection
+    left: bool = False  # it is the last command of a run that was killed, which ends by itself
+
+
+class RunLockHolder(FactBase[Holder]):
+    """What stands in the way of a run on this host, as a ``Holder``.
+
+    Args:
+        take: take the lock when it is free. Looking changes nothing on the host.
+        patience: seconds to wait for the last command of a run that was killed: facts taken beside it would be stale.
+    """
+
+    def command(self, take: bool = False, patience: int = 0) -> str:
+        who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+        mode = "take" if take else "look"
+        return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(patience)])
+
+    def process(self, output: list[str]) -> Holder:
+        answer, _, rest = output[-1].partition(" ")
+        if answer == "left":
+            return Holder(f"a command of a run that was killed; process {rest} on the host", left=True)
+        return Holder(rest if answer == "held" else "")
+
+
+def holder(host: Host, *, take: bool = False) -> str | None:
+    """Who holds the run lock, in words, after what a killed run left has ended.
+
+    Returns:
+        Empty when nobody does, or this connection; None where it could not be told, which has failed the host already.
+    """
+    found: Holder | None = host.get_fact(RunLockHolder, take=take)
+    if found and found.left:
+        host.log(f"Waiting until it has ended, {PATIENCE // 60} minutes at most: {found.words}")
+        found = host.get_fact(RunLockHolder, take=take, patience=PATIENCE)
+    return found.words if found else None

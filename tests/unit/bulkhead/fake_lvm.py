@@ -1,0 +1,99 @@
+"""A volume group that is played: what `lvs`, `lvcreate`, `lvremove`, `lvextend` and `lvconvert` do to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from bulkhead.errors import Failed
+
+EXTENT = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Played:
+    size: int
+    origin: str = ""
+    percent: str = ""
+    tags: str = ""
+    made: int = 1000
+    attributes: str = "-wi-ao----"
+
+
+@dataclass
+class Group:
+    """ubuntu-vg with docker-lv of 60 GiB, and 20 GiB free."""
+
+    volumes: dict[str, Played] = field(default_factory=lambda: {"docker-lv": Played(60 * 2**30)})
+    size: int = 80 * 2**30
+    commands: list[tuple[str, ...]] = field(default_factory=list)
+    refuses: str = ""  # a command
+    is_held: bool = False  # somebody has the volume open when it is to be merged
+
+    @property
+    def free(self) -> int:
+        return self.size - sum(volume.size for volume in self.volumes.values())
+
+    def add(self, name: str = "docker-lv-snapshot", tags: str = "bulkhead-snapshot", **changed: object) -> None:
+        values = {"size": 10 * 2**30, "origin": "docker-lv", "percent": "3.20", "tags": tags} | changed
+        self.volumes[name] = Played(**{"attributes": "swi-a-s---", **values})  # type: ignore[arg-type]
+
+    def mount(self, name: str = "docker-lv", *, mounted: bool) -> None:
+        volume = self.volumes[name]
+        attributes = f"{volume.attributes[:5]}{'o' if mounted else '-'}{volume.attributes[6:]}"
+        self.volumes[name] = replace(volume, attributes=attributes)
+
+    def said(self, command: list[str], seconds: float) -> str:
+        """In place of lvm.said."""
+        del seconds
+        if command[0] == "lvs":
+            return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
+        raise AssertionError(f"{command} would be killed after a while")
+
+    def _line(self, name: str, volume: Played, *, whole: bool) -> str:
+        if whole:
+            return f"  ubuntu-vg|{self.size}|{self.free}|{name}|{volume.origin}|{volume.percent}\n"
+        shown = f"[{name}]" if volume.attributes[0] == "S" else name
+        values = (shown, volume.attributes, volume.size, volume.origin, volume.percent, volume.tags, volume.made)
+        return f"  {'|'.join(map(str, values))}\n"
+
+    def run(self, *command: str, **_: object) -> str:
+        """In place of system.run."""
+        self.commands.append(command)
+        if command[0] == self.refuses:
+            raise Failed(f"`{command[0]}` failed: no")
+        if command[0] == "lvremove":
+            assert command[1] == "--yes"
+            tags, _, origin = command[3].partition(" && origin=")
+            assert tags == "lv_tags={bulkhead-snapshot}"
+            name = command[-1].removeprefix("ubuntu-vg/")
+            if (volume := self.volumes[name]).tags == "bulkhead-snapshot" and volume.origin == origin.strip('"'):
+                del self.volumes[name]
+        elif command[0] == "lvcreate":
+            self.add(command[4], command[6], size=int(command[8].removesuffix("b")), percent="0.00")
+        elif command[0] == "lvextend":
+            size = -(-int(command[2].removeprefix("+").removesuffix("b")) // EXTENT) * EXTENT
+            assert size <= self.free
+            self.volumes["docker-lv"] = replace(volume := self.volumes["docker-lv"], size=volume.size + size)
+        elif command[:2] == ("lvconvert", "--merge"):
+            name = command[-1].removeprefix("ubuntu-vg/")
+            for changed in (name, "docker-lv"):
+                first = {"s": "S", "-": "O"}[self.volumes[changed].attributes[0]]
+                attributes = first + self.volumes[changed].attributes[1:]
+                self.volumes[changed] = replace(self.volumes[changed], attributes=attributes)
+            self._merge()
+        elif command[:2] == ("lvchange", "--refresh"):
+            self._merge()
+        return ""
+
+    def _merge(self) -> None:
+        """What happens at once where nobody has the volume open."""
+        if not self.is_held and all(volume.attributes[5] != "o" for volume in self.volumes.values()):
+            self.volumes["docker-lv"] = replace(self.volumes["docker-lv"], percent="40.00")
+
+    def activate(self) -> None:
+        """What LVM does at boot."""
+        if self.volumes["docker-lv"].attributes[0] == "O" and not self.is_held:
+            self.volumes["docker-lv"] = replace(self.volumes["docker-lv"], percent="40.00")
+
+    def end_merge(self) -> None:
+        self.volumes = {"docker-lv": Played(self.volumes["docker-lv"].size)}

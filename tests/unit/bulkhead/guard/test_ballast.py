@@ -1,0 +1,83 @@
+"""The file that is given back when nothing else is fast enough."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bulkhead.config import Config
+from bulkhead.guard import ballast
+
+from ..configs import config
+
+M = 2**20
+
+
+@pytest.fixture(autouse=True)
+def volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 1000 MiB."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=1000, f_frsize=M))
+
+
+def of(path: Path, size: int = 4 * M) -> Config:
+    return config(volume=str(path), ballast=size)
+
+
+def test_ballast_takes_its_room_and_only_root_reads_it(tmp_path: Path) -> None:
+    assert ballast.take(of(tmp_path))
+    assert ballast.held(of(tmp_path)) >= 4 * M
+    assert (tmp_path / ".bulkhead-ballast").stat().st_mode & 0o777 == 0o600
+
+
+def test_ballast_that_is_there_is_not_taken_again(tmp_path: Path) -> None:
+    ballast.take(of(tmp_path))
+    assert not ballast.take(of(tmp_path))
+
+
+def test_ballast_that_a_cut_has_left_short_is_taken_again(tmp_path: Path) -> None:
+    (tmp_path / ballast.NAME).write_bytes(b"")
+    assert ballast.take(of(tmp_path))
+    assert ballast.held(of(tmp_path)) >= 4 * M
+
+
+def test_ballast_takes_at_most_two_percent_of_the_volume(tmp_path: Path) -> None:
+    assert ballast.size(of(tmp_path, 900 * M)) == 20 * M
+
+
+@pytest.mark.parametrize("before", [2 * M, 8 * M])
+def test_ballast_of_another_size_is_taken_anew(tmp_path: Path, before: int) -> None:
+    ballast.take(of(tmp_path, before))
+    assert ballast.take(of(tmp_path))
+    assert (tmp_path / ballast.NAME).stat().st_size == 4 * M
+
+
+def test_no_ballast_is_taken_where_none_is_wanted(tmp_path: Path) -> None:
+    assert not ballast.take(of(tmp_path, 0))
+    assert not (tmp_path / ballast.NAME).exists()
+
+
+def test_ballast_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        ballast.take(of(tmp_path))
+    assert not (tmp_path / ballast.NAME).exists()
+
+
+def test_ballast_that_is_given_back_is_gone(tmp_path: Path) -> None:
+    ballast.take(of(tmp_path))
+    assert ballast.give_back(of(tmp_path)) >= 4 * M
+    assert ballast.give_back(of(tmp_path)) == 0
+
+
+def test_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    other = tmp_path / "precious"
+    other.write_text("kept")
+    (tmp_path / ballast.NAME).symlink_to(other)
+    ballast.take(of(tmp_path))
+    assert other.read_text() == "kept"

@@ -1,0 +1,372 @@
+"""What a rescue does, and does not do, for a volume that is full and an engine that is down."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bulkhead import command, state
+from bulkhead.docker import daemon
+from bulkhead.docker.engine import Engine, EngineError
+from bulkhead.errors import Failed
+from bulkhead.guard import ballast, rescue
+from bulkhead.move import relocation
+from bulkhead.outage import journal, lock
+from bulkhead.outage.journal import Journal
+from bulkhead.prune.pruner import Pruner
+from bulkhead.snapshot import commands, snapshots
+from bulkhead.storage import beneath, lvm, mounts
+from bulkhead.watch import alert
+from bulkhead.watch.alert_store import News
+
+from ..configs import config
+from ..fake_lvm import Group, Played
+
+M, G = 2**20, 2**30
+NAME = "docker-lv-snapshot"
+
+
+class Host:
+    """A host with a volume of 60 GiB that is full, 20 GiB free in its group, and Docker down."""
+
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.config = config(floor="3G")
+        self.group = Group()
+        self.free = 0
+        self.ballast = 256 * M
+        self.up = self.answers = False
+        self.hangs = False
+        self.held_back = 0  # bytes that only root may have
+        self.needs = 200 * M  # bytes that Docker needs to start
+        self.cache = 0  # bytes of it
+        self.fstype = "ext4"
+        self.grown = 60 * G  # what the filesystem has come to
+        self.said: list[str] = []
+        self.did: list[str] = []
+        self.told: list[News] = []
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        for module in (command, lvm):
+            monkeypatch.setattr(module, "output_of", self.group.said)
+        for module in (beneath, relocation, daemon, command):
+            monkeypatch.setattr(module, "run", self._run)
+        monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
+        monkeypatch.setattr(rescue, "is_mounted", lambda _: True)
+        monkeypatch.setattr(
+            rescue, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume, fstype=self.fstype)]
+        )
+        monkeypatch.setattr(rescue, "docker_runs", lambda: self.up)
+        monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
+        monkeypatch.setattr(ballast, "give_back", self._give_back)
+        monkeypatch.setattr(alert, "tell", lambda _, news, __: self.told.extend(news) or [])
+        monkeypatch.setattr(Engine, "ask", self._ask)
+        monkeypatch.setattr(Engine, "wait", self._wait)
+        monkeypatch.setattr(rescue._Reclaim, "reclaim", self._reclaim)
+        monkeypatch.setattr(rescue._Reclaim, "freed", lambda _: self.cache)
+        monkeypatch.setattr(Pruner, "free", lambda _: self.free)
+        monkeypatch.setattr(os, "statvfs", self._statvfs)
+        real = os.stat
+        on_it = (self.config.volume, *self.config.stores.values())
+        devices = dict.fromkeys(on_it, SimpleNamespace(st_dev=7))
+        devices["/dev/ubuntu-vg/docker-lv"] = SimpleNamespace(st_rdev=7)
+        monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
+        monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
+        monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
+        monkeypatch.setattr(state, "PERSISTENT", f"{top}/lib")
+        monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
+
+    def _statvfs(self, path: str) -> Any:
+        assert path == self.config.volume
+        return SimpleNamespace(
+            f_bavail=max(self.free, 0), f_bfree=max(self.free + self.held_back, 0), f_blocks=self.grown, f_frsize=1
+        )
+
+    def _give_back(self, _: object) -> int:
+        size, self.ballast = self.ballast, 0
+        self.free += size
+        self.did.append("ballast")
+        return size
+
+    def _run(self, *words: str, **_: object) -> str:
+        if words[0] == "journalctl":
+            return "starting\nno space left on device\n"
+        if words[:2] == ("systemctl", "start"):
+            self.did.append("start")
+            if self.free + self.held_back < self.needs:
+                raise Failed("`systemctl start docker.service` failed")
+            self.up, self.answers = True, not self.hangs
+        elif words[0] in ("resize2fs", "xfs_growfs"):
+            self.did.append(words[0])
+            self.free += self.group.volumes["docker-lv"].size - self.grown
+            self.grown = self.group.volumes["docker-lv"].size
+        else:
+            self.did.append(words[0])
+            self.group.run(*words)
+        return ""
+
+    def _ask(self, _: str, path: str, *__: object, **___: object) -> Any:
+        if not self.answers:
+            raise EngineError(f"Docker does not answer {path}: timed out")
+
+    def _wait(self, seconds: float) -> None:
+        if not self.answers:
+            raise EngineError(f"Docker did not answer within {seconds:.0f} s")
+
+    def _reclaim(self) -> None:
+        self.did.append("reclaim")
+        self.free += self.cache
+        self.cache = 0
+
+    def rescue(self, *, dry_run: bool = False) -> list[str]:
+        return rescue.rescue(self.config, self.said.append, dry_run=dry_run)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def test_nothing_wrong_is_said_and_nothing_is_changed(host: Host) -> None:
+    host.up = host.answers = True
+    host.free = 3 * G
+    assert host.rescue() == []
+    assert host.did == []
+    assert host.said == [
+        "/srv/docker-volume: 3.0 GiB of 60.0 GiB free, 3.0 GiB shall be; Docker answers",
+        "nothing is to be rescued, nothing was changed",
+    ]
+
+
+def test_ballast_and_cache_are_enough_where_they_are(host: Host) -> None:
+    host.group.add()
+    host.cache = 5 * G
+    assert host.rescue() == []
+    assert host.did == ["ballast", "reset-failed", "start", "reclaim"]
+    assert NAME in host.group.volumes, "the way back was taken without need"
+    assert host.said[1:] == [
+        "ballast: 256.0 MiB given back",
+        "Docker: started",
+        "build cache that is not in use, and dangling images: reclaimed",
+        "/srv/docker-volume: 5.2 GiB of 60.0 GiB free, 3.0 GiB shall be; Docker answers",
+    ]
+
+
+def test_snapshot_goes_and_the_volume_grows_where_they_are_not(host: Host) -> None:
+    host.group.add()
+    assert host.rescue() == []
+    assert host.did == ["ballast", "reset-failed", "start", "reclaim", "lvremove", "resize2fs", "lvextend", "resize2fs"]
+    assert NAME not in host.group.volumes
+    (news,) = host.told
+    assert (news.level, news.text) == (1, f"the snapshot ubuntu-vg/{NAME} kept a full volume from growing: removed")
+    assert "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free taken" in host.said
+    assert host.said[-1] == "the volume has 63.0 GiB: set volume_size to at least that, or it is reported"
+
+
+def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host: Host) -> None:
+    host.ballast = 0
+    assert host.rescue() == []
+    assert host.did == ["ballast", "resize2fs", "lvextend", "resize2fs", "reset-failed", "start"]
+    assert "ballast: there is none" in host.said
+    assert "Docker does not run: not started yet, it has no room" in host.said
+
+
+def test_start_that_fails_is_tried_again_when_there_is_more_room(host: Host) -> None:
+    host.needs = 2 * G
+    assert host.rescue() == []
+    assert host.did.count("start") == 2
+    assert "start: `systemctl start docker.service` failed" in host.said
+
+
+def test_docker_that_is_down_on_a_volume_with_room_is_only_started(host: Host) -> None:
+    host.free = 10 * G
+    assert host.rescue() == []
+    assert host.did == ["reset-failed", "start"]
+
+
+def test_docker_that_answers_is_not_started(host: Host) -> None:
+    host.up = host.answers = True
+    host.cache = 5 * G
+    assert host.rescue() == []
+    assert "start" not in host.did
+
+
+def test_what_root_has_of_the_reserve_is_grown_over(host: Host) -> None:
+    host.held_back = 3 * G
+    host.free = -2 * G
+    assert host.rescue() == []
+    assert host.did[:3] == ["ballast", "reset-failed", "start"], "Docker is root, and has room"
+    assert host.did.count("lvextend") == 2
+
+
+def test_volume_grows_until_it_is_enough_before_docker_is_started(host: Host) -> None:
+    host.ballast, host.held_back, host.needs = 0, 3 * G, 5 * G
+    host.free = -3 * G
+    assert host.rescue() == []
+    assert host.did[-2:] == ["reset-failed", "start"]
+    assert host.did.count("lvextend") == 2
+
+
+def test_xfs_grows_where_it_is_mounted(host: Host) -> None:
+    host.fstype = "xfs"
+    host.ballast = 0
+    assert host.rescue() == []
+    assert "xfs_growfs" in host.did
+    assert "resize2fs" not in host.did
+
+
+def test_what_an_earlier_rescue_has_not_come_to_is_done(host: Host) -> None:
+    host.group.volumes["docker-lv"] = Played(64 * G)  # the filesystem has 60
+    host.ballast = 0
+    host.rescue()
+    assert host.did[:2] == ["ballast", "resize2fs"]
+    assert host.group.volumes["docker-lv"].size == 65 * G, "one GiB more at the least"
+
+
+# -- what stays wrong
+
+
+def test_group_that_has_nothing_is_said(host: Host) -> None:
+    host.group.size = 60 * G
+    wrong = host.rescue()
+    assert "grow: volume group ubuntu-vg has nothing free: ubuntu-vg/docker-lv cannot grow" in host.said
+    assert wrong == [
+        "256.0 MiB are free on /srv/docker-volume, and 3.0 GiB shall be: `bulkhead status` shows what fills it; remove "
+        "some, or give the volume more (volume_size)"
+    ]
+
+
+def test_snapshot_of_somebody_else_stays_and_is_said(host: Host) -> None:
+    host.group.add("before-upgrade", tags="")
+    assert host.rescue()
+    assert "before-upgrade" in host.group.volumes
+    assert not host.told
+    line = "grow: ubuntu-vg/docker-lv cannot grow while it has the snapshot before-upgrade, which is not ours"
+    assert line in host.said
+
+
+def test_docker_that_stays_down_is_said_with_its_last_words(host: Host) -> None:
+    host.needs = 100 * G
+    (wrong,) = host.rescue()
+    assert wrong == "Docker does not run. Its last words: starting | no space left on device"
+
+
+def test_nothing_is_given_up_for_a_docker_that_lacks_something_else(host: Host) -> None:
+    host.group.add()
+    host.free, host.needs = 2 * G, 100 * G
+    assert host.rescue()
+    assert NAME in host.group.volumes
+    assert "lvextend" not in host.did
+    for step in ("drop snapshot", "grow"):
+        assert f"{step}: Docker does not start, and room is not what it lacks: see its log" in host.said
+
+
+def test_docker_that_hangs_is_left_to_its_containers(host: Host) -> None:
+    host.up = host.hangs = True
+    host.free = 10 * G
+    (wrong,) = host.rescue()
+    assert wrong.startswith("Docker runs and does not answer. ")
+    assert "start: Docker did not answer within 180 s" in host.said
+
+
+def test_step_that_fails_does_not_stop_the_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError("read-only")
+
+    monkeypatch.setattr(ballast, "give_back", fail)
+    for module in (commands, snapshots):
+        monkeypatch.setattr(module, "ours", fail)
+    assert host.rescue() == []
+    assert "give back ballast: read-only" in host.said
+    assert "drop snapshot: read-only" in host.said
+
+
+def test_last_words_that_nobody_has_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: str, **__: object) -> str:
+        raise Failed("`journalctl` failed")
+
+    for module in (command, beneath, mounts):
+        monkeypatch.setattr(module, "run", fail)
+    assert rescue._last_words() == "`journalctl` failed"
+
+
+# -- what is refused
+
+
+def test_volume_that_is_not_mounted_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescue, "is_mounted", lambda _: False)
+    with pytest.raises(Failed, match="/srv/docker-volume is not mounted"):
+        host.rescue()
+    assert host.did == []
+
+
+def test_unfinished_move_is_refused(host: Host) -> None:
+    Journal(journal.PATH).enter(journal.COPYING)
+    with pytest.raises(Failed, match=r"a move of Docker's data is not finished \(copying\)"):
+        host.rescue()
+    assert host.did == []
+
+
+def test_rollback_that_only_stopped_docker_is_no_obstacle(host: Host) -> None:
+    Journal(journal.ROLLBACK).enter(journal.STOPPING)
+    assert host.rescue() == []
+    Journal(journal.ROLLBACK).enter(journal.SWITCHING)
+    with pytest.raises(Failed, match=r"a rollback of Docker's data is not finished \(switching\)"):
+        host.rescue()
+
+
+def test_another_at_work_is_refused(host: Host) -> None:
+    with lock.lock(), pytest.raises(Failed, match="another bulkhead"):
+        host.rescue()
+    assert host.did == []
+
+
+# -- a dry run
+
+
+def test_dry_run_tells_all_steps_and_changes_nothing(host: Host) -> None:
+    host.group.add()
+    assert host.rescue(dry_run=True) == []
+    assert (host.did, host.told, host.group.commands) == ([], [], [])
+    assert host.said == [
+        "/srv/docker-volume: 0 bytes of 60.0 GiB free, 3.0 GiB shall be; Docker does not run",
+        "ballast: 256.0 MiB would be given back",
+        "Docker: would be started",
+        "build cache that is not in use, and dangling images: would be reclaimed",
+        "  how much that is, only a Docker that runs can tell; if it is not enough:",
+        f"the snapshot ubuntu-vg/{NAME} kept a full volume from growing: would be removed",
+        "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free would be taken",
+        "the volume would have 63.0 GiB: set volume_size to at least that, or it is reported",
+    ]
+
+
+def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: Host) -> None:
+    host.up = host.answers = True
+    host.cache = 5 * G
+    assert host.rescue(dry_run=True) == []
+    assert "lvextend" not in host.did
+
+
+# -- the command
+
+
+@pytest.mark.parametrize(("needs", "code"), [(0, 0), (100 * G, 1)])
+def test_exit_code_says_whether_it_is_well(
+    host: Host, capsys: pytest.CaptureFixture[str], needs: int, code: int
+) -> None:
+    host.needs = needs
+    assert rescue.run(host.config, argparse.Namespace(dry_run=False)) == code
+    assert ("bulkhead: Docker does not run" in capsys.readouterr().err) == bool(code)
+
+
+def test_reclaim_takes_no_image_that_has_a_name_and_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[Callable[[], None]] = []
+    monkeypatch.setattr(Pruner, "__init__", lambda _: None)
+    monkeypatch.setattr(Pruner, "_climb", lambda _, climbed: steps.extend(climbed))
+    rescue._Reclaim().reclaim()  # type: ignore[call-arg]
+    assert [step.__name__ for step in steps] == ["stale_cache", "dangling_images", "idle_cache"]

@@ -1,0 +1,411 @@
+"""A move that is cut at any of its steps, by the power or by a kill, ends on all of the data, and the next one goes on.
+
+The host is played: what systemd, mounts, fstab and Docker do is a few lines here. The trees are real.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkhead import files, state
+from bulkhead.docker import daemon
+from bulkhead.docker.engine import Engine, EngineError, Inventory
+from bulkhead.errors import Failed
+from bulkhead.move import relocation, rsync
+from bulkhead.move.relocation import Relocation
+from bulkhead.outage import journal, outage
+from bulkhead.outage.journal import Journal
+from bulkhead.storage.mounts import MountInfo
+from pyinfra_lvm.model import FstabEntry
+
+from ..configs import config
+
+RAN = ("web", "plain")  # with a restart policy and without
+ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
+
+
+SAVE = Journal.save
+RENAME = os.rename
+
+
+class Cut(BaseException):
+    """The program is no more."""
+
+
+class Host(Engine):
+    """A machine with Docker on its root disk, and an empty volume. Every change of it is a step, and may be the last."""
+
+    def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stores = {name: f"{top}/lib/{name}" for name in ("docker", "containerd")}
+        self.volume = f"{top}/volume"
+        for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
+            os.makedirs(path)
+        Path(self.stores["docker"], "images").write_text("all of them")
+        Path(self.stores["containerd"], "content").write_text("all of it")
+        entries = tuple(
+            FstabEntry(f"{self.volume}/{name}", path, "none", ("bind",)) for name, path in self.stores.items()
+        )
+        drop_in = f"{top}/drop-in.conf"
+        self.config = config(volume=self.volume, stores=self.stores, fstab=entries, drop_ins={drop_in: "[Unit]\n"})
+        self.fstab = "# mine\n"
+        self.mounted: set[str] = set()
+        self.up = True  # Docker
+        self.blocked = Path(f"{top}/block")
+        self.recovery = Path(f"{top}/recover.service")
+        self.drop_in = Path(drop_in)
+        self.broken_on_volume = False
+        self.written = 0  # files, on the volume
+        self.steps = 0
+        self.boots = 0
+        self.last_step = 0  # 0: never cut
+        self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
+
+        monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
+        monkeypatch.setattr(relocation, "under_way", lambda _: [])
+        monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
+        monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
+        monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
+        for module in (relocation, outage):
+            monkeypatch.setattr(module, "BLOCK", str(self.blocked))
+        for module in (relocation, outage):
+            monkeypatch.setattr(module, "BLOCK_DROP_INS", {"docker": f"{top}/block.conf"})
+        for module in (relocation, outage):
+            monkeypatch.setattr(module, "RECOVERY_UNIT", str(self.recovery))
+        for module in (daemon, relocation):
+            monkeypatch.setattr(module, "run", self._run)
+        monkeypatch.setattr(relocation, "mount_by_fstab", self._mount)
+        monkeypatch.setattr(relocation, "mounts_within", lambda _: [])
+        monkeypatch.setattr(outage, "users_of", lambda _: [])
+        for module in (relocation, outage):
+            monkeypatch.setattr(module, "read_fstab", lambda: self.fstab)
+        monkeypatch.setattr(relocation, "replace_fstab", self._replace_fstab)
+        for module in (relocation, outage):
+            monkeypatch.setattr(module, "SETTLE_TIMEOUT", 0)
+        monkeypatch.setattr(files, "sync_directory", lambda _: None)
+        monkeypatch.setattr(relocation, "is_mounted", lambda path: path == self.volume or path in self.mounted)
+        for module in (daemon, relocation):
+            monkeypatch.setattr(module, "shims", list)
+        monkeypatch.setattr(os, "rename", lambda *paths: self._step() or RENAME(*paths))
+        # rsync has tests of its own.
+        monkeypatch.setattr(rsync, "copy", self._copy)
+        monkeypatch.setattr(rsync, "compare", lambda *_: set())
+        monkeypatch.setattr(rsync, "verify", self._verify)
+        monkeypatch.setattr(rsync, "size_of", lambda _: 1)
+        monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, ""))
+
+    # -- the machine
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.last_step and self.steps >= self.last_step:
+            raise Cut
+
+    def _run(self, *words: str, **_: object) -> str:
+        self._step()
+        if words[:2] == ("systemctl", "show"):
+            return "\n\n".join(["loaded"] * 3)
+        if words[:2] == ("systemctl", "stop"):
+            self.up = False
+        elif words[:2] == ("systemctl", "start"):
+            self._start_docker()
+        elif words[0] == "mount":
+            assert words[1] in self.fstab
+            self.mounted.add(words[1])
+        elif words[0] == "umount":
+            assert not self.up, "the ground was taken away under Docker"
+            self.mounted.discard(words[-1])
+        return ""
+
+    def _mount(self, *paths: str) -> None:
+        for path in paths:
+            self._run("mount", path)
+
+    def _replace_fstab(self, change: Any) -> None:
+        self._step()
+        self.fstab = change(self.fstab)
+
+    def _start_docker(self) -> None:
+        """Docker starts where fstab lets it, with the containers that have a restart policy."""
+        assert len(self.mounted) in (0, 2), "Docker was started on half of its data"
+        if self.blocked.exists():
+            return
+        if self.broken_on_volume and self.mounted:
+            raise Failed("`systemctl start docker.service` failed")
+        self.up = True
+        if self.mounted:
+            self.written += 1
+            (self.store("docker") / f"written-{self.written}").touch()  # by a container that starts by itself
+        self._set({name: name in ALWAYS for name in self._containers()})
+
+    def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
+        self._step()
+        shutil.rmtree(target)
+        shutil.copytree(source, target)
+
+    def _verify(self, source: str, target: str, *_: object) -> None:
+        self._step()
+        assert filecmp.dircmp(source, target).diff_files == []
+        assert not self.up, "what is verified may still change"
+
+    def reboot(self) -> None:
+        self.revive()
+        self.boots += 1
+        self.blocked.unlink(missing_ok=True)
+        self.mounted = {path for path in self.stores.values() if path in self.fstab}
+        assert not self.mounted or self.drop_in.exists(), "nothing orders Docker after its mounts"
+        self._start_docker()
+
+    def revive(self) -> None:
+        """From now on nothing is cut."""
+        self.last_step = 0
+
+    def store(self, name: str) -> Path:
+        """A store as Docker sees it."""
+        path = self.stores[name]
+        return Path(self.volume, name) if path in self.mounted else Path(path)
+
+    # -- its engine
+
+    def _containers(self) -> dict[str, bool]:
+        containers: dict[str, bool] = json.loads((self.store("docker") / "containers").read_text())
+        return containers
+
+    def _set(self, running: dict[str, bool]) -> None:
+        (self.store("docker") / "containers").write_text(json.dumps(running))
+
+    def wait(self, seconds: float) -> None:
+        del seconds
+        if not self.up:
+            raise EngineError("Docker did not answer")
+
+    def inventory(self) -> Inventory:
+        self.wait(0)
+        return {
+            "images": {
+                "all": (self.store("docker") / "images").read_text()
+                + (self.store("containerd") / "content").read_text()
+            },
+            "containers": {
+                name: {
+                    "name": name,
+                    "image": "i",
+                    "restart": {"Name": "always" if name in ALWAYS else "no"},
+                    "status": "running" if running else "exited",
+                    "started": "",
+                }
+                for name, running in self._containers().items()
+            },
+            "volumes": {},
+            "networks": {},
+        }
+
+    def running(self) -> list[str]:
+        self.wait(0)
+        return [name for name, running in self._containers().items() if running]
+
+    def stop(self, containers: list[str]) -> None:
+        self._step()
+        self._set(self._containers() | dict.fromkeys(containers, False))
+
+    def start(self, container: str) -> None:
+        self._step()
+        self._set(self._containers() | {container: True})
+
+    # -- what must hold
+
+    def move(self) -> Relocation:
+        return Relocation(self.config, lambda _: None, self)
+
+    def assert_whole(self, ran: set[str]) -> None:
+        assert self.up
+        assert not self.blocked.exists(), "Docker stays blocked"
+        assert self.inventory()["images"] == {"all": "all of themall of it"}
+        assert ran <= {name for name, running in self._containers().items() if running}
+        assert not self._containers()["ended"]
+        assert not self._containers()["stopped"] or self.boots, "what had been stopped runs"
+        assert not self.recovery.exists(), "the recovery unit is left over"
+        phase = self.move().journal.phase
+        assert phase in (journal.DONE, journal.FAILED, journal.ROLLED_BACK, "")
+        on_volume = phase == journal.DONE
+        assert (len(self.mounted) == 2, self.fstab.count("bind") == 2) == (on_volume, on_volume)
+        assert self.fstab.startswith("# mine\n")
+        kept = list(Path(self.volume).glob("docker*/written-*"))
+        assert len(kept) == self.written, "what was written on the volume is gone"
+        in_place = os.listdir(f"{self.volume}/docker") if os.path.isdir(f"{self.volume}/docker") else []
+        assert on_volume or not in_place, "a copy that nobody uses is in Docker's place"
+        assert self.drop_in.exists() == on_volume or phase == journal.FAILED
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def test_move_that_is_not_cut_ends_on_the_volume(host: Host) -> None:
+    host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert host.move().journal.phase == journal.DONE
+    assert (Path(host.stores["docker"]) / "images").read_text() == "all of them", "the old tree is gone"
+
+
+def _steps(host: Host) -> int:
+    host.move().relocate()
+    return host.steps
+
+
+@pytest.mark.parametrize("how", ["power", "kill"])
+def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    steps = _steps(Host(tmp_path / "count", monkeypatch))
+    assert steps > 15
+    ends = set()
+    for last in range(1, steps + 1):
+        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host.last_step = last
+        with pytest.raises(Cut):
+            host.move().relocate()
+        stopped = host.move().journal.phase in (journal.STOPPING, journal.SWITCHING, journal.CHECKING)
+        if how == "power":
+            host.reboot()
+        else:
+            host.revive()
+        host.move().recover()
+        # What the program did not stop, a cut has stopped: those without a restart policy stay down after it.
+        host.assert_whole(set(RAN) if stopped or how == "kill" else {"web"})
+        ends.add(host.move().journal.phase)
+        if host.move().is_pending:
+            host.move().relocate()
+        assert host.move().journal.phase == journal.DONE
+        host.assert_whole({"web"})
+    assert {journal.FAILED, journal.DONE} <= ends
+
+
+@pytest.mark.parametrize("how", ["power", "kill"])
+def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    steps = _steps(Host(tmp_path / "count", monkeypatch))
+    for last in range(1, steps + 1):
+        for again in (1, 4, 7, 10, 99):
+            host = Host(tmp_path / f"{last}-{again}", monkeypatch)
+            host.last_step = last
+            with pytest.raises(Cut):
+                host.move().relocate()
+            host.reboot() if how == "power" else host.revive()
+            host.steps, host.last_step = 0, again
+            host.broken_on_volume = last % 2 == 0
+            try:
+                host.move().recover()
+            except Cut:
+                host.broken_on_volume = False
+                host.reboot()
+                host.move().recover()
+            host.revive()
+            host.assert_whole({"web"})
+            host.broken_on_volume = False
+            if host.move().is_pending:
+                host.move().relocate()
+            host.assert_whole({"web"})
+
+
+def test_stop_that_a_killed_move_had_asked_for_does_not_win(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Docker goes on with it: the container still runs when it is "started" again, and is down a moment later.
+    host.move().journal.enter(journal.STOPPING, before=host.inventory(), ran=list(RAN))
+    stops, inventory = ["web"], host.inventory
+
+    def late() -> Inventory:
+        host._set(host._containers() | {stops.pop(): False} if stops else host._containers())
+        return inventory()
+
+    monkeypatch.setattr(host, "inventory", late)
+    for module in (relocation, outage):
+        monkeypatch.setattr(module, "SETTLE_TIMEOUT", 60)
+    monkeypatch.setattr(relocation.time, "sleep", lambda _: None)
+    host.move().recover()
+    host.assert_whole(set(RAN))
+
+
+def test_mount_of_somebodys_own_is_refused_before_docker_is_touched(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = MountInfo(
+        "0:40", "/", f"{host.stores['docker']}/volumes/db/backup", "nfs", writable=True, closed=False, private=False
+    )
+    monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
+    with pytest.raises(Failed, match=r"volumes/db/backup is a mount of somebody's own \(nfs\) in Docker's data"):
+        host.move().relocate()
+    assert host.move().journal.phase == ""
+    assert not host.recovery.exists()
+
+
+def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data(host: Host) -> None:
+    host.broken_on_volume = True
+    with pytest.raises(Failed, match=r"`systemctl start docker.service` failed. Docker runs on its old data."):
+        host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert host.move().journal.phase == journal.FAILED
+
+
+def test_image_that_is_missing_on_the_volume_brings_the_old_data_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = Relocation.switch
+
+    def lose(move: Relocation) -> None:
+        switch(move)
+        (host.store("docker") / "images").write_text("")
+
+    monkeypatch.setattr(Relocation, "switch", lose)
+    with pytest.raises(Failed, match=r"Docker did not come back whole on the volume: the image all is not what it was"):
+        host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert Path(host.volume, "docker.left-1").is_dir(), "what was written on the volume is gone"
+
+
+def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: Host) -> None:
+    host.move().relocate()
+    (host.store("docker") / "later").write_text("written since")
+    host.move().roll_back()
+    host.assert_whole(set(RAN))
+    assert host.move().journal.phase == journal.ROLLED_BACK
+    assert Path(host.volume, "docker.left-1", "later").read_text() == "written since"
+    host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert not (host.store("docker") / "later").exists()
+    assert Path(host.volume, "docker.left-1", "later").exists()
+
+
+def test_rollback_that_is_cut_at_any_step_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for last in range(1, 30):
+        host = Host(tmp_path / str(last), monkeypatch)
+        host.move().relocate()
+        host.steps, host.last_step = 0, last
+        try:
+            host.move().roll_back()
+        except Cut:
+            host.reboot()
+            host.move().recover()
+        host.revive()
+        host.assert_whole({"web"})
+
+
+def test_volume_that_holds_something_else_is_not_written_to(host: Host) -> None:
+    Path(host.volume, "docker", "of somebody").write_text("x")
+    with pytest.raises(Failed, match=r"is not empty, and no copy of ours"):
+        host.move().relocate()
+    assert Path(host.volume, "docker", "of somebody").read_text() == "x"
+    assert set(host.running()) == set(RAN)
+
+
+def test_nothing_to_move_is_no_failure_of_the_data(host: Host) -> None:
+    for path in host.stores.values():
+        shutil.rmtree(path)
+        os.mkdir(path)
+    assert not host.move().is_pending

@@ -1,0 +1,743 @@
+"""What is removed from an engine that is played, and what remains."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bulkhead import errors, state
+from bulkhead.config import Config
+from bulkhead.docker import daemon
+from bulkhead.docker.engine import Engine
+from bulkhead.errors import Failed
+from bulkhead.outage import journal
+from bulkhead.outage.journal import Journal
+from bulkhead.prune import pruner
+from bulkhead.prune.unused import idle_cache, images_known, last_use, moment_to_free, stale_containers
+
+from ..configs import config
+from ..fake_engine import Query, playing
+
+NOW = datetime(2026, 3, 1, 3, tzinfo=timezone.utc)
+NEVER = "0001-01-01T00:00:00Z"
+GIB = 2**30
+
+
+def ago(hours: float) -> str:
+    return (NOW - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
+
+
+def container(name: str, image: str, **changed: Any) -> dict[str, Any]:
+    """One that has been stopped for 60 hours, unless something is changed."""
+    return {
+        "Id": f"id-{name}",
+        "Name": f"/{name}",
+        "Image": f"sha256:{image}",
+        "Created": changed.get("created", ago(900)),
+        "State": {
+            "Status": changed.get("status", "exited"),
+            "Running": changed.get("status") == "running",
+            "Paused": False,
+            "StartedAt": changed.get("started", ago(800)),
+            "FinishedAt": changed.get("finished", ago(60)),
+        },
+        "Config": {"Labels": changed.get("labels"), "Image": changed.get("of", image)},
+        "HostConfig": {
+            "RestartPolicy": {"Name": changed.get("restart", "no")},
+            "LogConfig": {"Type": changed.get("log", "json-file")},
+            "NetworkMode": changed.get("network", "default"),
+            "Mounts": changed.get("mounts"),
+            **changed.get("host", {}),
+        },
+        "NetworkSettings": {"Networks": changed.get("networks", {})},
+    }
+
+
+def image(name: str, *names: str, size: int = 0, **changed: Any) -> dict[str, Any]:
+    return {
+        "Id": f"sha256:{name}",
+        "RepoTags": [tag for tag in names if "@" not in tag] or None,
+        "RepoDigests": [tag for tag in names if "@" in tag],
+        "ParentId": f"sha256:{changed['parent']}" if "parent" in changed else "",
+        "Labels": changed.get("labels"),
+        "Size": size,
+        "SharedSize": -1,
+        "Created": NOW.timestamp() - 3600 * changed.get("hours", 2000),
+        "tagged": changed.get("tagged", ago(2000)),
+    }
+
+
+def record(name: str, hours: float, size: int = GIB, **changed: Any) -> dict[str, Any]:
+    return {
+        "ID": name,
+        "Description": f"step {name}",
+        "InUse": False,
+        "Shared": False,
+        "Size": size,
+        "LastUsedAt": ago(hours),
+        "Parents": None,
+        **changed,
+    }
+
+
+def network(name: str, hours: float = 60, **changed: Any) -> dict[str, Any]:
+    return {"Id": f"id-{name}", "Name": name, "Scope": "local", "Labels": {}, "Created": ago(hours), **changed}
+
+
+class Played:
+    """An engine with what it holds; volumes too, so that a removal of one would show."""
+
+    def __init__(self) -> None:
+        self.containers: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+        self.cache: list[dict[str, Any]] = []
+        self.networks = [network("bridge", 900), network("host", 900), network("none", 900)]
+        self.refused: dict[str, tuple[int, str]] = {}  # "METHOD path" → how; a refused thing stays
+        self.healed_by = ""  # the method that ends all refusals
+        self.asked: list[str] = []
+        self.stopped_after = ""  # a request with which somebody stops Docker
+        self.free = 10 * GIB
+
+    def names(self) -> set[str]:
+        """What remains."""
+        held = [*self.containers, *self.images, *self.networks, *self.cache]
+        return {re.sub("^(id-|sha256:)", "", thing.get("Id") or thing["ID"]) for thing in held} - {
+            *("bridge", "host", "none")
+        }
+
+    def runs(self) -> bool:
+        return self.stopped_after not in self.asked
+
+    def answer(self, method: str, path: str, query: Query) -> tuple[int, Any]:
+        request = f"{method} {path}"
+        self.asked.append(request)
+        assert "force" not in query
+        assert "v" not in query, "the container's volumes would go with it"
+        if method == self.healed_by:
+            self.refused.clear()
+        if request in self.refused:
+            status, message = self.refused[request]
+            return status, {"message": message}
+        _, kind, *rest = path.split("/")
+        name = "/".join(rest)
+        if method == "DELETE":
+            return self._remove(kind, name)
+        if path == "/build/prune":
+            return 200, self._prune_cache(json.loads(query["filters"][0]))
+        if path == "/system/df":
+            rows = [{"Id": c["Id"], "ImageID": c["Image"], "SizeRw": 5} for c in self.containers]
+            return 200, {"LayersSize": 0, "Images": self.images, "Containers": rows, "BuildCache": self.cache}
+        if path == "/images/json" and "filters" in query:
+            return 200, [found for found in self.images if not found["RepoTags"] and not self._children(found)]
+        if kind == "images" and name != "json":
+            found = self._by(self.images, name.removesuffix("/json"))
+            return (200, {"Metadata": {"LastTagTime": found["tagged"]}}) if found else (404, {"message": "no image"})
+        if kind == "containers" and name != "json":
+            found = self._by(self.containers, name.removesuffix("/json"))
+            return (200, found) if found else (404, {"message": "No such container"})
+        return 200, {"containers": self.containers, "images": self.images, "networks": self.networks}[kind]
+
+    def _by(self, things: list[dict[str, Any]], identifier: str) -> dict[str, Any] | None:
+        return next((thing for thing in things if thing["Id"] == identifier), None)
+
+    def _children(self, parent: dict[str, Any]) -> list[dict[str, Any]]:
+        return [found for found in self.images if found["ParentId"] == parent["Id"]]
+
+    def _remove(self, kind: str, name: str) -> tuple[int, Any]:
+        things: list[dict[str, Any]] = {
+            "containers": self.containers,
+            "images": self.images,
+            "networks": self.networks,
+        }[kind]
+        for thing in things:
+            references = [*(thing.get("RepoTags") or []), *(thing.get("RepoDigests") or [])]
+            if name == thing["Id"] and len(references) > 1:
+                return 409, {"message": "image is referenced in multiple repositories"}
+            if name in references:
+                thing["RepoTags"] = [tag for tag in thing["RepoTags"] or [] if tag != name]
+                # A repository's last tag takes its digests with it.
+                gone = (name, f"{name.rpartition(':')[0]}@")
+                thing["RepoDigests"] = [digest for digest in thing["RepoDigests"] if not digest.startswith(gone)]
+                if thing["RepoTags"] or thing["RepoDigests"]:
+                    return 200, [{"Untagged": name}]
+            elif name != thing["Id"]:
+                continue
+            things.remove(thing)
+            self.free += thing.get("Size", 0)
+            return 204 if kind != "images" else 200, [{"Deleted": thing["Id"]}]
+        return 404, {"message": f"no such thing: {name}"}
+
+    def _prune_cache(self, filters: dict[str, list[str]]) -> dict[str, Any]:
+        before = NOW.timestamp() - int(filters["until"][0].removesuffix("s"))
+        gone = idle_cache(self.cache, before)
+        self.cache = [found for found in self.cache if found not in gone]
+        size = sum(found["Size"] for found in gone)
+        self.free += size
+        return {"CachesDeleted": [found["ID"] for found in gone] or None, "SpaceReclaimed": size}
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Played]:
+    played = Played()
+    monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
+    monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
+    monkeypatch.setattr(pruner.time, "time", NOW.timestamp)
+    monkeypatch.setattr(pruner.time, "sleep", lambda _: None)
+    monkeypatch.setattr(pruner, "_SETTLING", 0)
+    monkeypatch.setattr(pruner, "programs_that_build", list)
+    monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))
+    monkeypatch.setattr(journal, "ROLLBACK", str(tmp_path / "lib/rollback.json"))
+    for module in (daemon, pruner):
+        monkeypatch.setattr(module, "docker_runs", played.runs)
+    monkeypatch.setattr(pruner.lock, "lock", lambda: state.locked("move", 0))
+    monkeypatch.setattr(pruner.os, "statvfs", lambda _: SimpleNamespace(f_bavail=played.free, f_frsize=1))
+    with playing(tmp_path / "docker.sock", played.answer) as engine:
+        monkeypatch.setattr(pruner, "Engine", lambda: engine)
+        yield played
+
+
+def run(settings: Config | None = None, *, dry_run: bool = False, as_json: bool = False) -> int:
+    return pruner.run(settings or config(), argparse.Namespace(dry_run=dry_run, json=as_json))
+
+
+def reclaim(need: int, settings: Config | None = None, *, dry_run: bool = False) -> int:
+    return pruner.reclaim(settings or config(), argparse.Namespace(need=need, dry_run=dry_run, json=False))
+
+
+# -- prune
+
+
+def test_cache_goes_that_was_unused_for_long_and_in_no_use(played: Played) -> None:
+    played.cache = [record("old", 49), record("recent", 47), record("held", 90, InUse=True)]
+    run()
+    assert played.names() == {"recent", "held"}
+
+
+@pytest.mark.parametrize("parents", [{"Parents": ["base"]}, {"Parent": "base"}])
+def test_cache_stays_that_newer_cache_was_made_from(parents: dict[str, Any]) -> None:
+    records = [record("base", 90), record("step", 1, **parents), record("other", 90)]
+    assert [found["ID"] for found in idle_cache(records, NOW.timestamp() - 48 * 3600)] == ["other"]
+
+
+def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(played: Played) -> None:
+    played.images = [
+        image("lost"),
+        image("pulled-over", "web@sha256:7"),
+        image("named", "web:1"),
+        image("running"),
+        image("labelled", labels={"bulkhead.keep": "false"}),
+        image("pinned", "base@sha256:9"),
+        image("between"),
+        image("final", "app:1", parent="between"),
+    ]
+    played.containers = [container("c", "running", status="running")]
+    assert run(config(keep=("base",))) == 0
+    assert played.names() == {"c", "named", "running", "labelled", "pinned", "between", "final"}
+
+
+def test_image_that_a_build_may_have_made_just_now_stays(played: Played) -> None:
+    played.images = [image("step", hours=0.9), image("later", hours=-0.1), image("lost", hours=1.1), image("t", "t:1")]
+    run()
+    assert played.names() == {"step", "later", "t"}
+    assert reclaim(99 * GIB) == 1
+    assert played.names() == {"step", "later"}
+
+
+def test_image_goes_with_the_last_container_that_had_it(played: Played) -> None:
+    played.images = [image("lost")]
+    played.containers = [container("old", "lost")]
+    run()
+    assert played.names() == set()
+
+
+@pytest.mark.parametrize("sign", ["cache in use", "classic step", "command line"])
+def test_images_are_left_alone_beside_a_build(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: str
+) -> None:
+    played.images = [image("lost"), image("old", "old:1")]
+    if sign == "cache in use":
+        played.cache = [record("step", 0, InUse=True)]
+    elif sign == "classic step":
+        played.containers = [container("step", "base", status="running", log="none", of="sha256:base")]
+    else:
+        monkeypatch.setattr(pruner, "programs_that_build", lambda: ["docker (process 7)"])
+    run(config(prune_image_days=1))
+    assert {"lost", "old"} <= played.names()
+    assert "dangling images: left alone beside" in capsys.readouterr().out
+
+
+def test_containers_go_by_the_time_since_they_stopped(played: Played) -> None:
+    played.containers = [
+        container("old", "i"),
+        container("stopped-just-now", "i", finished=ago(1)),
+        container("never-started", "i", status="created", created=ago(60), started=NEVER, finished=NEVER),
+        container("made-just-now", "i", status="created", created=ago(1), started=NEVER, finished=NEVER),
+        container("without-a-time", "i", created="", started="", finished=""),
+        container("up", "i", status="running", finished=NEVER),
+        container("paused", "i", status="paused"),
+        container("restarts", "i", restart="unless-stopped"),
+        container("labelled", "i", labels={"bulkhead.keep": ""}),
+        container("ci-cache", "i"),
+        container("cut", "i", started=ago(1), finished=ago(100)),
+    ]
+    assert run(config(keep=("ci-*",))) == 0
+    assert played.names() == {
+        *("stopped-just-now", "made-just-now", "without-a-time", "up", "paused"),
+        *("restarts", "labelled", "ci-cache", "cut"),
+    }
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"VolumesFrom": ["needed:ro"]},
+        {"VolumesFrom": ["id-needed"]},
+        {"NetworkMode": "container:id-need"},
+        {"IpcMode": "container:needed"},
+        {"PidMode": "container:needed"},
+        {"Links": ["/needed:/user/db"]},
+    ],
+)
+def test_container_stays_that_another_refers_to(played: Played, reference: dict[str, Any]) -> None:
+    played.containers = [
+        container("base", "i"),
+        container("needed", "i", host={"VolumesFrom": ["base"]}),
+        container("user", "i", finished=ago(1), host=reference),
+        container("other", "i"),
+    ]
+    run()
+    assert played.names() == {"base", "needed", "user"}
+
+
+def test_containers_go_together_that_only_refer_to_each_other(played: Played) -> None:
+    played.containers = [container("a", "i"), container("b", "i", host={"NetworkMode": "container:a"})]
+    run()
+    assert played.names() == set()
+
+
+def test_size_of_a_container_is_what_it_has_written_and_its_logs(tmp_path: Path) -> None:
+    (tmp_path / "x-json.log").write_bytes(bytes(30))
+    (tmp_path / "x-json.log.1").write_bytes(bytes(40))
+    stopped = container("old", "i") | {"LogPath": str(tmp_path / "x-json.log")}
+    (thing,) = stale_containers([stopped], {"id-old": 5}, config(), NOW.timestamp())
+    assert (thing.size, thing.why) == (75, "stopped 60 h ago")
+
+
+def test_networks_go_that_no_container_refers_to(played: Played) -> None:
+    played.networks += [
+        network("old"),
+        network("young", 1),
+        network("kept"),
+        network("labelled", Labels={"bulkhead.keep": "1"}),
+        network("of-a-stopped"),
+        network("by-mode"),
+        network("swarm", Scope="swarm"),
+        network("template", ConfigOnly=True),
+        network("docker_gwbridge"),
+    ]
+    played.containers = [
+        container("a", "i", finished=ago(1), networks={"x": {"NetworkID": "id-of-a-stopped"}}),
+        container("b", "i", finished=ago(1), network="by-mode"),
+    ]
+    run(config(keep=("kept",)))
+    assert {thing["Name"] for thing in played.networks} == {
+        *("bridge", "host", "none", "young", "kept", "labelled"),
+        *("of-a-stopped", "by-mode", "swarm", "template", "docker_gwbridge"),
+    }
+
+
+def test_network_goes_with_the_last_container_that_had_it(played: Played) -> None:
+    played.containers = [container("old", "i", network="mine")]
+    played.networks.append(network("mine"))
+    run()
+    assert played.names() == set()
+
+
+def test_named_images_stay_by_default(played: Played) -> None:
+    played.images = [image("old", "old:1")]
+    run()
+    assert played.names() == {"old"}
+
+
+def test_image_goes_when_no_container_has_had_it_for_days(played: Played) -> None:
+    long, short = (NOW - timedelta(days=31)).timestamp(), (NOW - timedelta(days=29)).timestamp()
+    state.save(
+        "images",
+        {
+            "sha256:unused": long,
+            "sha256:twice": long,
+            "sha256:used": short,
+            "sha256:running": long,
+            "sha256:tagged": long,
+        }
+        | {"sha256:kept": long},
+    )
+    played.images = [
+        image("unused", "unused:1"),
+        image("twice", "a:1", "b:1", "a@sha256:5", "c@sha256:5"),
+        image("used", "used:1"),
+        image("running", "running:1"),
+        image("tagged", "tagged:1", tagged=ago(2)),
+        image("kept", "registry.example.com/base:1"),
+        image("first-seen-now", "new:1"),
+    ]
+    played.containers = [container("c", "running", status="running")]
+    assert run(config(prune_image_days=30, keep=("registry.example.com/base:*",))) == 0
+    assert played.names() == {"c", "used", "running", "tagged", "kept", "first-seen-now"}
+
+
+def test_image_that_a_container_mounts_is_in_use(played: Played) -> None:
+    state.save("images", {"sha256:models": 0})
+    played.images = [image("models", "models:1")]
+    mounts = [{"Type": "image", "Source": "models:1"}]
+    played.containers = [container("c", "gone", status="running", mounts=mounts)]
+    run(config(prune_image_days=30))
+    assert played.names() == {"c", "models"}
+
+
+def test_use_of_an_image_is_remembered(played: Played) -> None:
+    played.images = [image("a", "a:1"), image("b", "b:1")]
+    played.containers = [container("c", "a", status="running")]
+    state.save("images", {"sha256:a": 5, "sha256:b": 7, "sha256:gone": 9, "sha256:odd": "?"})
+    run()
+    assert state.load("images") == {"sha256:a": NOW.timestamp(), "sha256:b": 7}
+
+
+def test_use_that_a_clock_has_put_into_the_future_counts_as_now() -> None:
+    assert images_known([image("a")], set(), {"sha256:a": 100.0}, 50.0) == {"sha256:a": 50.0}
+
+
+def test_containers_between_two_prunes_show_by_the_layer_that_they_began_with(tmp_path: Path) -> None:
+    (tmp_path / "link").write_text("X")
+    os.utime(tmp_path / "link", (1000, 1))
+    data = {"UpperDir": str(tmp_path / "diff")}
+    assert last_use({"GraphDriver": {"Data": data}, "Metadata": {"LastTagTime": "1970-01-01T00:00:09Z"}}) == 1000
+    assert last_use({"GraphDriver": None, "Metadata": {"LastTagTime": NEVER}}) == 0
+
+
+# -- what it says, and what goes wrong
+
+
+def test_log_has_a_line_for_each_thing_and_each_step(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.cache = [record("a", 60), record("b", 60)]
+    played.images = [image("0123456789abcdef", size=GIB)]
+    played.containers = [container("old", "i")]
+    run()
+    assert capsys.readouterr().out.splitlines() == [
+        "build cache unused for 48 h: 2 records, 2.0 GiB removed, 2.0 GiB came back",
+        "  container old (5 bytes) removed: stopped 60 h ago",
+        "containers stopped for 48 h: 1 container, 5 bytes removed, 0 bytes came back",
+        "  image 0123456789ab (1.0 GiB) removed: dangling",
+        "dangling images: 1 image, 1.0 GiB removed, 1.0 GiB came back",
+        "networks in no container, 48 h old: nothing",
+        "3.0 GiB came back; 13.0 GiB are free on /srv/docker-volume",
+    ]
+
+
+def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
+    played: Played, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    played.cache = [record("a", 60), record("shared", 60, Shared=True)]
+    played.images = [image("of-old", size=GIB)]
+    played.containers = [container("old", "of-old", network="mine")]
+    played.networks.append(network("mine"))
+    before = played.names()
+    assert run(dry_run=True) == 0
+    assert played.names() == before
+    assert not [request for request in played.asked if not request.startswith("GET")]
+    assert not (tmp_path / "lib").exists()
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().out.splitlines() == [
+        "build cache unused for 48 h: 2 records, 1.0 GiB would go",
+        "  container old (5 bytes) would go: stopped 60 h ago",
+        "containers stopped for 48 h: 1 container, 5 bytes would go",
+        "  image of-old (1.0 GiB) would go: dangling",
+        "dangling images: 1 image, 1.0 GiB would go",
+        "  network mine would go: made 60 h ago",
+        "networks in no container, 48 h old: 1 network would go",
+        "2.0 GiB would come back; 12.0 GiB would be free on /srv/docker-volume",
+    ]
+
+
+def test_result_is_remembered_for_status_and_metrics(played: Played) -> None:
+    played.images = [image("lost", size=GIB)]
+    run()
+    assert state.load("prune") == {"time": NOW.timestamp(), "freed": GIB, "removed": 1, "failed": []}
+
+
+def test_json_tells_what_went(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.images = [image("lost", size=7)]
+    run(as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["removed"] == [{"kind": "image", "id": "sha256:lost", "name": "lost", "size": 7, "why": "dangling"}]
+    assert (said["freed"], said["free"], said["failed"], said["dry_run"]) == (7, 10 * GIB + 7, [], False)
+
+
+def test_failure_of_one_thing_does_not_stop_the_rest(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.containers = [container("busy", "i"), container("old", "i")]
+    played.refused["DELETE /containers/id-busy"] = (500, "device or resource busy")
+    assert run() == 1
+    assert played.names() == {"busy"}
+    what = "container busy (5 bytes) could not be removed: Docker refuses /containers/id-busy: device or resource busy"
+    assert what in capsys.readouterr().out
+    assert state.load("prune")["failed"] == [what]
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_thing_that_has_gone_or_come_into_use_meanwhile_is_no_failure(played: Played, status: int) -> None:
+    played.containers = [container("old", "i")]
+    played.refused["DELETE /containers/id-old"] = (status, "no")
+    assert run() == 0
+    assert state.load("prune")["removed"] == 0
+
+
+def test_network_that_something_is_attached_to_is_no_failure(played: Played) -> None:
+    played.networks.append(network("old"))
+    played.refused["DELETE /networks/id-old"] = (403, "network old has active endpoints")
+    assert run() == 0
+
+
+def test_what_a_full_volume_refuses_is_tried_once_more_when_there_is_room(played: Played) -> None:
+    played.free = 0
+    played.cache = [record("old", 60)]
+    played.images = [image("lost", size=GIB)]
+    played.refused["POST /build/prune"] = (500, "write cache.db: no space left on device")
+    played.healed_by = "DELETE"
+    assert run() == 0
+    assert played.names() == set()
+
+
+def test_volume_too_full_for_docker_to_remove_anything_is_told(
+    played: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played.cache = [record("old", 60)]
+    played.refused["POST /build/prune"] = (500, "write cache.db: no space left on device")
+    assert run() == 1
+    assert "`lvextend --resizefs --size +1G ubuntu-vg/docker-lv` makes it" in capsys.readouterr().out
+
+
+def test_docker_that_hangs_ends_the_run_at_once(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pruner, "Engine", lambda: Engine(str(tmp_path / "nobody")))
+    assert run() == 1
+    assert played.asked == []
+    (line, _) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Docker does not answer /containers/json: ")
+    assert line.endswith("What was left has not been tried")
+    assert state.load("prune")["failed"] == [line]
+
+
+def test_answer_that_nobody_expected_is_a_failure_and_the_rest_is_done(
+    played: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played.containers = [container("old", "i")]
+    played.networks.append({"Name": "odd"})
+    played.images = [image("lost")]
+    assert run() == 1
+    failed = ["networks: not done: KeyError('Scope')"]
+    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 2, "failed": failed}
+    assert failed[0] in capsys.readouterr().out
+
+
+def systemctl(place: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    (place / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = "is-active docker.service" ] && echo {says}\n')
+    (place / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+
+
+@pytest.mark.parametrize("state_of_unit", ["active", "reloading", "activating", "deactivating", "inactive", "failed"])
+def test_docker_that_comes_or_goes_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_of_unit: str
+) -> None:
+    systemctl(tmp_path, monkeypatch, state_of_unit)
+    assert daemon.docker_runs() == (state_of_unit in ("active", "reloading"))
+
+
+def test_docker_that_was_stopped_is_not_started(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (daemon, pruner):
+        monkeypatch.setattr(module, "docker_runs", lambda: False)
+    with pytest.raises(errors.Failed, match="Docker does not run"):
+        run()
+    assert played.asked == []
+    (failure,) = state.load("prune")["failed"]
+    assert failure.startswith("Docker does not run")
+
+
+@pytest.mark.parametrize("last", ["GET /system/df", "DELETE /containers/id-a", "DELETE /containers/id-b"])
+def test_docker_that_is_stopped_meanwhile_is_not_started(played: Played, last: str) -> None:
+    played.containers = [container("a", "i"), container("b", "i")]
+    played.stopped_after = last
+    assert run() == 1
+    assert played.asked[-1] == last
+    assert state.load("prune")["failed"] == ["docker.service is no longer active. What was left has not been tried"]
+
+
+@pytest.mark.parametrize("phase", journal.UNFINISHED)
+@pytest.mark.parametrize("command", [run, lambda: reclaim(99 * GIB)])
+@pytest.mark.parametrize("what", ["PATH", "ROLLBACK"])
+def test_nothing_goes_while_a_move_or_a_rollback_is_unfinished(
+    played: Played, what: str, command: Callable[[], int], phase: str
+) -> None:
+    played.containers = [container("stopped-by-the-move", "i")]
+    Journal(getattr(journal, what)).enter(phase)
+    with pytest.raises(errors.Failed, match=rf"not finished \({phase}\).*`bulkhead relocate --recover`"):
+        command()
+    assert played.asked == []
+
+
+@pytest.mark.parametrize("phase", [journal.DONE, journal.FINALIZING, journal.FINALIZED, journal.FAILED])
+@pytest.mark.usefixtures("played")
+def test_move_that_has_ended_is_in_nobodys_way(phase: str) -> None:
+    Journal(journal.PATH).enter(phase)
+    assert run() == 0
+
+
+@pytest.mark.usefixtures("played")
+def test_refusal_is_remembered_as_a_failure() -> None:
+    Journal(journal.PATH).enter(journal.COPYING)
+    with pytest.raises(errors.Failed) as refusal:
+        run()
+    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 0, "failed": [str(refusal.value)]}
+
+
+def test_journal_that_cannot_be_read_is_a_reason_to_remove_nothing(played: Played) -> None:
+    Path(journal.PATH).parent.mkdir()
+    Path(journal.PATH).write_text("{")
+    with pytest.raises(ValueError, match="is no journal of a move"):
+        run()
+    assert played.asked == []
+    assert state.load("prune")["failed"]
+
+
+@pytest.mark.usefixtures("played")
+def test_prune_beside_another_leaves_what_the_other_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = state.locked
+    monkeypatch.setattr(state, "locked", lambda name, _: locked(name, 0))
+    with state.locked("prune", 0), pytest.raises(TimeoutError):
+        run()
+    assert state.load("prune") == {}
+
+
+# -- reclaim
+
+
+def test_reclaim_stops_as_soon_as_enough_is_free(played: Played) -> None:
+    played.cache = [record("old", 60, 2 * GIB), record("recent", 1, 2 * GIB)]
+    played.images = [image("lost", size=GIB)]
+    assert reclaim(12 * GIB) == 0
+    assert played.names() == {"recent", "lost"}
+
+
+def test_reclaim_does_nothing_where_enough_is_free(played: Played) -> None:
+    assert reclaim(10 * GIB) == 0
+    assert played.asked == []
+
+
+def test_reclaim_takes_the_least_recently_used_cache_first(played: Played) -> None:
+    played.cache = [record("a", 5), record("b", 20), record("c", 10), record("held", 40, InUse=True)]
+    assert reclaim(12 * GIB) == 0
+    assert played.names() == {"a", "held"}
+
+
+def test_reclaim_takes_all_idle_cache_where_the_count_was_too_high(played: Played) -> None:
+    played.cache = [record("a", 5), record("b", 20)]
+    played.free -= GIB  # what others have written meanwhile
+    assert reclaim(11 * GIB) == 0
+    assert played.names() == set()
+
+
+def test_reclaim_takes_the_least_recently_used_images_last_one_by_one(played: Played) -> None:
+    state.save("images", {"sha256:a": NOW.timestamp() - 50, "sha256:b": NOW.timestamp() - 500})
+    played.cache = [record("cache", 1)]
+    played.images = [
+        image("a", "a:1", size=GIB),
+        image("b", "b:1", size=GIB),
+        image("c", "c:1", size=GIB, tagged=ago(0.1)),
+        image("used", "used:1", size=GIB),
+    ]
+    played.containers = [container("c1", "used", finished=ago(1))]
+    assert reclaim(13 * GIB) == 0
+    assert played.names() == {"a", "c1", "used"}
+
+
+def test_reclaim_knows_the_least_recently_used_of_images_that_were_found_at_once(played: Played) -> None:
+    state.save("images", {"sha256:new": NOW.timestamp() - 50, "sha256:old": NOW.timestamp() - 50})
+    played.images = [image("new", "a:1", size=GIB, tagged=ago(9)), image("old", "b:1", size=GIB, tagged=ago(99))]
+    assert reclaim(11 * GIB) == 0
+    assert played.names() == {"new"}
+
+
+def test_reclaim_takes_an_image_after_what_was_made_from_it(played: Played) -> None:
+    played.images = [image("base", "base:1", size=GIB), image("app", "app:1", size=GIB, parent="base")]
+    assert reclaim(12 * GIB) == 0
+    assert played.names() == set()
+
+
+def test_reclaim_says_what_is_missing(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.images = [image("used", "used:1"), image("kept", "kept:1", labels={"bulkhead.keep": ""})]
+    played.containers = [container("c", "used", status="running")]
+    played.networks.append(network("old"))
+    assert reclaim(12 * GIB) == 1
+    assert played.names() == {"used", "kept", "c", "old"}
+    assert (
+        "12.0 GiB are needed: 2.0 GiB are missing. What is left is in use, kept, or beside a build"
+        in capsys.readouterr().out
+    )
+
+
+def test_reclaim_that_is_dry_stops_where_a_real_one_would(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.cache = [record("a", 5), record("b", 20)]
+    played.images = [image("i", "i:1", size=GIB)]
+    assert reclaim(12 * GIB, dry_run=True) == 0
+    assert played.names() == {"a", "b", "i"}
+    assert "build cache that is not in use: 2 records, 2.0 GiB would go" in capsys.readouterr().out
+
+
+def test_moment_that_frees_enough_spares_what_is_shared_with_images() -> None:
+    records = [record("shared", 30, Shared=True), record("b", 20), record("a", 10)]
+    assert moment_to_free(records, GIB) == pytest.approx(NOW.timestamp() - 20 * 3600, abs=1)
+
+
+# -- the cache alone
+
+
+def test_cache_is_reclaimed_alone_and_told_in_bytes(played: Played) -> None:
+    played.cache = [record("old", 90), record("recent", 1)]
+    played.images = [image("lost"), image("old-image", "old:1")]
+    assert pruner.reclaim_cache(config(), 11 * GIB, print, wait=0) == GIB
+    assert played.names() == {"recent", "lost", "old-image"}
+    assert pruner.reclaim_cache(config(), 11 * GIB, print, wait=0) == 0
+    assert pruner.reclaim_cache(config(), 99 * GIB, print, wait=0) == GIB
+    assert played.names() == {"lost", "old-image"}
+
+
+def test_cache_stays_where_docker_does_not_run_or_somebody_else_is_at_work(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.cache = [record("old", 90)]
+    with state.locked("prune", 0), pytest.raises(TimeoutError):
+        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    with state.locked("move", 0), pytest.raises(TimeoutError):
+        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    for module in (daemon, pruner):
+        monkeypatch.setattr(module, "docker_runs", lambda: False)
+    assert pruner.reclaim_cache(config(), 99 * GIB, print, wait=0) == 0
+    assert played.names() == {"old"}
+
+
+def test_cache_stays_while_a_move_is_unfinished(played: Played) -> None:
+    played.cache = [record("old", 90)]
+    Journal(journal.PATH).enter("copying")
+    with pytest.raises(Failed, match="a move of Docker's data is not finished"):
+        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
+    assert played.names() == {"old"}

@@ -1,0 +1,374 @@
+"""Settings: the defaults are good, and what is bad is refused with its name, its value and what is allowed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api import State
+from pyinfra.connectors.ssh import ConnectorData as SshData
+from pyinfra.context import ctx_state
+from pyinfra_cli.inventory import make_inventory_from_files
+
+from settings.check import DEFAULTS, SettingsError, check, check_fleet, defaults
+from settings.model import Settings
+
+TOP = Path(__file__).parents[3]
+
+
+def problems(**host_data: Any) -> list[str]:
+    result = check(host_data)
+    return [] if isinstance(result, Settings) else [str(problem) for problem in result]
+
+
+def test_defaults_are_valid() -> None:
+    assert isinstance(check({}), Settings)
+
+
+def test_defaults_file_and_model_have_the_same_names() -> None:
+    assert set(defaults()) == set(Settings.model_fields)
+
+
+def test_every_default_is_explained_above_it() -> None:
+    lines = DEFAULTS.read_text().splitlines()
+    tree = ast.parse("\n".join(lines))
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            block = lines[: node.lineno - 1]
+            while block and re.match(r"[a-z_]+ = ", block[-1]):  # settings that share a comment
+                block.pop()
+            assert block[-1].startswith("# "), f"line {node.lineno} has no comment"
+
+
+def load(inventory: Path) -> dict[str, dict[str, Any]]:
+    with ctx_state.use(State()):
+        return {host.name: host.data.dict() for host in make_inventory_from_files(str(inventory), cwd=str(TOP))}
+
+
+def test_example_inventory_is_valid_and_what_it_sets_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BULKHEAD_SUDO_PASSWORD", "hunter2")
+    hosts = load(TOP / "inventory/prod.py")
+    fleet = check_fleet(hosts)
+    assert [name.split("-")[0] for name in fleet] == ["docker", "docker", "gpu", "gpu"]
+    assert str(fleet["docker-1.example.com"].build_cache_size) == defaults()["build_cache_size"]
+    assert str(fleet["docker-2.example.com"].volume_size) == "200G"
+    assert str(fleet["gpu-1.example.com"].build_cache_size) == "40%"
+    assert fleet["gpu-1.example.com"].volume_disks
+    assert {(data["ssh_user"], data["_sudo_password"]) for data in hosts.values()} == {("admin", "hunter2")}
+
+
+def test_example_inventory_needs_no_secret_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BULKHEAD_SUDO_PASSWORD", raising=False)
+    assert {data["_sudo_password"] for data in load(TOP / "inventory/prod.py").values()} == {None}
+
+
+def test_group_all_of_an_inventory_cannot_override_the_defaults(tmp_path: Path) -> None:
+    """Pyinfra's order, which inventory/group_data/all.py warns of."""
+    (tmp_path / "group_data").symlink_to(TOP / "inventory/group_data")
+    (tmp_path / "fleet.py").write_text('all = (["a"], {"volume_size": "200G"})\nweb = (["a"], {"log_max_file": 5})')
+    settings = check(load(tmp_path / "fleet.py")["a"])
+    assert isinstance(settings, Settings)
+    assert settings.volume_size is None
+    assert settings.log_max_file == 5
+
+
+def test_defaults_hold_without_the_file_beside_the_inventory() -> None:
+    assert check({"ssh_user": "admin"}) == check(defaults())
+
+
+def test_every_name_of_pyinfras_ssh_connector_is_accepted() -> None:
+    assert problems(**dict.fromkeys(SshData.__annotations__, "hunter2")) == []
+
+
+SIZE = '"60G" or "20%VG" or "20%FREE"'
+BAD: list[tuple[dict[str, Any], str]] = [
+    # volume
+    ({"volume_group": "vg one"}, "volume_group = 'vg one': must be a name of LVM"),
+    ({"volume_group": "-vg"}, "volume_group = '-vg': must be a name of LVM"),
+    ({"volume_group": ""}, "volume_group = '': must be a name of LVM"),
+    ({"volume_group": "vg;reboot"}, "volume_group = 'vg;reboot': must be a name of LVM"),
+    ({"volume_group": None}, "volume_group = None: must be text in quotes"),
+    ({"logical_volume": "a/b"}, "logical_volume = 'a/b': must be a name of LVM"),
+    ({"logical_volume": ".."}, "logical_volume = '..': must be a name of LVM"),
+    ({"logical_volume": "snapshot-of-docker"}, "= 'snapshot-of-docker': must be a name of LVM without \"snapshot\""),
+    ({"logical_volume": "docker_tmeta"}, "logical_volume = 'docker_tmeta': must be a name of LVM without \"_tmeta\""),
+    ({"logical_volume": "x" * 56}, "must be a name of LVM: at most 55"),
+    ({"logical_volume": "$(id)"}, "logical_volume = '$(id)': must be a name of LVM"),
+    ({"volume_disks": "/dev/vdb"}, "volume_disks = '/dev/vdb': must be a list"),
+    ({"volume_disks": ["vdb"]}, "volume_disks[0] = 'vdb': must be the path of a disk under /dev"),
+    ({"volume_disks": ["/dev/vdb", "/dev/../etc/passwd"]}, "volume_disks[1] = '/dev/../etc/passwd': must be the path"),
+    ({"volume_disks": ["/dev/vd*"]}, "volume_disks[0] = '/dev/vd*': must be the path of a disk"),
+    ({"volume_disks": ["/dev/vdb; rm -rf /"]}, "volume_disks[0] = '/dev/vdb; rm -rf /': must be the path"),
+    ({"volume_disks": ["/dev/vdb", "/dev/vdb"]}, "volume_disks = ['/dev/vdb', '/dev/vdb']: must be each disk once"),
+    ({"volume_disks": [1]}, "volume_disks[0] = 1: must be text in quotes"),
+    ({"volume_size": "60"}, f"volume_size = '60': must be \"auto\" or a size such as {SIZE}"),
+    ({"volume_size": 60}, 'volume_size = 60: must be "auto" or a size'),
+    ({"volume_size": "0G"}, "volume_size = '0G': must be \"auto\" or a size"),
+    ({"volume_size": "-5G"}, "volume_size = '-5G': must be \"auto\" or a size"),
+    ({"volume_size": "60 G"}, "volume_size = '60 G': must be \"auto\" or a size"),
+    ({"volume_size": "9" * 400 + "G"}, '9…: must be "auto" or a size'),
+    ({"volume_size": "500M"}, "volume_size = '500M': must be \"auto\" or at least 1.0 GiB"),
+    ({"volume_size": "120%VG"}, "it must be more than zero and at most 100 %"),
+    ({"volume_size": "60%"}, "volume_size = '60%': must be \"auto\" or a size"),
+    ({"volume_size": "60%ROOT"}, "volume_size = '60%ROOT': must be \"auto\" or a size"),
+    ({"volume_reserve": "5%VG"}, 'volume_reserve = \'5%VG\': must be a size such as "60G" or "20%"'),
+    ({"volume_reserve": 5}, "volume_reserve = 5: must be a size"),
+    ({"volume_reserve": "100%"}, "volume_reserve = '100%': must be less than 100 %"),
+    ({"filesystem": "btrfs"}, 'filesystem = \'btrfs\': must be "ext4" or "xfs"'),
+    ({"volume_mount": "srv/docker"}, "volume_mount = 'srv/docker': must be an absolute path"),
+    ({"volume_mount": "/"}, "volume_mount = '/': must be an absolute path"),
+    ({"volume_mount": "/srv/docker-volume/"}, "volume_mount = '/srv/docker-volume/': must be an absolute path"),
+    ({"volume_mount": "/srv"}, "volume_mount = '/srv': must be a directory of its own"),
+    ({"volume_mount": "/var/log"}, "volume_mount = '/var/log': must be a directory of its own"),
+    ({"volume_mount": "/home"}, "volume_mount = '/home': must be a directory of its own"),
+    ({"volume_mount": "/etc/docker-volume"}, "must be a directory of its own, not one that the system uses"),
+    ({"volume_mount": "/var/lib/docker"}, "must be a neutral place, outside of /var/lib/docker"),
+    ({"volume_mount": "/var/lib/docker/volume"}, "must be a neutral place"),
+    ({"volume_mount": "/srv/../etc"}, "volume_mount = '/srv/../etc': must be an absolute path"),
+    ({"volume_mount": "/srv/a b"}, "volume_mount = '/srv/a b': must be an absolute path"),
+    ({"volume_mount": "/srv/`id`"}, "volume_mount = '/srv/`id`': must be an absolute path"),
+    ({"adopt_volume": "yes"}, "adopt_volume = 'yes': must be True or False"),
+    # engine
+    ({"engine_source": "snap"}, 'engine_source = \'snap\': must be "auto", "docker-ce", "distro" or "present"'),
+    ({"engine_version": "27.5 || true"}, "engine_version = '27.5 || true': must be a version"),
+    (
+        {"engine_version": "5:27.5.1"},
+        'engine_version = \'5:27.5.1\': must be a version such as "27.5.1" (without "5:")',
+    ),
+    ({"engine_upgrade_stops_containers": "yes"}, "engine_upgrade_stops_containers = 'yes': must be True or False"),
+    ({"engine_version": 27.5}, 'engine_version = 27.5: must be text in quotes, such as "27.5"'),
+    ({"docker_repository": "download.example.com"}, "docker_repository = 'download.example.com': must be an address"),
+    ({"docker_repository": "file:///srv"}, "docker_repository = 'file:///srv': must be an address"),
+    ({"docker_repository": "https://[a"}, "docker_repository = 'https://[a': must be an address such as"),
+    ({"docker_repository": "https://a/linux/debian"}, "must be an address without the distribution's name"),
+    ({"docker_repository": "https://a/b c"}, "docker_repository = 'https://a/b c': must be an address"),
+    ({"docker_repository_key": "/etc/docker.asc"}, "docker_repository_key = '/etc/docker.asc': must be an address"),
+    ({"docker_repository_fingerprint": "9DC8"}, "docker_repository_fingerprint = '9DC8': must be a key's fingerprint"),
+    ({"docker_repository_channel": "nightly"}, 'must be "stable" or "test"'),
+    ({"apt_lock_timeout": -1}, "apt_lock_timeout = -1: must be at least 0"),
+    ({"apt_lock_timeout": "600"}, "apt_lock_timeout = '600': must be a whole number"),
+    # daemon.json
+    ({"log_max_size": "10mb"}, "log_max_size = '10mb': must be a size such as \"10m\""),
+    ({"log_max_size": 10}, 'log_max_size = 10: must be text in quotes, such as "10m" (on the command line: --data'),
+    ({"log_max_size": "0m"}, "log_max_size = '0m': must be a size"),
+    ({"log_max_file": 0}, "log_max_file = 0: must be at least 1"),
+    ({"log_max_file": "3"}, "log_max_file = '3': must be a whole number"),
+    ({"log_max_file": True}, "log_max_file = True: must be a whole number"),
+    ({"live_restore": 1}, "live_restore = 1: must be True or False"),
+    ({"build_cache_size": "a lot"}, "build_cache_size = 'a lot': must be a size"),
+    ({"daemon_json": []}, "daemon_json = (not shown): must be a dictionary"),
+    ({"daemon_json": {"data-root": "/big"}}, "without 'data-root' (Docker's data belongs on the volume"),
+    ({"daemon_json": {"storage-driver": "vfs"}}, "without 'storage-driver' (overlay2 is the only one"),
+    ({"daemon_json": {"hosts": ["tcp://0.0.0.0"]}}, "without 'hosts' (the unit passes -H already"),
+    ({"daemon_json": {"log-opts": {"max-size": "1g"}}}, "without 'log-opts.max-size' (set log_max_size)"),
+    ({"daemon_json": {"features": {"containerd-snapshotter": True}}}, "without 'features.containerd-snapshotter'"),
+    ({"daemon_json": {"log-opts": "big"}}, "with a dictionary as 'log-opts'"),
+    (
+        {"daemon_json": {"log-opts": {"compress": True}}},
+        "daemon_json = {'log-opts': …}: must be a dictionary with text as",
+    ),
+    ({"daemon_json": {"userns-remap": "default"}}, "without 'userns-remap' (it gives Docker another data root"),
+    ({"daemon_json": {1: True}}, "daemon_json[1] = 1: must be text in quotes"),
+    ({"daemon_json": {"labels": {1, 2}}}, "must be a dictionary that can be written as JSON"),
+    # watch, alert, prune
+    ({"check_interval": 45}, "check_interval = 45: must be 1, 2, 3, 4, 5, 6, 10, 12, 15, 20 or 30"),
+    ({"check_interval": "15"}, "check_interval = '15': must be 1, 2, 3"),
+    ({"check_threshold": 9}, "check_threshold = 9: must be at least 10"),
+    ({"check_threshold": 100}, "check_threshold = 100: must be at most 99"),
+    ({"check_threshold": "80"}, "check_threshold = '80': must be a whole number"),
+    ({"check_critical": 79}, "check_critical = 79: must be at least check_threshold, 80"),
+    ({"check_hours_left": 0}, "check_hours_left = 0: must be at least 1"),
+    ({"alert_receivers": ["slack://a/b/c"]}, "alert_receivers = (not shown): must be a dictionary"),
+    ({"alert_receivers": {"ops team": "slack://a/b/c"}}, "alert_receivers = {…: …}: must be names of letters"),
+    ({"alert_receivers": {"ops": "hunter2"}}, "{'ops': …}: must be for \"ops\" an address of Apprise"),
+    ({"alert_receivers": {"ops": "json://a\ninclude /etc/x"}}, 'must be for "ops" an address of Apprise'),
+    ({"alert_receivers": {"ops": ["slack://secret"]}}, "alert_receivers.ops = (not shown): must be text in quotes"),
+    ({"alert_receivers": {"slack://secret": "ops"}}, "alert_receivers = {…: …}: must be names of letters"),
+    ({"alert_receivers": {"slack://secret": 5}}, "alert_receivers.… = (not shown): must be text in quotes"),
+    ({"alert_reminder": 0}, "alert_reminder = 0: must be at least 1"),
+    ({"metrics_directory": "var/metrics"}, "metrics_directory = 'var/metrics': must be an absolute path"),
+    ({"journal_max_use": "500"}, "journal_max_use = '500': must be a size such as \"500M\""),
+    ({"prune_time": "3:00"}, "prune_time = '3:00': must be a time of day such as \"03:00\""),
+    ({"prune_spread": 1440}, "prune_spread = 1440: must be at most 1439"),
+    ({"prune_hours": 0}, "prune_hours = 0: must be at least 1"),
+    ({"prune_images_after_days": -1}, "prune_images_after_days = -1: must be at least 0"),
+    ({"prune_keep": ["a b"]}, "prune_keep[0] = 'a b': must be a name or a pattern of names"),
+    # guard
+    ({"guard": "on"}, "guard = 'on': must be True or False"),
+    ({"guard_floor": 10}, 'guard_floor = 10: must be "auto" or a size such as "60G" or "20%", in quotes'),
+    ({"guard_floor": ""}, "guard_floor = '': must be \"auto\" or a size"),
+    ({"guard_floor": "10%VG"}, "guard_floor = '10%VG': must be \"auto\" or a size"),
+    ({"guard_floor": "0%"}, "it must be more than zero"),
+    ({"guard_floor": "26%"}, "guard_floor = '26%': must be at most 25 %"),
+    ({"guard_ballast": "2%"}, "guard_ballast = '2%': must be a size such as \"60G\", in quotes, or empty"),
+    ({"guard_ballast": None}, "guard_ballast = None: must be a size"),
+    ({"guard_ballast": "0M"}, "guard_ballast = '0M': must be a size"),
+    ({"guard_stop_pulls": 1}, "guard_stop_pulls = 1: must be True or False"),
+    ({"guard_rescue": "yes"}, "guard_rescue = 'yes': must be True or False"),
+    ({"snapshot_max_hours": 0}, "snapshot_max_hours = 0: must be at least 1"),
+    ({"snapshot_max_hours": 721}, "snapshot_max_hours = 721: must be at most 720"),
+    # NVIDIA
+    ({"nvidia": "yes"}, "nvidia = 'yes': must be \"auto\", True or False"),
+    ({"nvidia": None}, 'nvidia = None: must be "auto", True or False'),
+    ({"nvidia": 1}, 'nvidia = 1: must be "auto", True or False'),
+    ({"nvidia_version": ""}, "nvidia_version = '': must be a version such as \"1.20.1\", from 1.18 on"),
+    ({"nvidia_version": "1.17.8"}, 'must be a version such as "1.20.1", from 1.18 on: older ones do not keep the CDI'),
+    ({"nvidia_version": "1"}, "nvidia_version = '1': must be a version such as"),
+    ({"nvidia_version": "1.20.1-1"}, "nvidia_version = '1.20.1-1': must be a version such as"),
+    ({"nvidia_version": "1.20; reboot"}, "nvidia_version = '1.20; reboot': must be a version such as"),
+    ({"nvidia_version": 1.2}, 'nvidia_version = 1.2: must be text in quotes, such as "1.'),
+    ({"nvidia_default_runtime": "nvidia"}, "nvidia_default_runtime = 'nvidia': must be True or False"),
+    ({"nvidia_repository": "file:///srv"}, "nvidia_repository = 'file:///srv': must be an address such as"),
+    ({"nvidia_repository_fingerprint": "C95B"}, "nvidia_repository_fingerprint = 'C95B': must be a key's fingerprint"),
+    ({"nvidia_repository_key": "/etc/nvidia.asc"}, "nvidia_repository_key = '/etc/nvidia.asc': must be an address"),
+    # names
+    ({"volume_sise": "60G"}, "volume_sise: no such setting; did you mean volume_size?"),
+    ({"log_max_files": 3}, "log_max_files: no such setting; did you mean log_max_file?"),
+    ({"_sudoo": True}, "_sudoo: no such setting; did you mean _sudo?"),
+    ({"ssh_prot": 22}, "ssh_prot: no such setting; did you mean ssh_port?"),
+    ({"quux": 1}, "quux: no such setting; names of your own begin with my_"),
+    # contradictions
+    (
+        {"volume_group_extend": True},
+        "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
+    ),
+    ({"adopt_volume": True, "volume_disks": ["/dev/vdb"]}, "adopt_volume = True: takes a volume that is there"),
+    (
+        {"engine_version": "27.5"},
+        'engine_version = \'27.5\': needs engine_source "docker-ce" or "distro"; it is "auto"',
+    ),
+    ({"engine_change": True}, 'engine_change = True: needs engine_source "docker-ce" or "distro"'),
+    ({"volume_size": "97%VG"}, "volume_size = '97%VG': is more than 100 % together with volume_reserve 5%"),
+    ({"volume_reserve": "50%"}, "volume_size = '60%VG': is more than 100 % together with volume_reserve 50%"),
+    ({"build_cache_size": "60G", "volume_size": "60G"}, "build_cache_size = '60G': must be less than volume_size, 60G"),
+    (
+        {"guard_floor": "16G", "volume_size": "60G"},
+        "guard_floor = '16G': must be at most a quarter of volume_size, 60G",
+    ),
+    ({"guard_rescue": True, "guard": False}, "guard_rescue = True: needs guard = True"),
+    ({"guard_stop_pulls": True, "guard": False}, "guard_stop_pulls = True: needs guard = True"),
+    (
+        {"nvidia_default_runtime": True, "nvidia": False},
+        'nvidia_default_runtime = True: needs nvidia = True or "auto"',
+    ),
+    (
+        {"nvidia_default_runtime": True, "daemon_json": {"default-runtime": "runsc"}},
+        "daemon_json: must be without 'default-runtime' (nvidia_default_runtime is True)",
+    ),
+    *(
+        (
+            {"daemon_json": {"default-runtime": "nvidia"} | others, "nvidia_default_runtime": wanted},
+            "daemon_json: must be without 'default-runtime' (set nvidia_default_runtime)",
+        )
+        for others in ({}, {"runtimes": None}, {"runtimes": {"kata": {"path": "/opt/kata"}}})
+        for wanted in (True, False)
+    ),
+]
+
+
+@pytest.mark.parametrize(("host_data", "message"), BAD, ids=[str(next(iter(data))) for data, _ in BAD])
+def test_bad_setting_is_refused_and_explained(host_data: dict[str, Any], message: str) -> None:
+    found = problems(**host_data)
+    assert len(found) == 1, found
+    assert message in found[0]
+
+
+GOOD: list[dict[str, Any]] = [
+    {"volume_size": "1.5T"},
+    {"volume_size": "100%FREE"},
+    {"volume_size": "60GiB"},
+    {"volume_size": "97%VG", "volume_disks": ["/dev/vdb"]},
+    {"volume_mount": "/var/lib/docker-volume"},
+    {"volume_group": "snapshot-vg"},
+    {"docker_repository": "http://127.0.0.1:8080/docker"},
+    {"docker_repository_key": "https://keys.example.com/docker.asc"},
+    {"docker_repository": "https://[2001:db8::1]:8443/docker"},
+    {"volume_disks": ["/dev/disk/by-id/scsi-0QEMU_disk2", "/dev/nvme1n1p2"]},
+    {"docker_repository_fingerprint": "9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88"},
+    {"engine_source": "docker-ce", "engine_version": "27.5.1"},
+    {"guard_floor": "25%"},
+    {"guard_floor": "15G", "volume_size": "60G"},
+    {"guard_ballast": "", "guard": False},
+    {"daemon_json": {"registry-mirrors": ["https://mirror.example.com"], "log-opts": {"labels": "team"}}},
+    {"nvidia": True, "nvidia_default_runtime": True},
+    {"nvidia": False, "daemon_json": {"default-runtime": "runsc"}},
+    {
+        "nvidia_default_runtime": True,
+        "daemon_json": {"default-runtime": "nvidia", "runtimes": {"nvidia": {"path": "/opt/nvidia"}}},
+    },
+    {"nvidia_version": "1.18"},
+    {"nvidia_version": "2.0.1", "nvidia_repository": "https://mirror.example.com/debian", "nvidia_repository_key": ""},
+    {"ssh_user": "admin", "ssh_port": 22, "_sudo": True, "my_own": object()},
+]
+
+
+@pytest.mark.parametrize("host_data", GOOD, ids=[next(iter(data)) for data in GOOD])
+def test_good_setting_is_taken(host_data: dict[str, Any]) -> None:
+    assert problems(**host_data) == []
+
+
+def test_all_problems_of_a_host_come_at_once() -> None:
+    assert len(problems(volume_size="big", log_max_file=0, no_such=1)) == 3
+    assert len(problems(engine_version="27.5", adopt_volume=True, volume_disks=["/dev/vdb"], no_such=1)) == 3
+
+
+def test_a_tuple_in_daemon_json_is_the_list_that_comes_back_from_the_file() -> None:
+    result = check({"daemon_json": {"dns": ("192.0.2.1",)}})
+    assert isinstance(result, Settings)
+    assert result.daemon_json == {"dns": ["192.0.2.1"]}
+
+
+def test_fleet_says_each_problem_once_with_its_hosts() -> None:
+    fleet = {f"web-{number}": {"log_max_file": 0} for number in (4, 2, 0, 3, 1)} | {"db": {"filesystem": "zfs"}}
+    with pytest.raises(SettingsError) as error:
+        check_fleet(fleet)
+    message = str(error.value)
+    assert "nothing was changed on any host" in message
+    assert "log_max_file = 0: must be at least 1  [web-0, web-1, web-2 and 2 more]" in message
+    assert 'filesystem = \'zfs\': must be "ext4" or "xfs"  [db]' in message
+
+
+@pytest.mark.parametrize(
+    "host_data",
+    [
+        {"docker_repository": "https://me:hunter2@mirror.example.com"},
+        {"docker_repository": "https://me:hun/hunter2@mirror.example.com"},
+        {"docker_repository": "https://me:p@hunter2@mirror.example.com"},
+        {"docker_repository": "me:hunter2@mirror.example.com"},
+        {"docker_repository_key": "https://me:hunter2@mirror.example.com/gpg"},
+        {"nvidia_repository": "https://me:hunter2@mirror.example.com"},
+        {"nvidia_repository_key": "https://me:hunter2@mirror.example.com/gpgkey"},
+        {"daemon_json": {"hosts": [], "http-proxy": "http://me:hunter2@proxy.example.com"}},
+        {"daemon_json": {"hosts": [], "log-opts": {"splunk-token": "hunter2"}}},
+        {"daemon_json": '{"log-opts": {"splunk-token": "hunter2"}}'},
+        {"ssh_pasword": "hunter2"},
+        {"ssh_password": "hunter2", "filesystem": "zfs"},
+    ],
+)
+def test_secret_is_not_shown(host_data: dict[str, Any]) -> None:
+    (found,) = problems(**host_data)
+    assert "hunter2" not in found
+
+
+def test_bad_settings_end_the_run_in_one_plain_message_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "fleet.py").write_text('web = [("@fake/a", {"filesystem": "zfs"}), "@fake/b"]')
+    run = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "-y", str(tmp_path / "fleet.py"), "deploy.py"],
+        cwd=TOP,
+        env=os.environ | {"PYINFRA_FAKE_DELAY": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    output = run.stdout + run.stderr
+    assert run.returncode == 1
+    assert output.count("bad settings; nothing was changed on any host") == 1
+    assert 'filesystem = \'zfs\': must be "ext4" or "xfs"  [@fake/a]' in output
+    assert "Traceback" not in output
+    assert "Beginning operation run" not in output

@@ -1,0 +1,280 @@
+"""What is read from a host. The files in hosts/ are what virtual machines printed, `docker info` cut to what is read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyinfra.api import FactProcessError
+
+from bulkhead.outage.journal import Journal
+from tasks.preflight.facts import HostFacts, parse_host
+from tasks.preflight.host import EngineData, HostState
+from tasks.support.paths import STOPPED_BY_UPGRADE, move_journal
+
+from ...processes import orphan
+from ..operations import shell, stand_in
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+
+
+def host(name: str) -> HostState:
+    return parse_host((HOSTS / f"{name}.txt").read_text().splitlines())
+
+
+def test_engine_that_nobody_used_holds_nothing_after_any_number_of_starts() -> None:
+    state = host("bookworm-unused")
+    assert (state.docker_data, state.containerd_data) == (EngineData(), EngineData())
+    assert (state.uid, state.os_id, state.os_version, state.os_codename) == (0, "debian", "12", "bookworm")
+    assert (state.architecture, state.systemd) == ("amd64", True)
+    assert state.packages == {"docker.io": "20.10.24+dfsg1-1+deb12u1+b6"}
+    assert (state.engine, state.storage_driver, state.containerd_store) == ("distro", "overlay2", False)
+    assert state.unit("docker.service").load_state == "loaded"
+    assert state.unit("docker.service").exec_start.startswith("/usr/sbin/dockerd -H fd:// --containerd=")
+    assert not any((state.swarm, state.snap_docker, state.rootless_docker, state.kubernetes))
+    assert state.daemon_json == state.containerd_root == state.docker_options == ""
+
+
+@pytest.mark.parametrize("name", ["bookworm-stopped-with-data", "trixie-with-data"])
+def test_data_is_counted_whether_docker_runs_or_not(name: str) -> None:
+    state = host(name)
+    assert state.docker_data == EngineData(images=2, containers=1, volumes=1, layers=3, networks=1)
+    assert str(state.docker_data) == "2 images, 1 container, 1 volume, 3 layers, 1 network"
+    assert state.containerd_data == EngineData()
+    assert (state.store_bytes, state.store_inodes) == (23912448 + 192512, 426)
+
+
+def test_swarm_is_seen() -> None:
+    assert host("trixie-in-a-swarm").swarm
+    assert not host("trixie-with-data").swarm
+
+
+def test_settings_of_others_are_seen() -> None:
+    state = host("trixie-set-up-by-others")
+    assert state.daemon_json == '{"userns-remap": "default"}\n'
+    assert state.data_root == "/var/lib/docker/100000.100000"
+    assert state.docker_data.volumes == 2  # one before the mapping of users, one with it
+    assert state.docker_options == "--debug"
+    assert state.unit("docker.service").exec_start == "/usr/sbin/dockerd -H fd:// --log-driver journald $DOCKER_OPTS"
+    assert state.containerd_root == "/var/lib/containerd"
+    assert state.containerd_namespaces == ("k8s.io",)
+    assert state.docker_sources == ("/etc/apt/sources.list.d/docker.list",)
+
+
+def test_without_root_the_rest_is_as_good_as_it_can_be() -> None:
+    state = host("bookworm-without-root")
+    assert state.uid == 65534
+    assert (state.storage_driver, state.swarm) == ("", False)
+
+
+def test_containerd_store_is_seen() -> None:
+    unused = (HOSTS / "trixie-with-data.txt").read_text()
+    driver = '"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]], "Old": ['
+    assert parse_host(unused.replace('"DriverStatus": [', driver).splitlines()).containerd_store
+
+
+def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    names = "##HOST## namespaces\nmoby\nmoby_history\nplugins.moby\nk8s.io\n"
+    assert parse_host(text.replace("##HOST## namespaces\n", names).splitlines()).containerd_namespaces == ("k8s.io",)
+
+
+def test_output_that_makes_no_sense_fails_this_host_alone() -> None:
+    with pytest.raises(FactProcessError, match="makes no sense"):
+        HostFacts().process(["bash: fork: Cannot allocate memory"])
+
+
+# -- the command itself, on this machine, with stores made here
+
+
+def look_at(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
+    command = shlex.split(HostFacts().command())
+    command[4:7] = map(str, (docker_store, containerd_store, daemon_json))
+    return parse_host(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+
+
+def test_every_kind_of_data_in_a_store_is_counted(tmp_path: Path) -> None:
+    docker, containerd = tmp_path / "docker", tmp_path / "containerd"
+    for directory in (
+        "docker/image/overlay2/imagedb/content/sha256",
+        "docker/containers/c1",
+        "docker/volumes/v1",
+        "docker/100000.100000/volumes/v2",
+        "docker/overlay2/l",
+        "docker/overlay2/layer1",
+        "docker/plugins/storage",
+        "docker/plugins/tmp",
+        "docker/plugins/p1",
+        "docker/network/files",
+        "docker/swarm",
+        "containerd/io.containerd.content.v1.content/blobs/sha256",
+        "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1",
+        "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/2",
+        "containerd/io.containerd.runtime.v2.task/moby/c1",
+        "containerd/io.containerd.runtime.v2.task/k8s.io",
+    ):
+        (tmp_path / directory).mkdir(parents=True)
+    (docker / "volumes/metadata.db").touch()
+    (docker / "image/overlay2/imagedb/content/sha256/i1").touch()
+    (docker / "swarm/docker-state.json").write_text("{}")
+    networks = b'\0"name":"bridge","networkType"\0"name":"mine","networkType"\0"name":"mine","networkType"'
+    (docker / "network/files/local-kv.db").write_bytes(networks)
+    (containerd / "io.containerd.content.v1.content/blobs/sha256/b1").touch()
+    state = look_at(docker, containerd, tmp_path / "none")
+    assert state.docker_data == EngineData(images=1, containers=1, volumes=2, layers=1, networks=1, plugins=1)
+    assert state.containerd_data == EngineData(images=1, containers=1, layers=2)
+    assert state.swarm
+    assert "k8s.io" in state.containerd_namespaces
+
+
+def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
+    state = look_at(tmp_path / "none", tmp_path / "none", tmp_path / "none")
+    assert (state.docker_data, state.containerd_data, state.daemon_json) == (EngineData(), EngineData(), "")
+
+
+def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
+    assert look_at(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
+
+
+def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) -> None:
+    place = tmp_path / "home"
+    place.mkdir()
+    (place / "file").write_text("x" * 5000)
+    (tmp_path / "home2").mkdir()
+    stranger = orphan("sh", "-c", f"exec sleep 100 <{place}/file")
+    beside = orphan("sh", "-c", f"cd {place}2; exec sleep 100")
+    own = subprocess.Popen(["sleep", "100"], cwd=place)
+    try:
+        command = HostFacts().command(places=[str(place), "/proc", f"{tmp_path}/none"])
+        output = subprocess.run(shlex.split(command), check=True, capture_output=True, text=True).stdout
+        (found,) = parse_host(output.splitlines()).places
+    finally:
+        own.kill()
+        own.wait()
+        for pid in (stranger, beside):
+            os.kill(pid, signal.SIGKILL)
+    assert (found.path, found.inodes) == (str(place), 2)
+    assert 5000 < found.bytes < 100_000
+    assert found.users == (f"sleep (process {stranger})",)
+
+
+def test_moves_are_told_apart() -> None:
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    journals = {"relocation-home": "copying", "relocation": "done", "rollback": "checking"}
+    said = "".join(f"/var/lib/bulkhead/{name}.json {phase}\n" for name, phase in journals.items()) + "under-way\n"
+    state = parse_host(text.replace("##HOST## relocation\n", f"##HOST## relocation\n{said}").splitlines())
+    assert (state.relocation, state.moves) == ("done", {move_journal("/home"): "copying"})
+    assert state.rollback == "checking"
+    assert state.relocation_under_way
+
+
+def test_phase_of_a_journal_is_read_as_the_program_writes_it(tmp_path: Path) -> None:
+    Journal(f"{tmp_path}/relocation-home.json", "copying", reason='"phase": "done",').save()
+    command = shlex.split(HostFacts().command())
+    command = [word.replace("/var/lib/bulkhead", str(tmp_path)) for word in command]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert parse_host(said.splitlines()).moves == {f"{tmp_path}/relocation-home.json": "copying"}
+
+
+# -- GPUs
+
+
+def look_for_gpus(top: Path, repository: str = "") -> HostState:
+    """The same command, with the GPUs, the driver, apt's files and the programs that are in a directory."""
+    command = HostFacts().command(nvidia_repository=repository)
+    for path in ("/sys/bus/pci/devices", "/proc/driver/nvidia/version", "/etc/apt"):
+        command = command.replace(path, f"{top}{path}")
+    (top / "bin").mkdir(exist_ok=True)
+    return parse_host(shell(command, top / "bin", PATH=f"{top}/bin:/usr/bin:/bin").stdout.splitlines())
+
+
+def test_machine_without_gpus_has_none(tmp_path: Path) -> None:
+    state = look_for_gpus(tmp_path)
+    assert (state.gpus, state.gpu_driver, state.toolkit_is_ours) == ((), "", False)
+    assert (state.toolkit_sources, state.nvidia_containers) == ((), ())
+
+
+def test_nvidias_gpus_are_seen_and_those_of_virtual_machines_are_not(tmp_path: Path) -> None:
+    for address, vendor, kind, driver in (
+        ("0000:01:00.0", "0x10de", "0x030000", "nvidia"),
+        ("0000:01:00.1", "0x10de", "0x040300", "snd_hda_intel"),
+        ("0000:02:00.0", "0x10de", "0x030200", "vfio-pci"),
+        ("0000:03:00.0", "0x10de", "0x030200", ""),
+        ("0000:04:00.0", "0x1002", "0x030000", "amdgpu"),
+    ):
+        device = tmp_path / "sys/bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+        if driver:
+            (device / "driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
+    assert look_for_gpus(tmp_path).gpus == ("0000:01:00.0", "0000:03:00.0")
+
+
+def test_driver_is_seen_by_its_module_or_its_tool(tmp_path: Path) -> None:
+    version = tmp_path / "proc/driver/nvidia/version"
+    version.parent.mkdir(parents=True)
+    version.touch()
+    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    stand_in(tmp_path / "bin", "nvidia-smi", "")
+    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    version.unlink()
+    assert look_for_gpus(tmp_path).gpu_driver == "installed"
+    (tmp_path / "bin/nvidia-smi").unlink()
+    assert look_for_gpus(tmp_path).gpu_driver == ""
+
+
+@pytest.mark.parametrize("containers", ["", "c1\n"])
+def test_upgrade_that_was_cut_is_seen_by_the_list_of_what_it_has_stopped(tmp_path: Path, containers: str) -> None:
+    there = tmp_path / "stopped"
+    command = HostFacts().command().replace(STOPPED_BY_UPGRADE, str(there))
+    assert not parse_host(shell(command, tmp_path).stdout.splitlines()).stopped_by_upgrade
+    there.write_text(containers)
+    assert parse_host(shell(command, tmp_path).stdout.splitlines()).stopped_by_upgrade
+
+
+NVIDIA_LIST = "deb [signed-by=/k.gpg] https://nvidia.github.io/libnvidia-container/stable/deb/$(ARCH) /\n"
+
+
+def test_entries_of_others_for_the_toolkit_are_named_and_ours_is_known(tmp_path: Path) -> None:
+    sources = tmp_path / "etc/apt/sources.list.d"
+    sources.mkdir(parents=True)
+    ours = sources / "nvidia-bulkhead.sources"
+    (sources / "commented.list").write_text(f"# {NVIDIA_LIST}")
+    (sources / "docker.list").write_text("deb https://download.docker.com/linux/debian bookworm stable\n")
+    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    assert (state.toolkit_sources, state.toolkit_is_ours) == ((), False)
+    ours.write_text("URIs: https://mirror.example.com/nvidia/stable/deb/$(ARCH)\n")
+    (sources / "toolkit.list").write_text(NVIDIA_LIST)
+    (sources / "mirror.sources").write_text("URIs: http://mirror.example.com/nvidia/stable/deb/amd64\n")
+    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    assert state.toolkit_sources == (str(sources / "mirror.sources"), str(sources / "toolkit.list"))
+    assert state.toolkit_is_ours
+
+
+@pytest.mark.parametrize("docker", ["active", "inactive"])
+@pytest.mark.parametrize("ours", [True, False])
+def test_containers_that_need_the_toolkit_are_named_where_it_is_ours(tmp_path: Path, ours: bool, docker: str) -> None:
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "systemctl", f"[ $1 != is-active ] || printf '%s\\n' {docker} active")
+    stand_in(
+        tmp_path / "bin",
+        "docker",
+        """case "$3 $4" in
+            "ps --all") printf 'c1\\nc2\\n' ;;
+            inspect*) printf '%s\\n' 'nvidia null /train' 'runc null /nvidia-exporter' 'nvidia-legacy [] /infer' \
+                'runc [{"Driver":"","Count":-1,"Capabilities":[["gpu"]]}] /by-hook' \
+                'runc [{"Driver":"cdi","DeviceIDs":["nvidia.com/gpu=all"]}] /by-cdi' \
+                'runc [{"Driver":"other","Capabilities":[["tpu"]]}] /tpu' 'runc [] /gpu' ;;
+        esac""",
+    )
+    if ours:
+        (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
+        (tmp_path / "etc/apt/sources.list.d/nvidia-bulkhead.sources").touch()
+    expected = ("train", "infer", "by-hook", "by-cdi") if ours and docker == "active" else ()
+    assert look_for_gpus(tmp_path).nvidia_containers == expected

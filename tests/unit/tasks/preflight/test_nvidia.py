@@ -1,0 +1,143 @@
+"""Which hosts get NVIDIA's container toolkit, keep it or lose it, and what is said to the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pyinfra.context import ctx_host
+
+from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.model import Storage
+from tasks.preflight import gate
+from tasks.preflight.examine import examine
+from tasks.preflight.facts import HostFacts
+from tasks.support.gpu import GpuContainers
+from tasks.support.paths import NVIDIA_SOURCE
+from tasks.support.run_lock import Holder, RunLockHolder
+
+from ..example_hosts import MOUNT_POINTS, converged, our_docker_ce_host, settings, shared_vg
+from ..operations import Host
+from .test_gate import assert_says, finding, plan_of
+
+GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
+DRIVER: dict[str, Any] = GPU | {"gpu_driver": "loaded"}
+NOT_LOADED: dict[str, Any] = GPU | {"gpu_driver": "installed"}
+TOOLKIT: dict[str, Any] = {"toolkit_is_ours": True}
+
+NO_DRIVER = (
+    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out. Install NVIDIA's driver and run again "
+    "(docs/gpu.md)"
+)
+DRIVER_LOST = (
+    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is there, and containers with a GPU fail until there "
+    "is one"
+)
+UNLOADED = "0000:01:00.0: an NVIDIA GPU, whose driver is installed and not loaded: containers with a GPU fail until it is (a reboot?)"
+FORCED = (
+    "nvidia = True, and no driver: the container toolkit is there, and containers with a GPU fail until there is one"
+)
+
+KEEPS, LEAVES, NEITHER = (True, False), (False, True), (False, False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "becomes", "warnings"),
+    [
+        ("auto", {}, NEITHER, ()),
+        ("auto", {"gpu_driver": "loaded"}, NEITHER, ()),
+        ("auto", {"gpu_driver": "installed"}, NEITHER, ()),
+        ("auto", NOT_LOADED, KEEPS, (UNLOADED,)),
+        ("auto", NOT_LOADED | TOOLKIT, KEEPS, (UNLOADED,)),
+        (True, NOT_LOADED, KEEPS, (UNLOADED,)),
+        (False, NOT_LOADED, NEITHER, ()),
+        ("auto", GPU, NEITHER, (NO_DRIVER,)),
+        ("auto", DRIVER, KEEPS, ()),
+        ("auto", DRIVER | TOOLKIT, KEEPS, ()),
+        ("auto", GPU | TOOLKIT, KEEPS, (DRIVER_LOST,)),
+        ("auto", TOOLKIT, LEAVES, ()),
+        (True, {}, KEEPS, (FORCED,)),
+        (True, GPU, KEEPS, (DRIVER_LOST,)),
+        (True, DRIVER, KEEPS, ()),
+        (False, DRIVER, NEITHER, ()),
+        (False, GPU, NEITHER, ()),
+        (False, DRIVER | TOOLKIT, LEAVES, ()),
+        (False, GPU | TOOLKIT, LEAVES, ()),
+    ],
+    ids=str,
+)
+def test_toolkit_is_for_a_gpu_with_its_driver_and_stays_when_the_driver_is_lost(
+    wanted: object, state: dict[str, Any], becomes: tuple[bool, bool], warnings: tuple[str, ...]
+) -> None:
+    plan = plan_of(our_docker_ce_host(**state), shared_vg(), settings(nvidia=wanted), warnings=warnings)
+    assert (plan.nvidia, plan.nvidia_leaves) == becomes
+
+
+def test_entries_of_others_for_the_toolkit_are_refused_by_name() -> None:
+    files = ("/etc/apt/sources.list.d/cuda.list", "/etc/apt/sources.list.d/nvidia.list")
+    found = finding(our_docker_ce_host(**DRIVER, toolkit_sources=files), shared_vg())
+    assert_says(
+        found,
+        found_has=f"NVIDIA's container toolkit is in {files[0]}, {files[1]}",
+        needed=f"one entry for it, {NVIDIA_SOURCE}",
+        action=f"remove {files[0]}, {files[1]}, or set nvidia = False",
+    )
+
+
+@pytest.mark.parametrize("wanted", ["auto", False])
+def test_entries_of_others_are_their_affair_where_the_toolkit_is_not_ours(wanted: object) -> None:
+    state = our_docker_ce_host(gpu_driver="loaded", toolkit_sources=("/etc/apt/sources.list.d/nvidia.list",))
+    assert plan_of(state, shared_vg(), settings(nvidia=wanted)).nvidia is False
+
+
+@pytest.mark.parametrize("wanted", ["auto", False])
+def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> None:
+    state = our_docker_ce_host(**TOOLKIT, nvidia_containers=("train", "infer"))
+    found = finding(state, shared_vg(), settings(nvidia=wanted))
+    assert_says(
+        found,
+        found_has="NVIDIA's container toolkit is to be removed: train, infer",
+        needed="they would not start any more",
+        action="nvidia = True",
+    )
+
+
+def test_containers_are_no_obstacle_where_the_toolkit_stays_or_is_not_ours() -> None:
+    named: dict[str, Any] = {"nvidia_containers": ("train",)}
+    assert plan_of(our_docker_ce_host(**DRIVER | TOOLKIT | named), shared_vg()).nvidia
+    assert not plan_of(our_docker_ce_host(**named), shared_vg(), settings(nvidia=False)).nvidia_leaves
+
+
+# -- what is said before systemd reads fstab
+
+
+def look(storage: Storage) -> Host:
+    host = Host(
+        {
+            HostFacts: our_docker_ce_host(),
+            StorageLayout: storage,
+            RunLockHolder: Holder(),
+            GpuContainers: ["train"],
+        }
+    )
+    with ctx_host.use(host):
+        assert gate.inspect(settings())
+    return host
+
+
+def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then() -> None:
+    fresh = plan_of(our_docker_ce_host(), shared_vg())
+    whole = converged(shared_vg(), fresh)
+    assert look(whole).said == []
+    for missing in MOUNT_POINTS:
+        (said,) = look(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).said
+        assert "systemd is reloaded, for the mounts, while containers with GPUs run: train." in said
+
+
+def test_volume_of_its_own_that_is_not_mounted_is_said_too() -> None:
+    wanted = settings(extra_volumes={"data-lv": {"mount": "/srv/data", "size": "5G"}})
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    result = examine(wanted, our_docker_ce_host(), whole)
+    assert result.plan
+    assert not result.is_mounted

@@ -1,0 +1,337 @@
+"""Packages that stay at a version: what is there, what apt offers, and the pin."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from pyinfra.api import StringCommand
+from pyinfra_testing.util import get_command_string
+
+from tasks.support.packages import (
+    Offer,
+    Pinned,
+    install_command,
+    offer_command,
+    offer_of,
+    outdated,
+    pin_command,
+    purge_command,
+    under_pin,
+)
+
+from ..operations import shell, stand_in
+
+PIN_FILE = "/etc/apt/preferences.d/engine"
+PINNED = Pinned(("docker-ce", "docker-ce-cli"), "27.5", PIN_FILE, "engine_version")
+UNPINNED = Pinned(PINNED.names, "", PIN_FILE, "engine_version")
+
+
+def test_what_is_configured_and_what_apt_could_install_is_seen(tmp_path: Path) -> None:
+    stand_in(
+        tmp_path,
+        "dpkg-query",
+        "echo package docker-ce installed 5:27.5.0-1\necho package docker-ce-cli unpacked 5:27.5.0-1\nexit 1",
+    )
+    stand_in(
+        tmp_path,
+        "apt-cache",
+        """[ $LC_ALL = C ] || exit 1
+        printf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n  Version table:\\n' docker-ce 5:27.5.1-1 docker-buildx '(none)'""",
+    )
+    (tmp_path / "pin").write_text("Package: docker-ce\nPin: version /x/\n")
+    done = shell(offer_command(["docker-ce", "docker-ce-cli", "docker-buildx"], f"{tmp_path}/pin"), tmp_path)
+    assert offer_of(done.stdout.splitlines()) == Offer(
+        {"docker-ce": "5:27.5.0-1"}, frozenset({"docker-ce"}), "Package: docker-ce\nPin: version /x/\n"
+    )
+
+
+def test_without_a_name_nothing_is_asked_for(tmp_path: Path) -> None:
+    for name in ("dpkg-query", "apt-cache"):
+        stand_in(tmp_path, name, "echo package everything installed 1")
+    done = shell(offer_command([], f"{tmp_path}/none"), tmp_path)
+    assert offer_of(done.stdout.splitlines()) == Offer({}, frozenset())
+
+
+def test_outdated_is_what_is_missing_or_at_another_version_than_its_pin() -> None:
+    found = Offer(
+        {"docker-ce": "5:27.5.1-1~debian.12", "docker-ce-cli": "5:27.4.1-1~debian.12", "apparmor": "3.0"}, frozenset()
+    )
+    wanted = ["docker-ce", "docker-ce-cli", "apparmor", "containerd.io"]
+    assert outdated(wanted, found, PINNED) == ["docker-ce-cli", "containerd.io"]
+    assert outdated(wanted, found, UNPINNED) == ["containerd.io"]
+
+
+def test_pin_names_its_packages_and_the_setting_and_never_downgrades() -> None:
+    comment, packages, version, priority = PINNED.pin.splitlines()
+    assert "engine_version" in comment
+    assert packages == "Package: docker-ce docker-ce-cli"
+    assert version == "Pin: version /^([0-9]+:)?27[.]5([^0-9A-Za-z].*)?$/"
+    assert 500 < int(priority.removeprefix("Pin-Priority: ")) < 1000
+
+
+def test_pin_is_written_replaced_and_removed_as_the_settings_say() -> None:
+    written = pin_command(Offer({}, frozenset(), "an older pin\n"), PINNED)
+    assert written
+    assert written.connector_arguments["_stdin"] == PINNED.pin
+    assert PIN_FILE in get_command_string(written)
+    assert pin_command(Offer({}, frozenset(), PINNED.pin), PINNED) is None
+    removed = pin_command(Offer({}, frozenset(), PINNED.pin), UNPINNED)
+    assert removed
+    assert get_command_string(removed) == f"rm {PIN_FILE}"
+    assert pin_command(Offer({}, frozenset()), UNPINNED) is None
+
+
+# -- what apt does, itself: with packages of its own, in a directory
+
+
+class Apt:
+    """Debian's apt and dpkg-query, told of packages that are there and of a repository; what they would do is only noted.
+
+    Args:
+        installed, offered: "name version [on what it depends]".
+    """
+
+    def __init__(self, top: Path, installed: Sequence[str] = (), offered: Sequence[str] = ()) -> None:
+        self.top, self.preferences = top, top / "etc" / "preferences.d"
+        for name in (
+            "bin",
+            "etc/preferences.d",
+            "repository",
+            "state/lists/partial",
+            "cache/archives/partial",
+            "updates",
+        ):
+            (top / name).mkdir(parents=True)
+        (top / "status").write_text("".join(self._stanza(one, "Status: install ok installed\n") for one in installed))
+        there = (self._stanza(one, f"Filename: ./{one.split()[0]}.deb\nSize: 1\nMD5sum: {0:032}\n") for one in offered)
+        (top / "repository" / "Packages").write_text("".join(there))
+        (top / "sources.list").write_text(f"deb [trusted=yes] file:{top}/repository ./\n")
+        (top / "audit").write_text("")
+        options = {
+            "Dir::Etc::SourceList": f"{top}/sources.list",
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::State": f"{top}/state",
+            "Dir::State::status": f"{top}/status",
+            "Dir::Cache": f"{top}/cache",
+            "APT::Sandbox::User": "root",
+            "Debug::NoLocking": "1",
+        }
+        given = shlex.join([word for name, value in options.items() for word in ("-o", f"{name}={value}")])
+        real = {name: shutil.which(name) for name in ("apt-get", "apt-cache", "dpkg-query")}
+        stand_in(top / "bin", "apt-cache", f'exec {real["apt-cache"]} {given} "$@"')
+        stand_in(
+            top / "bin",
+            "apt-get",
+            f"""case " $* " in *" update "*) exec {real["apt-get"]} {given} "$@" ;; *" --simulate "*) ;; *) echo "$*" >>{top}/log ;; esac
+            [ ! -e {top}/refuses ] && exec {real["apt-get"]} {given} --simulate "$@" """,
+        )
+        stand_in(top / "bin", "dpkg-query", f'exec {real["dpkg-query"]} --admindir={top} "$@"')
+        stand_in(
+            top / "bin",
+            "dpkg",
+            f'case $1 in --audit) cat {top}/audit ;; *) echo "dpkg $1" >>{top}/log; [ ! -s {top}/audit ] ;; esac',
+        )
+        (top / "info").mkdir()
+        shell("apt-get -q update", top / "bin", APT_CONFIG="/dev/null")
+
+    @staticmethod
+    def _stanza(one: str, more: str) -> str:
+        name, version, *depends = one.split()
+        return (
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\n"
+            f"{f'Depends: {chr(44).join(depends)}' + chr(10) if depends else ''}{more}Description: played\n\n"
+        )
+
+    def run(self, command: StringCommand) -> CompletedProcess[str]:
+        text = get_command_string(command)
+        for path, here in (
+            ("/etc/apt/preferences.d", self.preferences),
+            ("/tmp/with-pin", self.top / "with-pin"),
+            ("/var/lib/dpkg/updates", self.top / "updates"),
+        ):
+            text = text.replace(path, str(here))
+        return shell(text, self.top / "bin", stdin=command.connector_arguments.get("_stdin") or "")
+
+    @property
+    def log(self) -> list[str]:
+        return (self.top / "log").read_text().splitlines() if (self.top / "log").exists() else []
+
+    @property
+    def aside(self) -> list[Path]:
+        return list(self.top.glob("with-pin*"))
+
+
+needs_apt = pytest.mark.skipif(not shutil.which("apt-get"), reason="there is no apt")
+
+ENGINES = ("docker-ce 5:27.5.1-1~debian.12", "docker-ce 5:27.51.0-1~debian.12", "docker-ce 5:29.1.0-1~debian.12")
+CLIENTS = tuple(one.replace("docker-ce", "docker-ce-cli") for one in ENGINES)
+INSTALL = "apt-get -q --simulate install docker-ce docker-ce-cli"
+
+
+def etc(apt: Apt) -> dict[str, str]:
+    return {path.name: path.read_text() for path in apt.preferences.iterdir()}
+
+
+@needs_apt
+def test_under_a_pin_apt_takes_its_version_and_etc_keeps_the_old_one(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["docker-ce 5:26.0.0-1"], [*ENGINES, *CLIENTS, "other 1.0", "other 2.0"])
+    old = {
+        "engine": Pinned(PINNED.names, "26.0", PIN_FILE, "engine_version").pin,
+        "own": "Package: other\nPin: version 1.0\nPin-Priority: 990\n",
+    }
+    for name, content in old.items():
+        (apt.preferences / name).write_text(content)
+    done = apt.run(under_pin(PINNED, PINNED.names, f"{INSTALL} other"))
+    assert done.returncode == 0, done.stderr
+    installed = sorted(line.partition(" [")[0] for line in done.stdout.splitlines() if line.startswith("Inst "))
+    assert [line.split()[1] for line in installed] == ["docker-ce", "docker-ce-cli", "other"]
+    assert done.stdout.count("(5:27.5.1-1~debian.12 ") >= len(PINNED.names)
+    assert "5:29.1.0" not in done.stdout
+    assert "Inst other (1.0 " in done.stdout
+    assert etc(apt) == old
+    assert apt.aside == []
+
+
+@needs_apt
+@pytest.mark.parametrize(
+    ("installed", "offered", "refused"),
+    [
+        ([], (*ENGINES[1:], *CLIENTS), "docker-ce"),
+        ([], (*ENGINES, *CLIENTS[1:]), "docker-ce-cli"),
+        ([], CLIENTS, "docker-ce"),
+        (["docker-ce 5:29.1.0-1~debian.12"], (*ENGINES, *CLIENTS), "docker-ce"),
+    ],
+    ids=["another version", "of one only", "no such package", "older than what is installed"],
+)
+def test_version_that_apt_would_not_take_ends_the_run_with_those_there_are(
+    tmp_path: Path, installed: list[str], offered: Sequence[str], refused: str
+) -> None:
+    apt = Apt(tmp_path, installed, offered)
+    (apt.preferences / "engine").write_text("Package: x\nPin: version 1\nPin-Priority: 1\n")
+    before = etc(apt)
+    done = apt.run(under_pin(PINNED, PINNED.names, "echo went on"))
+    assert (done.returncode, done.stdout) == (1, "")
+    what, *versions, then = done.stderr.splitlines()
+    assert what == f"no version 27.5 of {refused} that apt would take; it has:"
+    shown = {line.split()[2] for line in versions if " | " in line}
+    assert shown == {one.split()[1] for one in offered if one.split()[0] == refused}
+    assert then == "nothing was installed. Correct engine_version; apt takes nothing older than what is installed."
+    assert etc(apt) == before
+    assert apt.aside == []
+
+
+@needs_apt
+@pytest.mark.parametrize(
+    ("script", "code"), [("true", 0), ("false", 1), ("exit 3", 3), ("exit 0", 0), ("false; true", 1)]
+)
+def test_pin_aside_is_readable_for_apts_user_and_gone_however_the_script_ends(
+    tmp_path: Path, script: str, code: int
+) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
+    look = f'stat -c %a "$aside"; cat "$aside/preferences/engine"; {script}'
+    done = apt.run(under_pin(PINNED, PINNED.names, look))
+    assert done.returncode == code, done.stderr
+    assert done.stdout == f"755\n{PINNED.pin}"
+    assert apt.aside == []
+    assert etc(apt) == {}
+
+
+def test_without_a_version_there_is_no_pin_to_be_under() -> None:
+    assert get_command_string(under_pin(UNPINNED, PINNED.names, "something")) == "something"
+
+
+def test_packages_are_installed_or_downloaded_waiting_for_apts_lock() -> None:
+    install = get_command_string(install_command(["a", "b"], 600))
+    assert install.endswith("-y --no-install-recommends --no-remove install a b")
+    download = get_command_string(install_command(["a", "b"], 600, only_download=True))
+    assert download.endswith("-y --no-install-recommends --no-remove --download-only install a b")
+    change = get_command_string(install_command(["a", "b"], 600, may_remove=True))
+    assert change.endswith("-y --no-install-recommends install a b")
+    assert all("DPkg::Lock::Timeout=600" in command for command in (install, download, change))
+
+
+@needs_apt
+@pytest.mark.parametrize("may_remove", [True, False])
+def test_other_packages_go_for_new_ones_only_where_they_may(tmp_path: Path, may_remove: bool) -> None:
+    apt = Apt(tmp_path, ["docker.io 20.10"], ["docker-ce 1.0"])
+    packages = tmp_path / "repository" / "Packages"
+    packages.write_text(packages.read_text().replace("Description", "Conflicts: docker.io\nDescription"))
+    shell("apt-get -q update", tmp_path / "bin")
+    done = apt.run(install_command(["docker-ce"], 0, may_remove=may_remove))
+    assert (done.returncode == 0) == may_remove, done.stderr
+    assert ("Remv docker.io" in done.stdout) == may_remove
+
+
+@needs_apt
+@pytest.mark.parametrize("left", ["audit", "updates/0001"])
+def test_what_a_cut_left_is_mended_first_by_apt_too_where_dpkg_lacks_something(tmp_path: Path, left: str) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
+    (tmp_path / left).write_text("half\n")
+    install = get_command_string(install_command(["docker-ce"], 0))
+    for command in (
+        install_command(["docker-ce"], 0),
+        under_pin(PINNED, PINNED.names, install),
+        purge_command(["a"], 0),
+    ):
+        (tmp_path / "log").unlink(missing_ok=True)
+        assert apt.run(command).returncode == 0
+        configure, mend = apt.log[:2]
+        assert configure == "dpkg --configure"
+        assert mend.endswith("-y --fix-broken install")
+
+
+# -- purging
+
+
+TOOLKIT = ("base 1.0", "toolkit 1.0 base")
+
+
+@needs_apt
+def test_packages_are_purged_and_unknown_names_passed_over(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, [*TOOLKIT, "app 1.0"])
+    done = apt.run(purge_command(["base", "ghost", "toolkit"], 600))
+    assert done.returncode == 0, done.stderr
+    (purge,) = apt.log
+    assert purge.endswith("-y purge base toolkit")
+    assert "DPkg::Lock::Timeout=600" in purge
+    assert "Purg app" not in done.stdout
+
+
+@needs_apt
+def test_package_that_is_removed_but_for_its_configuration_is_purged_too(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, TOOLKIT)
+    status = (tmp_path / "status").read_text().replace("install ok installed", "deinstall ok config-files")
+    (tmp_path / "status").write_text(status)
+    assert apt.run(purge_command(["base", "toolkit"], 600)).returncode == 0
+    assert apt.log[0].endswith("-y purge base toolkit")
+
+
+@needs_apt
+def test_packages_that_others_need_stay_all_of_them(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, [*TOOLKIT, "app 1.0 toolkit", "toolkit-extras 1.0 base"])
+    done = apt.run(purge_command(["base", "toolkit"], 600))
+    assert done.returncode == 1
+    others, _, rest = done.stderr.partition(": needs ")
+    assert sorted(others.split()) == ["app", "toolkit-extras"]
+    assert rest == "base toolkit; nothing was removed\n"
+    assert apt.log == []
+
+
+@needs_apt
+def test_nothing_is_purged_where_dpkg_knows_none_of_them(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["app 1.0"])
+    assert apt.run(purge_command(["ghost"], 600)).returncode == 0
+    assert apt.log == []
+
+
+@needs_apt
+def test_purge_that_apt_refuses_fails(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, TOOLKIT)
+    (tmp_path / "refuses").touch()
+    assert apt.run(purge_command(["base", "toolkit"], 600)).returncode != 0
