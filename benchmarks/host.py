@@ -19,11 +19,12 @@ import time
 import zipfile
 from pathlib import Path
 
+from bulkhead.names import MARKER
 from settings.check import check
 from settings.model import Settings
 from tasks.preflight.plan import Plan
 from tasks.program import archive, configuration
-from tasks.support.paths import MARKER, STORES
+from tasks.support.paths import STORES
 
 ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
 PYTHON = "/usr/bin/python3"

@@ -12,8 +12,8 @@ from typing import TypeAlias
 from bulkhead import __version__
 from bulkhead.config import Config
 from bulkhead.errors import PROBLEMS
+from bulkhead.names import DOCKER_STORE
 
-DOCKER_STORE = "/var/lib/docker"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bulkhead import names
 from bulkhead.errors import Problem
 from pyinfra_lvm.fstab import FstabEntry
 
-PATH = "/etc/bulkhead/bulkhead.json"
+if TYPE_CHECKING:
+    from bulkhead.sizes import Size
+
+PATH = names.PROGRAM_CONFIGURATION
 
 
 class Config(NamedTuple):
-    volume: str  # where the volume is mounted
+    """A setting has the name here that it has in inventory/group_data/all.py. What the deploy computes comes first."""
+
+    # Computed by the deploy.
     stores: dict[str, str]  # directory on the volume → where it is bound
-    fstab: tuple[FstabEntry, ...]  # the lines that bind the stores
-    extra_volumes: tuple[FstabEntry, ...]  # the lines that mount the extra volumes
-    drop_ins: dict[str, str]  # path → content: they order Docker after its stores
-    patience: int  # seconds to wait for builds and --rm containers to end
-    group: str  # volume group and logical volume of Docker
+    store_fstab: tuple[FstabEntry, ...]  # the lines that bind the stores
+    extra_fstab: tuple[FstabEntry, ...]  # the lines that mount the extra volumes
+    ordering_drop_ins: dict[str, str]  # path → content: they order Docker after its stores
+    vg_name: str  # the volume group that has Docker's logical volume
+    reserve_bytes: int  # that should stay free in the group; 0: a volume_size in bytes may use the reserve up
+    receiver_names: tuple[str, ...]  # of alert_receivers; their addresses are secrets, in a file of their own
+    watched_units: tuple[str, ...]  # that must be active
+
+    # Settings.
+    volume_mount: str
     logical_volume: str
-    reserve: int  # bytes of the group that should stay free; 0: whoever set the size may use it up
-    warning: int  # percent
-    critical: int
-    hours_left: float  # a filesystem that will be full within so many hours is worth a warning
-    metrics: str  # directory of node_exporter's textfile collector; empty: none are written
-    receivers: tuple[str, ...]  # of alerts, by name: their addresses are secrets, in a file of their own
-    reminder: float  # hours until a standing alert is told again; ever longer from then on
-    units: tuple[str, ...]  # that must be active
-    prune_hours: int  # what was unused for so long goes
-    prune_image_days: int  # 0: an image that no container has stays
-    keep: tuple[str, ...]  # shell patterns of names that are not pruned: images, containers, networks
-    check_interval: int  # minutes between two checks by cron
-    floor: str  # what the guard keeps free of the volume: "auto", "5%" or "10G"
-    ballast: int  # bytes of a file that is given back where the guard is too slow; 0: there is none
-    stop_pulls: bool  # the guard interrupts pulls and loads too, not only builds
-    rescue: bool  # the guard itself rescues an engine that a full volume has stopped
-    snapshot_hours: int  # the age at which a snapshot goes
+    relocation_patience: int  # seconds
+    check_interval: int  # minutes
+    check_threshold: int  # percent
+    check_critical: int  # percent
+    check_hours_left: float
+    alert_reminder: float  # hours
+    metrics_directory: str
+    prune_hours: int
+    prune_images_after_days: int
+    prune_keep: tuple[str, ...]
+    guard_floor: Size | None  # None: "auto"
+    guard_ballast: int  # bytes; 0: none
+    guard_stop_pulls: bool
+    guard_rescue: bool
+    snapshot_max_hours: int
 
     @property
     def snapshot(self) -> str:
@@ -53,10 +62,14 @@ class Config(NamedTuple):
         try:
             with open(path, encoding="utf-8") as file:
                 values: dict[str, Any] = json.load(file)
-            for name in ("fstab", "extra_volumes"):
+            for name in ("store_fstab", "extra_fstab"):
                 values[name] = tuple(FstabEntry.of(*line) for line in values[name])
-            for name in ("receivers", "units", "keep"):
+            for name in ("receiver_names", "watched_units", "prune_keep"):
                 values[name] = tuple(values[name])
+            if values["guard_floor"]:
+                from bulkhead.sizes import Size  # which takes its time, and a check is in a hurry
+
+                values["guard_floor"] = Size(**values["guard_floor"])
             return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Problem(f"{path} cannot be read: {error}. Run the deploy again: it writes it") from error

@@ -6,8 +6,10 @@ import errno
 import os
 from pathlib import Path
 
+from bulkhead.names import PROGRAM_STATE
+
 # Given up when the disk is full: a move must be able to note where it is, and to put fstab back, on a full root disk too.
-RESERVE = "/var/lib/bulkhead/reserve"
+RESERVE = f"{PROGRAM_STATE}/reserve"
 _RESERVE_SIZE = 2**20  # bytes
 
 

@@ -1,6 +1,50 @@
-"""Names that the deploy and the program must agree on."""
+"""Names that the deploy and the host program must agree on, each in this one place."""
 
 from __future__ import annotations
 
-GUARD = "docker-guard.service"
+DOCKER_STORE = "/var/lib/docker"
+CONTAINERD_STORE = "/var/lib/containerd"
+
+DOCKER_API = "/run/docker.sock"
+DOCKER = "docker.service"
+DOCKER_SOCKET = "docker.socket"
+CONTAINERD = "containerd.service"
+
+# On the volume. It tells the volume from an empty directory, and from somebody else's filesystem.
+MARKER = ".docker-bulkhead"
+
+# On the volume: the guard deletes it where it was too slow, so that Docker can answer.
+BALLAST = ".bulkhead-ballast"
+
+# LVM's tag on a snapshot that the program has taken. Only snapshots with it are ever removed.
+SNAPSHOT_TAG = "bulkhead-snapshot"
+
+PROGRAM = "/usr/local/bin/bulkhead"
+CONFIGURATION = "/etc/bulkhead"
+PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
+RECEIVERS = f"{CONFIGURATION}/receivers"  # of alerts, a line each: NAME=ADDRESS. Addresses hold secrets
+PROGRAM_STATE = "/var/lib/bulkhead"
+PROGRAM_RUN = "/run/bulkhead"  # in memory: it takes files when the root disk is full or read-only
+METRICS = "bulkhead.prom"  # in the setting metrics_directory
+
+ALERT_SERVICE = "bulkhead-alert.service"
+GUARD_SERVICE = "docker-guard.service"
 PRUNE_TIMER = "docker-prune.timer"
+
+RELOCATION_JOURNAL = f"{PROGRAM_STATE}/relocation.json"
+ROLLBACK_JOURNAL = f"{PROGRAM_STATE}/rollback.json"  # of a rollback to a snapshot
+
+# Phases in a journal: copying, stopping, switching, checking and returning must be finished or undone.
+UNFINISHED = ("copying", "stopping", "switching", "checking", "returning")
+# The data is on its volume, and the old tree is beneath the mount.
+RELOCATED = ("done", "finalizing")
+
+
+def move_journal(directory: str) -> str:
+    """Return the path of the journal of an extra volume's move.
+
+    >>> move_journal("/srv/ml-models")
+    '/var/lib/bulkhead/relocation-srv-ml%2dmodels.json'
+    """
+    name = directory.strip("/").replace("%", "%25").replace("-", "%2d").replace("/", "-")
+    return f"{RELOCATION_JOURNAL.removesuffix('.json')}-{name}.json"

@@ -9,11 +9,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from bulkhead import names
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PERSISTENT = "/var/lib/bulkhead"
-VOLATILE = "/run/bulkhead"  # in memory: it takes files when the root disk is full or read-only
+PERSISTENT = names.PROGRAM_STATE
+VOLATILE = names.PROGRAM_RUN
 
 
 def load(name: str) -> dict[str, Any]:

@@ -10,6 +10,16 @@ from pyinfra import host, logger
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy
 
+from bulkhead.names import (
+    CONFIGURATION,
+    MARKER,
+    PROGRAM,
+    PROGRAM_RUN,
+    PROGRAM_STATE,
+    RELOCATED,
+    SNAPSHOT_TAG,
+    UNFINISHED,
+)
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import refusal
@@ -20,19 +30,7 @@ from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support import files, run_lock
-from tasks.support.paths import (
-    CONFIGURATION,
-    DOCKER_PIN,
-    MARKER,
-    NVIDIA_PIN,
-    PROGRAM,
-    PROGRAM_RUN,
-    PROGRAM_STATE,
-    RELOCATED,
-    SNAPSHOT_TAG,
-    STORES,
-    UNFINISHED,
-)
+from tasks.support.paths import DOCKER_PIN, NVIDIA_PIN, STORES
 
 Commands = Generator[StringCommand, None, None]
 _MOVED_FOR_GOOD = ("", "finalized", "rolled-back", "failed")

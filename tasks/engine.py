@@ -9,6 +9,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
+from bulkhead.names import CONTAINERD, DOCKER
 from settings.model import Settings
 from tasks.preflight.plan import Plan
 from tasks.support import gpu
@@ -25,7 +26,7 @@ from tasks.support.packages import (
     under_pin,
     update_command,
 )
-from tasks.support.paths import CONTAINERD, DOCKER, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
+from tasks.support.paths import DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
 from tasks.support.repository import repository
 from tasks.support.version import is_outlived
 

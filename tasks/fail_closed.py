@@ -5,10 +5,11 @@ The drop-ins may be there before the packages: systemd applies them when the uni
 
 from __future__ import annotations
 
+from bulkhead.names import MARKER
 from settings.model import Settings
 from tasks.support import units
 from tasks.support.files import render
-from tasks.support.paths import DROP_INS, MARKER, STORES
+from tasks.support.paths import DROP_INS, STORES
 
 
 def released() -> None:

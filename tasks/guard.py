@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bulkhead.names import BALLAST, GUARD_SERVICE
 from settings.model import Settings
 from tasks import program
 from tasks.support import files, units
 from tasks.support.files import render
-from tasks.support.paths import BALLAST, GUARD_SERVICE, UNITS
+from tasks.support.paths import UNITS
 
 _PATH = UNITS[GUARD_SERVICE]
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import zipfile
 from collections.abc import Generator, Iterable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
 from pyinfra.api.deploy import deploy
 from pyinfra.facts.files import FileContents
 
+from bulkhead.names import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER
 from pyinfra_lvm.model import FstabEntry
 from settings.model import Settings
 from tasks import fail_closed
 from tasks.preflight.plan import Plan
 from tasks.support import packages
 from tasks.support.files import replace_file, verbatim
-from tasks.support.paths import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER, STORES
+from tasks.support.paths import STORES
 from tasks.volume import extra_entry, store_entry
 
 _TOP = Path(__file__).parent.parent
@@ -76,31 +78,34 @@ def configuration(settings: Settings, plan: Plan) -> str:
     """What the program is to know of the settings."""
     extra = [extra_entry(volume.mount, volume.device, volume.filesystem) for volume in plan.extra_volumes]
     values = {
-        "volume": settings.volume_mount,
+        "volume_mount": settings.volume_mount,
         "stores": STORES,
-        "fstab": _lines(store_entry(settings, directory) for directory in STORES),
-        "extra_volumes": _lines(extra),
-        "drop_ins": fail_closed.ordering(),
-        "patience": settings.relocation_patience,
-        "group": plan.volume_group,
+        "store_fstab": _lines(store_entry(settings, directory) for directory in STORES),
+        "extra_fstab": _lines(extra),
+        "ordering_drop_ins": fail_closed.ordering(),
+        "relocation_patience": settings.relocation_patience,
+        "vg_name": plan.volume_group,
         "logical_volume": plan.logical_volume,
-        "reserve": plan.reserve,
-        "warning": settings.check_threshold,
-        "critical": settings.check_critical,
-        "hours_left": settings.check_hours_left,
-        "metrics": settings.metrics_directory,
-        "receivers": list(settings.alert_receivers),
-        "reminder": settings.alert_reminder,
-        "units": [*([PRUNE_TIMER] if settings.prune_time else []), *([GUARD_SERVICE] if settings.guard else [])],
+        "reserve_bytes": plan.reserve,
+        "check_threshold": settings.check_threshold,
+        "check_critical": settings.check_critical,
+        "check_hours_left": settings.check_hours_left,
+        "metrics_directory": settings.metrics_directory,
+        "receiver_names": list(settings.alert_receivers),
+        "alert_reminder": settings.alert_reminder,
+        "watched_units": [
+            *([PRUNE_TIMER] if settings.prune_time else []),
+            *([GUARD_SERVICE] if settings.guard else []),
+        ],
         "prune_hours": settings.prune_hours,
-        "prune_image_days": settings.prune_images_after_days,
-        "keep": settings.prune_keep,
+        "prune_images_after_days": settings.prune_images_after_days,
+        "prune_keep": settings.prune_keep,
         "check_interval": settings.check_interval,
-        "floor": settings.guard_floor.text if settings.guard_floor else "auto",
-        "ballast": settings.guard_ballast.bytes if settings.guard and settings.guard_ballast else 0,
-        "stop_pulls": settings.guard_stop_pulls,
-        "rescue": settings.guard_rescue,
-        "snapshot_hours": settings.snapshot_max_hours,
+        "guard_floor": asdict(settings.guard_floor) if settings.guard_floor else None,
+        "guard_ballast": settings.guard_ballast.bytes if settings.guard and settings.guard_ballast else 0,
+        "guard_stop_pulls": settings.guard_stop_pulls,
+        "guard_rescue": settings.guard_rescue,
+        "snapshot_max_hours": settings.snapshot_max_hours,
     }
     return json.dumps(values, indent=4) + "\n"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bulkhead.names import PRUNE_TIMER
 from settings.model import Settings
 from tasks.support import units
 from tasks.support.files import render, verbatim
-from tasks.support.paths import PRUNE_SERVICE, PRUNE_TIMER, UNITS
+from tasks.support.paths import PRUNE_SERVICE, UNITS
 
 _UNITS = (PRUNE_SERVICE, PRUNE_TIMER)
 _PATHS = [UNITS[unit] for unit in _UNITS]

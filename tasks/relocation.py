@@ -7,8 +7,8 @@ from collections.abc import Generator
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 
+from bulkhead.names import PROGRAM
 from tasks.support import connection
-from tasks.support.paths import PROGRAM
 
 
 @operation()

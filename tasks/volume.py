@@ -15,6 +15,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
@@ -23,7 +24,7 @@ from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support import packages
-from tasks.support.paths import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, STORES, TAG
+from tasks.support.paths import BEFORE, STORES, TAG
 
 # nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
 # The device's time to appear is systemd's own default: hosts that all boot at once, after a power cut, are slow.

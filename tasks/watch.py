@@ -6,19 +6,11 @@ from pyinfra import host
 from pyinfra.api import FactBase
 from pyinfra.api.deploy import deploy
 
+from bulkhead.names import ALERT_SERVICE, METRICS, RECEIVERS
 from settings.model import Settings
 from tasks.support import files, units
 from tasks.support.files import File, render, verbatim
-from tasks.support.paths import (
-    ALERT_SERVICE,
-    CHECK_CRON,
-    CHECK_DISK,
-    JOURNALD,
-    JOURNALD_DROP_IN,
-    METRICS,
-    RECEIVERS,
-    UNITS,
-)
+from tasks.support.paths import CHECK_CRON, CHECK_DISK, JOURNALD, JOURNALD_DROP_IN, UNITS
 
 
 def receivers(settings: Settings) -> File | None:

@@ -16,6 +16,7 @@ from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.running_builds import programs_that_build
 from bulkhead.errors import PROBLEMS, in_words
 from bulkhead.guard import loop
+from bulkhead.names import DOCKER, DOCKER_API
 from bulkhead.prune import pruner
 from bulkhead.sizes import human
 from bulkhead.storage import filesystems
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 _NAMED = 3  # things that could be reclaimed
-_OUR_HOSTS = ("unix:///run/docker.sock", "unix:///var/run/docker.sock")
+_OUR_HOSTS = (f"unix://{DOCKER_API}", f"unix:///var{DOCKER_API}")
 
 
 # -- before it
@@ -111,8 +112,8 @@ class Checklist:
         self.add(self._room(makes_room))
 
     def _measure(self) -> None:
-        volume = VolumeSpace.of(self.config.volume)
-        self.free, self.floor = volume.free, floor_of(self.config.floor, volume.size)
+        volume = VolumeSpace.of(self.config.volume_mount)
+        self.free, self.floor = volume.free, floor_of(self.config.guard_floor, volume.size)
 
     def _room(self, makes_room: bool) -> Item:
         found = room(self.free, self.floor, self.need)
@@ -145,7 +146,7 @@ def _docker() -> Item:
     if not shutil.which("docker"):
         return Item("docker", FAILED, "there is no command docker")
     if not daemon.docker_runs():
-        return Item("docker", FAILED, "docker.service is not active")
+        return Item("docker", FAILED, f"{DOCKER} is not active")
     try:
         if reason := daemon.silence():
             return Item("docker", FAILED, f"Docker {reason}")
@@ -175,24 +176,24 @@ def _volume(config: Config) -> Item:
     wrong = [*filesystems.out_of_place(mounts_of(), config), *filesystems.put_elsewhere(config)]
     if wrong:
         return Item("volume", FAILED, "; ".join(wrong))
-    return Item("volume", OK, f"{config.volume} is mounted, and Docker's data is on it")
+    return Item("volume", OK, f"{config.volume_mount} is mounted, and Docker's data is on it")
 
 
 def _inodes(config: Config) -> Item:
-    counts = os.statvfs(config.volume)
+    counts = os.statvfs(config.volume_mount)
     if not counts.f_files:
         return Item("inodes", OK, "no limit")
     percent = 100 * (counts.f_files - counts.f_ffree) / counts.f_files
-    level = FAILED if percent >= config.critical else WARNING if percent >= config.warning else OK
+    level = FAILED if percent >= config.check_critical else WARNING if percent >= config.check_threshold else OK
     return Item("inodes", level, f"{int(percent)} % used, {counts.f_ffree} free")
 
 
 def _guard(config: Config) -> Item:
-    if names.GUARD not in config.units:
+    if names.GUARD_SERVICE not in config.watched_units:
         return Item("guard", WARNING, "off by the settings: nothing stops a build that takes more than there is")
     if guard_is_alive():
-        return Item("guard", OK, f"{names.GUARD} is active")
-    return Item("guard", FAILED, f"{names.GUARD} is not active: `systemctl start {names.GUARD}`")
+        return Item("guard", OK, f"{names.GUARD_SERVICE} is active")
+    return Item("guard", FAILED, f"{names.GUARD_SERVICE} is not active: `systemctl start {names.GUARD_SERVICE}`")
 
 
 def guard_is_alive() -> bool:

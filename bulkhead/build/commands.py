@@ -160,7 +160,7 @@ def outcome_lines(outcome: BuildOutcome, wanted: int) -> list[str]:
 def _build(config: Config, words: Sequence[str], arguments: Arguments, floor: int) -> BuildOutcome:
     progress = arguments.progress or os.environ.get("BUILDKIT_PROGRESS", "")
     display = Display(kind_of_display(progress, sys.stderr.isatty()))
-    began, gauge = time.time(), Gauge(config.volume, floor)
+    began, gauge = time.time(), Gauge(config.volume_mount, floor)
     returned, is_interrupted = attend(["docker", "build", *words], gauge, display)
     is_short = returned != 0 and not is_interrupted and gauge.is_short()
     return BuildOutcome(

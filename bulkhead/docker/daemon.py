@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkhead.command import run
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
 from bulkhead.procfs import User
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from bulkhead.docker.engine import Engine
 
-DOCKER_SOCKET = "/run/docker.sock"
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
 
 
@@ -32,7 +32,7 @@ def silence() -> str:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
-            connection.connect(DOCKER_SOCKET)
+            connection.connect(DOCKER_API)
             connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
             connection.settimeout(max(deadline - time.monotonic(), 0.01))
             answer = connection.recv(100).split(b"\r\n")[0].decode(errors="replace")
@@ -47,13 +47,12 @@ def silence() -> str:
 
 def docker_runs() -> bool:
     """Whether Docker is up. While it comes or goes, and after that, a word to its socket makes systemd start it."""
-    command = ["systemctl", "is-active", "docker.service"]
+    command = ["systemctl", "is-active", DOCKER]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() in ("active", "reloading")
 
 
-SOCKET, DOCKER, CONTAINERD = "docker.socket", "docker.service", "containerd.service"
-UNITS = (SOCKET, DOCKER, CONTAINERD)
+UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
 START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
 
 

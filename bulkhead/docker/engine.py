@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from bulkhead.errors import Problem
+from bulkhead.names import DOCKER_API
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOCKET = "/run/docker.sock"
 _ANSWER_TIMEOUT = 120  # seconds; a list of thousands of containers on a busy disk
 _STOP_GRACE = 60  # seconds for Docker itself, beside the container's own time to stop
 _COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume to count anything
@@ -66,7 +66,7 @@ class Engine:
         path: of its socket.
     """
 
-    def __init__(self, path: str = SOCKET) -> None:
+    def __init__(self, path: str = DOCKER_API) -> None:
         self._path = path
 
     def ask(self, method: str, path: str, timeout: float = _ANSWER_TIMEOUT, **query: str | list[str]) -> Any:

@@ -7,12 +7,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bulkhead.names import DOCKER_STORE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bulkhead.docker.engine import Engine
 
-CONTAINERS = "/var/lib/docker/containers"
+CONTAINERS = f"{DOCKER_STORE}/containers"
 _PATIENCE = 60  # seconds: people and alerts wait for the answer
 _LOGS = ("*/*-json.log*", "*/local-logs/container.log*")  # of the drivers json-file and local
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from bulkhead.names import BALLAST
+
 if TYPE_CHECKING:
     from bulkhead.config import Config
 
-NAME = ".bulkhead-ballast"
 _SHARE = 50  # of the volume: at most one part of so many
 
 
@@ -18,8 +19,8 @@ def size(config: Config) -> int:
     Raises:
         OSError: the volume does not answer.
     """
-    volume = os.statvfs(config.volume)
-    return min(config.ballast, volume.f_blocks * volume.f_frsize // _SHARE)
+    volume = os.statvfs(config.volume_mount)
+    return min(config.guard_ballast, volume.f_blocks * volume.f_frsize // _SHARE)
 
 
 def held(config: Config) -> int:
@@ -68,4 +69,4 @@ def give_back(config: Config) -> int:
 
 
 def _path(config: Config) -> str:
-    return f"{config.volume}/{NAME}"
+    return f"{config.volume_mount}/{BALLAST}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import command
 from bulkhead.docker import running_builds
+from bulkhead.names import DOCKER
 from bulkhead.storage import lvm
 from bulkhead.text import plain
 
@@ -73,7 +74,7 @@ def drop_due_snapshots(config: Config) -> list[str]:
 
 def rescue_docker(config: Config) -> tuple[list[str], list[str]] | None:
     """Bring Docker back where the volume has stopped it; what was said and what is still wrong, None: nothing was to do."""
-    if command.output_of(["systemctl", "is-active", "docker.service"], lvm.PATIENCE).strip() not in (
+    if command.output_of(["systemctl", "is-active", DOCKER], lvm.PATIENCE).strip() not in (
         "failed",
         "activating",
     ):

@@ -34,9 +34,9 @@ from bulkhead.guard.jobs import (
     send_alerts,
 )
 from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, NOTHING, RECLAIM
-from bulkhead.names import GUARD
+from bulkhead.names import GUARD_SERVICE, MARKER
 from bulkhead.storage import lvm
-from bulkhead.storage.volume import MARKER, floor_of, is_mounted
+from bulkhead.storage.volume import floor_of, is_mounted
 from bulkhead.text import short, span
 from bulkhead.watch.findings import CRITICAL, OK, WARNING
 
@@ -84,7 +84,7 @@ def is_alive() -> bool:
     Raises:
         OSError: systemd does not say.
     """
-    return command.output_of(["systemctl", "is-active", GUARD], lvm.PATIENCE).strip() == "active"
+    return command.output_of(["systemctl", "is-active", GUARD_SERVICE], lvm.PATIENCE).strip() == "active"
 
 
 class Stopped(NamedTuple):
@@ -148,7 +148,7 @@ class Guard:
     # -- one turn
 
     def begin(self) -> None:
-        say(f"guards {self.config.volume}")
+        say(f"guards {self.config.volume_mount}")
         if not os.path.exists(f"{running_builds.CGROUPS}/cgroup.controllers"):
             self._tell(
                 WARNING, "the steps of builds cannot be told apart here, and are not stopped: there is no cgroup v2"
@@ -174,13 +174,13 @@ class Guard:
         return self.pause
 
     def _sample(self, now: float) -> float:
-        counts = os.statvfs(self.config.volume)
+        counts = os.statvfs(self.config.volume_mount)
         if counts.f_fsid != self._volume:
             self._look_at_mount()
             return 0.0
         self.free = free = counts.f_bavail * counts.f_frsize
         if (size := counts.f_blocks * counts.f_frsize) != self.size:  # grown online
-            self.size, self.floor = size, floor_of(self.config.floor, size)
+            self.size, self.floor = size, floor_of(self.config.guard_floor, size)
         self.rate.add(now, free)
         rate = self.rate.value
         if rate:
@@ -201,7 +201,7 @@ class Guard:
         return _REACTION + self.pause + self._reaction_cost + (_RETURN if is_slow else 0)
 
     def _small(self) -> int:
-        return max(_LEAST_FREE, ballast.size(self.config) // 2) if self.config.ballast else 0
+        return max(_LEAST_FREE, ballast.size(self.config) // 2) if self.config.guard_ballast else 0
 
     def _act(self, level: int, now: float) -> None:
         if level >= BALLAST:
@@ -284,7 +284,7 @@ class Guard:
         # One whose build is at a step has not Docker itself write for it, nor has one whose step was stopped, and which ends.
         at_a_step = len(self._steps) + sum(now - each.at <= _SETTLING_SLOWLY for each in self._stopped)
         candidates = building if len(building) > at_a_step or self.free < self.floor // 2 else []
-        if self.config.stop_pulls:
+        if self.config.guard_stop_pulls:
             candidates = [*candidates, *pulling]
         for client in candidates:
             key = f"{client.pid} {client.started}"
@@ -301,7 +301,7 @@ class Guard:
 
     def _why(self) -> str:
         return (
-            f"{self.config.volume} has {short(self.free)} left, fills by {short(self.rate.value)}/s "
+            f"{self.config.volume_mount} has {short(self.free)} left, fills by {short(self.rate.value)}/s "
             f"and {'is' if self.free < self.floor else 'would fall'} below its floor of {short(self.floor)}"
         )
 
@@ -310,7 +310,7 @@ class Guard:
         self._unexplained = since, free = self._unexplained or (now, self.free)
         if now - since < 1 or self.free >= free:
             return
-        pause = self.config.reminder * 3600
+        pause = self.config.alert_reminder * 3600
         if self._complaint:
             told_free, told, pause = self._complaint
             has_fallen = self.free <= told_free - self.floor // 10 and now - told >= _WORSE
@@ -368,7 +368,7 @@ class Guard:
         if freed >= _RECLAIM_AGAIN:
             self.rate.forget()
             self._last_reclaim = {"time": time.time(), "freed": freed}
-            text = f"{short(freed)} of idle build cache removed: {self.config.volume} has {short(self.free)} left"
+            text = f"{short(freed)} of idle build cache removed: {self.config.volume_mount} has {short(self.free)} left"
             self._tell(OK, text, now=time.monotonic(), once="reclaimed")
 
     def _give_back_ballast(self, now: float) -> None:
@@ -377,18 +377,18 @@ class Guard:
             self.rate.forget()
             self._tell(
                 CRITICAL,
-                f"{self.config.volume} is full ({short(self.free)} left): the ballast of {short(size)} is given back, so that "
+                f"{self.config.volume_mount} is full ({short(self.free)} left): the ballast of {short(size)} is given back, so that "
                 "Docker can answer. `bulkhead rescue` makes room",
                 reclaim=True,
             )
 
     def _take_ballast(self, now: float) -> None:
-        if not self.config.ballast:
+        if not self.config.guard_ballast:
             ballast.give_back(self.config)
         elif self.free > 2 * self.floor + ballast.size(self.config) and now - self._grew > _QUIET:
             try:
                 if ballast.take(self.config):
-                    say(f"the ballast of {short(ballast.held(self.config))} is on {self.config.volume}")
+                    say(f"the ballast of {short(ballast.held(self.config))} is on {self.config.volume_mount}")
             except OSError as error:
                 self._complain(f"there is no ballast: {error}", now)
             self.rate.forget()
@@ -432,14 +432,14 @@ class Guard:
         self.size = 0  # another floor
 
     def _look_at_mount(self) -> None:
-        volume = os.statvfs(self.config.volume).f_fsid if is_mounted(self.config.volume) else None
+        volume = os.statvfs(self.config.volume_mount).f_fsid if is_mounted(self.config.volume_mount) else None
         if volume != self._volume:
             self._volume, self.size, self.free = volume, 0, 0
             self.rate.forget()
         if self._is_away != (volume is None):
             self._is_away = volume is None
             is_away = f"not mounted, or has lost its {MARKER}: nothing is guarded until it is back"
-            say(f"{self.config.volume} is {is_away if self._is_away else 'mounted'}")
+            say(f"{self.config.volume_mount} is {is_away if self._is_away else 'mounted'}")
 
     def _look_at_checks(self, now: float) -> None:
         """Tell when cron no longer calls check-disk: by the time on this side, which no clock that is set can move."""
@@ -457,7 +457,7 @@ class Guard:
     def _watch_snapshot(self, now: float) -> None:
         if now - self._snapshot_looked < (_SLOW if now - self._grew < _QUIET else _RARE):
             return
-        name = f"/dev/{self.config.group}/{self.config.snapshot}"
+        name = f"/dev/{self.config.vg_name}/{self.config.snapshot}"
         if os.path.lexists(name) and "snapshot" not in self._jobs:
             self._snapshot_looked = now
             self._unlock()
@@ -469,7 +469,7 @@ class Guard:
 
     def _rescue(self, now: float) -> None:
         is_due = now - self._rescued >= _AGAIN and "rescue" not in self._jobs
-        if not self.config.rescue or not is_due or self.free >= self.floor or running_builds.dockerd():
+        if not self.config.guard_rescue or not is_due or self.free >= self.floor or running_builds.dockerd():
             return
         self._rescued = now
         self._unlock()

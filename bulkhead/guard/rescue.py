@@ -13,10 +13,11 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead import command
-from bulkhead.docker.daemon import DOCKER, docker_runs, start_docker
+from bulkhead.docker.daemon import docker_runs, start_docker
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import Failed, in_words
 from bulkhead.guard import ballast
+from bulkhead.names import DOCKER
 from bulkhead.outage import lock
 from bulkhead.prune.pruner import Pruner
 from bulkhead.sizes import human
@@ -64,9 +65,9 @@ def rescue(config: Config, say: Callable[[str], None], *, dry_run: bool = False)
     """
     with contextlib.nullcontext() if dry_run else lock.lock():
         lock.refuse_unfinished(but_stopped=True)
-        if not is_mounted(config.volume):
+        if not is_mounted(config.volume_mount):
             raise Failed(
-                f"{config.volume} is not mounted: there is nothing to make room on. `systemctl status` shows why"
+                f"{config.volume_mount} is not mounted: there is nothing to make room on. `systemctl status` shows why"
             )
         return Rescue(config, say, dry_run=dry_run).run()
 
@@ -124,26 +125,26 @@ class Rescue:
         return self._end()
 
     def free(self) -> int:
-        volume = os.statvfs(self.config.volume)
+        volume = os.statvfs(self.config.volume_mount)
         return volume.f_bavail * volume.f_frsize + self._would_come
 
     def _free_to_root(self) -> int:
         """With what ext4 holds back, which is Docker's too."""
-        volume = os.statvfs(self.config.volume)
+        volume = os.statvfs(self.config.volume_mount)
         return volume.f_bfree * volume.f_frsize + self._would_come
 
     def floor(self) -> int:
         from bulkhead.storage.volume import floor_of
 
-        return floor_of(self.config.floor, self._size())
+        return floor_of(self.config.guard_floor, self._size())
 
     def _size(self) -> int:
-        volume = os.statvfs(self.config.volume)
+        volume = os.statvfs(self.config.volume_mount)
         return volume.f_blocks * volume.f_frsize
 
     def _room(self) -> str:
         sizes = [human(size) for size in (self.free(), self._size(), self.floor())]
-        return f"{self.config.volume}: {sizes[0]} of {sizes[1]} free, {sizes[2]} shall be"
+        return f"{self.config.volume_mount}: {sizes[0]} of {sizes[1]} free, {sizes[2]} shall be"
 
     def _docker(self) -> str:
         """What is wrong with Docker; empty: it answers."""
@@ -204,9 +205,7 @@ class Rescue:
                 self._would_go[each.name] = each.size
             else:
                 snapshots.remove(self.config, each.name)
-            text = (
-                f"the snapshot {self.config.group}/{each.name} kept a full volume from growing: {self._verb('removed')}"
-            )
+            text = f"the snapshot {self.config.vg_name}/{each.name} kept a full volume from growing: {self._verb('removed')}"
             self.say(text)
             if not self.dry_run:
                 for problem in alert.tell(self.config, [alert_store.News(findings.WARNING, text)], time.time()):
@@ -234,30 +233,30 @@ class Rescue:
 
     def _grow(self) -> None:
         volume = docker_volume(self.config)
-        name = f"{self.config.group}/{volume.name}"
-        standing = {v.name for v in lvm.volumes(self.config.group) if v.origin == volume.name} - {*self._would_go}
+        name = f"{self.config.vg_name}/{volume.name}"
+        standing = {v.name for v in lvm.volumes(self.config.vg_name) if v.origin == volume.name} - {*self._would_go}
         if standing:
             raise Failed(
                 f"{name} cannot grow while it has the snapshot {', '.join(sorted(standing))}, which is not ours"
             )
         if not self.dry_run:
             self._grow_filesystem(name)  # what an earlier rescue has not come to
-        free = next(group.free for group in lvm.usage()[0] if group.name == self.config.group)
+        free = next(group.free for group in lvm.usage()[0] if group.name == self.config.vg_name)
         free += sum(self._would_go.values())
         size = growth(self.floor() - self.free(), free)
         if size <= 0:
-            raise Failed(f"volume group {self.config.group} has nothing free: {name} cannot grow")
+            raise Failed(f"volume group {self.config.vg_name} has nothing free: {name} cannot grow")
         if self.dry_run:
             self._would_come += size
         else:
             command.run("lvextend", "--size", f"+{size}b", name)
             self._grow_filesystem(name)
         self.grown_to = volume.size + size
-        self.say(f"volume: {human(size)} of {human(free)} that {self.config.group} has free {self._verb('taken')}")
+        self.say(f"volume: {human(size)} of {human(free)} that {self.config.vg_name} has free {self._verb('taken')}")
 
     def _grow_filesystem(self, name: str) -> None:
-        fstype = next(mount.fstype for mount in mounts_of() if mount.target == self.config.volume)
-        command.run(*(("xfs_growfs", self.config.volume) if fstype == "xfs" else ("resize2fs", f"/dev/{name}")))
+        fstype = next(mount.fstype for mount in mounts_of() if mount.target == self.config.volume_mount)
+        command.run(*(("xfs_growfs", self.config.volume_mount) if fstype == "xfs" else ("resize2fs", f"/dev/{name}")))
 
     # -- the end
 
@@ -267,7 +266,7 @@ class Rescue:
             wrong.append(f"Docker {problem}. Its last words: {_last_words() or 'none'}")
         if (free := self.free()) < (floor := self.floor()):
             wrong.append(
-                f"{human(free)} are free on {self.config.volume}, and {human(floor)} shall be: `bulkhead status` shows what "
+                f"{human(free)} are free on {self.config.volume_mount}, and {human(floor)} shall be: `bulkhead status` shows what "
                 "fills it; remove some, or give the volume more (volume_size)"
             )
         if not self.dry_run:

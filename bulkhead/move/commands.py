@@ -30,7 +30,7 @@ Move = Relocation | DirectoryMove
 def moves(config: Config, say: Callable[[str], None]) -> list[Move]:
     """The extra volumes' first: they ask for no outage."""
     login = Login.parse(os.environ[unit.LOGIN]) if unit.LOGIN in os.environ else Login.own()
-    return [*(DirectoryMove(entry, say, login) for entry in config.extra_volumes), Relocation(config, say)]
+    return [*(DirectoryMove(entry, say, login) for entry in config.extra_fstab), Relocation(config, say)]
 
 
 def relocate(config: Config, options: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _refuse_snapshot(config: Config, move: Move) -> None:
     """
     if isinstance(move, Relocation) and (snapshots := ours(config)):
         raise Failed(
-            f"{config.group}/{snapshots[0].name} is a snapshot from before: going back to it would lose what is moved. "
+            f"{config.vg_name}/{snapshots[0].name} is a snapshot from before: going back to it would lose what is moved. "
             "`bulkhead snapshot drop` removes it"
         )
 

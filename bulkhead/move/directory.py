@@ -18,6 +18,7 @@ from bulkhead import state
 from bulkhead.command import run
 from bulkhead.errors import Failed, in_words
 from bulkhead.move import rsync
+from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
 from bulkhead.procfs import Login, User, booted, is_within, users_of
@@ -56,7 +57,7 @@ class DirectoryMove:
         self._entry = entry
         self._say = say
         self._login = login
-        self.journal = Journal.load(journal.path_for(self.path))
+        self.journal = Journal.load(move_journal(self.path))
 
     # -- where it stands
 

@@ -24,6 +24,7 @@ from bulkhead.docker.running_builds import programs_that_build, under_way
 from bulkhead.errors import Failed, in_words
 from bulkhead.files import RESERVE, hold_reserve, replace_file, sync_directory
 from bulkhead.move import rsync
+from bulkhead.names import DOCKER_STORE
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import (
@@ -66,7 +67,7 @@ class Relocation:
         say: is told what happens, a line each.
     """
 
-    path = "/var/lib/docker"  # what a command line calls it; containerd's store moves with it
+    path = DOCKER_STORE  # what a command line calls it; containerd's store moves with it
     stops = "Docker and its containers stop, and come back on the old data."
 
     def __init__(self, config: Config, say: Callable[[str], None], engine: Engine | None = None) -> None:
@@ -116,7 +117,7 @@ class Relocation:
         self._refuse_foreign_mounts()
         hold_reserve()
         self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
-        for drop_in, content in self.config.drop_ins.items():
+        for drop_in, content in self.config.ordering_drop_ins.items():
             replace_file(drop_in, content)
         self._write_units()
         began = rsync.moment()
@@ -138,8 +139,8 @@ class Relocation:
         return began, verified
 
     def _check_target(self, directory: str, path: str) -> None:
-        if not is_mounted(self.config.volume):
-            raise Failed(f"{self.config.volume} is not mounted")
+        if not is_mounted(self.config.volume_mount):
+            raise Failed(f"{self.config.volume_mount} is not mounted")
         begun = self.journal.phase in (journal.FAILED, journal.COPYING) and path in self.journal.old
         for target in (self._target(directory), *(() if begun else (self._copy_of(directory),))):
             if os.path.isdir(target) and os.listdir(target):
@@ -147,21 +148,21 @@ class Relocation:
 
     def _check_room(self, needed: int) -> None:
         there = sum(rsync.size_of(self._copy_of(directory)) for directory in self.config.stores)
-        volume = os.statvfs(self.config.volume)
+        volume = os.statvfs(self.config.volume_mount)
         free = volume.f_bavail * volume.f_frsize + there
         if free < needed:
             raise Failed(
-                f"{human(needed)} are to be moved, and {self.config.volume} has {human(free)} for it. What an earlier move "
+                f"{human(needed)} are to be moved, and {self.config.volume_mount} has {human(free)} for it. What an earlier move "
                 "or a rollback has left there (docker.left-…) can be removed if nobody needs it"
             )
 
     def _wait_until_idle(self) -> None:
-        deadline = time.monotonic() + self.config.patience
+        deadline = time.monotonic() + self.config.relocation_patience
         told: list[str] = []
         while busy := self._under_way():
             if time.monotonic() > deadline:
                 raise Failed(
-                    f"still under way after {self.config.patience} s: {', '.join(busy)}. Stopping Docker would lose it: "
+                    f"still under way after {self.config.relocation_patience} s: {', '.join(busy)}. Stopping Docker would lose it: "
                     "run again when it is over"
                 )
             if busy != told:
@@ -239,8 +240,8 @@ class Relocation:
         for directory, path in self.config.stores.items():
             if path in self.journal.old:
                 os.rename(self._copy_of(directory), self._target(directory))  # which is empty
-        sync_directory(self.config.volume)
-        replace_fstab(lambda text: with_entries(text, self.config.fstab))
+        sync_directory(self.config.volume_mount)
+        replace_fstab(lambda text: with_entries(text, self.config.store_fstab))
         self.journal.enter(journal.CHECKING)
         for path in self.config.stores.values():
             run("mount", path)  # at once: systemd sees the mounts, and reads their lines when the move ends
@@ -305,7 +306,7 @@ class Relocation:
                 pass
         self._stop_docker()
         self._unmount_leftovers()
-        replace_fstab(lambda text: without_entries(text, self.config.fstab))
+        replace_fstab(lambda text: without_entries(text, self.config.store_fstab))
         run("systemctl", "daemon-reload")
         for path in self.config.stores.values():
             while is_mounted(path):
@@ -313,7 +314,7 @@ class Relocation:
         self._resume_on_old_data(reason)
 
     def _resume_on_old_data(self, reason: str) -> None:
-        for drop_in in self.config.drop_ins:
+        for drop_in in self.config.ordering_drop_ins:
             Path(drop_in).unlink(missing_ok=True)
         run("systemctl", "daemon-reload")
         self._start_docker()
@@ -339,7 +340,7 @@ class Relocation:
                 number += 1
             if target.exists():
                 target.rename(aside)
-        sync_directory(self.config.volume)
+        sync_directory(self.config.volume_mount)
 
     def _take_copies_back(self) -> None:
         """Copies that Docker has not been started on are copies still: nothing else shall ever find them in their place."""
@@ -348,7 +349,7 @@ class Relocation:
             if path in self.journal.old and not os.path.exists(copy) and os.path.isdir(target) and os.listdir(target):
                 os.rename(target, copy)
                 os.mkdir(target, 0o711)
-        sync_directory(self.config.volume)
+        sync_directory(self.config.volume_mount)
 
     # -- afterwards
 
@@ -431,11 +432,11 @@ class Relocation:
         return [path for path in paths if os.path.isdir(path) and not is_mounted(path) and os.listdir(path)]
 
     def _target(self, directory: str) -> str:
-        return f"{self.config.volume}/{directory}"
+        return f"{self.config.volume_mount}/{directory}"
 
     def _copy_of(self, directory: str) -> str:
         """Where a store is copied to, until its copy is complete: what is in its place is never half of it."""
-        return f"{self.config.volume}/{directory}.moving"
+        return f"{self.config.volume_mount}/{directory}.moving"
 
     def _block_starts(self) -> None:
         state.make_volatile()
@@ -495,11 +496,11 @@ class Relocation:
 
     def _is_committed(self) -> bool:
         text = read_fstab()
-        return all(fstab_lists(text, entry) for entry in self.config.fstab)
+        return all(fstab_lists(text, entry) for entry in self.config.store_fstab)
 
     def _refuse_other_mounts(self) -> None:
         for path in self.config.stores.values():
-            if os.stat(path).st_dev != os.stat(self.config.volume).st_dev:
+            if os.stat(path).st_dev != os.stat(self.config.volume_mount).st_dev:
                 raise Failed(f"{path} is mounted, and not from the volume")
 
     def _write_units(self) -> None:

@@ -8,40 +8,26 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from bulkhead import names
 from bulkhead.files import replace_file
 
-PATH = "/var/lib/bulkhead/relocation.json"
-ROLLBACK = "/var/lib/bulkhead/rollback.json"  # of a rollback to a snapshot
+PATH = names.RELOCATION_JOURNAL
+ROLLBACK = names.ROLLBACK_JOURNAL
 
+# COPYING: Docker runs on the old trees, and has not been touched.
+# STOPPING: Docker runs on the old trees or is being stopped; the last difference is copied.
+# SWITCHING: whether the new fstab is in place decides which way it goes on.
+# CHECKING: Docker is being started on the volume and inspected. The old trees are beneath the mounts.
+# RETURNING: Docker goes back to the old trees, after a failed check or for a rollback.
+COPYING, STOPPING, SWITCHING, CHECKING, RETURNING = UNFINISHED = names.UNFINISHED
 
-def path_for(directory: str) -> str:
-    """The journal of an extra volume's move.
-
-    >>> path_for("/srv/ml-models")
-    '/var/lib/bulkhead/relocation-srv-ml%2dmodels.json'
-    """
-    name = directory.strip("/").replace("%", "%25").replace("-", "%2d").replace("/", "-")
-    return f"{PATH.removesuffix('.json')}-{name}.json"
-
-
-# Docker runs on the old trees.
-COPYING = "copying"  # and has not been touched
-STOPPING = "stopping"  # or is being stopped, and the last difference copied
-FAILED = "failed"  # the relocation did not come about; `reason` says why
-
-# The new fstab may be there or not: it decides.
-SWITCHING = "switching"
-
-# Docker runs on the volume, the old trees are beneath.
-CHECKING = "checking"  # or is being started there and looked at
-DONE = "done"
-FINALIZING = "finalizing"  # the old trees are being removed: no way back
+# DONE: Docker runs on the volume, and the old trees are kept.
+# FINALIZING: the old trees are being removed. There is no way back.
+DONE, FINALIZING = names.RELOCATED
 FINALIZED = "finalized"
 
-# On the way back to the old trees, after a failed check or a rollback.
-RETURNING = "returning"
+FAILED = "failed"  # Docker runs on the old trees; `reason` says why
 ROLLED_BACK = "rolled-back"
-UNFINISHED = (COPYING, STOPPING, SWITCHING, CHECKING, RETURNING)
 
 
 @dataclass

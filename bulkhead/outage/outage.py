@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bulkhead.docker.daemon import UNITS
+from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN
 from bulkhead.outage.unit import RECOVERY
 from bulkhead.procfs import User, users_of
 from bulkhead.storage.fstab import read_fstab
@@ -17,19 +18,19 @@ RECOVERY_UNIT = f"/etc/systemd/system/{RECOVERY}"
 
 # While this file is there the units do not start, whoever asks: apt, a client at the socket, a person. A condition, not
 # an assertion: apt's scripts take a start that was passed over for a success. After a reboot it is gone.
-BLOCK = "/run/bulkhead/docker-stays-down"
+BLOCK = f"{PROGRAM_RUN}/docker-stays-down"
 BLOCK_DROP_IN = f"[Unit]\nConditionPathExists=!{BLOCK}\n"
 BLOCK_DROP_INS = {unit: f"/run/systemd/system/{unit}.d/05-bulkhead.conf" for unit in UNITS}
 
-RECOVERY_UNIT_TEXT = """\
+RECOVERY_UNIT_TEXT = f"""\
 # Finishes or undoes a move of Docker's data that was cut. Written by bulkhead; it goes when the move has ended.
 [Unit]
 Description=Recovery of a move of Docker's data that was cut
-After=docker.service containerd.service
+After={DOCKER} {CONTAINERD}
 [Service]
 # Nothing limits the time of what is started so, also when its own file has gone.
 Type=exec
-ExecStart=/usr/local/bin/bulkhead relocate --recover
+ExecStart={PROGRAM} relocate --recover
 [Install]
 WantedBy=multi-user.target
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.errors import PROBLEMS
+from bulkhead.names import PROGRAM
 from bulkhead.outage import lock
 from bulkhead.procfs import Login
 
@@ -35,7 +36,7 @@ LOG = f"{state.VOLATILE}/relocate.log"
 LOGIN = "BULKHEAD_LOGIN"  # in the unit's environment: the login that began the move
 
 # After the program's end, also by SIGKILL, what it left is recovered; nothing there is in a hurry.
-_PROPERTIES = ("Type=exec", "TimeoutStopSec=infinity", "ExecStopPost=/usr/local/bin/bulkhead relocate --recover")
+_PROPERTIES = ("Type=exec", "TimeoutStopSec=infinity", f"ExecStopPost={PROGRAM} relocate --recover")
 
 
 def say(line: str) -> None:
@@ -72,9 +73,7 @@ def begin(*command: str) -> None:
     properties = [f"--property={setting}" for setting in _PROPERTIES]
     # Who may stand in a directory that moves: the unit itself belongs to no login.
     properties.append(f"--setenv={LOGIN}={Login.own()}")
-    subprocess.run(
-        ["systemd-run", "--quiet", f"--unit={UNIT}", *properties, "/usr/local/bin/bulkhead", *command], check=True
-    )
+    subprocess.run(["systemd-run", "--quiet", f"--unit={UNIT}", *properties, PROGRAM, *command], check=True)
 
 
 def follow() -> None:

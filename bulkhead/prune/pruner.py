@@ -19,6 +19,7 @@ from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.running_builds import builds_under_way, programs_that_build
 from bulkhead.docker.usage import own_bytes
 from bulkhead.errors import PROBLEMS, Failed
+from bulkhead.names import DOCKER
 from bulkhead.outage import lock
 from bulkhead.prune.unused import (
     DAY,
@@ -94,7 +95,7 @@ class Pruner:
 
     def free(self) -> int:
         """Bytes that are free on Docker's volume; in a dry run, that would be."""
-        volume = os.statvfs(self.config.volume)
+        volume = os.statvfs(self.config.volume_mount)
         return volume.f_bavail * volume.f_frsize + (self.freed() if self.dry_run else 0)
 
     def freed(self) -> int:
@@ -161,7 +162,7 @@ class Pruner:
 
     def _refuse_to_start_docker(self) -> None:
         if not docker_runs():
-            raise Unanswered("docker.service is no longer active")
+            raise Unanswered(f"{DOCKER} is no longer active")
 
     def _look(self) -> None:
         """What is asked only once, because Docker counts for long, and what is remembered for the next time."""
@@ -237,7 +238,7 @@ class Pruner:
         self._remove(f"containers stopped for {self.config.prune_hours} h", "container", things)
 
     def stale_images(self) -> None:
-        if days := self.config.prune_image_days:
+        if days := self.config.prune_images_after_days:
             title = f"images in no container for {days} days"
             self._remove_images(title, lambda images: self._by_last_use(images, self._seen, self.now, days * DAY))
 
@@ -296,7 +297,7 @@ class Pruner:
             self.say(f"{title}: left alone beside {', '.join(builds)}")
             return 0
         images = self._images()
-        removable = removable_images(images, images_in_use(images, containers), self.config.keep, self.now)
+        removable = removable_images(images, images_in_use(images, containers), self.config.prune_keep, self.now)
         return self._remove(title, "image", chosen(removable))
 
     def _remove(self, title: str, noun: str, things: list[Removal]) -> int:
@@ -444,12 +445,12 @@ def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
         print(json.dumps(values))
         return int(not succeeded)
     verbs = ("would come back", "would be") if pruner.dry_run else ("came back", "are")
-    print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} free on {config.volume}")
+    print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} free on {config.volume_mount}")
     if pruner.need is not None and not succeeded:
         print(
             f"{human(pruner.need)} are needed: {human(pruner.need - free)} are missing. What is left is in use, kept, or beside a build"
         )
     if any(_NO_SPACE in failure for failure in pruner.failed):
-        name = f"{config.group}/{config.logical_volume}"
+        name = f"{config.vg_name}/{config.logical_volume}"
         print(f"Docker needs a little room to remove things: `lvextend --resizefs --size +1G {name}` makes it")
     return int(not succeeded)

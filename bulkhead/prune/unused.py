@@ -101,7 +101,7 @@ def stale_containers(
             status["Status"] in ("exited", "created", "dead")
             and container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
             and 0 < since <= now - config.prune_hours * HOUR
-            and not is_kept([name], container["Config"]["Labels"], config.keep)
+            and not is_kept([name], container["Config"]["Labels"], config.prune_keep)
         ):
             size = written.get(container["Id"], 0) + log_bytes(container)
             why = f"stopped {ago(now - since)}" if ran else f"made {ago(now - since)}, never started"
@@ -209,7 +209,7 @@ def unused_networks(networks: Iterable[Json], containers: Iterable[Json], config
         and not network.get("ConfigOnly")
         and not {network["Id"], network["Name"]} & referred
         and 0 < (made := moment(network["Created"])) <= now - config.prune_hours * HOUR
-        and not is_kept([network["Name"]], network["Labels"], config.keep)
+        and not is_kept([network["Name"]], network["Labels"], config.prune_keep)
     ]
 
 

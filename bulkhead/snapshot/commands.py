@@ -33,14 +33,14 @@ def created_lines(config: Config, snapshot: Snapshot) -> list[str]:
     from bulkhead.sizes import human
 
     room = (snapshot.size - snapshot.size // NOTES) * FULL // 100
-    inside = os.statvfs(config.volume)
+    inside = os.statvfs(config.volume_mount)
     free = inside.f_bfree * inside.f_frsize
     short = f", less than is free there ({human(free)})" if room < free else ""
     return [
-        f"snapshot {config.group}/{snapshot.name} taken, {human(snapshot.size)}",
-        f"{human(room)} may be written to {config.volume} while it stands{short}. check-disk alerts when it fills; "
+        f"snapshot {config.vg_name}/{snapshot.name} taken, {human(snapshot.size)}",
+        f"{human(room)} may be written to {config.volume_mount} while it stands{short}. check-disk alerts when it fills; "
         + (
-            f"the guard removes it when it is {FULL} % full, before it is lost, or {config.snapshot_hours} h old"
+            f"the guard removes it when it is {FULL} % full, before it is lost, or {config.snapshot_max_hours} h old"
             if _is_guarded(config)
             else "nobody removes it: there is no guard"
         ),
@@ -50,21 +50,21 @@ def created_lines(config: Config, snapshot: Snapshot) -> list[str]:
 
 
 def _is_guarded(config: Config) -> bool:
-    from bulkhead.names import GUARD
+    from bulkhead.names import GUARD_SERVICE
 
-    return GUARD in config.units
+    return GUARD_SERVICE in config.watched_units
 
 
 def _list(config: Config, options: argparse.Namespace) -> int:
     snapshots, now = ours(config), time.time()
     if options.json:
         note = state.load(STATE).get("note", "")
-        life, guarded = config.snapshot_hours * HOUR, _is_guarded(config)
+        life, guarded = config.snapshot_max_hours * HOUR, _is_guarded(config)
         more = [{"written": each.written, "goes": each.made + life if guarded else None} for each in snapshots]
         shown = [{**each._asdict(), **values, "note": note} for each, values in zip(snapshots, more, strict=True)]
         print(json.dumps(shown))
     elif not snapshots:
-        print(f"there is no snapshot of {config.group}/{config.logical_volume}")
+        print(f"there is no snapshot of {config.vg_name}/{config.logical_volume}")
     else:
         print("\n".join(describe(config, each, now) for each in snapshots))
     return 0
@@ -75,8 +75,8 @@ def describe(config: Config, snapshot: Snapshot, now: float) -> str:
     from bulkhead.text import span
 
     age = max(now - snapshot.made, 0)
-    left = config.snapshot_hours * HOUR - age
-    name = f"{config.group}/{snapshot.name}: taken {span(age)} ago"
+    left = config.snapshot_max_hours * HOUR - age
+    name = f"{config.vg_name}/{snapshot.name}: taken {span(age)} ago"
     if snapshot.percent >= LOST:
         return f"{name}, lost: more was written than its {human(snapshot.size)}"
     filled = f"{name}, {int(snapshot.percent)} % of {human(snapshot.size)} full"
@@ -90,10 +90,10 @@ def _drop(config: Config, options: argparse.Namespace) -> int:
     del options
     names = [volume.name for volume in removable(config)]
     if not names:
-        print(f"there is no snapshot of {config.group}/{config.logical_volume}")
+        print(f"there is no snapshot of {config.vg_name}/{config.logical_volume}")
     for name in names:
         drop(config, name, "it was asked for")
-        print(f"snapshot {config.group}/{name} is gone; the volume is as it was")
+        print(f"snapshot {config.vg_name}/{name} is gone; the volume is as it was")
     return 0
 
 

@@ -21,11 +21,12 @@ from bulkhead.docker.inventory import differences, held
 from bulkhead.docker.running_builds import programs_that_build, under_way
 from bulkhead.errors import PROBLEMS, Failed, in_words
 from bulkhead.move.relocation import Relocation
+from bulkhead.names import SNAPSHOT_TAG
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
 from bulkhead.procfs import users_of
 from bulkhead.sizes import human
-from bulkhead.snapshot.snapshots import LOST, STATE, TAG, Snapshot, ours
+from bulkhead.snapshot.snapshots import LOST, STATE, Snapshot, ours
 from bulkhead.storage import lvm
 from bulkhead.storage.mounts import is_mounted, mount_by_fstab, mounted_elsewhere
 from bulkhead.storage.volume import docker_volume
@@ -79,12 +80,12 @@ class Rollback(Relocation):
         docker_volume(self.config)
         snapshots = ours(self.config)
         if not snapshots:
-            raise Failed(f"there is no snapshot of {self.config.group}/{self.config.logical_volume} to go back to")
+            raise Failed(f"there is no snapshot of {self.config.vg_name}/{self.config.logical_volume} to go back to")
         if snapshots[0].percent >= LOST:
             raise Failed(f"{snapshots[0].name} is lost: more was written to the volume than it could hold")
         if snapshots[0].name in self._opened():
             raise Failed(
-                f"{self.config.group}/{snapshots[0].name} is open (mounted?): LVM could only go back later. Close it first. "
+                f"{self.config.vg_name}/{snapshots[0].name} is open (mounted?): LVM could only go back later. Close it first. "
                 "Nothing was changed"
             )
         self._refuse_foreign_mounts()
@@ -166,7 +167,7 @@ class Rollback(Relocation):
         Raises:
             Failed: somebody has it in use.
         """
-        paths = [*self.config.stores.values(), self.config.volume]
+        paths = [*self.config.stores.values(), self.config.volume_mount]
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -176,11 +177,11 @@ class Rollback(Relocation):
                 opened = self._opened()
                 if not opened:
                     return
-                problem = f"{self.config.group}/{opened[0]} is open"
+                problem = f"{self.config.vg_name}/{opened[0]} is open"
             except Failed as failed:
                 opened, problem = [self.config.logical_volume], in_words(failed)
             if time.monotonic() > deadline:
-                nodes = [f"/dev/{self.config.group}/{name}" for name in opened]
+                nodes = [f"/dev/{self.config.vg_name}/{name}" for name in opened]
                 devices = [os.stat(node).st_rdev for node in nodes if os.path.exists(node)]
                 users = [*map(str, users_of(paths)), *mounted_elsewhere(*devices)]
                 raise Failed(f"{problem}. It is used by: {abbreviated(users) or 'unknown'}")
@@ -195,7 +196,7 @@ class Rollback(Relocation):
         """
         self.say("the volume goes back to its snapshot")
         self.journal.enter(journal.SWITCHING)
-        self._insist("lvconvert", "--merge", "--background", f"{self.config.group}/{snapshot.name}")
+        self._insist("lvconvert", "--merge", "--background", f"{self.config.vg_name}/{snapshot.name}")
         self._begin()
         self._enter_checking()
 
@@ -268,25 +269,25 @@ class Rollback(Relocation):
 
     @property
     def _name(self) -> str:
-        return f"{self.config.group}/{self.config.logical_volume}"
+        return f"{self.config.vg_name}/{self.config.logical_volume}"
 
     def _volume(self) -> lvm.VolumeRecord:
-        return next(v for v in lvm.volumes(self.config.group) if v.name == self.config.logical_volume)
+        return next(v for v in lvm.volumes(self.config.vg_name) if v.name == self.config.logical_volume)
 
     def _opened(self) -> list[str]:
         """Which of the volume and its snapshot somebody has open."""
         return [
             volume.name
-            for volume in lvm.volumes(self.config.group)
+            for volume in lvm.volumes(self.config.vg_name)
             if volume.is_open
             and (
                 volume.name == self.config.logical_volume
-                or (TAG in volume.tags and volume.origin == self.config.logical_volume)
+                or (SNAPSHOT_TAG in volume.tags and volume.origin == self.config.logical_volume)
             )
         ]
 
     def _foreign_users(self) -> list[str]:
-        paths = [self.config.volume, *self.config.stores.values()]
+        paths = [self.config.volume_mount, *self.config.stores.values()]
         return [str(user) for user in users_of(paths) if not user.name.startswith(_DOCKERS_OWN)]
 
     def _enter_checking(self) -> None:
@@ -298,7 +299,7 @@ class Rollback(Relocation):
         self.journal.enter(journal.CHECKING, before=before, ran=[*then, *now])
 
     def _mount_all(self) -> None:
-        mount_by_fstab(self.config.volume, *self.config.stores.values())
+        mount_by_fstab(self.config.volume_mount, *self.config.stores.values())
         self._refuse_other_mounts()
 
     def _start_all(self) -> None:
@@ -362,7 +363,7 @@ def watch(config: Config, say: Callable[[str], None]) -> None:
     told, since = 101.0, time.monotonic()
     while True:
         with contextlib.suppress(OSError):
-            origin = [v for v in lvm.volumes(config.group) if v.name == config.logical_volume and v.is_merging]
+            origin = [v for v in lvm.volumes(config.vg_name) if v.name == config.logical_volume and v.is_merging]
             if not origin or origin[0].percent is None:
                 return
             if origin[0].percent <= told - 10:

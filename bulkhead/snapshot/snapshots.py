@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from bulkhead import state
 from bulkhead.docker.inventory import common_names, held
 from bulkhead.errors import Problem
+from bulkhead.names import SNAPSHOT_TAG
 from bulkhead.storage import lvm
 from bulkhead.storage.volume import docker_volume
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
 
-TAG = "bulkhead-snapshot"  # in LVM, from the moment it is made: only what has it is ever removed
 FULL = 90  # percent at which it goes
 LOST = 100
 LEFT = "it is what a power cut has left of one"
@@ -74,8 +74,10 @@ def removable(config: Config) -> list[lvm.VolumeRecord]:
 
     return [
         volume
-        for volume in lvm.volumes(config.group)
-        if TAG in volume.tags and not volume.is_merging and (volume.origin == config.logical_volume or is_left(volume))
+        for volume in lvm.volumes(config.vg_name)
+        if SNAPSHOT_TAG in volume.tags
+        and not volume.is_merging
+        and (volume.origin == config.logical_volume or is_left(volume))
     ]
 
 
@@ -87,8 +89,8 @@ def due(config: Config, snapshots: list[Snapshot], now: float) -> list[tuple[str
             found.append((snapshot.name, "it is lost: more was written to the volume than it could hold"))
         elif snapshot.percent >= FULL:
             found.append((snapshot.name, f"it is {int(snapshot.percent)} % full, and would soon be lost"))
-        elif now - snapshot.made >= config.snapshot_hours * HOUR:
-            found.append((snapshot.name, f"it is more than {config.snapshot_hours} h old"))
+        elif now - snapshot.made >= config.snapshot_max_hours * HOUR:
+            found.append((snapshot.name, f"it is more than {config.snapshot_max_hours} h old"))
     return found
 
 
@@ -105,7 +107,7 @@ def drop(config: Config, name: str, why: str) -> None:
 
     with lock.alone():  # without its snapshot a rollback that was cut would pass for one that is done
         remove(config, name)
-    syslog.syslog(syslog.LOG_WARNING, f"snapshot {config.group}/{name} was removed: {why}")
+    syslog.syslog(syslog.LOG_WARNING, f"snapshot {config.vg_name}/{name} was removed: {why}")
 
 
 def remove(config: Config, name: str) -> None:
@@ -114,13 +116,13 @@ def remove(config: Config, name: str) -> None:
 
     origins = {volume.name: volume.origin or '""' for volume in removable(config)}
     if name not in origins:
-        raise Problem(f"{config.group}/{name} is no snapshot of {config.logical_volume} that bulkhead has taken")
+        raise Problem(f"{config.vg_name}/{name} is no snapshot of {config.logical_volume} that bulkhead has taken")
     # LVM looks again, with the group locked: without a match it removes nothing. It has all the time that it wants: were
     # it killed, the volume could stay suspended.
-    match = f"lv_tags={{{TAG}}} && origin={origins[name]}"
-    said = run("lvremove", "--yes", "--select", match, f"{config.group}/{name}")
+    match = f"lv_tags={{{SNAPSHOT_TAG}}} && origin={origins[name]}"
+    said = run("lvremove", "--yes", "--select", match, f"{config.vg_name}/{name}")
     if name in [volume.name for volume in removable(config)]:
-        raise OSError(f"{config.group}/{name} could not be removed: {' '.join(said.split())}")
+        raise OSError(f"{config.vg_name}/{name} could not be removed: {' '.join(said.split())}")
     state.save(STATE, {})
 
 
@@ -187,18 +189,18 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
     with lock.alone():
         volume = docker_volume(config)
         if ours(config):
-            raise Problem(f"{config.group}/{name} stands already: `bulkhead snapshot drop` removes it")
+            raise Problem(f"{config.vg_name}/{name} stands already: `bulkhead snapshot drop` removes it")
         for left in leftovers(config):
             remove(config, left)
-        group = next(group for group in lvm.usage()[0] if group.name == config.group)
-        inside = os.statvfs(config.volume)
+        group = next(group for group in lvm.usage()[0] if group.name == config.vg_name)
+        inside = os.statvfs(config.volume_mount)
         if size is None and writes:
             size = to_hold(writes, volume.size)
         free = inside.f_bfree * inside.f_frsize
         size = size_for(size, group=group.name, volume=volume.size, free=free, group_free=group.free)
         before = held(engine := Engine())
         state.save(STATE, before | {"note": note})
-        command = ["lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", TAG, "--size", f"{size}b"]
-        run(*command, f"{config.group}/{volume.name}")
+        command = ["lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", SNAPSHOT_TAG, "--size", f"{size}b"]
+        run(*command, f"{config.vg_name}/{volume.name}")
         state.save(STATE, common_names(before, held(engine)) | {"note": note})
         return next(snapshot for snapshot in ours(config) if snapshot.name == name)

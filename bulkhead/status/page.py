@@ -125,7 +125,7 @@ def _contents(status: Status, page: _Page) -> Iterator[str]:
 
 def _guard(status: Status, page: _Page) -> Iterator[str]:
     yield page.heading("Guard")
-    unit = next((finding for finding in status.seen.findings if finding.key == f"unit:{names.GUARD}"), None)
+    unit = next((finding for finding in status.seen.findings if finding.key == f"unit:{names.GUARD_SERVICE}"), None)
     if unit is None:
         unseen = status.failed.get("disks")
         yield page.line("unknown", unseen, UNKNOWN) if unseen else "  none: no build is stopped"

@@ -15,6 +15,7 @@ from bulkhead import names, state
 from bulkhead.command import output_of
 from bulkhead.docker import daemon, usage
 from bulkhead.docker.engine import Engine
+from bulkhead.names import PRUNE_TIMER
 from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.snapshot.rollback import Rollback
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10  # seconds for Docker to count what it holds
 CRON = "/etc/cron.d/check-disk"
-TIMER = "docker-prune.timer"
 Found = TypeVar("Found")
 
 
@@ -134,7 +134,7 @@ def gather(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
     Args:
         moves: gives the moves of extra volumes, and Docker's as the last.
     """
-    status = Status(socket.gethostname(), time.time(), config.volume, config.group, config.reserve)
+    status = Status(socket.gethostname(), time.time(), config.volume_mount, config.vg_name, config.reserve_bytes)
 
     def part(name: str, ask: Callable[[], Found], otherwise: Found) -> Found:
         try:
@@ -155,7 +155,7 @@ def gather(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
     status.guard = part("guard", GuardStatus.last, None)
     if status.seen.snapshots:
         status.taken = part("snapshots", lambda: {each.name: each.made for each in snapshots.ours(config)}, {})
-        status.snapshot_hours = config.snapshot_hours if names.GUARD in config.units else 0
+        status.snapshot_hours = config.snapshot_max_hours if names.GUARD_SERVICE in config.watched_units else 0
     status.next_check = part("next check", lambda: _next_by_cron(status.now), None)
     status.next_prune = part("next prune", _next_by_timer, None)
     status.standing = part("alerts", alert_store.standing, [])
@@ -215,6 +215,6 @@ def _next_by_cron(now: float) -> float | None:
 
 
 def _next_by_timer() -> float | None:
-    command = f"systemctl show {TIMER} --timestamp=utc --value --property=NextElapseUSecRealtime"
+    command = f"systemctl show {PRUNE_TIMER} --timestamp=utc --value --property=NextElapseUSecRealtime"
     said = output_of(command.split(), daemon.PATIENCE).split()  # Wed 2026-11-25 03:00:00 UTC
     return calendar.timegm(time.strptime(" ".join(said[1:3]), "%Y-%m-%d %H:%M:%S")) if len(said) == 4 else None

@@ -62,7 +62,7 @@ def chosen(mounted: Sequence[MountInfo], config: Config) -> list[MountInfo]:
     def rank(mount: MountInfo) -> tuple[bool, bool, bool, int]:
         is_bound = mount.root != "/" and mount.fstype != "btrfs"  # whose subvolumes are mounted by their paths
         is_view = not (mount.writable or mount.closed)  # it is written to elsewhere
-        return mount.target != config.volume, is_view, is_bound, len(mount.target)
+        return mount.target != config.volume_mount, is_view, is_bound, len(mount.target)
 
     best: dict[str, MountInfo] = {}
     for mount in _visible(mounted).values():
@@ -74,13 +74,13 @@ def chosen(mounted: Sequence[MountInfo], config: Config) -> list[MountInfo]:
 def out_of_place(mounted: Sequence[MountInfo], config: Config) -> list[str]:
     """Why Docker's data is not apart from root, in words; empty: it is."""
     visible = _visible(mounted)
-    volume, root = visible.get(config.volume), visible.get("/")
+    volume, root = visible.get(config.volume_mount), visible.get("/")
     if volume is None:
-        return [f"{config.volume} is not mounted"]
+        return [f"{config.volume_mount} is not mounted"]
     if root and volume.device == root.device:
-        return [f"{config.volume} is on the root filesystem"]
+        return [f"{config.volume_mount} is on the root filesystem"]
     return [
-        f"{store} is not on {config.volume}"
+        f"{store} is not on {config.volume_mount}"
         for store in config.stores.values()
         if store not in visible or visible[store].device != volume.device
     ]
@@ -88,7 +88,7 @@ def out_of_place(mounted: Sequence[MountInfo], config: Config) -> list[str]:
 
 def put_elsewhere(config: Config) -> list[str]:
     """Where Docker and containerd are told to keep their data, if that is not on the volume, in words."""
-    places = tuple(f"{place}/" for place in (config.volume, *config.stores.values()))
+    places = tuple(f"{place}/" for place in (config.volume_mount, *config.stores.values()))
     return [
         f"{file} puts data into {root}"
         for file, root in (*_roots_of_docker(), *_roots_of_containerd())
@@ -144,4 +144,4 @@ def _is_meant_read_only(target: str, config: Config) -> bool:
 
     with open(FSTAB, encoding="utf-8", errors="surrogateescape") as file:
         options = [entry.options for entry in parse_fstab(file.read()) if entry.target == target]
-    return "ro" in options[-1] if options else target not in ("/", config.volume)
+    return "ro" in options[-1] if options else target not in ("/", config.volume_mount)

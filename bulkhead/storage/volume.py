@@ -6,10 +6,12 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.errors import Problem
+from bulkhead.names import MARKER
 from bulkhead.storage import lvm
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
+    from bulkhead.sizes import Size
 
 
 class VolumeSpace(NamedTuple):
@@ -30,25 +32,21 @@ class VolumeSpace(NamedTuple):
         return 100 * self.used / ((self.used + self.free) or 1)
 
 
-MARKER = ".docker-bulkhead"  # a file on the volume
 _FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
 
 
-def floor_of(text: str, size: int) -> int:
-    """Bytes that are kept free of a volume: at most a quarter of it.
+def floor_of(floor: Size | None, size: int) -> int:
+    """Return the bytes that the guard keeps free on a volume: at most a quarter of it.
 
     Args:
-        text: "auto", "5%" or "10G".
+        floor: the setting guard_floor; None is "auto".
+        size: bytes of the volume.
 
-    >>> floor_of("auto", 100 * 2**30) // 2**30, floor_of("auto", 6 * 2**30) / 2**30, floor_of("5%", 6000)
+    >>> from bulkhead.sizes import Size
+    >>> floor_of(None, 100 * 2**30) // 2**30, floor_of(None, 6 * 2**30) / 2**30, floor_of(Size.parse("5%"), 6000)
     (5, 1.5, 300)
     """
-    if text == "auto":
-        wanted = max(size * _FLOOR_PERCENT // 100, _FLOOR_LEAST)
-    else:
-        from bulkhead.sizes import Size
-
-        wanted = Size.parse(text).bytes_of(size)
+    wanted = floor.bytes_of(size) if floor else max(size * _FLOOR_PERCENT // 100, _FLOOR_LEAST)
     return min(wanted, size // 4)
 
 
@@ -68,18 +66,18 @@ def docker_volume(config: Config) -> lvm.VolumeRecord:
         Problem: it is not.
         OSError: LVM does not answer.
     """
-    name = f"{config.group}/{config.logical_volume}"
-    volume = next((volume for volume in lvm.volumes(config.group) if volume.name == config.logical_volume), None)
+    name = f"{config.vg_name}/{config.logical_volume}"
+    volume = next((volume for volume in lvm.volumes(config.vg_name) if volume.name == config.logical_volume), None)
     if not volume:
         raise Problem(f"there is no logical volume {name}")
     if volume.is_merging:
         raise Problem(
-            f"{name} is going back to its snapshot: `lvs -a {config.group}` shows what is left of it, and "
+            f"{name} is going back to its snapshot: `lvs -a {config.vg_name}` shows what is left of it, and "
             f"`lvchange --poll y {name}` ends it where that is 0"
         )
-    if os.stat(config.volume).st_dev != os.stat(f"/dev/{name}").st_rdev:
-        raise Problem(f"{name} is not mounted on {config.volume}")
+    if os.stat(config.volume_mount).st_dev != os.stat(f"/dev/{name}").st_rdev:
+        raise Problem(f"{name} is not mounted on {config.volume_mount}")
     for path in config.stores.values():
-        if os.stat(path).st_dev != os.stat(config.volume).st_dev:
-            raise Problem(f"{path} is not on {config.volume}: Docker's data is elsewhere")
+        if os.stat(path).st_dev != os.stat(config.volume_mount).st_dev:
+            raise Problem(f"{path} is not on {config.volume_mount}: Docker's data is elsewhere")
     return volume

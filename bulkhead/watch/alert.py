@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead import state
+from bulkhead.names import ALERT_SERVICE, DOCKER
 from bulkhead.text import plain, span
 from bulkhead.watch.alert_store import Book, Message, News, Queue, Standing, changing
 from bulkhead.watch.apprise import APPRISE_TYPES, send
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-UNIT = "bulkhead-alert.service"
 _DOCKERS_PATIENCE = 60  # seconds for Docker to say what could be reclaimed
 _NAME = 40  # characters of a name of what could be reclaimed
 _HOUR = 3600
@@ -91,7 +91,7 @@ def changed(config: Config, findings: Sequence[CheckResult], now: float) -> list
         OSError: it can be kept nowhere; the system's log has it.
     """
     with changing() as book:
-        book.standing, news = decide(book.standing, findings, now, config.reminder, config.volume)
+        book.standing, news = decide(book.standing, findings, now, config.alert_reminder, config.volume_mount)
         _queue(book, config, news, now)
         waiting = any(queue.messages for queue in book.queues.values())
     told = [item.text for item in news]
@@ -109,29 +109,29 @@ def tell(config: Config, news: Sequence[News], now: float) -> list[str]:
     """
     with changing() as book:
         _queue(book, config, news, now)
-    return _start_delivery() if config.receivers else []
+    return _start_delivery() if config.receiver_names else []
 
 
 def _queue(book: Book, config: Config, news: Sequence[News], now: float) -> None:
     for item in news:
         syslog.syslog(_PRIORITIES[item.level], item.text)
-    for gone in set(book.queues) - set(config.receivers):
+    for gone in set(book.queues) - set(config.receiver_names):
         queue = book.queues.pop(gone)
         if queue.messages:
             text = f"{gone} is no receiver any more; queued for it, and dropped: {len(queue.messages)}"
             syslog.syslog(syslog.LOG_WARNING, text)
     if news:
         message = Message.of(news, now, os.uname().nodename)
-        for receiver in config.receivers:
+        for receiver in config.receiver_names:
             book.queues.setdefault(receiver, Queue()).add(message)
 
 
 def _start_delivery() -> list[str]:
     """What goes wrong with it, in lines."""
     try:
-        subprocess.run(["systemctl", "start", "--no-block", UNIT], check=True, capture_output=True, timeout=10)
+        subprocess.run(["systemctl", "start", "--no-block", ALERT_SERVICE], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError) as error:
-        complain(problem := f"alerts wait for the next check: {UNIT} cannot be started: {error}")
+        complain(problem := f"alerts wait for the next check: {ALERT_SERVICE} cannot be started: {error}")
         return [problem]
     return []
 
@@ -154,7 +154,7 @@ def deliver(config: Config) -> int:
         while queues := {
             receiver: queue
             for receiver, queue in Book.load().queues.items()
-            if queue.messages and receiver in config.receivers and receiver not in failed
+            if queue.messages and receiver in config.receiver_names and receiver not in failed
         }:
             if not way_out and any(message.reclaim for queue in queues.values() for message in queue.messages):
                 way_out = _way_out(config)
@@ -191,14 +191,14 @@ def test(config: Config) -> int:
     """Send each receiver a message and print who got it; the exit code: 1 if one did not, or there is none."""
     from concurrent.futures import ThreadPoolExecutor
 
-    if not config.receivers:
+    if not config.receiver_names:
         print("there are no receivers of alerts: alert_receivers of the settings names them")
         return 1
     host = os.uname().nodename
     body = f"A test of {host}'s alerts: this one arrived.\n\n{time.strftime('%F %T %Z')}\n"
-    with ThreadPoolExecutor(len(config.receivers)) as pool:
-        results = list(pool.map(lambda receiver: send(receiver, f"Test: {host}", body, "info"), config.receivers))
-    for receiver, result in zip(config.receivers, results, strict=True):
+    with ThreadPoolExecutor(len(config.receiver_names)) as pool:
+        results = list(pool.map(lambda receiver: send(receiver, f"Test: {host}", body, "info"), config.receiver_names))
+    for receiver, result in zip(config.receiver_names, results, strict=True):
         partly = "in part, " if result.reached else ""
         print(f"{receiver}: {f'failed: {partly}{result.problem}' if result.problem else 'sent'}")
     return int(any(result.problem for result in results))
@@ -214,9 +214,9 @@ def _way_out(config: Config) -> str:
     asking.join(_DOCKERS_PATIENCE)
     command = "bulkhead prune"
     with contextlib.suppress(OSError):
-        volume = os.statvfs(config.volume)
+        volume = os.statvfs(config.volume_mount)
         whole = (volume.f_blocks - volume.f_bfree + volume.f_bavail) * volume.f_frsize
-        command = f"bulkhead reclaim --need {enough(whole, config.warning)}"
+        command = f"bulkhead reclaim --need {enough(whole, config.check_threshold)}"
     return f"Could be reclaimed: {found[0] if found else 'unknown'}.\nDo it: `{command}`. More: `bulkhead status`"
 
 
@@ -237,7 +237,7 @@ def _reclaimable() -> str:
 
     try:
         # Its socket is not touched while it does not run: systemd would start it.
-        subprocess.run(["systemctl", "is-active", "--quiet", "docker.service"], check=True, timeout=10)
+        subprocess.run(["systemctl", "is-active", "--quiet", DOCKER], check=True, timeout=10)
         found = reclaimable(Engine())[:5]
         return ", ".join(f"{name[-_NAME:]} {human(size)}" for name, size in found) or "nothing"
     except PROBLEMS:

@@ -7,12 +7,12 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bulkhead.names import RECEIVERS
 from bulkhead.watch.findings import CRITICAL, OK, UNKNOWN, WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RECEIVERS = "/etc/bulkhead/receivers"  # a line for each: NAME=ADDRESS
 _PATIENCE = 180  # seconds for a message: Apprise alone takes long to start on a busy host
 APPRISE_TYPES = {OK: "success", WARNING: "warning", CRITICAL: "failure", UNKNOWN: "warning"}  # Apprise's
 

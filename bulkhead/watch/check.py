@@ -11,7 +11,7 @@ from bulkhead import command, state
 from bulkhead.config import Config
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
-from bulkhead.names import GUARD, PRUNE_TIMER
+from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bulkhead.storage.filesystems import FilesystemUsage
     from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 
-DOCKER = "docker.service"
 LOCK_PATIENCE = 30.0  # seconds that another check may take
 _EASE = 5  # percent below its threshold that a level is left
 _EASE_LEFT = 1.5  # times the time left at which a level is reached
@@ -55,8 +54,8 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, threshold: int | None) -> Limits:
-        warning = config.warning if threshold is None else threshold
-        return cls(warning, max(config.critical, warning), config.hours_left)
+        warning = config.check_threshold if threshold is None else threshold
+        return cls(warning, max(config.check_critical, warning), config.check_hours_left)
 
     def level(self, percent: float, was: int) -> int:
         if percent >= self.critical - _EASE * (was == CRITICAL):
@@ -94,14 +93,14 @@ def run(
         verbose: a line for each finding, too.
     """
     limits = Limits.of(config, threshold)
-    keeps = alert and limits.warning == config.warning and os.geteuid() == 0
+    keeps = alert and limits.warning == config.check_threshold and os.geteuid() == 0
     seen = Observation()
     told: list[str] = []
     try:
         with state.locked("check", LOCK_PATIENCE) if keeps else contextlib.nullcontext():
             known = state.load("check")
             levels = known.get("levels")
-            standing = levels if isinstance(levels, dict) and limits.warning == config.warning else {}
+            standing = levels if isinstance(levels, dict) and limits.warning == config.check_threshold else {}
             seen, memory = collect(config, limits, CheckClock.read(), known, standing)
             if keeps:
                 told = _keep(config, seen, memory)
@@ -163,11 +162,11 @@ def _keep(config: Config, seen: Observation, memory: dict[str, Any]) -> list[str
         state.save("check", memory)
     except OSError as error:
         seen.findings.append(CheckResult("state", UNKNOWN, f"what was seen cannot be remembered: {error}"))
-    if config.metrics:
+    if config.metrics_directory:
         from bulkhead.watch import metrics
 
         try:
-            metrics.write(config.metrics, seen)
+            metrics.write(config.metrics_directory, seen)
         except Exception as error:  # the check goes on
             seen.findings.append(
                 CheckResult("metrics", UNKNOWN, f"the metrics cannot be written: {error or repr(error)}")
@@ -255,9 +254,9 @@ def of_mounts(mounted: Sequence[MountInfo], config: Config) -> Iterator[CheckRes
     if lost := [*filesystems.out_of_place(mounted, config), *filesystems.put_elsewhere(config)]:
         yield CheckResult("isolation", CRITICAL, f"Docker is not kept off the root disk: {', '.join(lost)}")
     else:
-        yield CheckResult("isolation", OK, f"Docker's data is on {config.volume}")
+        yield CheckResult("isolation", OK, f"Docker's data is on {config.volume_mount}")
     targets = {mount.target for mount in mounted}
-    for volume in config.extra_volumes:
+    for volume in config.extra_fstab:
         if volume.target not in targets:
             yield CheckResult(f"mounted:{volume.target}", CRITICAL, f"{volume.target} is not mounted", volume.target)
 
@@ -270,14 +269,18 @@ def of_lvm(
     standing: Mapping[str, int],
 ) -> Iterator[CheckResult]:
     # A snapshot of ours has it for a while: the guard drops it, and so does who needs the reserve (`bulkhead rescue`).
-    ours = (config.group, config.snapshot)
-    is_lent = GUARD in config.units and ours in [(snapshot.group, snapshot.name) for snapshot in snapshots]
+    ours = (config.vg_name, config.snapshot)
+    is_lent = GUARD_SERVICE in config.watched_units and ours in [
+        (snapshot.group, snapshot.name) for snapshot in snapshots
+    ]
     for group in groups:
-        if group.name == config.group and config.reserve:
-            text = f"volume group {group.name} has {short(group.free)} free, its reserve is {short(config.reserve)}"
+        if group.name == config.vg_name and config.reserve_bytes:
+            text = (
+                f"volume group {group.name} has {short(group.free)} free, its reserve is {short(config.reserve_bytes)}"
+            )
             if is_lent:
                 text += ", and a snapshot has some of it for now"
-            is_gone = group.free < config.reserve and not is_lent
+            is_gone = group.free < config.reserve_bytes and not is_lent
             yield CheckResult(f"reserve:{group.name}", WARNING if is_gone else OK, text)
     for snapshot in snapshots:
         key = f"snapshot:{snapshot.group}/{snapshot.name}"
@@ -287,7 +290,11 @@ def of_lvm(
 
 def _unguarded(config: Config, mounted: Sequence[MountInfo], clock: CheckClock) -> float:
     """Seconds in which the guard has not looked at Docker's volume, as far as that is there, and this user may know."""
-    if GUARD not in config.units or os.geteuid() or config.volume not in {mount.target for mount in mounted}:
+    if (
+        GUARD_SERVICE not in config.watched_units
+        or os.geteuid()
+        or config.volume_mount not in {mount.target for mount in mounted}
+    ):
         return 0
     last = state.load("guard").get("uptime")  # no time of day: a clock that is set is no guard that has stopped
     return clock.uptime - last if isinstance(last, (int, float)) else clock.uptime
@@ -299,12 +306,12 @@ def _units(config: Config, unguarded: float) -> Iterator[CheckResult]:
     Args:
         unguarded: seconds in which the guard has not looked.
     """
-    units = [DOCKER, *config.units]
+    units = [DOCKER, *config.watched_units]
     try:
         states = command.output_of(["systemctl", "is-active", *units], PATIENCE).split()
     except OSError as error:
         yield CheckResult("docker", UNKNOWN, f"whether Docker runs is unknown: {error}")
-        for unit in config.units:
+        for unit in config.watched_units:
             yield CheckResult(f"unit:{unit}", UNKNOWN, f"whether {unit} is active is unknown")
         return
     active = dict(zip(units, states, strict=True))
@@ -318,10 +325,10 @@ def _units(config: Config, unguarded: float) -> Iterator[CheckResult]:
     else:
         # Its socket is not touched: systemd would start it.
         yield CheckResult("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active.get(DOCKER)}")
-    for unit in config.units:
+    for unit in config.watched_units:
         is_active = active.get(unit) in ("active", "reloading")
-        if is_active and unit == GUARD and unguarded > _GUARD_LATE:
-            text = f"{unit} runs, and has not looked at {config.volume} for {span(unguarded)}"
+        if is_active and unit == GUARD_SERVICE and unguarded > _GUARD_LATE:
+            text = f"{unit} runs, and has not looked at {config.volume_mount} for {span(unguarded)}"
             yield CheckResult(f"unit:{unit}", WARNING, text)
         else:
             yield CheckResult(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
@@ -334,7 +341,7 @@ def of_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[Ch
     """
     if last:
         age, failed = now - last["time"], last["failed"]
-        is_late = age > _PRUNE_LATE and PRUNE_TIMER in config.units
+        is_late = age > _PRUNE_LATE and PRUNE_TIMER in config.watched_units
         text = f"the last prune was {span(age)} ago" + (f", and failed: {failed[0]}" if failed else "")
         yield CheckResult("prune", WARNING if failed or is_late else OK, text)
 
@@ -364,7 +371,7 @@ def _performance(seen: Observation, limits: Limits, config: Config) -> Iterator[
         if filesystem.inodes:
             yield f"{_label(f'inodes {filesystem.mount}')}={filesystem.inodes_percent:.1f}%;{percent}"
     for group in seen.groups:
-        reserve = f"{config.reserve}:" if group.name == config.group and config.reserve else ""
+        reserve = f"{config.reserve_bytes}:" if group.name == config.vg_name and config.reserve_bytes else ""
         yield f"{_label(f'free {group.name}')}={group.free}B;{reserve};;0;{group.size}"
     for snapshot in seen.snapshots:
         yield f"{_label(f'snapshot {snapshot.group}/{snapshot.name}')}={snapshot.percent:.1f}%;{percent}"

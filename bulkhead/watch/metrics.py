@@ -93,7 +93,7 @@ def _metrics(
         yield "prune_timestamp_seconds", "When the last prune ended.", {"": prune["time"]}
         yield "prune_freed_bytes", "What it freed.", {"": prune["freed"]}
         yield "prune_success", "It could remove all that it meant to.", {"": not prune["failed"]}
-    if (unit := f"unit:{names.GUARD}") in levels:
+    if (unit := f"unit:{names.GUARD_SERVICE}") in levels:
         yield "guard_up", "The guard keeps builds from filling Docker's volume.", {"": levels[unit] == findings.OK}
         floor, aborted = guard.get("floor"), guard.get("aborted")
         if isinstance(floor, int) and isinstance(aborted, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.preflight import extra_volumes, finding, logical_volume, mount_points, relocation, system, volume_group
@@ -12,7 +13,7 @@ from tasks.preflight import nvidia as preflight_nvidia
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan
-from tasks.support.paths import RELOCATED, STORES, UNFINISHED
+from tasks.support.paths import STORES
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bulkhead.names import RELOCATED, move_journal
 from bulkhead.sizes import human
 from pyinfra_lvm.model import Storage, mapper_path
 from pyinfra_lvm.operations import is_in_fstab
@@ -17,7 +18,6 @@ from tasks.preflight.plan import PlannedExtraVolume
 from tasks.preflight.relocation import too_little_room
 from tasks.preflight.volume_group import VolumePlan, capacity
 from tasks.preflight.volume_size import DoesNotFit, plan_size
-from tasks.support.paths import RELOCATED, move_journal
 
 _MOVED = (*RELOCATED, "finalized")
 

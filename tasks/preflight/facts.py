@@ -11,22 +11,18 @@ from typing import Any
 
 from pyinfra.api import FactBase, FactProcessError
 
-from pyinfra_lvm.facts import split_sections
-from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
-from tasks.support.paths import (
+from bulkhead.names import (
     CONTAINERD,
     CONTAINERD_STORE,
-    DAEMON_JSON,
     DOCKER,
     DOCKER_SOCKET,
-    DOCKER_SOURCE,
     DOCKER_STORE,
-    NVIDIA_SOURCE,
     RELOCATION_JOURNAL,
-    RELOCATION_JOURNALS,
     ROLLBACK_JOURNAL,
-    STOPPED_BY_UPGRADE,
 )
+from pyinfra_lvm.facts import split_sections
+from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
+from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE, NVIDIA_SOURCE, RELOCATION_JOURNALS, STOPPED_BY_UPGRADE
 
 _SECTION = "##HOST## "
 _PACKAGES = ("docker.io", "docker-ce", "podman-docker")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from bulkhead.names import BALLAST, MARKER, SNAPSHOT_TAG
 from bulkhead.sizes import human
 from pyinfra_lvm.model import LogicalVolume, Storage
 from pyinfra_lvm.operations import UNFINISHED, is_in_fstab
 from settings.model import Settings
 from tasks.preflight.finding import Finding, refused
-from tasks.support.paths import BALLAST, MARKER, SNAPSHOT_TAG, STORES, TAG
+from tasks.support.paths import STORES, TAG
 
 _OTHER_DRIVERS = ("aufs", "btrfs", "devicemapper", "fuse-overlayfs", "vfs", "zfs")
 

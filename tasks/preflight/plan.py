@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bulkhead.names import DOCKER_STORE
 from pyinfra_lvm.model import mapper_path
-from tasks.support.paths import DOCKER_STORE
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from bulkhead.names import CONTAINERD, CONTAINERD_STORE, DOCKER, DOCKER_STORE
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
-from tasks.support.paths import CONTAINERD, CONTAINERD_STORE, DAEMON_JSON, DOCKER, DOCKER_SOURCE, DOCKER_STORE
+from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE
 from tasks.support.version import is_newer, is_outlived
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04", "26.04")}

@@ -94,7 +94,7 @@ def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machi
 @pytest.mark.sample(2, of="what fills the volume")
 def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None:
     machine.run(
-        'sed -i \'s/"stop_pulls": false/"stop_pulls": true/\' /etc/bulkhead/bulkhead.json && grep -q \'stop_pulls": true\' /etc/bulkhead/bulkhead.json'
+        'sed -i \'s/"guard_stop_pulls": false/"guard_stop_pulls": true/\' /etc/bulkhead/bulkhead.json && grep -q \'guard_stop_pulls": true\' /etc/bulkhead/bulkhead.json'
     )
     leave_free(machine, FLOOR + 60 * 2**20)
     pulled = machine.run(FILLERS["pull"], check=False, timeout=600)
@@ -108,7 +108,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
 def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the_settings_say_so(
     machine: Machine,
 ) -> None:
-    machine.run('sed -i \'s/"rescue": false/"rescue": true/\' /etc/bulkhead/bulkhead.json')
+    machine.run('sed -i \'s/"guard_rescue": false/"guard_rescue": true/\' /etc/bulkhead/bulkhead.json')
     machine.run(f"rm -f {VOLUME}/.bulkhead-ballast; cat /dev/zero >{VOLUME}/file", check=False, timeout=300)
     machine.run(f"rm -f {VOLUME}/.bulkhead-ballast; cat /dev/zero >{VOLUME}/more", check=False, timeout=300)
     machine.run("systemctl restart docker", check=False, timeout=300)

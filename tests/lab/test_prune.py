@@ -146,7 +146,7 @@ def test_incidents_own_command_still_removes_nothing(machine: Machine) -> None:
 @pytest.mark.sample(1, of="what a prune leaves")
 def test_images_go_by_their_last_use_where_that_is_wanted(machine: Machine) -> None:
     settings = "/etc/bulkhead/bulkhead.json"
-    machine.run(f"jq '.prune_image_days = 2' {settings} >/root/settings && cp /root/settings {settings}")
+    machine.run(f"jq '.prune_images_after_days = 2' {settings} >/root/settings && cp /root/settings {settings}")
     before = inventory(machine)
     machine.run("bulkhead prune", timeout=300)
     assert images(before) - images(inventory(machine)) == set(), "an image went whose last use nobody knew"

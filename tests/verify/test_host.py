@@ -7,29 +7,23 @@ import re
 
 import pytest
 
-from pyinfra_lvm.model import mapper_path
-from tasks.daemon import differences
-from tasks.support.paths import (
+from bulkhead.names import (
     BALLAST,
-    CHECK_CRON,
     CONTAINERD,
-    DAEMON_JSON,
-    DAEMON_JSON_APPLIED,
     DOCKER,
     DOCKER_SOCKET,
-    DROP_INS,
     GUARD_SERVICE,
-    JOURNALD_DROP_IN,
     MARKER,
     PROGRAM_RUN,
     PRUNE_TIMER,
     RECEIVERS,
     RELOCATED,
     RELOCATION_JOURNAL,
-    STORES,
-    UNITS,
     move_journal,
 )
+from pyinfra_lvm.model import mapper_path
+from tasks.daemon import differences
+from tasks.support.paths import CHECK_CRON, DAEMON_JSON, DAEMON_JSON_APPLIED, DROP_INS, JOURNALD_DROP_IN, STORES, UNITS
 from tests.verify.conftest import Target
 
 

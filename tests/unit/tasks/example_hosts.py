@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET
 from pyinfra_lvm.model import (
     BlockDevice,
     Directory,
@@ -23,7 +24,7 @@ from settings.check import check
 from settings.model import Settings
 from tasks.preflight.host import HostState, Unit
 from tasks.preflight.plan import Plan
-from tasks.support.paths import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_SOURCE, STORES, TAG
+from tasks.support.paths import DOCKER_SOURCE, STORES, TAG
 
 MIB = 2**20
 GIB = 2**30

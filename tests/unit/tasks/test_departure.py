@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bulkhead.names import SNAPSHOT_TAG
 from pyinfra_lvm.model import Storage
 from tasks.departure import findings
-from tasks.support.paths import SNAPSHOT_TAG
 
 from .example_hosts import GIB, our_docker_ce_host, shared_vg, with_volume
 

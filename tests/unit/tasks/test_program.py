@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bulkhead.config import Config
+from bulkhead.names import PROGRAM
 from settings.check import defaults
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.plan import Plan
 from tasks.program import InstalledProgram, archive, configuration, digest
-from tasks.support.paths import DROP_INS, PROGRAM, STORES
+from tasks.support.paths import DROP_INS, STORES
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg
@@ -104,33 +105,50 @@ def test_command_line_without_a_command_is_refused(tmp_path: Path) -> None:
     assert "COMMAND" in done.stderr
 
 
-def test_it_reads_the_configuration_that_the_deploy_writes(tmp_path: Path) -> None:
+def loaded(tmp_path: Path, wanted: Settings) -> Config:
     path = tmp_path / "bulkhead.json"
-    wanted = settings(volume_mount="/srv/other", extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}})
     path.write_text(configuration(wanted, plan_of(wanted)))
-    config = Config.load(str(path))
-    assert config.volume == "/srv/other"
+    return Config.load(str(path))
+
+
+def test_it_reads_the_configuration_that_the_deploy_writes(tmp_path: Path) -> None:
+    wanted = settings(volume_mount="/srv/other", extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}})
+    config = loaded(tmp_path, wanted)
+    assert config.volume_mount == "/srv/other"
     assert config.stores == STORES
-    assert [(entry.source, entry.target) for entry in config.fstab] == [
+    assert [(entry.source, entry.target) for entry in config.store_fstab] == [
         ("/srv/other/docker", "/var/lib/docker"),
         ("/srv/other/containerd", "/var/lib/containerd"),
     ]
-    assert config.extra_volumes == (extra_entry("/home", "/dev/mapper/ubuntu--vg-home--lv", "ext4"),)
-    assert set(config.drop_ins) == set(DROP_INS.values())
-    assert config.patience == defaults()["relocation_patience"]
-    assert config.units == ("docker-prune.timer", "docker-guard.service")
-    assert (config.floor, config.ballast) == ("auto", 256 * 2**20)
-    assert (config.stop_pulls, config.rescue) == (False, False)
-    assert (config.check_interval, config.snapshot_hours) == (15, 24)
+    assert config.extra_fstab == (extra_entry("/home", "/dev/mapper/ubuntu--vg-home--lv", "ext4"),)
+    assert set(config.ordering_drop_ins) == set(DROP_INS.values())
+    assert config.relocation_patience == defaults()["relocation_patience"]
+    assert config.watched_units == ("docker-prune.timer", "docker-guard.service")
+    assert (config.guard_floor, config.guard_ballast) == (None, 256 * 2**20)
+    assert (config.guard_stop_pulls, config.guard_rescue) == (False, False)
+    assert (config.check_interval, config.snapshot_max_hours) == (15, 24)
 
 
-def test_program_knows_the_guard_by_the_settings() -> None:
+def test_program_knows_the_guard_by_the_settings(tmp_path: Path) -> None:
     wanted = settings(guard_floor="10G", guard_ballast="1G", guard_rescue=True, snapshot_max_hours=48)
-    values = json.loads(configuration(wanted, plan_of(wanted)))
-    assert (values["floor"], values["ballast"], values["rescue"], values["snapshot_hours"]) == ("10G", 2**30, True, 48)
+    config = loaded(tmp_path, wanted)
+    assert (config.guard_floor, config.guard_ballast) == (wanted.guard_floor, 2**30)
+    assert (config.guard_rescue, config.snapshot_max_hours) == (True, 48)
     for without in (settings(guard_ballast=""), settings(guard=False)):
-        assert json.loads(configuration(without, plan_of(without)))["ballast"] == 0
-    assert json.loads(configuration(without, plan_of(without)))["units"] == ["docker-prune.timer"]
+        assert loaded(tmp_path, without).guard_ballast == 0
+    assert loaded(tmp_path, without).watched_units == ("docker-prune.timer",)
+
+
+def test_a_setting_keeps_its_name_on_its_way_to_the_host(tmp_path: Path) -> None:
+    """What the deploy computes has names that no setting has, so that no name means two things."""
+    config = loaded(tmp_path, settings())
+    computed = {"stores", "store_fstab", "extra_fstab", "ordering_drop_ins", "vg_name", "reserve_bytes"}
+    computed |= {"receiver_names", "watched_units"}
+    assert computed.isdisjoint(Settings.model_fields)
+    assert {*Config._fields} - computed <= {*Settings.model_fields}
+    same = {*Config._fields} - computed - {"prune_keep", "guard_ballast"}  # a tuple; bytes
+    assert {name: getattr(config, name) for name in same} == {name: getattr(settings(), name) for name in same}
+    assert config.prune_keep == tuple(settings().prune_keep)
 
 
 def test_configuration_has_a_newline_at_its_end_and_no_secret() -> None:

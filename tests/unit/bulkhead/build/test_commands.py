@@ -32,6 +32,7 @@ from bulkhead.guard import loop
 from bulkhead.outage import journal, lock
 from bulkhead.prune import pruner
 from bulkhead.prune.pruner import Pruner
+from bulkhead.sizes import Size
 from bulkhead.storage import filesystems
 from bulkhead.storage.volume import VolumeSpace
 from bulkhead.watch import check
@@ -41,7 +42,7 @@ from ..fake_engine import Query, playing
 
 G, M = 2**30, 2**20
 TOP = Path(__file__).parents[4]
-CONFIG = config(units=("docker-prune.timer", names.GUARD), floor="2G")
+CONFIG = config(watched_units=("docker-prune.timer", names.GUARD_SERVICE), guard_floor=Size.parse("2G"))
 
 
 class Host:
@@ -255,7 +256,7 @@ def test_context_that_docker_was_told_to_use_counts_where_the_environment_has_no
 @pytest.mark.usefixtures("host")
 def test_guard_that_the_settings_switch_off_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     options = argparse.Namespace(need=G, json=False, arguments=["."])
-    assert commands.preflight(CONFIG._replace(units=()), options) == 0
+    assert commands.preflight(CONFIG._replace(watched_units=()), options) == 0
     assert "warning  guard: off by the settings" in capsys.readouterr().out
 
 

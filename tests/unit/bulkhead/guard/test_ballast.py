@@ -23,7 +23,7 @@ def volume(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of(path: Path, size: int = 4 * M) -> Config:
-    return config(volume=str(path), ballast=size)
+    return config(volume_mount=str(path), guard_ballast=size)
 
 
 def test_ballast_takes_its_room_and_only_root_reads_it(tmp_path: Path) -> None:

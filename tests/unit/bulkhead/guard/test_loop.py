@@ -20,6 +20,7 @@ from bulkhead.docker.running_builds import BuildStep, Client
 from bulkhead.errors import Problem
 from bulkhead.guard import ballast, jobs, loop
 from bulkhead.guard.loop import Guard, Stopped, expected
+from bulkhead.sizes import Size
 from bulkhead.storage import volume
 from bulkhead.storage.volume import floor_of
 from bulkhead.watch.findings import CRITICAL, OK, WARNING
@@ -119,8 +120,8 @@ class World:
     def take(self, config: Config) -> bool:
         if self.ballast:
             return False
-        self.ballast = config.ballast
-        self.free -= config.ballast
+        self.ballast = config.guard_ballast
+        self.free -= config.guard_ballast
         return True
 
 
@@ -231,7 +232,7 @@ def assert_floor_kept(world: World, missed: float) -> None:
     ],
 )
 def test_floor_is_at_most_a_quarter_of_the_volume(text: str, size: int, floor: int) -> None:
-    assert floor_of(text, size) == floor
+    assert floor_of(None if text == "auto" else Size.parse(text), size) == floor
 
 
 # -- builds
@@ -351,7 +352,7 @@ def test_build_is_not_stopped_for_what_a_container_writes(world: World) -> None:
 def test_trickle_below_the_floor_is_told_seldom(world: World) -> None:
     world.free = FLOOR - 100 * M
     world.rates[OTHERS] = 2048
-    guarded = watched(world, 2000, reminder=0.1)
+    guarded = watched(world, 2000, alert_reminder=0.1)
     told = [text for _, text in world.news if "no build that could be stopped" in text]
     assert len(told) == 3  # at once, after 6 minutes, after 12 more
     assert "is below its floor" in told[0]
@@ -505,7 +506,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(world: World, setting: bo
     world.free = 4 * G
     world.rates[DOCKER] = 100 * M
     world.pulling = [client(1, "docker pull big")]
-    watched(world, 30, stop_pulls=setting)
+    watched(world, 30, guard_stop_pulls=setting)
     assert world.interrupted == interrupted
 
 
@@ -693,7 +694,7 @@ def test_changed_configuration_counts_at_once_and_a_broken_one_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guarded = watched(world, 10)
-    monkeypatch.setattr(Config, "load", lambda: config(floor="10G"))
+    monkeypatch.setattr(Config, "load", lambda: config(guard_floor=Size.parse("10G")))
     Path(loop.CONFIGURATION).write_text("1")
     watched(world, 10, guarded)
     assert guarded.floor == 10 * G
@@ -752,14 +753,14 @@ def test_docker_that_a_full_volume_has_stopped_is_rescued_now_and_then(
     for module in (jobs, loop):
         monkeypatch.setattr(module, "rescue_docker", lambda _: rescued.append(world.now))
     world.free, world.is_docker_up = M, False
-    watched(world, 900, rescue=setting)
+    watched(world, 900, guard_rescue=setting)
     assert len(rescued) == times
 
 
 def test_rescue_that_goes_on_is_not_begun_again_and_has_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "Job", Endless)
     world.free = FLOOR - M
-    guarded = watched(world, 20, rescue=True)
+    guarded = watched(world, 20, guard_rescue=True)
     assert {*guarded._jobs} == {"reclaim"}
     reclaim = guarded._jobs["reclaim"][0]
     world.is_docker_up = False
@@ -777,7 +778,7 @@ def test_end_of_a_rescue_is_told(
     for module in (jobs, loop):
         monkeypatch.setattr(module, "rescue_docker", lambda _: (["the ballast is given back"], wrong))
     world.free, world.is_docker_up = M, False
-    watched(world, 60, rescue=True)
+    watched(world, 60, guard_rescue=True)
     assert [(told, end in text) for told, text in world.news if "stopped by its full volume" in text] == [(level, True)]
 
 

@@ -21,6 +21,7 @@ from bulkhead.move import relocation
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
 from bulkhead.prune.pruner import Pruner
+from bulkhead.sizes import Size
 from bulkhead.snapshot import commands, snapshots
 from bulkhead.storage import beneath, lvm, mounts
 from bulkhead.watch import alert
@@ -37,7 +38,7 @@ class Host:
     """A host with a volume of 60 GiB that is full, 20 GiB free in its group, and Docker down."""
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.config = config(floor="3G")
+        self.config = config(guard_floor=Size.parse("3G"))
         self.group = Group()
         self.free = 0
         self.ballast = 256 * M
@@ -59,7 +60,7 @@ class Host:
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
         monkeypatch.setattr(rescue, "is_mounted", lambda _: True)
         monkeypatch.setattr(
-            rescue, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume, fstype=self.fstype)]
+            rescue, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume_mount, fstype=self.fstype)]
         )
         monkeypatch.setattr(rescue, "docker_runs", lambda: self.up)
         monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
@@ -72,7 +73,7 @@ class Host:
         monkeypatch.setattr(Pruner, "free", lambda _: self.free)
         monkeypatch.setattr(os, "statvfs", self._statvfs)
         real = os.stat
-        on_it = (self.config.volume, *self.config.stores.values())
+        on_it = (self.config.volume_mount, *self.config.stores.values())
         devices = dict.fromkeys(on_it, SimpleNamespace(st_dev=7))
         devices["/dev/ubuntu-vg/docker-lv"] = SimpleNamespace(st_rdev=7)
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
@@ -82,7 +83,7 @@ class Host:
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
 
     def _statvfs(self, path: str) -> Any:
-        assert path == self.config.volume
+        assert path == self.config.volume_mount
         return SimpleNamespace(
             f_bavail=max(self.free, 0), f_bfree=max(self.free + self.held_back, 0), f_blocks=self.grown, f_frsize=1
         )

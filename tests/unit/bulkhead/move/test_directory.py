@@ -55,7 +55,7 @@ class Host:
 
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
-        monkeypatch.setattr(journal, "path_for", lambda _: f"{top}/relocation-home.json")
+        monkeypatch.setattr(directory, "move_journal", lambda _: f"{top}/relocation-home.json")
         monkeypatch.setattr(bulkhead_files, "sync_directory", lambda _: None)
         monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
         for name, played in {

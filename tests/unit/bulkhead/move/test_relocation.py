@@ -54,7 +54,9 @@ class Host(Engine):
             FstabEntry(f"{self.volume}/{name}", path, "none", ("bind",)) for name, path in self.stores.items()
         )
         drop_in = f"{top}/drop-in.conf"
-        self.config = config(volume=self.volume, stores=self.stores, fstab=entries, drop_ins={drop_in: "[Unit]\n"})
+        self.config = config(
+            volume_mount=self.volume, stores=self.stores, store_fstab=entries, ordering_drop_ins={drop_in: "[Unit]\n"}
+        )
         self.fstab = "# mine\n"
         self.mounted: set[str] = set()
         self.up = True  # Docker

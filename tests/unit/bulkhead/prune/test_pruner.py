@@ -240,7 +240,7 @@ def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(played: P
         image("final", "app:1", parent="between"),
     ]
     played.containers = [container("c", "running", status="running")]
-    assert run(config(keep=("base",))) == 0
+    assert run(config(prune_keep=("base",))) == 0
     assert played.names() == {"c", "named", "running", "labelled", "pinned", "between", "final"}
 
 
@@ -270,7 +270,7 @@ def test_images_are_left_alone_beside_a_build(
         played.containers = [container("step", "base", status="running", log="none", of="sha256:base")]
     else:
         monkeypatch.setattr(pruner, "programs_that_build", lambda: ["docker (process 7)"])
-    run(config(prune_image_days=1))
+    run(config(prune_images_after_days=1))
     assert {"lost", "old"} <= played.names()
     assert "dangling images: left alone beside" in capsys.readouterr().out
 
@@ -289,7 +289,7 @@ def test_containers_go_by_the_time_since_they_stopped(played: Played) -> None:
         container("ci-cache", "i"),
         container("cut", "i", started=ago(1), finished=ago(100)),
     ]
-    assert run(config(keep=("ci-*",))) == 0
+    assert run(config(prune_keep=("ci-*",))) == 0
     assert played.names() == {
         *("stopped-just-now", "made-just-now", "without-a-time", "up", "paused"),
         *("restarts", "labelled", "ci-cache", "cut"),
@@ -348,7 +348,7 @@ def test_networks_go_that_no_container_refers_to(played: Played) -> None:
         container("a", "i", finished=ago(1), networks={"x": {"NetworkID": "id-of-a-stopped"}}),
         container("b", "i", finished=ago(1), network="by-mode"),
     ]
-    run(config(keep=("kept",)))
+    run(config(prune_keep=("kept",)))
     assert {thing["Name"] for thing in played.networks} == {
         *("bridge", "host", "none", "young", "kept", "labelled"),
         *("of-a-stopped", "by-mode", "swarm", "template", "docker_gwbridge"),
@@ -391,7 +391,7 @@ def test_image_goes_when_no_container_has_had_it_for_days(played: Played) -> Non
         image("first-seen-now", "new:1"),
     ]
     played.containers = [container("c", "running", status="running")]
-    assert run(config(prune_image_days=30, keep=("registry.example.com/base:*",))) == 0
+    assert run(config(prune_images_after_days=30, prune_keep=("registry.example.com/base:*",))) == 0
     assert played.names() == {"c", "used", "running", "tagged", "kept", "first-seen-now"}
 
 
@@ -400,7 +400,7 @@ def test_image_that_a_container_mounts_is_in_use(played: Played) -> None:
     played.images = [image("models", "models:1")]
     mounts = [{"Type": "image", "Source": "models:1"}]
     played.containers = [container("c", "gone", status="running", mounts=mounts)]
-    run(config(prune_image_days=30))
+    run(config(prune_images_after_days=30))
     assert played.names() == {"c", "models"}
 
 

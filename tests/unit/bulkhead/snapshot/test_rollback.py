@@ -52,7 +52,7 @@ class Host(Engine):
         self.kept = {"web": True, "db": True, "idle": False}
         self.now = {"db": True, "idle": False, "late": True}
         self.has_snapshots_content = False
-        self.mounted = {*self.config.stores.values(), self.config.volume}
+        self.mounted = {*self.config.stores.values(), self.config.volume_mount}
         self.up = True
         self.breaks = ""  # what does not work
         self.said: list[str] = []
@@ -64,7 +64,7 @@ class Host(Engine):
         for module in (relocation, rollback):
             monkeypatch.setattr(module, "is_mounted", lambda path: path in self.mounted)
         real = os.stat
-        devices = {f"/dev/{self.config.group}/docker-lv": SimpleNamespace(st_rdev=7)}
+        devices = {f"/dev/{self.config.vg_name}/docker-lv": SimpleNamespace(st_rdev=7)}
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
         for module in (bulkhead_command, lvm):
@@ -156,7 +156,7 @@ class Host(Engine):
         self.block.unlink(missing_ok=True)
         self.group.activate()
         self._look_at_volume()
-        self._mount(*self.config.stores.values(), self.config.volume)
+        self._mount(*self.config.stores.values(), self.config.volume_mount)
         self._start_docker()
 
     # -- its engine

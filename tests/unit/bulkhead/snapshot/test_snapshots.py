@@ -23,7 +23,7 @@ from bulkhead.errors import Failed, Problem
 from bulkhead.guard import jobs
 from bulkhead.move import commands as move_commands
 from bulkhead.move.relocation import Relocation
-from bulkhead.names import GUARD
+from bulkhead.names import GUARD_SERVICE
 from bulkhead.outage import journal, lock, prompt, unit
 from bulkhead.outage.journal import Journal
 from bulkhead.snapshot import commands, rollback, snapshots
@@ -66,7 +66,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     real = os.stat
 
     def stat(path: Any, **options: Any) -> Any:
-        if path in (config().volume, *config().stores.values()):
+        if path in (config().volume_mount, *config().stores.values()):
             return SimpleNamespace(st_dev=number)
         return SimpleNamespace(st_rdev=7) if path == "/dev/ubuntu-vg/docker-lv" else real(path, **options)
 
@@ -74,7 +74,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 def guarded() -> Config:
-    return config(units=(GUARD,))
+    return config(watched_units=(GUARD_SERVICE,))
 
 
 def options(action: str, **values: Any) -> argparse.Namespace:

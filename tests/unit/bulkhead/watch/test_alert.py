@@ -114,7 +114,7 @@ def test_message_is_no_longer_than_chats_take_and_says_what_it_leaves_out() -> N
 def test_message_has_room_for_all_that_comes_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [(f"image registry.example.com/{'long/' * 50}{number}:tag", 10**12) for number in range(9)]
     monkeypatch.setattr(usage, "reclaimable", lambda _: names)
-    way_out = alert._way_out(config(volume=str(host.place)))
+    way_out = alert._way_out(config(volume_mount=str(host.place)))
     assert "/long/0:tag 931.3 GiB, " in way_out
     message = Message.of([News(CRITICAL, "x" * 4000, reclaim=True)] * 300, 0, "ci-7")
     body = message.body(400 * 24 * HOUR, 99_999, way_out)
@@ -215,7 +215,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_what_is_told_is_queued_for_each_receiver_and_its_delivery_started(host: Host) -> None:
-    lines = alert.changed(config(receivers=("mail", "slack")), [use(WARNING)], 0)
+    lines = alert.changed(config(receiver_names=("mail", "slack")), [use(WARNING)], 0)
     assert lines == host.log == ["WARNING: / 85 % used"]
     assert alert_store.queued() == {"mail": 1, "slack": 1}
     assert host.starts == ["start --no-block bulkhead-alert.service"]
@@ -229,7 +229,10 @@ def test_without_receivers_the_log_has_it_and_nothing_is_started(host: Host) -> 
 
 
 def test_what_has_happened_is_told_at_once_and_leaves_nothing_standing(host: Host) -> None:
-    assert alert.tell(config(receivers=("mail", "slack")), [alert_store.News(CRITICAL, "a build was stopped")], 0) == []
+    assert (
+        alert.tell(config(receiver_names=("mail", "slack")), [alert_store.News(CRITICAL, "a build was stopped")], 0)
+        == []
+    )
     assert host.log == ["a build was stopped"]
     assert alert_store.queued() == {"mail": 1, "slack": 1}
     assert host.starts == ["start --no-block bulkhead-alert.service"]
@@ -252,14 +255,14 @@ def test_nothing_is_kept_once_nothing_stands_and_nothing_is_queued() -> None:
 
 def test_what_waits_is_tried_again_after_a_check_that_has_nothing_to_tell(host: Host) -> None:
     for now in (0, 900):
-        alert.changed(config(receivers=("mail",)), [use(WARNING)], now)
+        alert.changed(config(receiver_names=("mail",)), [use(WARNING)], now)
     assert alert_store.queued() == {"mail": 1}
     assert len(host.starts) == 2
 
 
 def test_messages_of_a_receiver_that_was_removed_are_dropped_and_the_log_says_so(host: Host) -> None:
-    alert.changed(config(receivers=("mail", "slack")), [use(WARNING)], 0)
-    alert.changed(config(receivers=("mail",)), [use(WARNING)], 900)
+    alert.changed(config(receiver_names=("mail", "slack")), [use(WARNING)], 0)
+    alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 900)
     assert alert_store.queued() == {"mail": 1}
     assert host.log[-1] == "slack is no receiver any more; queued for it, and dropped: 1"
 
@@ -277,15 +280,15 @@ def test_messages_of_a_receiver_that_was_removed_are_dropped_and_the_log_says_so
     ],
 )
 def test_damaged_state_makes_what_stands_told_anew(host: Host, content: str) -> None:
-    alert.changed(config(receivers=("mail",)), [use(WARNING)], 0)
+    alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 0)
     (host.place / "var/alerts.json").write_text(content)
-    assert alert.changed(config(receivers=("mail",)), [use(WARNING)], 900) == ["WARNING: / 85 % used"]
+    assert alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 900) == ["WARNING: / 85 % used"]
     assert alert_store.queued() == {"mail": 1}
 
 
 def test_delivery_that_cannot_be_started_is_told(host: Host) -> None:
     host.program("systemctl", "exit 1")
-    lines = alert.changed(config(receivers=("mail",)), [use(WARNING)], 0)
+    lines = alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 0)
     assert lines[1].startswith("alerts wait for the next check: bulkhead-alert.service cannot be started")
 
 
@@ -295,7 +298,7 @@ def test_delivery_that_cannot_be_started_is_told(host: Host) -> None:
 def test_each_receiver_gets_its_messages_oldest_first_and_they_are_gone(host: Host) -> None:
     host.receivers(mail="mailto://a", slack="slack://b")
     host.apprise(f'echo "$1 $(head -1)" >>{host.place}/got')
-    both = config(receivers=("mail", "slack"))
+    both = config(receiver_names=("mail", "slack"))
     alert.changed(both, [use(WARNING)], 0)
     alert.changed(both, [use(CRITICAL)], HOUR)
     assert alert.deliver(both) == 0
@@ -309,7 +312,7 @@ def test_each_receiver_gets_its_messages_oldest_first_and_they_are_gone(host: Ho
 def test_receiver_that_fails_keeps_its_messages_and_the_other_gets_its_own(host: Host) -> None:
     host.receivers(mail="mailto://a", slack="slack://b")
     host.apprise(f'echo "$1" >>{host.place}/tried; case $1 in mailto*) exit 1;; esac')
-    both = config(receivers=("mail", "slack"))
+    both = config(receiver_names=("mail", "slack"))
     alert.changed(both, [use(WARNING)], 0)
     alert.changed(both, [use(OK)], HOUR)
     assert alert.deliver(both) == 1
@@ -323,7 +326,7 @@ def test_receiver_that_fails_keeps_its_messages_and_the_other_gets_its_own(host:
 def test_message_that_a_receiver_refuses_holds_back_no_other_for_long(host: Host) -> None:
     host.receivers(mail="mailto://a")
     host.apprise(f"read text; case $text in *refused*) exit 1;; esac; echo $text >>{host.place}/got")
-    mail = config(receivers=("mail",))
+    mail = config(receiver_names=("mail",))
     for number, text in enumerate(("refused", "too: refused", "good")):
         alert.changed(mail, [use(WARNING + number % 2, text)], number)
     for _ in range(11):  # five for each that is refused, and one
@@ -338,7 +341,7 @@ def test_message_that_a_receiver_refuses_holds_back_no_other_for_long(host: Host
 def test_messages_that_failed_while_the_receiver_was_away_reach_it_beside_one_that_it_refuses(host: Host) -> None:
     host.receivers(mail="mailto://a")
     host.apprise("exit 1")
-    mail = config(receivers=("mail",))
+    mail = config(receiver_names=("mail",))
     alert.changed(mail, [use(WARNING, "refused")], 0)
     alert.changed(mail, [use(CRITICAL, "good")], 1)
     for _ in range(30):
@@ -353,7 +356,7 @@ def test_receiver_that_hangs_delays_no_other_and_is_given_up(host: Host, monkeyp
     monkeypatch.setattr(watch_apprise, "_PATIENCE", 3)
     host.receivers(mail="mailto://a", slack="slack://b")
     host.apprise(f"case $1 in mailto*) exec sleep 100;; esac; date +%s >{host.place}/got")
-    both = config(receivers=("mail", "slack"))
+    both = config(receiver_names=("mail", "slack"))
     alert.changed(both, [use(WARNING)], 0)
     began = time.time()
     assert alert.deliver(both) == 1
@@ -365,7 +368,7 @@ def test_receiver_that_hangs_delays_no_other_and_is_given_up(host: Host, monkeyp
 def test_message_that_comes_while_another_is_sent_is_sent_too(host: Host) -> None:
     host.receivers(mail="mailto://a", slack="slack://b")
     host.apprise(f"case $1 in mailto*) touch {host.place}/begun; sleep 1;; esac; head -1 >>{host.place}/got")
-    both = config(receivers=("mail", "slack"))
+    both = config(receiver_names=("mail", "slack"))
     alert.changed(both, [use(WARNING)], 0)
     delivery = threading.Thread(target=alert.deliver, args=[both])
     delivery.start()
@@ -382,7 +385,7 @@ def test_message_that_comes_while_another_is_sent_is_sent_too(host: Host) -> Non
 def test_cut_between_sending_and_noting_it_sends_it_twice(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.receivers(mail="mailto://a")
     host.apprise(f"head -1 >>{host.place}/got")
-    mail = config(receivers=("mail",))
+    mail = config(receiver_names=("mail",))
     alert.changed(mail, [use(WARNING)], 0)
     with monkeypatch.context() as cut:
         cut.setattr(Queue, "sent", lambda *_: 1 / 0)
@@ -396,7 +399,7 @@ def test_second_delivery_at_the_same_time_is_refused(host: Host, monkeypatch: py
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setattr(time, "monotonic", iter(range(1000)).__next__)
     with state.locked("alert", 0), pytest.raises(TimeoutError):
-        alert.deliver(config(receivers=("mail",)))
+        alert.deliver(config(receiver_names=("mail",)))
     assert host.log == []
 
 
@@ -404,7 +407,7 @@ def test_message_about_dockers_volume_says_what_can_be_reclaimed_or_that_docker_
     host.program("systemctl", "exit 3")
     host.receivers(mail="mailto://a")
     host.apprise(f"cat >{host.place}/got")
-    mail = config(receivers=("mail",), volume=str(host.place))
+    mail = config(receiver_names=("mail",), volume_mount=str(host.place))
     alert.changed(mail, [use(WARNING, mount=str(host.place))], 0)
     alert.deliver(mail)
     got = (host.place / "got").read_text()
@@ -415,7 +418,7 @@ def test_message_about_dockers_volume_says_what_can_be_reclaimed_or_that_docker_
 def test_docker_that_hangs_does_not_hold_messages_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert, "_DOCKERS_PATIENCE", 0.2)
     monkeypatch.setattr(alert, "_reclaimable", lambda: time.sleep(5) or "")
-    assert "Could be reclaimed: unknown." in alert._way_out(config(volume=str(host.place)))
+    assert "Could be reclaimed: unknown." in alert._way_out(config(volume_mount=str(host.place)))
 
 
 # -- the test of the receivers
@@ -424,7 +427,7 @@ def test_docker_that_hangs_does_not_hold_messages_back(host: Host, monkeypatch: 
 def test_of_receivers_says_which_failed(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.receivers(mail="mailto://a", slack="slack://b")
     host.apprise("case $1 in slack*) echo 2026-11-24 21:57:48,103 - WARNING - no such team; exit 1;; esac")
-    assert alert.test(config(receivers=("mail", "slack", "pager"))) == 1
+    assert alert.test(config(receiver_names=("mail", "slack", "pager"))) == 1
     assert capsys.readouterr().out.splitlines() == [
         "mail: sent",
         "slack: failed: no such team",
@@ -442,7 +445,7 @@ def test_of_receivers_without_apprise_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", f"{host.place}/bin")
     host.receivers(mail="mailto://a")
-    assert alert.test(config(receivers=("mail",))) == 1
+    assert alert.test(config(receiver_names=("mail",))) == 1
     expected = "mail: failed: the program apprise cannot be started: No such file or directory\n"
     assert capsys.readouterr().out == expected
 
@@ -570,7 +573,7 @@ def mail_server() -> Iterator[tuple[int, list[str]]]:
 def test_apprise_takes_an_alert_and_its_recovery_to_a_web_server(host: Host, web: tuple[int, list[Any]]) -> None:
     port, got = web
     host.receivers(hook=f"json://user:secret@127.0.0.1:{port}/path")
-    hook = config(receivers=("hook",))
+    hook = config(receiver_names=("hook",))
     alert.changed(hook, [use(CRITICAL, "/ 95 % used - „full“ @everyone")], time.time() - 1)
     alert.changed(hook, [use(OK, "/ 50 % used")], time.time())
     assert alert.deliver(hook) == 0
@@ -585,7 +588,7 @@ def test_apprise_takes_an_alert_and_its_recovery_to_a_web_server(host: Host, web
 def test_apprise_takes_an_alert_to_a_mail_server(host: Host, mail_server: tuple[int, list[str]]) -> None:
     port, got = mail_server
     host.receivers(mail=f"mailto://127.0.0.1:{port}?from=bulkhead@example.org&to=ops@example.org")
-    mail = config(receivers=("mail",))
+    mail = config(receiver_names=("mail",))
     alert.changed(mail, [use(WARNING)], time.time())
     assert alert.deliver(mail) == 0
     (content,) = got
@@ -600,7 +603,7 @@ def test_mail_of_which_one_recipient_is_unknown_reaches_the_other_once(
     port, got = mail_server
     to = "ops@example.org,gone@unknown.org"
     host.receivers(mail=f"mailto://127.0.0.1:{port}?from=bulkhead@example.org&to={to}")
-    mail = config(receivers=("mail",))
+    mail = config(receiver_names=("mail",))
     alert.changed(mail, [use(WARNING)], time.time())
     for _ in range(2):
         assert alert.deliver(mail) == 0
@@ -665,15 +668,15 @@ def test_apprise_reads_and_writes_nothing_in_the_users_home(
     monkeypatch.setenv("APPRISE_STORAGE_PATH", str(home / "storage"))
     before = sorted(home.rglob("*"))
     host.receivers(hook=f"json://127.0.0.1:{port}/ours", mail="mailto://127.0.0.1:1?from=a@b.org")
-    alert.test(config(receivers=("hook", "mail")))
+    alert.test(config(receiver_names=("hook", "mail")))
     assert [path for path, *_ in got] == ["/ours"]
     assert sorted(home.rglob("*")) == before
 
 
 def test_alerts_survive_a_full_root_disk(host: Host) -> None:
     (host.place / "var").write_text("nothing can be written below this")
-    alert.changed(config(receivers=("mail",)), [use(WARNING)], 0)
-    assert alert.changed(config(receivers=("mail",)), [use(WARNING)], 900) == []
+    alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 0)
+    assert alert.changed(config(receiver_names=("mail",)), [use(WARNING)], 900) == []
     assert alert_store.queued() == {"mail": 1}
 
 

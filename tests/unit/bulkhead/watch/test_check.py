@@ -133,20 +133,20 @@ def test_reserve_of_dockers_group_is_watched(free: int, level: int) -> None:
 @pytest.mark.parametrize(
     ("name", "units", "level"),
     [
-        ("docker-lv-snapshot", (names.GUARD,), OK),
+        ("docker-lv-snapshot", (names.GUARD_SERVICE,), OK),
         ("docker-lv-snapshot", (), WARNING),
-        ("before", (names.GUARD,), WARNING),
+        ("before", (names.GUARD_SERVICE,), WARNING),
     ],
     ids=["the guard drops it", "nobody drops it", "somebody else's"],
 )
 def test_reserve_may_be_lent_to_a_snapshot_of_ours(name: str, units: tuple[str, ...], level: int) -> None:
     snapshots = [SnapshotUsage("ubuntu-vg", name, "docker-lv", 10)]
-    found = check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], snapshots, config(units=units), LIMITS, {})
+    found = check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], snapshots, config(watched_units=units), LIMITS, {})
     assert levels(found)["reserve:ubuntu-vg"] == level
 
 
 def test_group_without_a_reserve_may_be_full() -> None:
-    assert list(check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], [], config(reserve=0), LIMITS, {})) == []
+    assert list(check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], [], config(reserve_bytes=0), LIMITS, {})) == []
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
     monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
-    monkeypatch.setattr(daemon, "DOCKER_SOCKET", f"{tmp_path}/docker.sock")
+    monkeypatch.setattr(daemon, "DOCKER_API", f"{tmp_path}/docker.sock")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
@@ -505,7 +505,7 @@ def test_docker_that_is_told_to_keep_its_data_elsewhere_is_critical(
 @pytest.mark.usefixtures("healthy")
 def test_extra_volume_that_is_not_mounted_is_critical(capsys: pytest.CaptureFixture[str]) -> None:
     extra = FstabEntry.of("/dev/ubuntu-vg/home-lv", "/home", "ext4", ["defaults"])
-    assert check.run(config(extra_volumes=(extra,))) == CRITICAL
+    assert check.run(config(extra_fstab=(extra,))) == CRITICAL
     assert "/home is not mounted" in capsys.readouterr().out
 
 
@@ -554,7 +554,7 @@ def prune(hours_ago: float, *failed: str, timer: bool = True) -> dict[str, tuple
     """What is said of a prune."""
     units = ("docker-prune.timer",) if timer else ()
     last = {"time": 1e9 - hours_ago * HOUR, "failed": list(failed)}
-    return {key: (level, text) for key, level, text, _ in check.of_prune(last, config(units=units), 1e9)}
+    return {key: (level, text) for key, level, text, _ in check.of_prune(last, config(watched_units=units), 1e9)}
 
 
 def test_prune_that_failed_or_does_not_come_is_a_warning() -> None:
@@ -601,7 +601,7 @@ def test_hung_docker_is_unknown_before_long(
     for module in (daemon, check):
         monkeypatch.setattr(module, "PATIENCE", 0.3)
     began = time.monotonic()
-    assert check.run(config(units=())) == UNKNOWN
+    assert check.run(config(watched_units=())) == UNKNOWN
     assert time.monotonic() - began < 10
     assert "Docker does not answer within 0.3 s" in capsys.readouterr().out
 
@@ -657,7 +657,7 @@ def test_systemd_that_does_not_answer_is_unknown(
 
 
 def test_all_units_are_asked_for_at_once(healthy: Host) -> None:
-    check.run(config(units=("docker-prune.timer", "docker-guard.service")))
+    check.run(config(watched_units=("docker-prune.timer", "docker-guard.service")))
     assert (healthy.path / "bin/asked").read_text() == "docker.service docker-prune.timer docker-guard.service\n"
 
 
@@ -682,7 +682,7 @@ def test_guard_that_runs_and_does_not_look_is_told(
     monkeypatch.setattr(os, "geteuid", lambda: user)
     (healthy.path / "run").mkdir()
     (healthy.path / "run/guard.json").write_text(json.dumps(seen))
-    guarded = config(units=("docker-prune.timer", "docker-guard.service"))
+    guarded = config(watched_units=("docker-prune.timer", "docker-guard.service"))
     assert check.run(guarded) == (WARNING if said else OK)
     assert said in capsys.readouterr().out
 
@@ -691,7 +691,7 @@ def test_guard_of_a_volume_that_is_not_mounted_has_nothing_to_look_at(
     healthy: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy.mount(ROOT)
-    check.run(config(units=("docker-prune.timer", "docker-guard.service")))
+    check.run(config(watched_units=("docker-prune.timer", "docker-guard.service")))
     assert "has not looked" not in capsys.readouterr().out
 
 
@@ -824,7 +824,7 @@ def test_metrics_are_written(healthy: Host) -> None:
     directory = healthy.path / "textfiles"
     directory.mkdir()
     stands()
-    check.run(config(metrics=str(directory)))
+    check.run(config(metrics_directory=str(directory)))
     assert [path.name for path in directory.iterdir()] == ["bulkhead.prom"]
     assert (directory / "bulkhead.prom").stat().st_mode & 0o777 == 0o644
     written = (directory / "bulkhead.prom").read_text()
@@ -833,6 +833,6 @@ def test_metrics_are_written(healthy: Host) -> None:
 
 
 def test_metrics_that_cannot_be_written_are_told(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(config(metrics=f"{healthy.path}/none")) == UNKNOWN
+    assert check.run(config(metrics_directory=f"{healthy.path}/none")) == UNKNOWN
     assert "the metrics cannot be written: " in capsys.readouterr().out
     assert healthy.levels()["metrics"] == UNKNOWN

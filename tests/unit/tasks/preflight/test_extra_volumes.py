@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from bulkhead.names import move_journal
 from pyinfra_lvm.model import Mount, Storage
 from pyinfra_lvm.operations import UNFINISHED
 from tasks.preflight.examine import examine
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import DirectoryToMove, HostState
 from tasks.preflight.plan import Plan, PlannedExtraVolume
-from tasks.support.paths import TAG, move_journal
+from tasks.support.paths import TAG
 
 from ..example_hosts import (
     GIB,

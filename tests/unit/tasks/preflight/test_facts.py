@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from pyinfra.api import FactProcessError
 
+from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
 from tasks.preflight.facts import HostFacts, parse_host
 from tasks.preflight.host import EngineData, HostState
-from tasks.support.paths import STOPPED_BY_UPGRADE, move_journal
+from tasks.support.paths import STOPPED_BY_UPGRADE
 
 from ...processes import orphan
 from ..operations import shell, stand_in

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bulkhead.names import BALLAST, CONTAINERD, DOCKER, SNAPSHOT_TAG
 from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
 from pyinfra_lvm.operations import UNFINISHED
 from settings.model import Settings
@@ -15,7 +16,7 @@ from tasks.preflight.examine import examine, report
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import EngineData, HostState, Unit
 from tasks.preflight.plan import Plan
-from tasks.support.paths import BALLAST, CONTAINERD, DOCKER, DOCKER_SOURCE, SNAPSHOT_TAG, TAG
+from tasks.support.paths import DOCKER_SOURCE, TAG
 
 from ..example_hosts import (
     DOCKER_CE_UNIT,
