@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bulkhead import names
 from bulkhead.config import Config
 from bulkhead.guard import ballast
 
@@ -38,7 +39,7 @@ def test_ballast_that_is_there_is_not_taken_again(tmp_path: Path) -> None:
 
 
 def test_ballast_that_a_cut_has_left_short_is_taken_again(tmp_path: Path) -> None:
-    (tmp_path / ballast.NAME).write_bytes(b"")
+    (tmp_path / names.BALLAST).write_bytes(b"")
     assert ballast.take(of(tmp_path))
     assert ballast.held(of(tmp_path)) >= 4 * M
 
@@ -51,12 +52,12 @@ def test_ballast_takes_at_most_two_percent_of_the_volume(tmp_path: Path) -> None
 def test_ballast_of_another_size_is_taken_anew(tmp_path: Path, before: int) -> None:
     ballast.take(of(tmp_path, before))
     assert ballast.take(of(tmp_path))
-    assert (tmp_path / ballast.NAME).stat().st_size == 4 * M
+    assert (tmp_path / names.BALLAST).stat().st_size == 4 * M
 
 
 def test_no_ballast_is_taken_where_none_is_wanted(tmp_path: Path) -> None:
     assert not ballast.take(of(tmp_path, 0))
-    assert not (tmp_path / ballast.NAME).exists()
+    assert not (tmp_path / names.BALLAST).exists()
 
 
 def test_ballast_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_ballast_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         ballast.take(of(tmp_path))
-    assert not (tmp_path / ballast.NAME).exists()
+    assert not (tmp_path / names.BALLAST).exists()
 
 
 def test_ballast_that_is_given_back_is_gone(tmp_path: Path) -> None:
@@ -78,6 +79,6 @@ def test_ballast_that_is_given_back_is_gone(tmp_path: Path) -> None:
 def test_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     other = tmp_path / "precious"
     other.write_text("kept")
-    (tmp_path / ballast.NAME).symlink_to(other)
+    (tmp_path / names.BALLAST).symlink_to(other)
     ballast.take(of(tmp_path))
     assert other.read_text() == "kept"
