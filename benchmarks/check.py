@@ -1,4 +1,4 @@
-"""The CPU of `bulkhead check` on a healthy host, its children's included, against that of `python3 -c pass`."""
+"""Compare the CPU time of `bulkhead check` on a healthy host, with its children, to that of `python3 -c pass`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.host import PYTHON, Host
+from benchmarks.host import PYTHON, HealthyHost
 
 RUNS = 31
 
@@ -17,9 +17,9 @@ RUNS = 31
 def main() -> None:
     argparse.ArgumentParser(prog="scripts/benchmark check", description=__doc__).parse_args()
     if os.geteuid() != 0:
-        sys.exit("needs root: a check by others does not ask LVM, and keeps nothing")
+        sys.exit("needs root: a check of another user does not ask LVM, and saves nothing")
     with tempfile.TemporaryDirectory() as top:
-        host = Host(Path(top))
+        host = HealthyHost(Path(top))
         commands: dict[str, tuple[str | Path, ...]] = {
             "python3 -c pass": (PYTHON, "-c", "pass"),
             "bulkhead check": (PYTHON, host.program, "check"),

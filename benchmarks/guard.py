@@ -1,6 +1,6 @@
-"""The CPU and the memory of `bulkhead guard` at rest, against a loop in Python that only asks for the free space as often.
+"""Compare the CPU time and the memory of `bulkhead guard` at rest to a Python loop that only reads the free space as often.
 
-Of each the CPU time of the process itself and of what it starts, from when it has settled on.
+The CPU time includes child processes. It counts once both have settled.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.host import PYTHON, Host
+from benchmarks.host import PYTHON, HealthyHost
 
-# The guard's own pause where there is room (bulkhead.growth.REST).
+# The guard's own interval with enough free space (bulkhead.guard.policy).
 LOOP = "import os, sys, time\nwhile True:\n    os.statvfs(sys.argv[1])\n    time.sleep(0.5)"
-SETTLED = 45  # seconds until it has taken its ballast, and looked at everything once
+SETTLED = 45  # seconds until the guard has its ballast and has checked everything once
 
 
 @contextlib.contextmanager
-def running(host: Host, *command: str | Path) -> Iterator[int]:
+def running(host: HealthyHost, *command: str | Path) -> Iterator[int]:
     process = subprocess.Popen(command, env=host.environment, stdout=subprocess.DEVNULL)
     try:
         yield process.pid
@@ -35,27 +35,27 @@ def running(host: Host, *command: str | Path) -> Iterator[int]:
 
 
 def cpu(pid: int) -> float:
-    """Milliseconds of a process and its ended children so far."""
+    """Return the CPU time so far, in milliseconds, of a process and of its ended children."""
     own = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
     children = sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]))
     return own + 1000 * children / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> int:
-    """The most that a process had at once, in KiB."""
+    """Return the peak memory of a process, in KiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark guard", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=120, help="how long both are watched, side by side")
+    parser.add_argument("--seconds", type=int, default=120, help="how long both are measured, side by side")
     options = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("needs root: the guard of others keeps nothing")
-    # As on a host, what the guard writes down is in memory, and the volume on a disk.
+        sys.exit("needs root: the guard of another user saves nothing")
+    # As on a host, the guard's state is in memory, and the volume on a disk.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as top, tempfile.TemporaryDirectory() as volume:
-        host = Host(Path(top), volume=Path(volume))
+        host = HealthyHost(Path(top), volume=Path(volume))
         with (
             running(host, PYTHON, host.program, "guard") as guard,
             running(host, PYTHON, "-c", LOOP, host.top / "volume") as loop,

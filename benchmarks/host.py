@@ -1,7 +1,7 @@
 """A healthy host in a temporary directory, for benchmarks of the host program on this machine.
 
-The program is the one that the deploy installs, for this machine's Python. `systemctl` and `lvs` are this machine's, and only
-what they say is put in their mouths.
+The program is the one that the deploy installs, for this machine's Python. `systemctl` and `lvs` of this machine run, so that
+they cost what they cost; their output is replaced.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ _PLAN = Plan(
     containerd_store=False,
 )
 
-_SAID = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
+_ANSWERS = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv||"}
 
 
-class Host:
-    """A healthy one, in a directory.
+class HealthyHost:
+    """A healthy host in a directory.
 
     Args:
         top: the directory.
-        volume: an empty directory of another filesystem, which stands for Docker's volume; none is a part of the same.
+        volume: an empty directory on another filesystem that stands for Docker's volume; None: a directory of ``top``.
     """
 
     def __init__(self, top: Path, volume: Path | None = None) -> None:
@@ -91,7 +91,7 @@ class Host:
         (top / "var/lib/bulkhead/prune.json").write_text(json.dumps(prune))
         guard = {"uptime": time.clock_gettime(time.CLOCK_BOOTTIME), "floor": 2**31, "aborted": []}
         (top / "run/bulkhead/guard.json").write_text(json.dumps(guard))
-        # Healthy however full this machine is.
+        # The host is healthy however full this machine is.
         wanted = check({"check_threshold": 99, "check_critical": 99})
         assert isinstance(wanted, Settings), wanted
         text = configuration(wanted, _PLAN).replace(wanted.volume_mount, f"{top}/volume")
@@ -99,11 +99,11 @@ class Host:
         mounts = [("254:1 /", "/"), ("254:2 /", f"{top}/volume"), *((f"254:2 /{n}", s) for n, s in STORES.items())]
         lines = [f"22 1 {what} {target} rw - ext4 /dev/{what[:5]} rw\n" for what, target in mounts]
         (top / "proc/self/mountinfo").write_text("".join(lines))
-        for name, said in _SAID.items():
+        for name, answer in _ANSWERS.items():
             real = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
             if not real:
                 sys.exit(f"needs {name}: a check runs it")
-            (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{said}'\n")
+            (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{answer}'\n")
             (top / "bin" / name).chmod(0o755)
         self._install()
         threading.Thread(target=self._docker, daemon=True).start()
@@ -128,7 +128,7 @@ class Host:
                     connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
 
     def cpu(self, *command: str | Path) -> float:
-        """Milliseconds of a command that has to succeed."""
+        """Return the CPU time, in milliseconds, of a command that must succeed."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

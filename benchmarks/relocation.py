@@ -1,7 +1,7 @@
-"""The outage and the whole time of a move of Docker's data, against stop, `cp -a`, bind and start.
+"""Compare the outage and the duration of a move of Docker's data to stop, `cp -a`, bind and start.
 
 Both ways run on the same virtual machine of the lab, from the same snapshot, with the same data: images with many small
-files, and one container that writes down every tenth of a second that it runs.
+files, and a container that writes a timestamp every tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.progress import step
 
 TOP = Path(__file__).parent.parent
 
-# $1: GiB. Images of 256 MiB, with as many files to the GiB as those of languages and their packages have, and the container.
+# $1: GiB. Images of 256 MiB, with as many files per GiB as images of programming languages have, and the container.
 _FILL = r"""
 set -e
 work=$(mktemp -d /var/tmp/fill.XXXXXX)
@@ -50,7 +50,7 @@ systemctl start containerd docker
 
 _SIZE = "25G"
 
-# A volume without the move: what both ways begin with.
+# Both ways begin with this volume, before the move.
 _VOLUME = (
     f"lvcreate -qq -y -L {_SIZE} -n docker-lv ubuntu-vg --addtag docker-bulkhead && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
     "mkdir -p /srv/docker-volume && mount /dev/ubuntu-vg/docker-lv /srv/docker-volume && apt-get install -qq rsync >/dev/null"

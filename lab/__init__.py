@@ -1,5 +1,5 @@
-"""Throwaway virtual machines under QEMU: what the README's first command shows, and the ground of the tests."""
+"""Throwaway virtual machines under QEMU, for the demonstration in the README and for the tests."""
 
 
 class LabError(Exception):
-    """A message for the user of the lab."""
+    """An error whose message is for the user of the lab."""

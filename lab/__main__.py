@@ -18,11 +18,13 @@ from lab.repository import Repository
 TOP = Path(__file__).parent.parent
 INVENTORY = "inventory/lab.py"
 DEFAULT = "demo"
-LOOK = "lsblk -o NAME,SIZE,TYPE,MOUNTPOINTS; echo; df -h --output=source,size,used,avail,target -x tmpfs -x devtmpfs"
+SHOW_DISKS = (
+    "lsblk -o NAME,SIZE,TYPE,MOUNTPOINTS; echo; df -h --output=source,size,used,avail,target -x tmpfs -x devtmpfs"
+)
 
 
 def main() -> int:
-    """Run a command of the lab; what goes wrong in a known way is one line."""
+    """Run a command of the lab. A known error prints one line."""
     own, dashes, further = sys.argv[1:], False, []
     if "--" in own:
         at = own.index("--")
@@ -30,7 +32,7 @@ def main() -> int:
     parser = _parser()
     arguments = parser.parse_args(own)
     if dashes and not arguments.takes_further:
-        parser.error("nothing comes after -- here")
+        parser.error("this command takes no arguments after --")
     arguments.further = further
     try:
         return int(arguments.command(arguments) or 0)
@@ -41,7 +43,7 @@ def main() -> int:
         print(f"lab: {error.cmd[0]} failed with {error.returncode}\n{error.stderr or ''}".rstrip(), file=sys.stderr)
         return 1
     except subprocess.TimeoutExpired as error:
-        print(f"lab: {error.cmd[0]} had not ended after {error.timeout:.0f} s", file=sys.stderr)
+        print(f"lab: {error.cmd[0]} did not end within {error.timeout:.0f} s", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -50,8 +52,8 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/lab",
-        description="Throwaway virtual machines for docker-bulkhead. Without a command: make one, provision it, verify "
-        "it, and show its disks before and after.",
+        description="Throwaway virtual machines for docker-bulkhead. Without a command, make one, provision it, verify it, "
+        "and show its disks before and after.",
     )
     parser.set_defaults(command=demo, name=DEFAULT, takes_further=False, **_UP_DEFAULTS)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -60,19 +62,21 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("name", nargs="?", default=DEFAULT)
     up.add_argument("--suite", choices=image.SUITES, default="bookworm", help=_listed(image.SUITES))
     up.add_argument("--layout", choices=image.LAYOUTS, default="shared-vg", help=_listed(image.LAYOUTS))
-    up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether an engine is there beforehand")
+    up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether the image has a Docker engine")
     up.add_argument(
         "--engine",
         choices=("distro", "docker-ce"),
         default="distro",
-        help="what the deploy installs; docker-ce comes from a signed repository of the lab's own that stands in for Docker's",
+        help="the engine that the deploy installs; docker-ce comes from the lab's own signed repository, not from Docker's",
     )
     up.add_argument(
-        "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead: Ubuntu, your own"
+        "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead, of Ubuntu or your own"
     )
-    up.add_argument("--accel", choices=("kvm", "tcg"), help="instead of what a probe finds to work: KVM, or emulation")
-    up.add_argument("--memory", default="2G", help="of a cloud image (default 2G)")
-    up.add_argument("--cpus", type=int, default=2, help="of a cloud image (default 2)")
+    up.add_argument(
+        "--accel", choices=("kvm", "tcg"), help="use KVM or emulation, instead of the one that a probe finds to work"
+    )
+    up.add_argument("--memory", default="2G", help="memory of a cloud image's machine (default 2G)")
+    up.add_argument("--cpus", type=int, default=2, help="processors of a cloud image's machine (default 2)")
     up.set_defaults(command=_up)
 
     for name, command, usage, text in (
@@ -89,18 +93,21 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("name", nargs="?", default=DEFAULT)
         sub.set_defaults(command=command, takes_further=True)
 
-    commands.add_parser("status", help="what machines there are").set_defaults(command=_status)
-    for name, text in (("snapshot", "keep a machine's state, memory included"), ("restore", "bring a kept state back")):
+    commands.add_parser("status", help="list the machines").set_defaults(command=_status)
+    for name, text in (
+        ("snapshot", "save the state of a machine, with its memory"),
+        ("restore", "restore a saved state"),
+    ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("tag")
         sub.add_argument("name", nargs="?", default=DEFAULT)
         sub.set_defaults(command=_snapshot if name == "snapshot" else _restore)
-    cut = commands.add_parser("cut", help="pull the power; `up` boots it again")
+    cut = commands.add_parser("cut", help="cut the power; `up` boots it again")
     cut.add_argument("name", nargs="?", default=DEFAULT)
     cut.set_defaults(command=lambda arguments: Machine.get(arguments.name).cut())
     down = commands.add_parser("down", help="stop a machine and remove its disks")
     down.add_argument("name", nargs="?", default=DEFAULT)
-    down.add_argument("--all", action="store_true", help="every machine, and the lab's repository")
+    down.add_argument("--all", action="store_true", help="all machines, and the lab's repository")
     down.set_defaults(command=_down)
     return parser
 
@@ -122,22 +129,22 @@ def _listed(choices: dict[str, str]) -> str:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """The main job on a throwaway machine, from nothing to a verified host."""
+    """Make a throwaway machine, provision it, verify it, and show its disks."""
     started = time.monotonic()
     if any(machine.name == DEFAULT for machine in Machine.all()):
         raise LabError(
-            f"there is a machine {DEFAULT!r} already: `scripts/lab down` removes it, `scripts/lab deploy` runs it again"
+            f"the machine {DEFAULT!r} exists already: `scripts/lab down` removes it, `scripts/lab deploy` provisions it again"
         )
     _up(arguments)
     machine = Machine.get(DEFAULT)
-    before = machine.out(LOOK)
+    before = machine.out(SHOW_DISKS)
     with step("pyinfra inventory/lab.py deploy.py"):
         deployed = _pyinfra(machine, ["-y"])
     if deployed:
         return deployed
     with step("scripts/verify inventory/lab.py"):
         verified = _run_verify(machine, [])
-    _side_by_side(before, machine.out(LOOK))
+    _side_by_side(before, machine.out(SHOW_DISKS))
     print(
         f"\n{machine.name}: {'a verified Docker host' if verified == 0 else 'NOT verified'}, in "
         f"{time.monotonic() - started:.0f} s\n  look around:  scripts/lab ssh -- docker info\n  run again:    scripts/lab deploy"
@@ -202,7 +209,7 @@ def _run_verify(machine: Machine, options: list[str]) -> int:
 def _running(name: str) -> Machine:
     machine = Machine.get(name)
     if not machine.running:
-        raise LabError(f"{name} is down: scripts/lab up {name}")
+        raise LabError(f"{name} is down: `scripts/lab up {name}` boots it")
     return machine
 
 
@@ -225,7 +232,7 @@ def _ssh(arguments: argparse.Namespace) -> None:
 def _status(_: argparse.Namespace) -> None:
     machines = Machine.all()
     if not machines:
-        print("no machines: scripts/lab up makes one")
+        print("there are no machines: `scripts/lab up` makes one")
         return
     print(f"accelerator that works here: {qemu.working_accelerator()}")
     for machine in machines:

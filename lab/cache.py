@@ -1,4 +1,4 @@
-"""Where the lab keeps images, machines and keys: outside the tree."""
+"""The places outside the tree where the lab keeps images, machines and keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def root() -> Path:
-    """``$BULKHEAD_CACHE``, by default ``~/.cache/docker-bulkhead``."""
+    """Return ``$BULKHEAD_CACHE``, by default ``~/.cache/docker-bulkhead``."""
     return Path(os.environ.get("BULKHEAD_CACHE") or Path.home() / ".cache" / "docker-bulkhead")
 
 
@@ -26,7 +26,7 @@ def machines() -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock named after ``path`` while the block runs: two makers of one thing make it once."""
+    """Hold an exclusive lock on ``path`` while the block runs, so that two processes make one thing once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @cache
 def ssh_key() -> Path:
-    """The private key of this lab, made on first use; its public half is in every image."""
+    """Return the private ssh key of this lab, made on first use. Every image has its public half."""
     key = root() / "lab" / "id_ed25519"
     with locked(key):
         if not key.exists():

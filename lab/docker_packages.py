@@ -1,8 +1,8 @@
 """Packages that stand in for Docker's.
 
-They have docker-ce's names, in versions shaped as Docker's are, with the distribution's engine in them, since its own
-packages and Docker's exclude each other: what is put to the test is the key, its fingerprint, the mirror's address, the
-pin and the change of engines, not Docker's build.
+They have the names and version numbers of docker-ce, and contain the distribution's engine. They conflict with the
+distribution's packages as Docker's do. They test the key, its fingerprint, the mirror's address, the pin and the change of
+engines; they do not test Docker's build.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab import deb
 
-VERSIONS = ("26.1.4", "26.1.5", "27.5.1")  # a patch, and a step that is none
+VERSIONS = ("26.1.4", "26.1.5", "27.5.1")  # a patch release, and a larger step
 SUITES = {"bookworm": "12", "trixie": "13"}
 
 # Docker's package → the distribution's that its content comes from. Debian 12 has the client in docker.io.
@@ -23,14 +23,14 @@ _ENGINE = {
     "bookworm": {"docker-ce": "docker.io", "containerd.io": "containerd"},
     "trixie": {"docker-ce": "docker.io", "docker-ce-cli": "docker-cli", "containerd.io": "containerd"},
 }
-# Those that bring nothing here.
+# Packages without content.
 _EMPTY = {"bookworm": ("docker-ce-cli",), "trixie": ()}
 _PLUGINS = ("docker-buildx-plugin", "docker-compose-plugin")
 _VERSIONED = ("docker-ce", "docker-ce-cli")
 
 
 def make(pool: Path, suite: str) -> None:
-    """Make the packages of one suite in a directory."""
+    """Build the packages of one suite into a directory."""
     suffix = f"-1~debian.{SUITES[suite]}~{suite}"
     with tempfile.TemporaryDirectory(dir=pool.parent) as scratch:
         _download(suite, list(_ENGINE[suite].values()), Path(scratch))
@@ -52,7 +52,7 @@ def make(pool: Path, suite: str) -> None:
 
 
 def _download(suite: str, packages: list[str], directory: Path) -> None:
-    """The distribution's packages, from where mmdebstrap takes them."""
+    """Download the distribution's packages from the mirror that mmdebstrap uses."""
     hook = f'cd "$1/root" && chroot "$1" sh -c "cd /root && apt-get -qq download {" ".join(packages)}"'
     copy = [f"--customize-hook=copy-out /root {directory}"]
     subprocess.run(
@@ -63,7 +63,7 @@ def _download(suite: str, packages: list[str], directory: Path) -> None:
 
 
 def fields(theirs: dict[str, str], name: str, version: str, source: str | None, suite: str) -> dict[str, str]:
-    """The control fields of a package of Docker's name, after those of the distribution's."""
+    """Return the control fields of a package with Docker's name, from those of the distribution's package."""
     ours = {distributions: dockers for dockers, distributions in _ENGINE[suite].items()}
     kept = {
         key: value
@@ -75,7 +75,7 @@ def fields(theirs: dict[str, str], name: str, version: str, source: str | None, 
         for word in theirs.get("Depends", "").split(", ")
         if word
     ]
-    # The versions that the distribution's packages ask of each other are not those of Docker's.
+    # Docker's packages depend on other versions of each other than the distribution's do.
     depends = [re.sub(r" \(.*\)$", "", word) if word.split()[0] in ours.values() else word for word in depends]
     if name == "docker-ce":
         depends += ["docker-ce-cli"]

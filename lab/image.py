@@ -1,7 +1,7 @@
-"""Images that machines start from: made once by mmdebstrap, kept under a name that changes with their recipe.
+"""Make the images that machines start from, once, with mmdebstrap. The name of an image changes with its recipe.
 
-No root and no device-mapper are needed on this machine: the filesystem is filled under fakeroot, and the volume group
-of the layout ``shared-vg`` is made by the image's own kernel and LVM, in a virtual machine that runs one script.
+This needs neither root nor device-mapper on this machine: fakeroot fills the filesystem, and the image's own kernel and
+LVM make the volume group of the layout ``shared-vg``, in a virtual machine that runs one script.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _PACKAGES = (
     "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
 ).split()
 
-# What tests want, and what takes minutes to install on an emulated machine: a host with an engine is past the installing.
-_SPARES = "apprise python3-aiosmtpd curl jq".split()
+# Tools of the tests. An image with an engine has them: installing them takes minutes on an emulated machine.
+_TEST_TOOLS = "apprise python3-aiosmtpd curl jq".split()
 
 # In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
 _CUSTOMIZE = r"""
@@ -82,7 +82,7 @@ sleep 60
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of."""
+    """The ingredients of an image."""
 
     suite: str = "bookworm"
     layout: str = "shared-vg"
@@ -94,12 +94,11 @@ class Recipe:
 
     @property
     def packages(self) -> list[str]:
-        # lvm2 is what the installer of a root on LVM brings; on a plain root docker-bulkhead itself must bring it
-        # where there is no engine yet.
+        # An installer that puts root on LVM brings lvm2. On a plain root without an engine docker-bulkhead must install it.
         if self.docker == "absent":
             return [*_PACKAGES, *(["lvm2"] if self.lvm else [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
-        return [*_PACKAGES, "lvm2", *engine, *_SPARES, *([] if self.lvm else ["xfsprogs"])]
+        return [*_PACKAGES, "lvm2", *engine, *_TEST_TOOLS, *([] if self.lvm else ["xfsprogs"])]
 
     @property
     def name(self) -> str:
@@ -113,28 +112,28 @@ class Recipe:
 
 
 def image(recipe: Recipe) -> Path:
-    """The directory of the image of this recipe, made on first use.
+    """Return the directory of the image of this recipe, made on first use.
 
-    It holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
+    The directory holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
 
     Raises:
-        LabError: the machine that lays the root out on LVM failed.
-        subprocess.CalledProcessError: mmdebstrap or a tool of this machine failed; its own words are on standard error.
+        LabError: the machine that moves root onto LVM failed.
+        subprocess.CalledProcessError: mmdebstrap or a tool of this machine failed; standard error has its message.
     """
     directory = cache.images() / recipe.name
     with cache.locked(directory):
         if not directory.exists():
-            aside = directory.with_suffix(".part")
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
+            partial = directory.with_suffix(".part")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
             with step(f"making the image {recipe.name} (once, about two minutes)"):
-                _make(recipe, aside)
-            aside.rename(directory)
+                _make(recipe, partial)
+            partial.rename(directory)
     return directory
 
 
 def _make(recipe: Recipe, directory: Path) -> None:
-    # Beside the image, not in /tmp: a tree of a gigabyte must not fill a tmpfs.
+    # Next to the image, not in /tmp: a tree of a gigabyte could fill a tmpfs.
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         tarball, plain = Path(scratch) / "root.tar", Path(scratch) / "plain.img"
         with step(f"mmdebstrap {recipe.suite}"):
@@ -142,7 +141,7 @@ def _make(recipe: Recipe, directory: Path) -> None:
         with step("filling the root filesystem"):
             _fill(tarball, plain, directory)
         if recipe.lvm:
-            with step("laying the root out on LVM in a virtual machine"):
+            with step("moving root onto LVM in a virtual machine"):
                 _to_lvm(plain, directory)
         else:
             _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
@@ -159,9 +158,9 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
             "--variant=minbase",
             f"--include={','.join(recipe.packages)}",
             "--aptopt=Apt::Install-Recommends false",
-            # Unstable's lists expire within a week; a mirror that stands still is good enough for a lab.
+            # Unstable's lists expire within a week. A mirror that is not updated is good enough for a lab.
             *(["--aptopt=Acquire::Check-Valid-Until false"] if recipe.suite == "sid" else []),
-            # Uploaded, and the script as a word: without root, hooks run as a user that can read no file of ours.
+            # Without root, hooks run as a user who cannot read our files: upload the key, and pass the script as a word.
             f"--customize-hook=upload {shlex.quote(f'{cache.ssh_key()}.pub')} /tmp/lab-key",
             f'--customize-hook=KEY=$1/tmp/lab-key\n{_CUSTOMIZE}rm "$KEY"',
             "--skip=cleanup/apt/lists",
@@ -210,11 +209,11 @@ def _to_lvm(plain: Path, directory: Path) -> None:
         timeout=600,
     )
     if "LAID-OUT" not in console.read_text(errors="replace"):
-        raise LabError(f"laying the root out on LVM failed; its console is in {console}")
+        raise LabError(f"moving root onto LVM failed; {console} has the output of its console")
 
 
 def _decoy(scratch: Path, disk: Path) -> None:
-    """A filesystem with files on a disk that no setting names: it must come out of every test as it went in."""
+    """Make a disk that no setting names, with a filesystem and files. No test may change it."""
     tree = scratch / "decoy"
     tree.mkdir()
     for number in range(20):

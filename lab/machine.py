@@ -23,23 +23,23 @@ from lab import LabError, cache, qemu
 from lab.image import Recipe, image
 from lab.progress import step
 
-BOOT_TIMEOUT = 300  # seconds; 45 are usual without KVM
-FIRST_BOOT_TIMEOUT = 1200  # of a cloud image: cloud-init and what the image does once, emulated
-BOOTED = "booted"  # the snapshot in an image that was booted once
-_MAKING = "making-"  # the name of a machine that is on its way to become an image begins so
+BOOT_TIMEOUT = 300  # seconds; 45 s are usual without KVM
+FIRST_BOOT_TIMEOUT = 1200  # seconds; the first boot of a cloud image runs cloud-init, emulated
+BOOTED = "booted"  # the name of the snapshot of a booted image
+_MAKING = "making-"  # prefix of the name of a machine that becomes an image
 
 
 @dataclass
 class Machine:
-    """One virtual machine. ``machine.json`` in its directory is what is known of it between two commands."""
+    """One virtual machine. ``machine.json`` in its directory keeps its state between two commands."""
 
     name: str
     recipe: Recipe | None  # None: a cloud image
     disks: dict[str, str]  # serial number → file
     ssh_port: int
     settings: dict[str, Any] = field(default_factory=dict)  # for the inventory
-    pulled: list[str] = field(default_factory=list)  # serial numbers of disks that are out of the machine
-    accelerator: str = "tcg"  # for good: a snapshot can be loaded under no other
+    pulled: list[str] = field(default_factory=list)  # serial numbers of disks that are taken out
+    accelerator: str = "tcg"  # never changes: a snapshot loads under the same accelerator only
     memory: str = "2G"
     cpus: int = 2
 
@@ -56,14 +56,14 @@ class Machine:
         settings: dict[str, Any] | None = None,
         accelerator: str | None = None,
     ) -> Machine:
-        """A running machine from an image that was booted before: seconds instead of a boot.
+        """Start a machine from the snapshot of a booted image: this takes seconds, not a boot.
 
         Args:
-            settings: for the inventory, beside those that the recipe brings.
-            accelerator: kvm or tcg; by default what works here.
+            settings: for the inventory, in addition to those of the recipe.
+            accelerator: kvm or tcg; by default the one that works here.
 
         Raises:
-            LabError: there is a machine of that name, or the image cannot be made.
+            LabError: a machine of that name exists, or the image cannot be made.
         """
         recipe = Recipe(suite, layout, docker)
         source = image(recipe)
@@ -88,13 +88,13 @@ class Machine:
         memory: str = "2G",
         cpus: int = 2,
     ) -> Machine:
-        """A machine from a cloud image of any distribution, with a blank second disk; cloud-init lets our key in.
+        """Start a machine from a cloud image of any distribution, with a blank second disk. cloud-init installs our key.
 
         Raises:
-            LabError: there is a machine of that name, no such image, or ssh does not answer in time.
+            LabError: a machine of that name exists, the image does not exist, or ssh does not answer in time.
         """
         if not base.is_file():
-            raise LabError(f"{base}: no such file. --image wants a cloud image in qcow2 or raw format.")
+            raise LabError(f"{base}: no such file. --image takes a cloud image in qcow2 or raw format")
         accelerator = accelerator or qemu.working_accelerator()
         settings = inventory_settings(None) | settings
         machine = cls(name, None, {}, _free_port(), settings, accelerator=accelerator, memory=memory, cpus=cpus)
@@ -112,20 +112,20 @@ class Machine:
             machine.save()
             machine._start()
             machine._wait_for_ssh(FIRST_BOOT_TIMEOUT)
-            # ssh is there long before cloud-init has ended, which uses apt and may reboot the host.
+            # ssh answers long before cloud-init ends, which uses apt and may reboot the host.
             machine.run("cloud-init status --wait || true", timeout=FIRST_BOOT_TIMEOUT)
         return machine
 
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[None]:
-        """Take the name; give it back, with all that was made, if the block that makes the machine fails."""
+        """Claim the name of the machine. If the block fails, remove all that was made and release the name."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.name):
-            raise LabError(f"{self.name!r} is no name for a machine: lower-case letters, digits, dots and dashes")
+            raise LabError(f"{self.name!r} is no name for a machine: use lower-case letters, digits, dots and dashes")
         try:
             self.directory.mkdir(parents=True)
         except FileExistsError:
             raise LabError(
-                f"there is a machine {self.name!r} already: scripts/lab down {self.name}, or another name"
+                f"the machine {self.name!r} exists already: `scripts/lab down {self.name}` removes it, or choose another name"
             ) from None
         self.save()
         try:
@@ -143,22 +143,22 @@ class Machine:
 
     @classmethod
     def get(cls, name: str) -> Machine:
-        """The machine of that name.
+        """Return the machine of that name.
 
         Raises:
-            LabError: there is none.
+            LabError: it does not exist.
         """
         try:
             known = json.loads((cache.machines() / name / "machine.json").read_text())
         except FileNotFoundError:
-            raise LabError(f"there is no machine {name!r}: scripts/lab up {name} makes it") from None
+            raise LabError(f"there is no machine {name!r}: `scripts/lab up {name}` makes it") from None
         return cls(**known | {"recipe": Recipe(**known["recipe"]) if known["recipe"] else None})
 
     @classmethod
     def all(cls) -> list[Machine]:
         found = []
         for path in sorted(cache.machines().glob("*/machine.json")):
-            with contextlib.suppress(LabError):  # somebody else has removed it since
+            with contextlib.suppress(LabError):  # another process removed it meanwhile
                 found.append(cls.get(path.parent.name))
         return found
 
@@ -173,10 +173,10 @@ class Machine:
         return cache.machines() / self.name
 
     def save(self) -> None:
-        """Keep what is known of the machine; the inventory reads it."""
-        aside = self.directory / "machine.json.new"
-        aside.write_text(json.dumps(asdict(self), indent=4) + "\n")
-        aside.rename(self.directory / "machine.json")
+        """Save the state of the machine; the inventory reads it."""
+        new = self.directory / "machine.json.new"
+        new.write_text(json.dumps(asdict(self), indent=4) + "\n")
+        new.rename(self.directory / "machine.json")
 
     # -- power
 
@@ -186,10 +186,9 @@ class Machine:
 
     @property
     def pid(self) -> int | None:
-        """The number of its QEMU, if that runs.
+        """Return the process number of its QEMU; None: it does not run.
 
-        QEMU's own pidfile is asked, which is there before anything else can go wrong, and then the process for its
-        command line: numbers come round again.
+        QEMU's own pidfile has the number. The command line of the process shows that the number was not given to another.
         """
         try:
             pid = int(self._pidfile.read_text())
@@ -204,11 +203,11 @@ class Machine:
 
     @property
     def up(self) -> bool:
-        """Whether it runs as a host of the lab, not on its way to become an image."""
+        """Tell whether it runs as a host of the lab, and is not becoming an image."""
         return self.running and not self.name.startswith(_MAKING)
 
     def boot(self) -> None:
-        """Boot from the disks as they stand, and wait for ssh.
+        """Boot from the disks as they are, and wait for ssh.
 
         Raises:
             LabError: ssh does not answer in time.
@@ -242,7 +241,7 @@ class Machine:
         subprocess.run(line, check=True, stdin=subprocess.DEVNULL)
 
     def cut(self) -> None:
-        """Pull the power: whatever the guest had not flushed is lost."""
+        """Cut the power: data that the guest did not flush is lost."""
         self._disconnect()
         with self._process() as process:
             if process is not None:
@@ -250,7 +249,7 @@ class Machine:
                 _wait_for_end(process, 10)
 
     def shut_down(self) -> None:
-        """Power off in good order; pull the power where that takes more than a minute."""
+        """Power off cleanly; cut the power if that takes more than a minute."""
         with self._process() as process:
             if process is not None:
                 self.run("systemctl poweroff", check=False, timeout=30)
@@ -259,7 +258,7 @@ class Machine:
 
     @contextlib.contextmanager
     def _process(self) -> Iterator[int | None]:
-        """A pidfd of its QEMU, if that runs."""
+        """Open a pidfd of its QEMU; None: it does not run."""
         process = None
         if (pid := self.pid) is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -271,7 +270,7 @@ class Machine:
                 os.close(process)
 
     def reboot(self) -> None:
-        """Shut down in good order and boot."""
+        """Shut down cleanly, and boot."""
         self.shut_down()
         self.boot()
 
@@ -282,8 +281,8 @@ class Machine:
         return self._socket("monitor")
 
     def _socket(self, purpose: str) -> Path:
-        # A socket's name has at most 107 bytes (unix(7)), a cache directory may be deeper; and two caches may each have
-        # a machine of this name, which must not be taken for each other.
+        # The name of a socket has at most 107 bytes (unix(7)), and a cache directory may be deeper. The digest also keeps
+        # machines of the same name in two caches apart.
         return Path(f"/tmp/bulkhead-lab-{hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:16]}.{purpose}")
 
     def _tell_monitor(self, command: str) -> str:
@@ -292,13 +291,13 @@ class Machine:
             monitor.settimeout(300)
 
             def until_prompt() -> str:
-                said = ""
-                while not said.endswith("(qemu) "):
+                received = ""
+                while not received.endswith("(qemu) "):
                     part = monitor.recv(4096).decode()
                     if not part:
                         break
-                    said += part
-                return said
+                    received += part
+                return received
 
             until_prompt()
             monitor.sendall(f"{command}\n".encode())
@@ -308,21 +307,21 @@ class Machine:
         return answer
 
     def snapshot(self, tag: str) -> None:
-        """Keep the state of disks and memory under a name.
+        """Save the state of disks and memory under a name.
 
         Raises:
             LabError: the machine does not run, or QEMU refuses.
         """
         if not self.running:
-            raise LabError(f"{self.name} is not running: scripts/lab up {self.name} boots it")
+            raise LabError(f"{self.name} is down: `scripts/lab up {self.name}` boots it")
         self._disconnect()
         self._tell_monitor(f"savevm {tag}")
 
     def restore(self, tag: str) -> None:
-        """Bring back a snapshot, whether the machine runs or not.
+        """Restore a snapshot, whether the machine runs or not.
 
         Raises:
-            LabError: there is no such snapshot.
+            LabError: the snapshot does not exist.
         """
         if tag not in (snapshot["name"] for snapshot in _information(Path(self.disks["root"])).get("snapshots", [])):
             raise LabError(f"{self.name} has no snapshot {tag!r}")
@@ -337,29 +336,29 @@ class Machine:
         self._set_clock()
 
     def _set_clock(self) -> None:
-        """The guest's clock stood still in the snapshot: apt's signatures and every timestamp need the present."""
+        """Set the guest's clock, which stopped in the snapshot: apt's signatures and all timestamps need the present time."""
         self._wait_for_ssh()
         self.run(f"date -s @{time.time():.0f}")
 
     # -- disks
 
     def pull_disk(self, serial: str) -> None:
-        """Take a disk out, from the next boot on."""
+        """Take a disk out at the next boot."""
         self.pulled.append(serial)
         self.save()
 
     def put_disk_back(self, serial: str) -> None:
-        """Put a pulled disk back, from the next boot on."""
+        """Put a disk back at the next boot."""
         self.pulled.remove(serial)
         self.save()
 
     # -- ssh
 
     def ssh_command(self, *options: str, user: str = "") -> list[str]:
-        """The ssh command line up to the host, for a command to be added.
+        """Return the ssh command line up to the host; the caller adds a command.
 
         Args:
-            user: who logs in, by a connection of its own; without one it is root, by the connection that all share.
+            user: log in as this user over a new connection; empty: log in as root over the shared connection.
         """
         shared = ("-o", "ControlMaster=auto", "-o", f"ControlPath={self._control}", "-o", "ControlPersist=600")
         return [
@@ -387,7 +386,7 @@ class Machine:
         """Run a shell command on the machine as root.
 
         Raises:
-            LabError: it failed and ``check`` is set; what it said is in the message.
+            LabError: it failed and ``check`` is set; the message has its output.
             subprocess.TimeoutExpired: it took longer than ``timeout`` seconds.
         """
         done = subprocess.run(
@@ -398,28 +397,28 @@ class Machine:
         return done
 
     def out(self, command: str, *, timeout: float = 120) -> str:
-        """What a shell command on the machine prints, without the white space around it."""
+        """Return the output of a shell command on the machine, stripped."""
         return self.run(command, timeout=timeout).stdout.strip()
 
     def _wait_for_ssh(self, seconds: float = BOOT_TIMEOUT) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.running:
-                raise LabError(f"{self.name}: QEMU has ended{self._console_said()}")
+                raise LabError(f"{self.name}: QEMU ended{self._console_tail()}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if self.run("true", check=False, timeout=20).returncode == 0:
                     return
             time.sleep(0.5)
-        raise LabError(f"{self.name}: no ssh after {seconds:.0f} s{self._console_said()}")
+        raise LabError(f"{self.name}: no ssh after {seconds:.0f} s{self._console_tail()}")
 
-    def _console_said(self) -> str:
-        # Not where the file is: a machine that is being made is removed with it.
+    def _console_tail(self) -> str:
+        # The text, not the path: a machine that fails while it is made is removed with its files.
         lines = (self.directory / "console.log").read_text(errors="replace").splitlines()
         return "; the end of its console:\n" + "\n".join(lines[-30:])
 
 
 def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
-    """The settings that a machine of this recipe, or from a cloud image, needs beside the defaults."""
+    """Return the settings that a machine of this recipe (None: of a cloud image) needs beyond the defaults."""
     settings: dict[str, Any] = {"engine_source": "distro"}
     if not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
@@ -429,35 +428,35 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
 
 
 def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
-    """The image of a recipe with a snapshot of it booted and settled, made on first use."""
+    """Return the image of a recipe with a snapshot of the booted machine, made on first use."""
     booted = source.with_name(f"{source.name}-booted-{accelerator}")
     with cache.locked(booted):
         if not booted.exists():
             machine = Machine(f"{_MAKING}{booted.name}", recipe, {}, _free_port(), accelerator=accelerator)
-            if machine.directory.exists():  # left by a maker that was killed: we hold the lock
+            if machine.directory.exists():  # a killed process left it: we hold the lock
                 machine.destroy()
             with step(f"booting {recipe.suite} {recipe.layout} once"), machine._claimed():
                 machine._copy_disks(source)
                 machine.boot()
-                # Degraded is as settled as running: a unit may fail in a virtual machine.
+                # "degraded" will do: a unit may fail in a virtual machine.
                 machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
                 machine.snapshot(BOOTED)
                 machine.cut()
-                aside = booted.with_suffix(".part")
-                shutil.rmtree(aside, ignore_errors=True)
-                aside.mkdir()
+                new = booted.with_suffix(".part")
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
                 for disk in machine.disks.values():
-                    shutil.move(disk, aside)
-                aside.rename(booted)
+                    shutil.move(disk, new)
+                new.rename(booted)
             machine.destroy()
     return booted
 
 
 def _wait_for_end(process: int, seconds: float) -> None:
-    """Wait until the process of a pidfd has ended, or for that long.
+    """Wait until the process of a pidfd ends, at most for ``seconds``.
 
-    Its pidfile, its command line and its first thread go before its locks on the disks do; a pidfd tells when all of it
-    has gone (pidfd_open(2)).
+    Its pidfile, its command line and its first thread disappear before its locks on the disks. A pidfd shows when the
+    whole process is gone (pidfd_open(2)).
     """
     select.select([process], [], [], seconds)
 
@@ -470,14 +469,14 @@ def _free_port() -> int:
 
 
 def _information(disk: Path) -> dict[str, Any]:
-    # --force-share: a running machine has its disks locked.
+    # --force-share: a running machine locks its disks.
     command = ["qemu-img", "info", "--force-share", "--output=json", str(disk)]
     found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
 def seed_files(public_key: str) -> dict[str, str]:
-    """cloud-init's NoCloud seed: root comes in with the lab's key."""
+    """Return the files of a NoCloud seed for cloud-init that lets root log in with the lab's key."""
     return {
         "meta-data": "instance-id: docker-bulkhead-lab\nlocal-hostname: lab\n",
         "user-data": "#cloud-config\n"
@@ -495,11 +494,11 @@ def _seed(directory: Path, public_key: str) -> None:
     subprocess.run(
         ["xorrisofs", "-quiet", "-volid", "CIDATA", "-joliet", "-rock", "-output", directory / "seed.iso", tree],
         check=True,
-        capture_output=True,  # -quiet prints its version all the same
+        capture_output=True,  # -quiet still prints the version
         text=True,
     )
 
 
 def shell_join(command: list[str]) -> str:
-    """The words of a command line as one shell command, or the one word as it is: as ssh itself takes it."""
+    """Join the words of a command line to one shell command; a single word stays as it is, as ssh does it."""
     return command[0] if len(command) == 1 else shlex.join(command)

@@ -1,7 +1,7 @@
-"""Packages that stand in for those of NVIDIA's container toolkit.
+"""Packages that stand in for NVIDIA's container toolkit.
 
-They have its names, files, units and maintainer scripts, with stand-ins for its programs (``lab/nvidia``): what is put to
-the test is how a host gets them and what it does with them, not a GPU.
+They have NVIDIA's names, files, units and maintainer scripts, and stand-ins for its programs (``lab/nvidia``). They test
+how a host gets the toolkit and what it does with it; they do not test a GPU.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ TOOLKIT_VERSIONS = ("1.19.1", "1.20.1")
 SOURCES = Path(__file__).parent / "nvidia"
 
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
-# Up to 1.19 the units are configuration files.
+# Up to 1.19 the units lie below /etc.
 _UNITS = {"1.19": "etc/systemd/system", "1.20": "lib/systemd/system"}
 
 
 def make(directory: Path) -> None:
-    """Make the packages in a directory, in every version."""
+    """Build every version of the packages into a directory."""
     for version in TOOLKIT_VERSIONS:
         for paragraph in (SOURCES / "control").read_text().replace("@VERSION@", version).split("\n\n"):
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -51,13 +51,13 @@ def _fill(tree: Path, fields: dict[str, str], version: str) -> None:
     }
     (tree / "DEBIAN").mkdir(exist_ok=True)
     (tree / "DEBIAN" / "control").write_text(deb.control(fields))
-    # As debhelper has it: whatever is below /etc.
+    # As debhelper does: every file below /etc is a configuration file.
     if configuration := [f"/{path.relative_to(tree)}\n" for path in sorted(tree.glob("etc/**/*")) if path.is_file()]:
         (tree / "DEBIAN" / "conffiles").write_text("".join(configuration))
 
 
 def _files(minor: str) -> dict[str, dict[str, str]]:
-    """Package → file → where it goes."""
+    """Return package → file → target directory."""
     return {
         "nvidia-container-toolkit": {"nvidia-container-runtime-hook": "usr/bin"},
         "nvidia-container-toolkit-base": {

@@ -1,4 +1,4 @@
-"""What the lab is doing and for how long, on standard error."""
+"""Show on standard error what the lab does, and for how long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what begins, and when it has ended how many seconds it took."""
+    """Print what begins, and at its end how many seconds it took."""
     started = time.monotonic()
     print(f"--> {what} …", file=sys.stderr, flush=True)
     yield

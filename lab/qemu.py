@@ -1,4 +1,4 @@
-"""QEMU's command line, and which accelerator works here."""
+"""Make QEMU's command line, and find the accelerator that works on this machine."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def command(
     accelerator: str | None = None,
     extra: Sequence[str] = (),
 ) -> list[str]:
-    """The command line of one virtual machine.
+    """Return the command line of one virtual machine.
 
     Args:
-        disks: in the guest's order: vda, vdb …
-        console: the file that the serial console is written to.
-        network: the port of 127.0.0.1 that leads to the guest's ssh; None for no network.
+        disks: in the order of the guest: vda, vdb …
+        console: the file that gets the output of the serial console.
+        network: the port of 127.0.0.1 that is forwarded to the guest's ssh; None: no network.
         kernel: the directory with vmlinuz and initrd.img; None boots from the first disk.
-        append: the kernel's command line, beside the console's.
-        accelerator: kvm or tcg; by default what works here.
+        append: further words of the kernel's command line.
+        accelerator: kvm or tcg; by default the one that works here.
     """
     accelerator = accelerator or working_accelerator()
-    # -cpu max is what the accelerator can do; a snapshot is tied to it and is kept under its accelerator's name.
+    # -cpu max is all that the accelerator can do. A snapshot loads under that accelerator only.
     line = [BINARY, "-machine", "pc", "-cpu", "max", "-smp", str(cpus), "-m", memory]
     line += ["-accel", "tcg,thread=multi,tb-size=512" if accelerator == "tcg" else accelerator]
     line += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{console}"]
@@ -54,8 +54,8 @@ def command(
         line += ["-kernel", f"{kernel}/vmlinuz", "-initrd", f"{kernel}/initrd.img"]
         line += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]
     for disk in disks:
-        # writeback, not unsafe: what the guest flushed must survive a kill -9 of QEMU, and with `unsafe` the qcow2
-        # tables that lead to it stay in QEMU's own memory (qemu(1), cache=).
+        # writeback, not unsafe: data that the guest flushed must survive a kill -9 of QEMU. With `unsafe` the qcow2 tables
+        # that point to it stay in QEMU's own memory (qemu(1), cache=).
         line += [
             "-drive",
             f"if=none,id={disk.serial},file={disk.path},format={disk.format},cache=writeback,discard=unmap",
@@ -72,9 +72,9 @@ def command(
 
 
 def working_accelerator() -> str:
-    """``kvm`` where a stock kernel boots under it, else ``tcg``. Asked once per boot of this machine.
+    """Return ``kvm`` where a stock kernel boots under it, else ``tcg``. The probe runs once per boot of this machine.
 
-    /dev/kvm may be there and still not boot a kernel (nested virtualization, a filtering host): only a boot tells.
+    /dev/kvm may exist and still not boot a kernel (nested virtualization, a filtering host): only a boot tells.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
@@ -92,7 +92,7 @@ def working_accelerator() -> str:
 
 
 def _boots_under_kvm(kernel: Path) -> bool:
-    """Whether the kernel of an image gets as far as its first process under KVM."""
+    """Tell whether the kernel of an image reaches its first process under KVM."""
     with tempfile.TemporaryDirectory() as scratch:
         console = Path(scratch) / "console"
         line = command(

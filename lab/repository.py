@@ -1,4 +1,4 @@
-"""A signed apt repository that stands in for Docker's, and for that of NVIDIA's container toolkit."""
+"""A signed apt repository that stands in for Docker's and for NVIDIA's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab import LabError, cache, deb, docker_packages, nvidia_packages
 
 
 class Repository:
-    """The repository, served on 127.0.0.1 for as long as it runs."""
+    """The repository, and its server on 127.0.0.1."""
 
     def __init__(self) -> None:
         self.directory = cache.root() / "lab" / "repository"
@@ -28,7 +28,7 @@ class Repository:
 
     @classmethod
     def running(cls) -> Repository:
-        """The repository, made and started where it is not."""
+        """Return the repository; make it and start its server where needed."""
         repository = cls()
         with cache.locked(repository.directory):
             recipe, made_by = _recipe(), repository.directory / "made-by"
@@ -43,7 +43,7 @@ class Repository:
     @classmethod
     @contextlib.contextmanager
     def served(cls) -> Iterator[Repository]:
-        """The repository, running for as long as anybody, of any process, is in here."""
+        """Serve the repository until the last process leaves this block."""
         own = cls()
         own.directory.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{own.directory}.users", "w") as users:
@@ -51,22 +51,22 @@ class Repository:
             try:
                 yield cls.running()
             finally:
-                with contextlib.suppress(BlockingIOError):  # somebody else still is
+                with contextlib.suppress(BlockingIOError):  # another process still uses it
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     cls.stop_running()
 
     @classmethod
     def stop_running(cls) -> None:
-        """Stop the server, if it runs."""
+        """Stop the server if it runs."""
         if server := cls()._server():
             os.kill(server[0], signal.SIGTERM)
 
     @property
     def url_of_guests(self) -> str:
-        """Its address as a machine of the lab sees it.
+        """Return the address under which a machine of the lab reaches the server.
 
-        ``/debian`` comes after it for Docker's, ``/libnvidia-container`` for NVIDIA's, and
-        ``/unsigned/libnvidia-container`` for NVIDIA's with nothing that its key has signed.
+        Below it, ``/debian`` is Docker's repository, ``/libnvidia-container`` is NVIDIA's, and
+        ``/unsigned/libnvidia-container`` is NVIDIA's without a signature.
         """
         server = self._server()
         assert server, "the repository is not running"
@@ -84,7 +84,7 @@ class Repository:
         key = self._gpg("--armor", "--export")
         self._make_docker(self.directory / "debian", key)
         self._make_nvidia(self.directory / "libnvidia-container", key)
-        # The agent that gpg started must not outlive this.
+        # gpg started an agent: stop it.
         subprocess.run(["gpgconf", "--kill", "all"], check=True, env=self._environment)
 
     def _make_docker(self, tree: Path, key: str) -> None:
@@ -109,7 +109,7 @@ class Repository:
         (unsigned / flat.relative_to(tree) / "InRelease").unlink()
 
     def _release(self, directory: Path, **fields: str) -> None:
-        """Write ``Release`` for the lists in a directory, and ``InRelease``, which is signed."""
+        """Write ``Release`` for the lists in a directory, and sign it as ``InRelease``."""
         options = [
             word for name, value in fields.items() for word in ("-o", f"APT::FTPArchive::Release::{name}={value}")
         ]
@@ -127,7 +127,7 @@ class Repository:
         return done.stdout
 
     def _server(self) -> tuple[int, int] | None:
-        """Process number and port of the server, if it runs."""
+        """Return the process number and the port of the server; None: it does not run."""
         try:
             pid, port = map(int, self._pid_file.read_text().split())
             alive = os.fsencode(self.directory) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -158,9 +158,9 @@ class Repository:
 
 
 def _recipe() -> str:
-    """What changes when the repository must be made anew."""
+    """Return a digest that changes when the repository must be made anew."""
     modules = (__file__, deb.__file__, docker_packages.__file__, nvidia_packages.__file__)
-    # play-gpu.sh is in no package.
+    # Packages hold no *.sh: play-gpu.sh is not part of the recipe.
     packaged = [source for source in sorted(nvidia_packages.SOURCES.iterdir()) if source.suffix != ".sh"]
     sources = [*map(Path, modules), *packaged]
     return hashlib.sha256(b"".join(source.name.encode() + source.read_bytes() for source in sources)).hexdigest()

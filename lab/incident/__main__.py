@@ -26,12 +26,12 @@ PICTURES = TOP / "docs" / "pictures"
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/incident",
-        description="Plays the incident again on two virtual machines from the same image, one as it was and one that "
-        "deploy.py has provisioned: the same build on both, on disks with the same room left. Watches both from outside, "
-        "then pulls the power. Writes the tables of docs/incident.md, and docs/pictures/incident.svg and .png; all that "
-        "was seen goes to the cache, as JSON and CSV. Takes about 40 minutes without KVM, and 25 GB of disk.",
+        description="Plays the incident again on two virtual machines from one image: deploy.py provisions one of them, the other stays "
+        "as it is. Both run the same build, with the same free space. The program observes both from outside, then cuts "
+        "the power. It writes the tables of docs/incident.md and the pictures docs/pictures/incident.svg and .png, and all "
+        "observations as JSON and CSV into the cache. It takes about 40 minutes without KVM, and 25 GB of disk.",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the machines: scripts/lab ssh incident-before")
+    parser.add_argument("--keep", action="store_true", help="keep the machines: scripts/lab ssh incident-before")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -50,28 +50,26 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def play(cleanup: contextlib.ExitStack) -> None:
-    """All of it, but for the removal of the machines: that is put on ``cleanup``."""
+    """Play the incident, and register the removal of the machines with ``cleanup``."""
     started = time.monotonic()
     machines = []
     for name in ("incident-before", "incident-after"):
         with step(f"starting {name}"):
             machines.append(Machine.create(name, suite="bookworm", docker="preinstalled"))
             cleanup.callback(machines[-1].destroy)
-    before = course.Host(machines[0], "as it was", "/")
-    after = course.Host(machines[1], "provisioned", "/srv/docker-volume")
+    before = course.IncidentHost(machines[0], "as it was", "/")
+    after = course.IncidentHost(machines[1], "provisioned", "/srv/docker-volume")
     with step("pyinfra inventory/lab.py --limit incident-after deploy.py"):
         deploy(after.machine)
     course.run(before, after)
     directory = cache.root() / "incident" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
     directory.mkdir(parents=True)
     publish(before.story, after.story, directory)
-    print(
-        f"docs/incident.md and docs/pictures/ are written, in {time.monotonic() - started:.0f} s; the rest: {directory}"
-    )
+    print(f"wrote docs/incident.md and docs/pictures/ in {time.monotonic() - started:.0f} s; observations: {directory}")
 
 
 def deploy(machine: Machine) -> None:
-    """Provision a machine, with a volume of the incident's size.
+    """Provision a machine with a volume of the incident's size.
 
     Raises:
         LabError: pyinfra failed.
@@ -86,7 +84,7 @@ def deploy(machine: Machine) -> None:
 
 
 def publish(before: report.Story, after: report.Story, directory: Path) -> None:
-    """Write everything that is read afterwards, by programs and by people."""
+    """Write the results for programs and for people."""
     report.keep({"before": before, "after": after}, directory)
     title = f"The incident's build, played again: {FREE * FACTOR:g} GB free, {FACTOR:g} times the sizes"
     report.draw(before, after, title, directory, PICTURES)

@@ -1,4 +1,4 @@
-"""The course of events: what is on the disks before, the build, what is left of it, the power cut."""
+"""The course of events: the disks before the build, the build, what is left after it, the power cut."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from lab.incident.scenario import (
 from lab.machine import Machine
 from lab.progress import step
 
-CALM = 20  # seconds that are watched before the first build begins
-AGAIN = 10  # seconds after which a build that has failed is begun again
-AFTER = 90  # seconds that are watched when both have ended: cron's minute, and until it is noticed
-BOOTED = 90  # seconds that are watched after the boot, for the same
+CALM = 20  # seconds of observation before the first build
+AGAIN = 10  # seconds between a failed build and the next attempt
+AFTER = 90  # seconds of observation after both builds: cron runs each minute, and a failure shows late
+BOOTED = 90  # seconds of observation after the boot, for the same reason
 BUILD_TIMEOUT = 3600
 
 _WORK = "/srv/incident"
-_DATA = "/var/lib/docker/volumes/earlier/_data"  # of Docker's: what it had before
+_DATA = "/var/lib/docker/volumes/earlier/_data"  # data that Docker had before
 _PREPARE = Path(__file__).with_name("prepare.sh")
 
-# What a host is asked once it has booted, and what is made of its answer.
+# Question → command, asked of each host after the boot.
 _QUESTIONS = {
     "state after the boot": "timeout 90 systemctl is-system-running --wait",
     "failed units": "systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1",
@@ -51,13 +51,13 @@ _RUN = "docker run --rm --network none base true"
 _BUILD = f"docker build --no-cache --network none --tag smaller {_WORK}/small"
 
 
-class Host:
+class IncidentHost:
     """One of the two machines, and its story."""
 
     def __init__(self, machine: Machine, title: str, docker: str) -> None:
         """
         Args:
-            docker: where the filesystem with Docker's data is mounted.
+            docker: the mount point of the filesystem that holds Docker's data.
         """
         self.machine, self.docker = machine, docker
         self.story = Story(title)
@@ -65,7 +65,7 @@ class Host:
 
 
 class Clock:
-    """Seconds since the first build began: negative ones before it does."""
+    """Seconds since the first build began; negative before it begins."""
 
     def __init__(self, delay: float) -> None:
         self._zero = time.monotonic() + delay
@@ -74,11 +74,11 @@ class Clock:
         return time.monotonic() - self._zero
 
 
-def run(before: Host, after: Host) -> None:
-    """The whole course, on both at once.
+def run(before: IncidentHost, after: IncidentHost) -> None:
+    """Run the whole course on both hosts at once.
 
     Raises:
-        LabError: something that is no part of the story went wrong.
+        LabError: something failed that is not part of the story.
     """
     hosts = [before, after]
     with step("putting on both what was there before the build"):
@@ -91,23 +91,23 @@ def run(before: Host, after: Host) -> None:
         time.sleep(CALM)
         each(hosts, lambda host: _build(host, clock))
         time.sleep(AFTER)
-        each(hosts, _look_after_the_build)
+        each(hosts, _inspect_after_build)
     each(hosts, lambda host: _cut_and_boot(host, clock))
     up = [host for host in hosts if host.machine.running]
     with _watched(up, clock):
         time.sleep(BOOTED)
-    each(up, _look_after_the_boot)
+    each(up, _inspect_after_boot)
 
 
-def each(hosts: Sequence[Host], work: Callable[[Host], object]) -> None:
-    """Do something on all machines at once, in threads that nobody waits for when the program is interrupted.
+def each(hosts: Sequence[IncidentHost], work: Callable[[IncidentHost], object]) -> None:
+    """Do some work on all hosts at once, in daemon threads, so that an interrupted program ends at once.
 
     Raises:
-        Exception: what one of them has raised.
+        Exception: the first exception of any thread.
     """
     errors: list[Exception] = []
 
-    def guarded(host: Host) -> None:
+    def guarded(host: IncidentHost) -> None:
         try:
             work(host)
         except Exception as error:
@@ -131,10 +131,10 @@ def _prepare(machine: Machine) -> None:
     machine.run(f"cat >{_WORK}/context/Dockerfile <<'EOF'\n{dockerfile()}EOF")
 
 
-def _fill(before: Host, after: Host) -> None:
-    """Leave as much room as the incident's disk had: to the one on its root, to the other on Docker's volume.
+def _fill(before: IncidentHost, after: IncidentHost) -> None:
+    """Leave as much space as the incident's disk had: on root of one host, on Docker's volume of the other.
 
-    What takes the rest is the same on both: what Docker had earlier, and data that is not Docker's.
+    The same data takes the rest on both: what Docker had before, and data that is not Docker's.
     """
     earlier = _leave(after, mebibytes(FREE), f"{_DATA}/images")
     before.machine.run(f"fallocate --length {earlier}M {_DATA}/images")
@@ -142,32 +142,32 @@ def _fill(before: Host, after: Host) -> None:
     after.machine.run(f"fallocate --length {others}M /srv/other-data")
 
 
-def _leave(host: Host, size: int, path: str) -> int:
-    """Make a file that leaves so many MiB available to Docker; its size in MiB."""
+def _leave(host: IncidentHost, size: int, path: str) -> int:
+    """Make a file that leaves ``size`` MiB available to Docker, and return its size in MiB."""
     available = int(host.machine.out(f"df --output=avail --block-size=1M {host.docker} | tail -n 1"))
     host.machine.run(f"fallocate --length {available - size}M {path}")
     return available - size
 
 
 def _wait_until_ready(machine: Machine) -> None:
-    """Wait until every probe works; cron's job may have to wait for its minute.
+    """Wait until every probe works; cron's job may need a minute.
 
     Raises:
-        LabError: one does not.
+        LabError: a probe does not work within three minutes.
     """
     session = Session(machine)
     deadline = time.monotonic() + 180
     for probe in PROBES:
         while not (outcome := probe.attempt(machine, session, time.monotonic)).worked:
             if time.monotonic() > deadline:
-                raise LabError(f"{probe.name} does not work on {machine.name} to begin with: {outcome.said}")
+                raise LabError(f"{probe.name} does not work on {machine.name} before the build: {outcome.output}")
             time.sleep(1)
     session.close()
 
 
 @contextlib.contextmanager
-def _watched(hosts: Sequence[Host], clock: Clock) -> Iterator[None]:
-    """Watch the machines while the block runs, and print every few seconds how full they are."""
+def _watched(hosts: Sequence[IncidentHost], clock: Clock) -> Iterator[None]:
+    """Observe the machines while the block runs, and print every few seconds how full they are."""
     over = threading.Event()
 
     def progress() -> None:
@@ -176,14 +176,14 @@ def _watched(hosts: Sequence[Host], clock: Clock) -> Iterator[None]:
                 f"{host.story.title}: {name} {sample.used_percent:.1f} %"
                 for host in hosts
                 for name in host.filesystems
-                if (sample := host.story.seen.latest(name))
+                if (sample := host.story.observations.latest(name))
             ]
             print(f"{clock():+6.0f} s  {'   '.join(parts)}", flush=True)
 
     with contextlib.ExitStack() as stack:
         stack.callback(over.set)
         for host in hosts:
-            stack.enter_context(Watch(host.machine, host.filesystems, host.story.seen, clock))
+            stack.enter_context(Watch(host.machine, host.filesystems, host.story.observations, clock))
         threading.Thread(target=progress, daemon=True).start()
         yield
 
@@ -191,20 +191,20 @@ def _watched(hosts: Sequence[Host], clock: Clock) -> Iterator[None]:
 # -- the build
 
 
-def _build(host: Host, clock: Clock) -> None:
-    """Build on a base image; if that fails, try once more, as people and CI do.
+def _build(host: IncidentHost, clock: Clock) -> None:
+    """Build on a base image, and build once more if that fails, as people and CI do.
 
-    What a pull of the base image would write is allocated at once: there is no registry, and an emulated machine takes
+    The space of the base image is allocated at once: there is no registry to pull from, and an emulated machine takes
     minutes to unpack a layer of that size.
     """
-    _tell(host, clock, BASE.name)
+    _record(host, clock, BASE.name)
     host.machine.run(f"fallocate --length {mebibytes(BASE.size)}M {_DATA}/base")
     for attempt in ("first build", "second build"):
         code, lines = _listen(host, clock, f"docker build --network none --tag service {_WORK}/context")
         steps = steps_begun(lines)
         host.story.events += steps
         words = ending(code, [line.text for line in lines])
-        _tell(host, clock, words)
+        _record(host, clock, words)
         host.story.facts[attempt] = (
             f"{words} (+{clock():.0f} s{f', in step {steps[-1].text}' if code and steps else ''})"
         )
@@ -213,14 +213,14 @@ def _build(host: Host, clock: Clock) -> None:
         time.sleep(AGAIN)
 
 
-def _tell(host: Host, clock: Clock, text: str) -> None:
-    """Note an event, and say it."""
+def _record(host: IncidentHost, clock: Clock, text: str) -> None:
+    """Record an event, and print it."""
     host.story.events.append(Event(clock(), text))
     print(f"{clock():+6.0f} s  {host.story.title}: {text}", flush=True)
 
 
-def _listen(host: Host, clock: Clock, command: str) -> tuple[int, list[Line]]:
-    """Run a command on a machine; its exit code, and its lines, each with the time at which it came."""
+def _listen(host: IncidentHost, clock: Clock, command: str) -> tuple[int, list[Line]]:
+    """Run a command on a machine, and return its exit code and its lines, each with its time."""
     process = subprocess.Popen(
         [*host.machine.ssh_command(user="root"), f"exec 2>&1; {command}"],
         stdin=subprocess.DEVNULL,
@@ -234,7 +234,7 @@ def _listen(host: Host, clock: Clock, command: str) -> tuple[int, list[Line]]:
     lines = []
     for line in process.stdout:
         lines.append(Line(clock(), _plain(line)))
-        host.story.said.append(lines[-1])
+        host.story.lines.append(lines[-1])
         if re.match(r"Step |#\d+ \[|.*no space left|.*docker-guard", line, re.IGNORECASE):
             print(f"{clock():+6.0f} s  {host.story.title}: {lines[-1].text}", flush=True)
     code = process.wait()
@@ -243,32 +243,32 @@ def _listen(host: Host, clock: Clock, command: str) -> tuple[int, list[Line]]:
 
 
 def _plain(text: str) -> str:
-    """Without the colours that the classic builder gives to errors."""
+    """Remove the colours that the classic builder gives to errors."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
 
 
 # -- afterwards
 
 
-def _look_after_the_build(host: Host) -> None:
-    facts, samples = host.story.facts, host.story.seen.samples
+def _inspect_after_build(host: IncidentHost) -> None:
+    facts, samples = host.story.facts, host.story.observations.samples
     for name in host.filesystems:
         fullest = report.peak(samples, name)
         facts[f"{name}, at its fullest"] = (
             f"{fullest.used_percent:.1f} %; {fullest.free / 2**20:.0f} MiB free, {fullest.available / 2**20:.0f} MiB of them for every user"
         )
-        facts[f"{name}, grown by at most"] = f"{report.growth(samples, name) / 1e6:.1f} MB"
-        latest = host.story.seen.latest(name)
+        facts[f"{name}, grown by at most"] = f"{report.increase(samples, name) / 1e6:.1f} MB"
+        latest = host.story.observations.latest(name)
         assert latest
         facts[f"{name}, {AFTER} s after the last build"] = f"{latest.used_percent:.1f} %"
-    facts["`docker run` after the builds"] = _tried(host.machine, _RUN)
-    facts["a small build after the builds"] = _tried(host.machine, _BUILD)
+    facts["`docker run` after the builds"] = _result_of(host.machine, _RUN)
+    facts["a small build after the builds"] = _result_of(host.machine, _BUILD)
     records = host.machine.out("grep -oE '^[0-9]{10}' /var/lib/incident/records; date +%s").split()
     facts["the service's longest time without a record"] = f"{report.longest_gap([*map(int, records)])} s"
 
 
-def _tried(machine: Machine, command: str) -> str:
-    """What came of a command; where it failed, what it said of it."""
+def _result_of(machine: Machine, command: str) -> str:
+    """Run a command, and say whether it works, or why it fails."""
     try:
         done = machine.run(f"timeout 90 {command} 2>&1", check=False)
     except subprocess.TimeoutExpired:
@@ -279,24 +279,24 @@ def _tried(machine: Machine, command: str) -> str:
     return f"fails: {next((line for line in lines if 'no space' in line.lower()), lines[-1])}"
 
 
-def _cut_and_boot(host: Host, clock: Clock) -> None:
+def _cut_and_boot(host: IncidentHost, clock: Clock) -> None:
     host.story.power = clock()
-    _tell(host, clock, "power pulled")
+    _record(host, clock, "power pulled")
     host.machine.cut()
     try:
         host.machine.boot()
     except LabError as error:
         host.story.facts["boots after the power cut"] = f"no: {error}"
-        _tell(host, clock, "does not boot")
+        _record(host, clock, "does not boot")
         host.machine.cut()
     else:
         host.story.facts["boots after the power cut"] = f"yes, ssh after {clock() - host.story.power:.0f} s"
-        _tell(host, clock, "booted")
+        _record(host, clock, "booted")
 
 
-def _look_after_the_boot(host: Host) -> None:
+def _inspect_after_boot(host: IncidentHost) -> None:
     for question, command in _QUESTIONS.items():
         answer = host.machine.run(command, check=False).stdout
         host.story.facts[question] = ", ".join(line.strip() for line in answer.splitlines()) or "none"
-    host.story.facts["`docker run` after the boot"] = _tried(host.machine, _RUN)
-    host.story.facts["a small build after the boot"] = _tried(host.machine, _BUILD)
+    host.story.facts["`docker run` after the boot"] = _result_of(host.machine, _RUN)
+    host.story.facts["a small build after the boot"] = _result_of(host.machine, _BUILD)

@@ -1,4 +1,4 @@
-"""What is looked at from outside: how full the disks are, and whether what a host needs still works."""
+"""Observe machines from outside: how full the disks are, and whether each probe still works."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from typing import NamedTuple
 from lab import LabError
 from lab.machine import Machine
 
-TIMEOUT = 60.0  # seconds; a machine under load is slow, which is no failure
+TIMEOUT = 60.0  # seconds; a machine under load is slow, and slow is no failure
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Something that works, or does not."""
+    """A function of a host that works or fails."""
 
     name: str
     what: str
     command: str  # a shell command that succeeds when it works
-    user: str = ""  # a login of its own as this user; without one by root's standing connection
-    rest: float = 10.0  # seconds from the end of a try to the next: what is dear on an emulated machine rests longer
+    user: str = ""  # log in anew as this user; empty: use root's open connection
+    rest: float = 10.0  # seconds between two attempts; longer where an attempt costs an emulated machine much
 
     def attempt(self, machine: Machine, session: Session, clock: Callable[[], float]) -> Outcome:
         began = clock()
         try:
             if self.user:
-                code, said = login(machine, self.user, self.command, TIMEOUT)
+                code, output = login(machine, self.user, self.command, TIMEOUT)
             else:
-                code, said = session.run(self.command, TIMEOUT)
+                code, output = session.run(self.command, TIMEOUT)
         except LabError as error:
-            code, said = -1, str(error)
-        return Outcome(began, self.name, code == 0, clock() - began, said)
+            code, output = -1, str(error)
+        return Outcome(began, self.name, code == 0, clock() - began, output)
 
 
-# What a write to the disk leaves behind is asked for, not whether the write was said to succeed: a report that is younger
-# than 75 s means that a job of the last minute has written it.
+# Probes check what a write left on the disk, not its exit code. A report younger than 75 s means that a job of the last
+# minute wrote it.
 PROBES = (
     Probe("ssh", "a user logs in", "true", user="worker"),
     Probe("sudo", "that user runs `sudo -n true`", "runuser -u worker -- sudo -n true"),
@@ -53,18 +53,18 @@ PROBES = (
     ),
     Probe(
         "apt",
-        "`apt-get install --reinstall` of a package of 100 kB that is at hand",
+        "`apt-get install --reinstall` of a local package of 100 kB",
         "DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=30 install --reinstall /root/incident-probe.deb",
         rest=40.0,
     ),
     Probe(
         "cron",
-        "a job of every minute writes its report (noticed up to 75 s later)",
+        "a job that runs each minute writes its report (a failure shows up to 75 s later)",
         "age=$(($(date +%s) - $(cat /var/lib/incident/report))); echo $age s old; [ $age -lt 75 ]",
     ),
     Probe(
         "service",
-        "a service that is an ordinary user's writes a record each second",
+        "the service of an ordinary user writes a record each second",
         "age=$(($(date +%s) - $(tail -n 1 /var/lib/incident/records | cut -d ' ' -f 1))); echo $age s old; [ $age -lt 10 ]",
     ),
     Probe("docker", "`docker ps` answers within 10 s", "timeout 10 docker ps --quiet"),
@@ -86,13 +86,13 @@ class Sample(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A probe that was tried: when that began, how long it took, and what was said."""
+    """One attempt of a probe: when it began, how long it took, and its output."""
 
     time: float
     probe: str
     worked: bool
     seconds: float
-    said: str
+    output: str
 
 
 @dataclass
@@ -105,17 +105,17 @@ class Observations:
 
 
 class Session:
-    """A shell on a machine that takes one command after the other, without a login for each."""
+    """A shell on a machine that runs many commands after one login."""
 
     def __init__(self, machine: Machine) -> None:
         self._line = machine.ssh_command(user="root")
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: str, timeout: float) -> tuple[int, str]:
-        """Run a command; its exit code and what it said.
+        """Run a command, and return its exit code and its output.
 
         Raises:
-            LabError: the connection is lost, or it took too long. The next command gets a new connection.
+            LabError: the connection was lost, or the command took too long. The next command opens a new connection.
         """
         if self._process is None:
             self._process = subprocess.Popen(
@@ -132,15 +132,15 @@ class Session:
         assert process.stdout
         process.stdin.write(f"( {command}\n) </dev/null 2>&1; printf '\\001%s\\002' $?\n".encode())
         process.stdin.flush()
-        deadline, said = time.monotonic() + timeout, b""
-        while not said.endswith(b"\2"):
+        deadline, output = time.monotonic() + timeout, b""
+        while not output.endswith(b"\2"):
             if not select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
                 raise LabError(f"no answer within {timeout:.0f} s")
             part = os.read(process.stdout.fileno(), 65536)
             if not part:
                 raise LabError("the connection was lost")
-            said += part
-        text, _, code = said[:-1].rpartition(b"\1")
+            output += part
+        text, _, code = output[:-1].rpartition(b"\1")
         return int(code), text.decode(errors="replace").strip()
 
     def close(self) -> None:
@@ -151,16 +151,16 @@ class Session:
 
 
 class Watch:
-    """Looks at a machine until the block ends: at its disks every second, at the probes in turn."""
+    """Observe a machine until the block ends: its disks every second, the probes in turn."""
 
     def __init__(
         self,
         machine: Machine,
         filesystems: Mapping[str, str],
-        seen: Observations,
+        observations: Observations,
         clock: Callable[[], float],
     ) -> None:
-        self._machine, self._filesystems, self._seen, self._clock = machine, filesystems, seen, clock
+        self._machine, self._filesystems, self._observations, self._clock = machine, filesystems, observations, clock
         self._over = threading.Event()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._sample, self._probe)]
 
@@ -182,13 +182,13 @@ class Watch:
         while not self._over.wait(1 - self._clock() % 1):
             now = self._clock()
             try:
-                code, said = session.run(command, TIMEOUT)
+                code, output = session.run(command, TIMEOUT)
             except LabError:
                 continue  # a gap in the samples
             if code == 0:
-                for name, line in zip(self._filesystems, said.splitlines(), strict=True):
+                for name, line in zip(self._filesystems, output.splitlines(), strict=True):
                     block, size, free, available = map(int, line.split())
-                    self._seen.samples.append(Sample(now, name, size * block, free * block, available * block))
+                    self._observations.samples.append(Sample(now, name, size * block, free * block, available * block))
         session.close()
 
     def _probe(self) -> None:
@@ -197,16 +197,16 @@ class Watch:
         while not self._over.wait(0.2):
             probe = min(due, key=lambda probe: due[probe])
             if due[probe] <= time.monotonic():
-                self._seen.outcomes.append(probe.attempt(self._machine, session, self._clock))
+                self._observations.outcomes.append(probe.attempt(self._machine, session, self._clock))
                 due[probe] = time.monotonic() + probe.rest
         session.close()
 
 
 def login(machine: Machine, user: str, command: str, timeout: float) -> tuple[int, str]:
-    """Run a command by a login of its own; its exit code and what it said.
+    """Log in anew, run a command, and return its exit code and its output.
 
     Raises:
-        LabError: it took too long.
+        LabError: the command took too long.
     """
     try:
         done = subprocess.run(

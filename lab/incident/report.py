@@ -1,4 +1,4 @@
-"""What came of it, for people and for programs: tables, the picture's data, files."""
+"""Report the run to people and to programs: tables, the data of the picture, files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ GAP = 5.0  # seconds without a sample that end a line of the picture
 
 @dataclass
 class Story:
-    """What has happened to one of the machines. All times are seconds since the builds began."""
+    """What happened to one of the machines. Times are seconds since the builds began."""
 
     title: str
-    seen: Observations = field(default_factory=Observations)
+    observations: Observations = field(default_factory=Observations)
     events: list[Event] = field(default_factory=list)
-    said: list[Line] = field(default_factory=list)  # by the builds
+    lines: list[Line] = field(default_factory=list)  # that the builds printed
     power: float = 0.0  # when it was pulled
-    facts: dict[str, str] = field(default_factory=dict)  # what was found, by the question
+    facts: dict[str, str] = field(default_factory=dict)  # question → answer
 
 
 def verdict(outcomes: Iterable[Outcome]) -> str:
-    """What became of a probe, from every time that it was tried.
+    """Summarize all attempts of a probe.
 
     >>> verdict([Outcome(90, "apt", True, 1, ""), Outcome(95, "apt", False, 1, "")])
     'failed from +95 s on'
@@ -51,20 +51,20 @@ def verdict(outcomes: Iterable[Outcome]) -> str:
     return f"failed {span}" if steady else f"failed {len(failures)} of {len(tried)} times, {span}"
 
 
-def tried(seen: Observations, probe: str, since: float, until: float) -> list[Outcome]:
-    """A probe's outcomes of a stretch of time; one that the power cut has overtaken says nothing."""
+def tried(observations: Observations, probe: str, since: float, until: float) -> list[Outcome]:
+    """Return the outcomes of a probe in a span of time, without the attempt that the power cut interrupted."""
     return [
         outcome
-        for outcome in seen.outcomes
+        for outcome in observations.outcomes
         if outcome.probe == probe and since <= outcome.time and outcome.time + outcome.seconds <= until
     ]
 
 
 def first_failures(story: Story) -> list[Event]:
-    """The first failure of each probe before the power was pulled."""
+    """Return the first failure of each probe before the power cut."""
     events = []
     for probe in PROBES:
-        failed = [outcome for outcome in tried(story.seen, probe.name, 0, story.power) if not outcome.worked]
+        failed = [outcome for outcome in tried(story.observations, probe.name, 0, story.power) if not outcome.worked]
         if failed:
             events.append(Event(failed[0].time, f"{probe.name} fails"))
     return events
@@ -76,14 +76,14 @@ def peak(samples: Iterable[Sample], filesystem: str) -> Sample:
     )
 
 
-def growth(samples: Iterable[Sample], filesystem: str) -> int:
-    """By how many bytes a filesystem's use has grown at most since the first sample."""
+def increase(samples: Iterable[Sample], filesystem: str) -> int:
+    """Return by how many bytes the use of a filesystem rose at most since the first sample."""
     free = [sample.free for sample in samples if sample.filesystem == filesystem]
     return free[0] - min(free)
 
 
 def longest_gap(records: Sequence[int]) -> int:
-    """The longest time in seconds that a service which writes down every second has not.
+    """Return the longest gap, in seconds, between the records of a service that writes one each second.
 
     >>> longest_gap([100, 101, 102, 130, 131])
     28
@@ -100,7 +100,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def probe_table(stories: Sequence[Story]) -> str:
-    """Each probe on each machine, before the power was pulled and after the boot."""
+    """Return a table of each probe on each machine, before the power cut and after the boot."""
     head = [
         "",
         *(f"{story.title}, {when}" for story in stories for when in ("during the build", "after the power cut")),
@@ -109,8 +109,8 @@ def probe_table(stories: Sequence[Story]) -> str:
     for probe in PROBES:
         row = [f"**{probe.name}**: {probe.what}"]
         for story in stories:
-            after = tried(story.seen, probe.name, story.power, float("inf"))
-            row += [verdict(tried(story.seen, probe.name, 0, story.power)), _at_last(after)]
+            after = tried(story.observations, probe.name, story.power, float("inf"))
+            row += [verdict(tried(story.observations, probe.name, 0, story.power)), _at_last(after)]
         rows.append(row)
     return table(head, rows)
 
@@ -123,7 +123,7 @@ def _at_last(outcomes: Sequence[Outcome]) -> str:
 
 
 def fact_table(stories: Sequence[Story]) -> str:
-    # In the order of the one that was asked most: the other has no volume for Docker.
+    # The machine with the most facts sets the order: the other has no volume for Docker.
     longest_first = sorted(stories, key=lambda story: -len(story.facts))
     questions = dict.fromkeys(question for story in longest_first for question in story.facts)
     rows = [[question, *(story.facts.get(question, "") for story in stories)] for question in questions]
@@ -131,10 +131,10 @@ def fact_table(stories: Sequence[Story]) -> str:
 
 
 def with_generated(page: str, text: str) -> str:
-    """A page with its generated part replaced.
+    """Replace the generated part of a page.
 
     Raises:
-        ValueError: it has no such part.
+        ValueError: the page has no such part.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -147,7 +147,7 @@ def with_generated(page: str, text: str) -> str:
 
 
 def series(samples: Iterable[Sample], filesystem: str) -> str:
-    """Lines of time and use in percent, with an empty one where samples are missing."""
+    """Return lines of time and percent used, with an empty line where samples are missing."""
     lines, last = [], None
     for sample in samples:
         if sample.filesystem != filesystem:
@@ -160,7 +160,7 @@ def series(samples: Iterable[Sample], filesystem: str) -> str:
 
 
 def spread(times: Sequence[float], distance: float) -> list[float]:
-    """Places for labels at these (sorted) times, none nearer to the next than that; late ones go further right.
+    """Place labels at sorted times at least ``distance`` apart; a label that would overlap moves right.
 
     >>> spread([0, 50, 51, 52], 10)
     [0, 50, 60, 70]
@@ -172,7 +172,7 @@ def spread(times: Sequence[float], distance: float) -> list[float]:
 
 
 def marks(events: Sequence[Event], distance: float) -> str:
-    """Lines of an event's time, its label's place, and its label."""
+    """Return a line for each event: its time, the place of its label, and the label."""
     ordered = sorted(events)
     places = spread([event.time for event in ordered], distance)
     return "".join(
@@ -182,13 +182,13 @@ def marks(events: Sequence[Event], distance: float) -> str:
 
 def draw(before: Story, after: Story, title: str, directory: Path, pictures: Path) -> None:
     """Write the data files into ``directory``, and the picture as SVG and PNG into ``pictures``."""
-    last = max(sample.time for story in (before, after) for sample in story.seen.samples)
-    # 1200 pixels, and labels of about 13.
+    last = max(sample.time for story in (before, after) for sample in story.observations.samples)
+    # The picture is 1200 pixels wide, a label about 13.
     distance = (last + 20) * 13 / 1100
     for name, story in (("before", before), ("after", after)):
-        (directory / f"{name}-root.dat").write_text(series(story.seen.samples, "root"))
+        (directory / f"{name}-root.dat").write_text(series(story.observations.samples, "root"))
         (directory / f"{name}-events.dat").write_text(marks([*story.events, *first_failures(story)], distance))
-    (directory / "after-volume.dat").write_text(series(after.seen.samples, "Docker's volume"))
+    (directory / "after-volume.dat").write_text(series(after.observations.samples, "Docker's volume"))
     pictures.mkdir(parents=True, exist_ok=True)
     for terminal, name in (
         ("svg size 1200,600 dynamic font 'DejaVu Sans,12' background rgb 'white'", "incident.svg"),
@@ -201,7 +201,7 @@ def draw(before: Story, after: Story, title: str, directory: Path, pictures: Pat
 
 
 def _quoted(text: str) -> str:
-    """A word of gnuplot's: within '…' only the quote itself is special, and is doubled."""
+    """Quote a word for gnuplot, which wants a single quote doubled within single quotes."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -209,13 +209,13 @@ def _quoted(text: str) -> str:
 
 
 def keep(stories: dict[str, Story], directory: Path) -> None:
-    """Write all that was seen as JSON, and the samples and outcomes as CSV."""
+    """Write all observations as JSON, and the samples and outcomes as CSV."""
     record = {"factor": FACTOR, "machines": {name: asdict(story) for name, story in stories.items()}}
     (directory / "incident.json").write_text(json.dumps(record, indent=1) + "\n")
     for name, story in stories.items():
         for kind, fields, rows in (
-            ("samples", Sample._fields, story.seen.samples),
-            ("probes", Outcome._fields, story.seen.outcomes),
+            ("samples", Sample._fields, story.observations.samples),
+            ("probes", Outcome._fields, story.observations.outcomes),
         ):
             with open(directory / f"{name}-{kind}.csv", "w", newline="") as file:
                 writer = csv.writer(file)

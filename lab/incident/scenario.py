@@ -1,4 +1,4 @@
-"""What is built, and what is on the disks before: the incident's sizes, all by one factor."""
+"""The build, and what the disks hold before it: the incident's sizes, scaled by one factor."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import NamedTuple
 # The lab's root disk of 30 GB stands for the incident's of 100 GB.
 FACTOR = 0.3
 
-# In GB of the incident. "Free" is what df calls available: the 5 % that ext4 keeps for root come on top.
+# In GB of the incident. FREE is what df calls available: ext4 reserves another 5 % for root.
 FREE = 28.0
 DOCKER_VOLUME = 60.0
 
-# pip keeps what it has downloaded in the layer, unless it is told not to (--no-cache-dir): the wheels of torch and of
-# NVIDIA's libraries are between a third and a half of what they unpack to. Taken: a third.
+# pip keeps its downloads in the layer unless it runs with --no-cache-dir. The wheels of torch and of NVIDIA's libraries
+# have between a third and a half of their unpacked size. We take a third.
 DOWNLOADED = 1 / 3
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the Dockerfile, with what it writes in GB of the incident."""
+    """A step of the Dockerfile, and how many GB of the incident it writes."""
 
     name: str
     original: str
@@ -51,7 +51,7 @@ STEPS = (
 
 
 class Line(NamedTuple):
-    """A line that a build has said, and when."""
+    """A line that a build printed, and when."""
 
     time: float
     text: str
@@ -63,7 +63,7 @@ class Event(NamedTuple):
 
 
 def mebibytes(gigabytes: float) -> int:
-    """The lab's share of so many GB of the incident.
+    """Scale gigabytes of the incident to mebibytes of the lab.
 
     >>> mebibytes(28)
     8602
@@ -79,9 +79,9 @@ def dockerfile() -> str:
 
 
 def steps_begun(lines: Sequence[Line]) -> list[Event]:
-    """When each step began that a build has really run, from what the classic builder or BuildKit said.
+    """Return when each step that really ran began, from the output of the classic builder or of BuildKit.
 
-    BuildKit names a step again when it goes on with its output, and says only later that it had it in its cache.
+    BuildKit prints a step again when more of its output follows, and marks a cached step only later.
     """
     named = {step.instruction: step.name for step in STEPS}
     found: dict[str, tuple[str, float]] = {}
@@ -99,16 +99,16 @@ def steps_begun(lines: Sequence[Line]) -> list[Event]:
     return [Event(time, name) for number, (name, time) in found.items() if number not in cached]
 
 
-def ending(code: int, said: Sequence[str]) -> str:
-    """How a build has ended, in a few words.
+def ending(code: int, lines: Sequence[str]) -> str:
+    """Say in a few words how a build ended.
 
     >>> ending(1, ["write: No space left on device"])
     'build fails: no space left'
     """
     if code == 0:
         return "build succeeds"
-    if any("docker-guard" in line for line in said):
+    if any("docker-guard" in line for line in lines):
         return "guard stops it"
-    if any("no space left" in line.lower() for line in said):
+    if any("no space left" in line.lower() for line in lines):
         return "build fails: no space left"
     return "build fails"

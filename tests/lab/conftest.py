@@ -183,14 +183,14 @@ def verify(machine: Machine, *options: str) -> None:
 
 def assert_isolated(machine: Machine) -> None:
     """The heart of the verification in one command: Docker runs, on the volume, and root is another device."""
-    seen = machine.out(
+    observed = machine.out(
         "systemctl is-active docker containerd; findmnt -no SOURCE /var/lib/docker; findmnt -no SOURCE /var/lib/containerd; "
         "docker info -f '{{.Driver}} {{.LiveRestoreEnabled}}'; findmnt --verify >/dev/null && echo fstab-valid"
     ).splitlines()
-    assert seen[:2] == ["active", "active"], seen
-    assert seen[2].endswith("docker--lv[/docker]"), seen
-    assert seen[3].endswith("docker--lv[/containerd]"), seen
-    assert seen[4:] == ["overlay2 true", "fstab-valid"], seen
+    assert observed[:2] == ["active", "active"], observed
+    assert observed[2].endswith("docker--lv[/docker]"), observed
+    assert observed[3].endswith("docker--lv[/containerd]"), observed
+    assert observed[4:] == ["overlay2 true", "fstab-valid"], observed
 
 
 FINGERPRINT = (
@@ -244,9 +244,9 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
         # Of this process alone: RUSAGE_CHILDREN has the largest of all that were ever waited for, machines among them.
         _, status, used = os.wait4(process.pid, 0)
         output.seek(0)
-        said = output.read()
-    assert os.waitstatus_to_exitcode(status) == 0, said
-    return said, used.ru_maxrss * 1024
+        text = output.read()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    return text, used.ru_maxrss * 1024
 
 
 def send(machine: Machine, file: Path, to: str) -> None:
@@ -290,13 +290,14 @@ def relocation(machine: Machine, *directories: str) -> AbstractContextManager[su
     return killed_at_the_end(start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]))
 
 
-def until(process: subprocess.Popen[str], said: str, seconds: float) -> None:
+def until(process: subprocess.Popen[str], words: str, seconds: float) -> None:
+    """Wait until a process prints a line with these words, and so many seconds longer."""
     assert process.stdout
     for line in process.stdout:
-        if said in line:
+        if words in line:
             time.sleep(seconds)
             return
-    raise AssertionError(f"the move ended before it said {said!r}")
+    raise AssertionError(f"the move ended before it printed {words!r}")
 
 
 def kill_the_move(machine: Machine) -> None:

@@ -57,10 +57,10 @@ sync
 
 def manifest(machine: Machine) -> list[str]:
     send(machine, DATA / "manifest.py", "/run/manifest.py")
-    said = machine.out(
+    output = machine.out(
         "python3 /run/manifest.py /home/me/files /home/me/.ssh /srv/models/files; stat -c '%n %a %U %G' /home /home/me /srv/models"
     )
-    return said.splitlines()
+    return output.splitlines()
 
 
 def sources(machine: Machine) -> list[str]:
@@ -91,11 +91,11 @@ def moved(lived_in: tuple[Machine, list[str]]) -> Machine:
     )
     assert login.stdout
     assert login.stdout.readline() == b"in\n"
-    seen = fingerprint(machine)
+    observed = fingerprint(machine)
     refused = deploy(machine)
     assert refused.code == 1
     assert "/home is in use: sleep (process" in refused.output
-    assert fingerprint(machine) == seen, "a refused run has changed the host"
+    assert fingerprint(machine) == observed, "a refused run has changed the host"
     machine.run("pkill -x sleep")
     login.wait()
     predicted = dry(machine).predicted
@@ -156,8 +156,8 @@ def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
     """After a rollback of both, with something new on one volume."""
     moved.restore("moved")
     moved.run("echo new >/home/me/new")
-    said = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=600)
-    assert "/home: 1 file written since the move" in said
+    output = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=600)
+    assert "/home: 1 file written since the move" in output
     assert sources(moved) == ON_ROOT
     assert manifest(moved) == lived_in[1]
     assert moved.run("test -e /home/me/new", check=False).returncode == 1
@@ -185,19 +185,19 @@ PHASES = {
     "switching /srv/models": 1.5,
 }
 _random = random.Random(2)
-MOMENTS = [(said, round(_random.uniform(0, longest), 1)) for said, longest in PHASES.items() for _ in range(2)]
+MOMENTS = [(line, round(_random.uniform(0, longest), 1)) for line, longest in PHASES.items() for _ in range(2)]
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize(("said", "seconds"), MOMENTS)
+@pytest.mark.parametrize(("line", "seconds"), MOMENTS)
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_nothing_is_lost_when_the_move_is_cut(
-    taken_back: Machine, lived_in: tuple[Machine, list[str]], said: str, seconds: float, how: str
+    taken_back: Machine, lived_in: tuple[Machine, list[str]], line: str, seconds: float, how: str
 ) -> None:
     machine = taken_back
     machine.restore("taken-back")
     with relocation(machine, "/home", "/srv/models") as move:
-        until(move, said, seconds)
+        until(move, line, seconds)
         if how == "power":
             cut_and_boot(machine)
         else:

@@ -64,7 +64,7 @@ def daemon_json(machine: Machine) -> dict[str, object]:
 
 @pytest.mark.sample(1, of="GPU hosts")
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "output"),
     [
         ({"nvidia_repository_fingerprint": "A" * 40}, "it was not installed; nothing was changed"),
         ({"nvidia_repository": "{url}/unsigned/libnvidia-container"}, "is not signed"),
@@ -74,7 +74,7 @@ def daemon_json(machine: Machine) -> dict[str, object]:
     ids=["wrong key", "unsigned", "unreachable", "no such version"],
 )
 def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
-    host: Machine, repository: Repository, changes: dict[str, str], said: str
+    host: Machine, repository: Repository, changes: dict[str, str], output: str
 ) -> None:
     host.restore("living")
     before = host.out("cat /etc/docker/daemon.json 2>/dev/null || true")
@@ -82,7 +82,7 @@ def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
     values = {name: value.format(url=repository.url_of_guests) for name, value in changes.items()}
     refused = deploy(host, **values)
     assert refused.code == 1
-    assert said in refused.output
+    assert output in refused.output
     assert host.out(TOOLKIT) == ""
     assert host.run("ls /etc/apt/preferences.d/nvidia-bulkhead", check=False).returncode != 0
     assert host.out("cat /etc/docker/daemon.json 2>/dev/null || true") == before
@@ -216,9 +216,9 @@ def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine)
         "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && "
         "sed -i '1s/{/{\"debug\": true,/' /etc/docker/daemon.json && systemctl restart docker"
     )
-    seen = verification(host)
-    assert seen.returncode == 1
-    assert "features.buildkit is gone; features.containerd-snapshotter is gone" in seen.stdout
+    observed = verification(host)
+    assert observed.returncode == 1
+    assert "features.buildkit is gone; features.containerd-snapshotter is gone" in observed.stdout
     run = converge(host)
     assert "features.buildkit is gone" in run.output
     assert "keys of the host's own stay: debug" in run.output

@@ -299,9 +299,9 @@ def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> N
     size = int(machine.out("lvs --noheadings --nosuffix --units b -o lv_size ubuntu-vg/docker-lv"))
     planned = machine.out("bulkhead rescue --dry-run", timeout=300)
     assert free(machine) == 0
-    said = machine.out("bulkhead rescue", timeout=600)
+    output = machine.out("bulkhead rescue", timeout=600)
     assert machine.out("systemctl is-active docker") == "active"
-    assert free(machine) >= FLOOR, said
+    assert free(machine) >= FLOOR, output
     assert int(machine.out("lvs --noheadings --nosuffix --units b -o lv_size ubuntu-vg/docker-lv")) > size
     assert "ubuntu-vg" in planned
     machine.run("docker run --rm --network none box true")
@@ -315,7 +315,7 @@ def test_guarded_build_looks_first_remembers_and_tells_how_it_ended(machine: Mac
     build = "bulkhead build {} -- --no-cache --network none --tag app /root/app"
     before = free(machine)
     watch(machine)
-    said = machine.run(build.format("--need 400M"), timeout=300)
+    output = machine.run(build.format("--need 400M"), timeout=300)
     took = before - lowest(machine)
     assert machine.out("docker images --quiet app")
     known = machine.out("bulkhead preflight -- --tag app /root/app")
@@ -328,4 +328,4 @@ def test_guarded_build_looks_first_remembers_and_tells_how_it_ended(machine: Mac
     machine.run(f"printf 'FROM box\\nRUN {FILL}\\n' >/root/app/Dockerfile")
     leave_free(machine, FLOOR + 900 * 2**20)
     stopped = machine.run(build.format("--need 100M"), check=False, timeout=300)
-    assert stopped.returncode == 4, said.stdout + stopped.stdout + stopped.stderr
+    assert stopped.returncode == 4, output.stdout + stopped.stdout + stopped.stderr

@@ -87,7 +87,7 @@ def machine(made: Machine) -> Machine:
 
 def assert_only_what_is_meant_goes(machine: Machine) -> None:
     before = inventory(machine)
-    said = machine.out("bulkhead prune --dry-run", timeout=300)
+    output = machine.out("bulkhead prune --dry-run", timeout=300)
     still = inventory(machine)
     assert built(before) == set("1234567")
     assert_all_there(before, still)
@@ -107,8 +107,8 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     # removes a little later.
     wait_until(lambda: free(machine) > had + 35e6)
     for name in (*STALE, "old-net"):
-        assert name in said
-    assert "listed-old" not in said
+        assert name in output
+    assert "listed-old" not in output
     logged = machine.out("journalctl --unit=docker-prune.service --output=cat")
     assert "old-stopped" in logged
     machine.run("docker exec runs true && docker run --rm --network none -v named:/named young true")
@@ -168,10 +168,10 @@ def test_build_that_runs_loses_nothing(machine: Machine) -> None:
     )
     wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0)
     before = inventory(machine)
-    said = machine.out("bulkhead prune", timeout=300)
+    output = machine.out("bulkhead prune", timeout=300)
     assert build.poll() is None, "the build had ended before the prune: nothing was shown"
     assert "<none>:<none>" not in gone(before, inventory(machine))["images"]
-    assert re.search("dangling images: .*a build", said), said
+    assert re.search("dangling images: .*a build", output), output
     machine.run("pkill -fx 'sleep 1000'")
     output, _ = build.communicate(timeout=300)
     assert build.returncode == 0, output

@@ -208,8 +208,8 @@ def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: Living) -> N
     machine = moved.machine
     machine.restore("moved")
     machine.run("docker volume create later && echo new >/var/lib/docker/volumes/later/_data/file")
-    said = machine.out("bulkhead rollback --yes", timeout=300)
-    assert "1 volume: later" in said
+    output = machine.out("bulkhead rollback --yes", timeout=300)
+    assert "1 volume: later" in output
     moved.assert_whole()
     assert machine.out("findmnt -no SOURCE /var/lib/docker || echo root") == "root"
     assert machine.out("cat /srv/docker-volume/docker.left-1/volumes/later/_data/file") == "new"
@@ -246,8 +246,8 @@ def phase(machine: Machine) -> str:
 
 def move_on(prepared: Living) -> None:
     """The next run finishes the move."""
-    said = prepared.machine.run("bulkhead relocate", check=False, timeout=600)
-    assert said.returncode == 0, said.stdout + said.stderr
+    output = prepared.machine.run("bulkhead relocate", check=False, timeout=600)
+    assert output.returncode == 0, output.stdout + output.stderr
     assert phase(prepared.machine) == "done"
     prepared.assert_whole()
 
@@ -262,20 +262,20 @@ PHASES = {
     "starting Docker": 12.0,
 }
 _random = random.Random(1)
-MOMENTS = [(said, 0.0) for said in PHASES] + [
-    (said, round(_random.uniform(0, longest), 1)) for said, longest in PHASES.items() for _ in range(6)
+MOMENTS = [(line, 0.0) for line in PHASES] + [
+    (line, round(_random.uniform(0, longest), 1)) for line, longest in PHASES.items() for _ in range(6)
 ][:34]
 
 
 @pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("said", "seconds"), MOMENTS)
-def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, said: str, seconds: float) -> None:
+@pytest.mark.parametrize(("line", "seconds"), MOMENTS)
+def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, line: str, seconds: float) -> None:
     with relocation(machine) as move:
-        until(move, said, seconds)
+        until(move, line, seconds)
         cut_and_boot(machine)
     assert phase(machine) in ("done", "failed")
     was_over = not machine.out("journalctl --boot --quiet --unit bulkhead-recover.service")
-    if was_over or said in ("copying /var/lib/docker", "verifying"):
+    if was_over or line in ("copying /var/lib/docker", "verifying"):
         # Docker was not touched, or ran again: a container without a restart policy is down after any power cut.
         machine.run("docker start plain")
     prepared.assert_whole("after the power cut")
@@ -283,12 +283,12 @@ def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machin
 
 
 @pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("said", "seconds"), MOMENTS[::5])
+@pytest.mark.parametrize(("line", "seconds"), MOMENTS[::5])
 def test_nothing_is_lost_when_the_program_is_killed(
-    prepared: Living, machine: Machine, said: str, seconds: float
+    prepared: Living, machine: Machine, line: str, seconds: float
 ) -> None:
     with relocation(machine) as move:
-        until(move, said, seconds)
+        until(move, line, seconds)
         kill_the_move(machine)
     assert phase(machine) in ("done", "failed")
     prepared.assert_whole("after the kill")

@@ -68,8 +68,8 @@ def test_second_run_changes_nothing_and_restarts_nothing(machine: Machine) -> No
 
 
 def test_second_run_is_cheap(machine: Machine, record_property: Callable[[str, object], None]) -> None:
-    said, memory = peak_memory(command(machine.name, options=("-y", "-vv")))
-    commands = said.count(">>> ")
+    output, memory = peak_memory(command(machine.name, options=("-y", "-vv")))
+    commands = output.count(">>> ")
     record_property("remote commands of a converged host's run", commands)
     record_property("memory of pyinfra", f"{memory / 2**20:.0f} MiB")
     assert 5 < commands <= 40
@@ -129,9 +129,9 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
     machine.run(r"""sed -i 's/^{/{"debug": true,/' /etc/docker/daemon.json""")
     converge(machine, daemon_json={"max-concurrent-downloads": 2})
     assert dry(machine, daemon_json={"max-concurrent-downloads": 2}).predicted == set()
-    seen = machine.out("cat /etc/docker/daemon.json")
-    assert '"debug": true' in seen
-    assert '"max-concurrent-downloads": 2' in seen
+    observed = machine.out("cat /etc/docker/daemon.json")
+    assert '"debug": true' in observed
+    assert '"max-concurrent-downloads": 2' in observed
     assert_isolated(machine)
 
 

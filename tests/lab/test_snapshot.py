@@ -91,9 +91,9 @@ def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine)
     assert "docker-lv-snapshot is open" in refused.stdout + refused.stderr
     assert_untouched(machine)
     machine.run("umount /mnt")
-    said = machine.out("bulkhead snapshot rollback --yes", timeout=600)
+    output = machine.out("bulkhead snapshot rollback --yes", timeout=600)
     for lost in ("late", "new", "later"):
-        assert lost in said
+        assert lost in output
     assert_back(machine, sentinel)
 
 

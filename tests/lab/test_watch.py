@@ -39,7 +39,7 @@ class Watched:
         send(machine, DATA / "receivers.py", "/root/receivers.py")
         machine.run(_PREPARE, timeout=600)
         converge(machine, **SETTINGS)
-        self.seen: dict[str, int] = dict.fromkeys(RECEIVERS, 0)
+        self.observed: dict[str, int] = dict.fromkeys(RECEIVERS, 0)
 
     def check(self, *arguments: str) -> tuple[int, str]:
         """check-disk as cron runs it, and everything sent that it had to say."""
@@ -57,11 +57,11 @@ class Watched:
         """The messages that a receiver got since it was asked last."""
         command = f"cd /run/received/{receiver} && for file in *; do [ ! -e $file ] || {{ cat $file; echo; echo =END=; }}; done"
         messages = self.machine.out(command).split("=END=")[:-1]
-        new = messages[self.seen[receiver] :]
-        self.seen[receiver] = len(messages)
+        new = messages[self.observed[receiver] :]
+        self.observed[receiver] = len(messages)
         return new
 
-    def told(self) -> list[str]:
+    def received(self) -> list[str]:
         """What each receiver got since it was asked last: all of them the same number of messages."""
         news = {receiver: self.news(receiver) for receiver in RECEIVERS}
         assert len({len(messages) for messages in news.values()}) == 1, news
@@ -96,56 +96,56 @@ def provisioned(machines: Callable[..., Machine]) -> Watched:
 @pytest.fixture
 def host(provisioned: Watched) -> Watched:
     provisioned.machine.restore("watched")
-    provisioned.seen = dict.fromkeys(RECEIVERS, 0)
+    provisioned.observed = dict.fromkeys(RECEIVERS, 0)
     return provisioned
 
 
 def test_provisioned_host_is_verified_and_has_nothing_left_to_change(host: Watched) -> None:
     assert dry(host.machine, **SETTINGS).predicted == set()
     verify(host.machine)
-    code, said = host.check()
+    code, output = host.check()
     assert code == 0
-    assert said.startswith("DISK OK - ")
-    assert host.told() == []
+    assert output.startswith("DISK OK - ")
+    assert host.received() == []
 
 
 def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(host: Watched) -> None:
     machine = host.machine
     host.fill(81)
-    code, said = host.check("80")
-    assert (code, said.startswith("DISK WARNING - ")) == (1, True), said
-    assert f"{VOLUME} 81 % used" in said
-    (message,) = host.told()
+    code, output = host.check("80")
+    assert (code, output.startswith("DISK WARNING - ")) == (1, True), output
+    assert f"{VOLUME} 81 % used" in output
+    (message,) = host.received()
     assert VOLUME in message
     assert "bulkhead" in message
     assert host.check("80")[0] == 1
-    assert host.told() == []
+    assert host.received() == []
 
     # A real image takes it past the next level.
     machine.run(
         f"head -c $(df --output=size -B1 {VOLUME} | awk 'NR == 2 {{ print int($1 / 10) }}') /dev/urandom >/root/big"
     )
     machine.run("tar -C /root -c big | docker import - big", timeout=300)
-    code, said = host.check("80")
-    assert (code, said.startswith("DISK CRITICAL - ")) == (2, True), said
-    assert len(host.told()) == 1
+    code, output = host.check("80")
+    assert (code, output.startswith("DISK CRITICAL - ")) == (2, True), output
+    assert len(host.received()) == 1
 
     machine.run("date -s '+5 hours'")
     assert host.check("80")[0] == 2
-    assert len(host.told()) == 1, "no reminder"
+    assert len(host.received()) == 1, "no reminder"
     machine.run("date -s '+5 hours'")
     assert host.check("80")[0] == 2
-    assert host.told() == [], "a second reminder as soon as the first"
+    assert host.received() == [], "a second reminder as soon as the first"
     machine.run("date -s '+5 hours'")
     assert host.check("80")[0] == 2
-    assert len(host.told()) == 1
+    assert len(host.received()) == 1
 
     machine.run(f"rm {VOLUME}/filler; docker rmi big; sync")
     assert host.check("80")[0] == 0
-    (message,) = host.told()
+    (message,) = host.received()
     assert "OK" in message
     assert host.check("80")[0] == 0
-    assert host.told() == []
+    assert host.received() == []
 
 
 @pytest.mark.sample(1, of="ways to be told")
@@ -166,13 +166,13 @@ def test_receiver_that_is_down_holds_up_no_other_and_gets_its_messages_later(hos
 def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
     machine = host.machine
     machine.run("touch /run/received/discord.down")
-    said = machine.run("bulkhead alert --test", check=False, timeout=300)
-    assert said.returncode == 1
-    lines = dict(line.split(": ", 1) for line in said.stdout.splitlines())
+    output = machine.run("bulkhead alert --test", check=False, timeout=300)
+    assert output.returncode == 1
+    lines = dict(line.split(": ", 1) for line in output.stdout.splitlines())
     assert lines["slack"] == lines["mail"] == "sent"
     assert lines["discord"].startswith("failed: ")
     assert [len(host.news(receiver)) for receiver in RECEIVERS] == [1, 0, 1]
-    assert not re.search(SECRETS, said.stdout + said.stderr)
+    assert not re.search(SECRETS, output.stdout + output.stderr)
     leaks = machine.out(
         f"journalctl --no-pager | grep -cE '{SECRETS}' || true; grep -rlE '{SECRETS}' /etc /var/lib /var/log || true"
     )
@@ -186,32 +186,32 @@ def test_other_ways_to_be_full_or_broken_are_told(host: Watched) -> None:
         "lvcreate -qq -y -L 64M -n tiny ubuntu-vg && mkfs.ext4 -q -N 128 /dev/ubuntu-vg/tiny && mkdir /srv/tiny && "
         "mount /dev/ubuntu-vg/tiny /srv/tiny && for n in $(seq 200); do touch /srv/tiny/$n 2>/dev/null || break; done"
     )
-    code, said = host.check()
+    code, output = host.check()
     assert code == 2
-    assert "/srv/tiny 100 % of inodes used, 0 free" in said
+    assert "/srv/tiny 100 % of inodes used, 0 free" in output
     machine.run(
         "rm /srv/tiny/*; mount -o remount,ro /srv/tiny; echo '/dev/ubuntu-vg/tiny /srv/tiny ext4 rw 0 0' >>/etc/fstab"
     )
-    code, said = host.check()
-    assert (code, "/srv/tiny cannot be written to" in said) == (2, True), said
+    code, output = host.check()
+    assert (code, "/srv/tiny cannot be written to" in output) == (2, True), output
     machine.run("umount /srv/tiny")
     machine.run(
         "lvcreate -qq -y -s -L 12M -n snap ubuntu-vg/docker-lv && head -c 11500000 /dev/urandom >/srv/docker-volume/new; sync"
     )
-    code, said = host.check()
+    code, output = host.check()
     assert code == 2
-    assert "snapshot ubuntu-vg/snap of docker-lv" in said
+    assert "snapshot ubuntu-vg/snap of docker-lv" in output
 
 
 def test_docker_that_hangs_or_is_stopped_is_told_in_time_and_left_alone(host: Watched) -> None:
     machine = host.machine
     machine.run("kill -STOP $(pidof dockerd)")
-    code, said = host.check()
+    code, output = host.check()
     assert code == 3
-    assert "Docker does not answer within 10 s" in said
+    assert "Docker does not answer within 10 s" in output
     machine.run("kill -CONT $(pidof dockerd); systemctl stop docker.service 2>/dev/null")
-    code, said = host.check()
-    assert (code, "Docker does not run: docker.service is inactive" in said) == (3, True), said
+    code, output = host.check()
+    assert (code, "Docker does not run: docker.service is inactive" in output) == (3, True), output
     assert machine.out("systemctl is-active docker.service || true") == "inactive"
     machine.run("systemctl start docker.service")
     assert host.check()[0] == 0
@@ -220,9 +220,9 @@ def test_docker_that_hangs_or_is_stopped_is_told_in_time_and_left_alone(host: Wa
 @pytest.mark.sample(1, of="ways to be told")
 def test_store_that_is_on_the_root_disk_is_critical(host: Watched) -> None:
     host.machine.run("systemctl stop docker.socket docker && umount /var/lib/docker")
-    code, said = host.check()
+    code, output = host.check()
     assert code == 2
-    assert f"Docker is not kept off the root disk: /var/lib/docker is not on {VOLUME}" in said
+    assert f"Docker is not kept off the root disk: /var/lib/docker is not on {VOLUME}" in output
 
 
 @pytest.mark.sample(1, of="ways to be told")
@@ -255,12 +255,12 @@ def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
         check=False,
         timeout=600,
     )
-    code, said = host.check()
+    code, output = host.check()
     assert code == 2
-    assert "/ 100 % used, 0K free" in said
-    assert len(host.told()) == 1
+    assert "/ 100 % used, 0K free" in output
+    assert len(host.received()) == 1
     assert host.check()[0] == 2
-    assert host.told() == [], "told again: what was told is forgotten"
+    assert host.received() == [], "told again: what was told is forgotten"
 
 
 @pytest.mark.sample(1, of="ways to be told")

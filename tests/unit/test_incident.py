@@ -39,7 +39,7 @@ BUILDKIT = """\
 #6 1.500 docker-guard: the volume is nearly full"""
 
 
-def said(transcript: str) -> list[Line]:
+def lines_of(transcript: str) -> list[Line]:
     """The lines of a build, one each second."""
     instructions = {step.name: step.instruction for step in STEPS}
     return [Line(float(time), text) for time, text in enumerate(transcript.format(**instructions).splitlines())]
@@ -95,7 +95,7 @@ def test_dockerfile_has_the_steps_of_the_incident_in_their_order() -> None:
 
 @pytest.mark.parametrize(("transcript", "began"), [(CLASSIC, 6.0), (BUILDKIT, 2.0)], ids=["classic", "buildkit"])
 def test_step_begins_when_the_builder_names_it_unless_it_was_in_the_cache(transcript: str, began: float) -> None:
-    assert scenario.steps_begun(said(transcript)) == [Event(began, "torch")]
+    assert scenario.steps_begun(lines_of(transcript)) == [Event(began, "torch")]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_step_begins_when_the_builder_names_it_unless_it_was_in_the_cache(transc
     ],
 )
 def test_end_of_a_build_is_told_by_its_output(code: int, transcript: str, words: str) -> None:
-    assert scenario.ending(code, [line.text for line in said(transcript)]) == words
+    assert scenario.ending(code, [line.text for line in lines_of(transcript)]) == words
 
 
 # -- verdicts
@@ -130,8 +130,10 @@ def test_verdict_says_when_a_probe_failed(worked: str, verdict: str) -> None:
 
 
 def test_probe_that_the_power_cut_has_overtaken_says_nothing() -> None:
-    seen = Observations(outcomes=[*outcomes("..."), Outcome(29.0, "apt", False, 5.0, "the connection was lost")])
-    assert report.verdict(report.tried(seen, "apt", 0, 30)) == "worked throughout"
+    observations = Observations(
+        outcomes=[*outcomes("..."), Outcome(29.0, "apt", False, 5.0, "the connection was lost")]
+    )
+    assert report.verdict(report.tried(observations, "apt", 0, 30)) == "worked throughout"
 
 
 def test_first_failures_are_those_of_the_time_before_the_power_cut() -> None:
@@ -142,7 +144,7 @@ def test_first_failures_are_those_of_the_time_before_the_power_cut() -> None:
 def test_fullest_moment_and_growth_are_those_of_one_filesystem() -> None:
     samples = [sample(0, 60), sample(0, 90, "Docker's volume"), sample(1, 70), sample(2, 65)]
     assert report.peak(samples, "root").time == 1
-    assert report.growth(samples, "root") == 10 * GIB
+    assert report.increase(samples, "root") == 10 * GIB
 
 
 # -- tables and files

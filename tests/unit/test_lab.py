@@ -72,7 +72,7 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
 
 
 def test_machine_that_is_not_there_is_an_error_with_a_way_out() -> None:
-    with pytest.raises(LabError, match="there is no machine 'x': scripts/lab up x makes it"):
+    with pytest.raises(LabError, match="there is no machine 'x': `scripts/lab up x` makes it"):
         Machine.get("x")
 
 
@@ -127,7 +127,7 @@ def test_machine_on_its_way_to_an_image_is_no_host_of_the_inventory(machine: Mac
 
 
 def test_name_that_is_taken_is_refused_and_its_machine_stays(machine: Machine) -> None:
-    with pytest.raises(LabError, match="there is a machine 'x' already"), Machine("x", None, {}, 1)._claimed():
+    with pytest.raises(LabError, match="the machine 'x' exists already"), Machine("x", None, {}, 1)._claimed():
         raise AssertionError("never here")
     assert Machine.all() == [machine]
 

@@ -113,9 +113,9 @@ def test_physical_volume_that_is_there_stays() -> None:
     ],
 )
 def test_physical_volume_is_refused_on_what_is_not_blank(changes: dict[str, Any], reason: str) -> None:
-    said = refused(lvm.physical_volume, Storage(devices=(replace(BLANK, **changes),)), device="/dev/vdb")
-    assert reason in said
-    assert "nothing was written to it" in said
+    output = refused(lvm.physical_volume, Storage(devices=(replace(BLANK, **changes),)), device="/dev/vdb")
+    assert reason in output
+    assert "nothing was written to it" in output
 
 
 def test_physical_volume_on_a_device_that_is_not_there_is_refused() -> None:
@@ -384,14 +384,14 @@ def test_fstab_is_replaced_and_what_was_there_stays_byte_for_byte(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("told", "new", "reason"),
+    ("warned", "new", "reason"),
     [("# other\n", OURS, "has changed meanwhile"), ("# mine\n", "nonsense\n", "parse error at line 1")],
 )
 def test_fstab_stays_where_it_has_changed_or_the_new_one_is_broken(
-    tmp_path: Path, told: str, new: str, reason: str
+    tmp_path: Path, warned: str, new: str, reason: str
 ) -> None:
     (tmp_path / "fstab").write_text("# mine\n")
-    run = replace_in(tmp_path, told, new)
+    run = replace_in(tmp_path, warned, new)
     assert run.returncode == 1
     assert reason in run.stderr
     assert "not touched" in run.stderr
