@@ -1,0 +1,65 @@
+"""The pages lead where they say: every link, every command of scripts/, every page in the index."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("files/**/*.md")])
+# Of the project, as a page names them in its text: tasks/volume.py, settings/.
+_OURS = re.compile(r"`((?:bulkhead|settings|tasks|pyinfra_lvm|inventory|tests|lab|templates|benchmarks)/[a-z0-9_./]*)`")
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of the links and pictures of a page that stay within the project."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the hosting site gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    bare = (re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading)) for heading in headings)
+    return {heading.strip().lower().replace(" ", "-") for heading in bare}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target}: there is no such file"
+        assert file.is_relative_to(TOP), f"{target}: it leaves the project"
+        if anchor:
+            assert anchor in anchors(file), f"{target}: that page has no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_command_that_a_page_names_is_there(page: Path) -> None:
+    for name in set(re.findall(r"scripts/([a-z]+)", page.read_text())):
+        assert (TOP / "scripts" / name).exists(), f"scripts/{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
+    for name in set(_OURS.findall(page.read_text())):
+        assert (TOP / name).exists(), name
+
+
+def test_index_has_every_page() -> None:
+    index = TOP / "docs" / "README.md"
+    listed = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
+    missing = {page for page in TOP.glob("docs/**/*.md") if page != index} - listed
+    assert not missing, f"docs/README.md lacks {sorted(page.name for page in missing)}"
+
+
+def test_readme_names_settings_that_exist_with_their_defaults() -> None:
+    defaults = (TOP / "inventory" / "group_data" / "all.py").read_text()
+    section = (TOP / "README.md").read_text().partition("## Ten settings that matter")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)`", section, re.MULTILINE)
+    assert len(rows) == 10
+    for name, default in rows:
+        assert f"\n{name} = {default}\n" in defaults, name
