@@ -1,5 +1,19 @@
 """Throwaway virtual machines under QEMU, for the demonstration in the README and for the tests."""
 
+import os
+
 
 class LabError(Exception):
     """An error whose message is for the user of the lab."""
+
+
+def with_system_directories(path: str) -> str:
+    """Return a ``PATH`` that has the directories of the system's tools too.
+
+    mke2fs is in one of them; an ordinary Debian user does not have them on ``PATH``.
+    """
+    directories = path.split(":") if path else []
+    return ":".join([*directories, *(d for d in ("/usr/local/sbin", "/usr/sbin", "/sbin") if d not in directories)])
+
+
+os.environ["PATH"] = with_system_directories(os.environ.get("PATH", os.defpath))

@@ -56,6 +56,17 @@ class Repository:
                     cls.stop_running()
 
     @classmethod
+    def stop_unused(cls) -> None:
+        """Stop the server if the last process that used it was killed inside of ``served``."""
+        # BlockingIOError: somebody uses it.
+        with (
+            contextlib.suppress(FileNotFoundError, BlockingIOError),
+            open(f"{cls().directory}.users") as users,
+        ):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            cls.stop_running()
+
+    @classmethod
     def stop_running(cls) -> None:
         """Stop the server if it runs."""
         if server := cls()._server():

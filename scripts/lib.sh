@@ -1,14 +1,72 @@
 # shellcheck shell=sh
-# What the commands in this folder share. Each sources it from the top of the checkout:
+# What the commands in this folder share. Each defines `usage`, then sources this file:
 #   . "$(dirname "$0")/lib.sh"
-# It leaves the shell in the top of the checkout, with `python` and `pyinfra` of the project's
-# virtual environment first on PATH once `need_venv` has run.
+# Afterwards the shell is in the top of the checkout, and $caller is the directory that the command was typed in.
+# `need_venv` puts `python` and `pyinfra` of the project's virtual environment first on PATH.
 
-cd "$(dirname "$0")/.." || exit 1
+caller=$PWD
+CDPATH="" cd "$(dirname "$0")/.." || exit 1
 export PYTHONDONTWRITEBYTECODE=1
 
+# mke2fs and other tools of the system are in directories that an ordinary Debian user does not have on PATH.
+for directory in /usr/local/sbin /usr/sbin /sbin; do
+    case ":$PATH:" in
+        *":$directory:"*) ;;
+        *) PATH=$PATH:$directory ;;
+    esac
+done
+export PATH
+
 say() { printf '==> %s\n' "$*" >&2; }
-die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+die() { printf 'scripts/%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+# wrong_usage MESSAGE: the command line is wrong.
+wrong_usage() { printf 'scripts/%s: %s (see --help)\n' "$(basename "$0")" "$*" >&2; exit 2; }
+
+# answer_help ARGUMENT...: if -h or --help is among the arguments, prints the usage and exits. Arguments after -- belong to
+# another program.
+answer_help() {
+    for argument in "$@"; do
+        case $argument in
+            -h | --help) usage "$@"; exit 0 ;;
+            --) return 0 ;;
+        esac
+    done
+}
+
+# answer_help_by MODULE TEXT ARGUMENT...: prints the help of a module that needs no packages, with this machine's Python. Where
+# that is missing or too old, prints the text: --help installs nothing.
+answer_help_by() {
+    module=$1 text=$2
+    shift 2
+    if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        printf '%s\n' "$text" 'The full help needs Python 3.10 or newer.'
+        return
+    fi
+    # An unknown word among the arguments must not prevent the help.
+    python3 -m "$module" "$@" 2>/dev/null || python3 -m "$module" --help
+}
+
+# from_caller FILE: prints the absolute path of a file that the caller has named.
+from_caller() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$caller/$1" ;;
+    esac
+}
+
+# find_inventory INVENTORY: sets $inventory for pyinfra: a file in the caller's directory or at the top of the checkout, the name
+# of a host, or a connector (@local).
+find_inventory() {
+    inventory=$1
+    if [ "$caller" != "$PWD" ] && [ -f "$(from_caller "$inventory")" ]; then
+        inventory=$(from_caller "$inventory")
+    fi
+    [ ! -f "$inventory" ] || return 0
+    case $inventory in
+        @* | *,*) ;;
+        */* | *.py) wrong_usage "there is no inventory $inventory" ;;
+    esac
+}
 
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
 need_packages() {
@@ -17,14 +75,15 @@ need_packages() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    command -v apt-get >/dev/null || die "needs$missing, and this is no Debian or Ubuntu with apt-get: install them by hand"
+    command -v apt-get >/dev/null ||
+        die "there is no apt-get here; install these packages yourself:$missing"
     as_root=
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null || die "needs root to install:$missing"
+        command -v sudo >/dev/null || die "there is no sudo here; install these packages as root:$missing"
         as_root=sudo
-        say "needs sudo to install:$missing"
+        say "installing Debian packages with sudo:$missing"
     else
-        say "installing:$missing"
+        say "installing Debian packages:$missing"
     fi
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq update
     # shellcheck disable=SC2086 # the list is meant to split
@@ -37,7 +96,7 @@ need_python() {
     if ! python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         need_packages python3 python3-venv
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-            die "needs Python 3.10 or newer; this machine's python3 is $(python3 --version)"
+            die "this needs Python 3.10 or newer; python3 is $(python3 --version) here"
     fi
 }
 

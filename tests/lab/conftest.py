@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -26,20 +25,70 @@ import pytest
 
 from lab.machine import Machine
 from lab.repository import Repository
+from tests.lab import ledger, recorder, sample
 
 TOP = Path(__file__).parent.parent.parent
 INVENTORY = "inventory/lab.py"
 DATA = Path(__file__).parent / "data"
 
 
+DRAWN = pytest.StashKey[set[str]]()
+PASSED = pytest.StashKey[frozenset[str]]()  # the tests that a full run leaves out
+TREE = pytest.StashKey[ledger.Tree]()
+LEFT_OUT = pytest.StashKey[int]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("docker-bulkhead")
-    group.addoption("--full", action="store_true", help="every lab test, not only the chosen part")
-    group.addoption("--seed", default="0", help="what draws the sample of the tests that run in full only")
+    group.addoption("--full", action="store_true", help="every lab test that has not passed on this commit yet")
+    group.addoption("--again", action="store_true", help="with --full: also what has passed")
+    group.addoption("--seed", default="0", help="draws the sample of the tests that do not always run")
+    group.addoption(
+        "--until", type=float, metavar="TIME", help="seconds since 1970 after which no test of the sample begins"
+    )
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests for a main process."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = 0
+    if is_worker(config):
+        config.stash[PASSED] = frozenset(config.workerinput["passed"])
+        return
+    tree = config.stash[TREE] = ledger.tree()
+    resumes = config.getoption("--full") and not config.getoption("--again") and tree.clean
+    config.stash[PASSED] = frozenset(ledger.Ledger(tree.commit).passed() if resumes else ())
+    if not config.option.collectonly:
+        recorder.stop_on_signals()
+        recorder.remove_machines_left_behind()
+        again = config.getoption("--full") and config.getoption("--again")
+        config.pluginmanager.register(recorder.Recorder(tree, again=again))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    # All workers leave out the same tests, also a worker that replaces a crashed one later.
+    node.workerinput["passed"] = sorted(node.config.stash[PASSED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] += getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return "every test" if config.getoption("--full") else f"sample drawn by --seed {config.getoption('--seed')}"
+    if is_worker(config):
+        return ""
+    if not config.getoption("--full"):
+        return f"at most {sample.BUDGET:.0f} minutes of lab tests by {sample.DURATIONS.name}, drawn by --seed {config.getoption('--seed')}"
+    tree = config.stash[TREE]
+    if not tree.clean:
+        return "every lab test; the checkout has changes that are not committed, so no result is kept"
+    passed = len(config.stash[PASSED])
+    return f"every lab test on commit {tree.name}" + (f" but the {passed} that have passed on it" if passed else "")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -53,6 +102,20 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     plugins = session.config.pluginmanager
     if reporter := plugins.get_plugin("terminalreporter"):
         plugins.register(FailuresAtOnce(reporter))
+
+
+# Last: by then the workers have ended.
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if is_worker(config):
+        config.workeroutput["left_out"] = config.stash[LEFT_OUT]
+        return
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and config.stash[LEFT_OUT]:
+        session.exitstatus = pytest.ExitCode.OK
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        recorder.remove_machines_left_behind()
+        Repository.stop_unused()
 
 
 class FailuresAtOnce:
@@ -69,24 +132,37 @@ class FailuresAtOnce:
 # Last: what is drawn is drawn of what -k has selected.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    passed = config.stash[PASSED]
     if config.getoption("--full"):
-        return
-
-    def drawn(count: int, name: str, cases: list[Any]) -> list[Any]:
-        return random.Random(config.getoption("--seed") + name).sample(cases, min(count, len(cases)))
-
-    files = sorted({item.path for item in items if item.get_closest_marker("turn")})
-    waiting = set(files) - set(drawn(1, "turn", files))
-    left_out = [item for item in items if item.path in waiting or item.get_closest_marker("full")]
-    sampled: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if item not in left_out and (marker := item.get_closest_marker("sample")):
-            sampled.setdefault(marker.kwargs.get("of", item.nodeid.split("[")[0]), []).append(item)
-    for name, cases in sampled.items():
-        chosen = drawn(cases[0].get_closest_marker("sample").args[0], name, cases)  # type: ignore[union-attr]
-        left_out += [case for case in cases if case not in chosen]
-    items[:] = [item for item in items if item not in left_out]
+        runs = {item.nodeid for item in items} - passed
+        config.stash[LEFT_OUT] = len(items) - len(runs)
+        config.stash[DRAWN] = set()
+    else:
+        cases = [case_of(item) for item in items]
+        runs = sample.chosen(cases, config.getoption("--seed"), sample.durations())
+        config.stash[DRAWN] = runs - {case.test for case in cases if case.always}
+    left_out = [item for item in items if item.nodeid not in runs]
+    items[:] = [item for item in items if item.nodeid in runs]
     config.hook.pytest_deselected(items=left_out)
+
+
+def case_of(item: pytest.Item) -> sample.Case:
+    """Return what a test's marks say of it."""
+    of_sample = item.get_closest_marker("sample")
+    return sample.Case(
+        item.nodeid,
+        full=bool(item.get_closest_marker("full")),
+        turn=bool(item.get_closest_marker("turn")),
+        count=of_sample.args[0] if of_sample else 0,
+        group=of_sample.kwargs.get("of", item.nodeid.split("[")[0]) if of_sample else "",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    until = item.config.getoption("--until")
+    if until and time.time() > until and item.nodeid in item.config.stash[DRAWN]:
+        pytest.skip("the time for the sample is over")
 
 
 # Makes the image "box" on a machine: nothing but busybox.
@@ -234,7 +310,7 @@ def repository() -> Iterator[Repository]:
 
 @pytest.fixture(scope="session")
 def worker_prefix() -> str:
-    return f"test{os.getpid()}"
+    return f"{recorder.PREFIX}{os.getpid()}"
 
 
 def peak_memory(line: list[str]) -> tuple[str, int]:

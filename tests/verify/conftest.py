@@ -41,25 +41,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "disruptive: stops Docker for a moment; only with --disruptive")
     name = config.getoption("--inventory")
     try:
-        config.stash[HOSTS] = hosts_of(name, config.getoption("--limit"))
+        config.stash[HOSTS] = hosts_of(name, config.getoption("--limit"), sudo=config.getoption("--sudo"))
         config.stash[SETTINGS] = check_fleet({host.name: host.data.dict() for host in config.stash[HOSTS]})
     except (LookupError, PyinfraError, SystemExit) as error:
         raise pytest.UsageError(f"{name}: {error}") from error
 
 
-def hosts_of(name: str, limits: list[str]) -> list[Host]:
+def hosts_of(name: str, limits: list[str], *, sudo: bool = False) -> list[Host]:
     """The hosts of an inventory that are meant, ready to be connected to, by pyinfra's rules.
 
     Args:
         name: an inventory as pyinfra's command line takes it.
         limits: names or patterns of hosts, and groups; none is all.
+        sudo: run commands with sudo, unless the host's data say otherwise.
 
     Raises:
         LookupError: a limit, or the whole inventory, means no host.
     """
     with ctx_state.use(State()):
         inventory: Inventory = make_inventory(name, cwd=str(TOP))
-    State(inventory, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT))
+    State(inventory, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT, SUDO=sudo))
     chosen: dict[str, Host] = {}
     for limit in limits or ["*"]:
         meant = [host for host in inventory if limit in host.groups or fnmatchcase(host.name, limit)]

@@ -1,0 +1,148 @@
+"""Runs of the lab's tests that are stopped and go on, with tests that need no machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent.parent
+
+TESTS = {
+    "test_one.py": """
+        import os, pathlib, pytest, time
+
+        @pytest.fixture(scope="module", autouse=True)
+        def machine():
+            yield
+            pathlib.Path(os.environ["MARKS"], "torn-down").touch()
+
+        def test_quick(): pass
+
+        def test_slow():
+            pathlib.Path(os.environ["MARKS"], "slow").touch()
+            time.sleep(float(os.environ.get("SLOW", 0)))
+        """,
+    "test_two.py": """
+        import os, pytest
+
+        def test_that_fails_at_first(): assert "FAILS" not in os.environ
+
+        @pytest.mark.sample(1)
+        @pytest.mark.parametrize("case", ["a", "b"])
+        def test_sampled(case): pass
+        """,
+}
+
+
+class Checkout:
+    """A git checkout with the lab and these tests, all committed."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top / "checkout"
+        self.environment = {**os.environ, "BULKHEAD_CACHE": str(top / "cache"), "MARKS": str(top)}
+        for name in ("lab", "tests/lab"):
+            (self.top / name).mkdir(parents=True)
+            for source in (TOP / name).glob("*.*"):
+                if not source.name.startswith("test_") and source.is_file():
+                    shutil.copy(source, self.top / name)
+        (self.top / "tests/__init__.py").touch()
+        shutil.copy(TOP / "pyproject.toml", self.top)
+        for name, text in TESTS.items():
+            (self.top / "tests/lab" / name).write_text(text.replace("\n        ", "\n"))
+        for line in ("init", "add .", "commit -m x"):
+            identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
+            subprocess.run(["git", *identity, *line.split()], cwd=self.top, check=True, capture_output=True)
+
+    def line(self, *arguments: str, workers: bool) -> list[str]:
+        shared = ["--numprocesses", "2", "--dist", "loadfile"] if workers else []
+        return [sys.executable, "-m", "pytest", "--verbose", *shared, *arguments, "tests/lab"]
+
+    def run(self, *arguments: str, workers: bool = False, **environment: str) -> tuple[int, set[str], str]:
+        """Run tests: the exit code, which of them ran, and what was printed."""
+        done = subprocess.run(
+            self.line(*arguments, workers=workers),
+            cwd=self.top,
+            env=self.environment | environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+        )
+        words = [
+            word for line in done.stdout.splitlines() if "PASSED" in line or "FAILED" in line for word in line.split()
+        ]
+        return done.returncode, {word.split("::")[1] for word in words if word.startswith("tests/lab/")}, done.stdout
+
+
+EVERY = {"test_quick", "test_slow", "test_that_fails_at_first", "test_sampled[a]", "test_sampled[b]"}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: Checkout) -> None:
+    code, ran, output = checkout.run("--full", workers=True, FAILS="1")
+    assert (code, ran) == (1, EVERY), output
+    code, ran, output = checkout.run("--full", "-k", "not fails", workers=True)
+    assert (code, ran) == (0, set()), output
+    code, ran, output = checkout.run("--full")
+    assert (code, ran) == (0, {"test_that_fails_at_first"}), output
+    assert "but the 4 that have passed on it" in output
+    assert checkout.run("--full", "-k", "no_such_test")[0] == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert checkout.run("--full", "--again", "-k", "quick or fails", FAILS="1")[1] == {
+        "test_quick",
+        "test_that_fails_at_first",
+    }
+    assert checkout.run("--full")[1] == {"test_that_fails_at_first"}, "what was run again has to pass again"
+
+
+def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: Checkout) -> None:
+    top = checkout.top.parent
+    with subprocess.Popen(
+        checkout.line("--full", workers=True),
+        cwd=checkout.top,
+        env=checkout.environment | {"SLOW": "50"},
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background of a shell
+    ) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while not (top / "slow").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            time.sleep(0.5)
+            process.terminate()
+            assert process.wait(30) == pytest.ExitCode.INTERRUPTED
+        finally:
+            process.kill()
+    assert (top / "torn-down").exists(), "a machine would be left behind"
+    ran = checkout.run("--full")[1]
+    assert "test_slow" in ran
+    assert "test_quick" not in ran
+
+
+def test_nothing_is_kept_or_left_out_with_changes_that_are_not_committed(checkout: Checkout) -> None:
+    checkout.run("--full", "-k", "quick")
+    (checkout.top / "further.py").touch()
+    code, ran, output = checkout.run("--full")
+    assert (code, ran) == (0, EVERY)
+    assert "changes that are not committed, so no result is kept" in output
+    assert "5 results are not kept" in output
+    (checkout.top / "further.py").unlink()
+    assert checkout.run("--full")[1] == EVERY - {"test_quick"}
+
+
+def test_sample_is_over_when_its_time_is_and_the_rest_still_runs(checkout: Checkout) -> None:
+    code, ran, output = checkout.run("--until", "1")
+    assert (code, ran) == (0, {"test_quick", "test_slow", "test_that_fails_at_first"})
+    assert "the time for the sample is over" in output

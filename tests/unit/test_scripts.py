@@ -1,0 +1,395 @@
+"""The commands of scripts/, run in a checkout of their own, with stand-ins for what they install and start."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lab import with_system_directories
+
+TOP = Path(__file__).parent.parent.parent
+SCRIPTS = sorted(path.name for path in (TOP / "scripts").iterdir() if os.access(path, os.X_OK))
+INSTALLERS = ("apt-get", "sudo", "dpkg-query")
+
+
+class Checkout:
+    """The scripts in a directory of their own; what they call is written down."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top / "checkout"
+        self.bin = top / "bin"
+        self.log = top / "log"
+        shutil.copytree(TOP / "scripts", self.top / "scripts")
+        shutil.copy(TOP / "requirements.lock", self.top)
+        self.bin.mkdir()
+        self.environment = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "HOME": str(top / "home"),
+            "BULKHEAD_CACHE": str(top / "cache"),
+            "LOG": str(self.log),
+        }
+        for name in INSTALLERS:
+            self.stand_in(name)
+        (self.bin / "python3").symlink_to(sys.executable)
+
+    def stand_in(self, name: str, body: str = "", directory: Path | None = None) -> None:
+        """Put a program in the place of another one. It writes its own name and its arguments down first."""
+        path = (directory or self.bin) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_text(f'#!/bin/sh\necho "{name}" "$@" >>"$LOG"\n{body}\n')
+        path.chmod(0o755)
+
+    def with_venv(self, **programs: str) -> None:
+        """Have a virtual environment that is up to date, with these programs in it, and every Debian package."""
+        for name, body in programs.items():
+            self.stand_in(name, body, self.top / ".venv/bin")
+        shutil.copy(self.top / "requirements.lock", self.top / ".venv")
+        self.stand_in("dpkg-query", "printf installed")
+        for name in ("prometheus", "prometheus-node-exporter"):
+            Path(self.environment["BULKHEAD_CACHE"], "unpacked", name).mkdir(parents=True)
+
+    def run(self, script: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        self.log.unlink(missing_ok=True)
+        return subprocess.run(
+            [self.top / "scripts" / script, *arguments],
+            cwd=cwd or self.top,
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+        )
+
+    def calls(self, *programs: str) -> list[str]:
+        """What was called, of these programs."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if line.split()[0] in programs]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+# -- help and wrong command lines
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["something", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_is_printed_from_anywhere_and_installs_nothing(
+    checkout: Checkout, script: str, arguments: Sequence[str]
+) -> None:
+    shutil.copytree(TOP / "lab", checkout.top / "lab")
+    done = checkout.run(script, *arguments, cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: scripts/{script}")
+    assert done.stderr == ""
+    assert checkout.calls(*INSTALLERS) == []
+    assert not (checkout.top / ".venv").exists()
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_needs_no_python(checkout: Checkout, script: str) -> None:
+    checkout.stand_in("python3", "exit 1")
+    done = checkout.run(script, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: scripts/{script}")
+
+
+def test_help_of_a_command_of_the_lab_is_its_own(checkout: Checkout) -> None:
+    shutil.copytree(TOP / "lab", checkout.top / "lab")
+    assert "--layout" in checkout.run("lab", "up", "--help").stdout
+
+
+def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None:
+    said = checkout.run("benchmark", "--help").stdout
+    sources = "".join(path.read_text() for path in (TOP / "benchmarks").glob("*.py"))
+    options = re.findall(r'add_argument\("(--[a-z-]+)"', sources)
+    assert options
+    assert [option for option in options if option not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("deploy", "name an inventory, for example inventory/prod.py"),
+        ("verify", "name an inventory, for example inventory/prod.py"),
+        ("benchmark", "name a benchmark: check, guard or relocation"),
+        ("benchmark nonsense", "there is no benchmark nonsense"),
+        ("deploy --nonsense", "there is no option --nonsense; arguments for pyinfra come after --"),
+        ("deploy one.py two.py", "there are two inventories: one.py and two.py"),
+        ("deploy a.py --limit", "--limit needs a host or a group"),
+        ("deploy missing.py", "there is no inventory missing.py"),
+        (
+            "deploy a.py -- --no-wait",
+            "--no-wait is refused: with it, pyinfra exits with 0 although operations failed",
+        ),
+        ("deploy a.py -- --exclude=b", "--exclude is refused: name the hosts with --limit"),
+        ("deploy a.py -- --limit=b", "--limit comes before the --"),
+        ("deploy a.py --dry -- -y", "-y is refused with --dry: with it, pyinfra shows no plan"),
+        ("verify --nonsense", "there is no option --nonsense"),
+        ("verify missing.py", "there is no inventory missing.py"),
+        ("verify a.py --limit", "--limit needs a host or a group"),
+        ("test --nonsense", "there is no option --nonsense; arguments for pytest come after --"),
+        ("test tests/lab", "arguments for pytest come after --: scripts/test -- tests/lab"),
+        ("test --again", "--again needs --full"),
+        ("incident --nonsense", "there is no option --nonsense"),
+        ("venv --nonsense", "there is no option --nonsense"),
+        ("lock --nonsense", "there is no option --nonsense"),
+    ],
+)
+def test_wrong_command_line_is_one_sentence_and_installs_nothing(checkout: Checkout, line: str, said: str) -> None:
+    script, *arguments = line.split()
+    done = checkout.run(script, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"scripts/{script}: {said} (see --help)\n"
+    assert checkout.calls(*INSTALLERS) == []
+    assert not (checkout.top / ".venv").exists()
+
+
+# -- what is installed
+
+
+def test_packages_are_named_before_they_are_installed(checkout: Checkout) -> None:
+    checkout.stand_in("id", "echo 1000")
+    checkout.stand_in("sudo", "echo told >&2; exit 1")
+    done = checkout.run("test", "--unit")
+    assert done.returncode != 0
+    first, told = done.stderr.splitlines()[:2]
+    assert first == "==> installing Debian packages with sudo: shellcheck git rsync apprise"
+    assert told == "told"
+
+
+def test_tools_of_the_system_are_found_without_their_directories_on_path(checkout: Checkout) -> None:
+    checkout.with_venv(python='echo "$PATH"')
+    path = checkout.run("lab").stdout.strip()
+    assert path.endswith(":/usr/local/sbin:/usr/sbin:/sbin")
+    checkout.environment["PATH"] = f"{checkout.bin}:/usr/sbin:/usr/bin:/bin"
+    assert checkout.run("lab").stdout.count("/usr/sbin") == 1
+
+
+def test_lab_finds_them_without_its_script_as_well() -> None:
+    assert with_system_directories("/usr/bin:/bin") == "/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+    assert with_system_directories("/usr/sbin:/usr/bin") == "/usr/sbin:/usr/bin:/usr/local/sbin:/sbin"
+    line = "import os, lab; print(os.environ['PATH'])"
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", line], cwd=TOP, env=environment, capture_output=True, text=True)
+    assert "/usr/sbin" in done.stdout
+
+
+def test_image_for_the_lab_is_a_file_of_the_callers_directory(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.with_venv(python="")
+    (tmp_path / "elsewhere").mkdir()
+    for arguments in (["up", "--image", "a.qcow2", "name"], ["up", "--image=a.qcow2", "name"]):
+        checkout.run("lab", *arguments, cwd=tmp_path / "elsewhere")
+        (call,) = checkout.calls("python")
+        assert call.replace("=", " ") == f"python -m lab up --image {tmp_path}/elsewhere/a.qcow2 name"
+    checkout.run("lab", "ssh", "--", "make", "--image", "a", cwd=tmp_path)
+    assert checkout.calls("python") == ["python -m lab ssh -- make --image a"]
+
+
+# -- deploy
+
+PYINFRA = """
+case $* in
+    *debug-inventory*) printf '%s' "${HOSTS:-[one]}"; exit 0 ;;
+    *--dry*) read -r answer && echo "answered <$answer>" ;;
+esac
+exit "${CODE:-0}"
+"""
+
+
+@pytest.fixture
+def deploying(checkout: Checkout) -> Checkout:
+    """A checkout with an inventory and a pyinfra that does nothing."""
+    checkout.with_venv(pyinfra=PYINFRA)
+    (checkout.top / "inventory").mkdir()
+    (checkout.top / "inventory/prod.py").touch()
+    return checkout
+
+
+def deployed(checkout: Checkout) -> list[str]:
+    """The runs of pyinfra, without those that only read the inventory."""
+    return [call for call in checkout.calls("pyinfra") if "debug-inventory" not in call]
+
+
+def test_deploy_starts_at_once_and_hands_arguments_on(deploying: Checkout) -> None:
+    done = deploying.run("deploy", "inventory/prod.py", "--limit", "web", "--limit=gpu", "--", "--data", "a=b c")
+    assert done.returncode == 0, done.stderr
+    assert deployed(deploying) == ["pyinfra -y --limit web --limit=gpu --data a=b c inventory/prod.py deploy.py"]
+
+
+def test_dry_deploy_shows_the_plan_and_goes_on_where_a_host_is_refused(deploying: Checkout) -> None:
+    done = deploying.run("deploy", "--dry", "inventory/prod.py")
+    assert deployed(deploying) == ["pyinfra --dry inventory/prod.py deploy.py"]
+    assert done.stdout == "answered <>\n"
+
+
+def test_inventory_is_one_of_the_callers_directory_or_of_the_checkout(deploying: Checkout, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "hosts.py").touch()
+    deploying.run("deploy", "hosts.py", cwd=own)
+    assert deployed(deploying) == [f"pyinfra -y {own}/hosts.py deploy.py"]
+    deploying.run("deploy", "inventory/prod.py", cwd=own)
+    assert deployed(deploying) == ["pyinfra -y inventory/prod.py deploy.py"]
+    deploying.run("deploy", str(own / "hosts.py"))
+    assert deployed(deploying) == [f"pyinfra -y {own}/hosts.py deploy.py"]
+    deploying.run("deploy", "one.example.com,two.example.com")
+    assert deployed(deploying) == ["pyinfra -y one.example.com,two.example.com deploy.py"]
+
+
+def test_exit_code_of_pyinfra_is_that_of_the_deploy(deploying: Checkout) -> None:
+    for code in (1, 3):
+        deploying.environment["CODE"] = str(code)
+        assert deploying.run("deploy", "inventory/prod.py").returncode == code
+        assert deploying.run("deploy", "inventory/prod.py", "--dry").returncode == code
+
+
+def test_interrupted_deploy_fails(deploying: Checkout) -> None:
+    # As pyinfra does.
+    running = 'trap "exit 0" INT; touch "$LOG.runs"; while :; do sleep 0.05; done'
+    deploying.stand_in(
+        "pyinfra", f"case $* in *debug-inventory*) echo x ;; *) {running} ;; esac", deploying.top / ".venv/bin"
+    )
+    line = [deploying.top / "scripts/deploy", "inventory/prod.py"]
+    with subprocess.Popen(
+        line,
+        cwd=deploying.top,
+        env=deploying.environment,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        wait_for(Path(f"{deploying.log}.runs"))
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(10) == 130
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -> None:
+    for user, arguments, options in (
+        (0, [], "-y"),
+        (1000, [], "-y --sudo"),
+        (1000, ["--", "--su-user", "root"], "-y --su-user root"),
+    ):
+        deploying.stand_in("id", f"echo {user}")
+        deploying.run("deploy", "@local", *arguments)
+        assert deployed(deploying) == [f"pyinfra {options} @local deploy.py"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "limits", "said"),
+    [
+        (
+            'docker = ["one.example.com"]',
+            ["one*", "two*", "three"],
+            "no host of {} matches --limit two*, --limit three.",
+        ),
+        ("docker = []", [], "there is no host in {}."),
+    ],
+)
+def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
+    deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], said: str
+) -> None:
+    # The real one: what it prints decides.
+    real = f'exec {sys.executable} -c "from pyinfra_cli.main import main; main()" "$@"'
+    deploying.stand_in("pyinfra", real, deploying.top / ".venv/bin")
+    inventory = tmp_path / "hosts.py"
+    inventory.write_text(hosts)
+    done = deploying.run("deploy", str(inventory), *(f"--limit={limit}" for limit in limits))
+    assert done.returncode == 1
+    assert done.stderr == f"scripts/deploy: {said.format(inventory)} Nothing was changed\n"
+    assert deployed(deploying) == []
+
+
+def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
+    broken = "echo 'no machine of the lab is up' >&2; exit 1"
+    deploying.stand_in("pyinfra", broken, deploying.top / ".venv/bin")
+    done = deploying.run("deploy", "inventory/prod.py")
+    assert (done.returncode, done.stderr) == (1, "no machine of the lab is up\n")
+
+
+# -- verify
+
+
+def test_verification_takes_the_callers_files_and_this_machine(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.with_venv(python="")
+    (tmp_path / "hosts.py").touch()
+    checkout.run("verify", "hosts.py", "--limit", "web", "--junit", "results.xml", "--disruptive", cwd=tmp_path)
+    (call,) = checkout.calls("python")
+    for words in (
+        f"--inventory={tmp_path}/hosts.py ",
+        "--limit=web",
+        f"--junit-xml={tmp_path}/results.xml",
+        "--disruptive",
+    ):
+        assert words in call
+    for user, sudo in ((0, False), (1000, True)):
+        checkout.stand_in("id", f"echo {user}")
+        checkout.run("verify", "@local")
+        (call,) = checkout.calls("python")
+        assert "--inventory=@local" in call
+        assert ("--sudo" in call) == sudo
+
+
+# -- test
+
+
+@pytest.fixture
+def testing(checkout: Checkout) -> Checkout:
+    """A checkout with a pytest that does nothing."""
+    checkout.with_venv(python="exit ${CODE:-0}")
+    (checkout.top / "tests/lab").mkdir(parents=True)
+    (checkout.top / "tests/lab/test_guard.py").touch()
+    return checkout
+
+
+def test_files_take_the_place_of_the_whole_lab_ring(testing: Checkout) -> None:
+    for arguments, cwd, expected in (
+        ([], "", "tests/lab"),
+        (["-k", "decoy"], "", "-k decoy tests/lab"),
+        (["-k", "lab"], "", "-k lab tests/lab"),
+        (["tests/lab/test_guard.py::test_x[a]"], "", "tests/lab/test_guard.py::test_x[a]"),
+        (["test_guard.py", "-x"], "tests/lab", f"{testing.top}/tests/lab/test_guard.py -x"),
+    ):
+        done = testing.run("test", "--lab", "--", *arguments, cwd=testing.top / cwd)
+        assert done.returncode == 0, done.stderr
+        (call,) = testing.calls("python")
+        assert call.partition("--durations=15 ")[2] == expected
+
+
+def test_full_run_says_at_its_end_what_has_passed(testing: Checkout) -> None:
+    testing.environment["CODE"] = "1"
+    assert testing.run("test", "--lab", "--full", "--again").returncode == 1
+    full, status = testing.calls("python")
+    assert "--full --again" in full
+    assert status == "python -m tests.lab.ledger status"
+
+
+def test_run_that_is_killed_ends_the_tests_and_says_what_has_passed(testing: Checkout) -> None:
+    body = 'case $* in *pytest*) trap "exit 2" TERM; touch "$LOG.runs"; while :; do sleep 0.05; done ;; esac'
+    testing.stand_in("python", body, testing.top / ".venv/bin")
+    line = [testing.top / "scripts/test", "--lab", "--full"]
+    with subprocess.Popen(line, cwd=testing.top, env=testing.environment, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(Path(f"{testing.log}.runs"))
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "lab: stopped in" in output
+    assert testing.calls("python")[-1] == "python -m tests.lab.ledger status"
