@@ -1,5 +1,7 @@
-"""Put the bytecode of this host's Python beside each source in the program's archive: cron runs it all day, and Python keeps
-no bytecode of what it imports from an archive. Another version of Python passes it over (zipimport).
+"""Add this host's bytecode to the program's archive, beside each source.
+
+cron runs the program all day, and Python does not cache the bytecode of modules that it imports from an archive. Another
+version of Python ignores this bytecode (zipimport).
 
 usage: add-bytecode.py ARCHIVE PATH    PATH: where the archive will be, for tracebacks
 """
@@ -10,7 +12,7 @@ import sys
 import zipfile
 
 archive, path = sys.argv[1:]
-UNCHECKED_HASH = (0b01).to_bytes(4, "little")  # valid whatever the time of the source says (PEP 552)
+UNCHECKED_HASH = (0b01).to_bytes(4, "little")  # valid whatever the source's modification time is (PEP 552)
 
 with zipfile.ZipFile(archive, "a") as packed:
     for name in packed.namelist():

@@ -1,4 +1,4 @@
-"""The machines of the lab that are up: `scripts/lab up` makes them."""
+"""The lab machines that are up. `scripts/lab up` creates one."""
 
 from lab import cache as _cache
 from lab.machine import Machine as _Machine
@@ -21,4 +21,4 @@ lab = [
 ]
 
 if not lab:
-    raise SystemExit("no machine of the lab is up: scripts/lab up makes one")
+    raise SystemExit("no lab machine is up: `scripts/lab up` creates one")

@@ -1,20 +1,20 @@
-"""An example fleet: put your hosts here. `pyinfra inventory/prod.py deploy.py --dry` shows what a run would do.
+"""An example fleet. Replace these hosts with yours.
 
-A list is a group of hosts; a tuple is a group, or a host, with what is special about it. Every setting and its default:
-inventory/group_data/all.py.
+A list is a group of hosts. A tuple is a host or a group, with its own settings. inventory/group_data/all.py explains
+every setting and has its default. To see what a run would do: `pyinfra inventory/prod.py deploy.py --dry`.
 """
 
 import os
 
-# How to log in. Secrets come from the environment, never from this file: where sudo asks for a password,
-# `export BULKHEAD_SUDO_PASSWORD` first; where it does not, leave it unset.
+# How to log in. Secrets come from the environment, never from this file. If sudo asks for a password, set and export
+# BULKHEAD_SUDO_PASSWORD first. If it does not, leave the variable unset.
 _login = {
     "ssh_user": "admin",
     "_sudo": True,
     "_sudo_password": os.environ.get("BULKHEAD_SUDO_PASSWORD"),
 }
 
-# Ordinary Docker hosts: Docker's volume is made in the free space of the volume group that is there.
+# Ordinary Docker hosts: Docker's volume is created in the free space of the existing volume group.
 docker = (
     [
         "docker-1.example.com",
@@ -23,7 +23,8 @@ docker = (
     {**_login},
 )
 
-# GPU hosts: images of 10 GB and more, on a blank disk of their own, all of it. `ls -l /dev/disk/by-id` shows the names.
+# GPU hosts with images of 10 GB and more: Docker's volume takes a whole blank disk. `ls -l /dev/disk/by-id` shows the
+# disks' names.
 gpu = (
     [
         ("gpu-1.example.com", {"volume_disks": ["/dev/disk/by-id/nvme-eui.0025388b710116a1"]}),

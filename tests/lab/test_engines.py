@@ -138,7 +138,7 @@ def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Mac
     machine.restore("fresh")
     refused = deploy(machine, **from_repository(repository, engine_version="99.1.0"))
     assert refused.code == 1
-    assert "no version 99.1.0 of docker-ce" in refused.output
+    assert "apt cannot install version 99.1.0 of docker-ce" in refused.output
     assert "26.1.5" in refused.output
     # dpkg knows the name from docker.io's Conflicts, without a version.
     assert machine.out("dpkg-query -W -f '${Version}' docker-ce 2>/dev/null || true") == ""
