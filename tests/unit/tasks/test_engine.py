@@ -320,8 +320,8 @@ def test_container_that_runs_by_now_is_not_stopped_without_consent(tmp_path: Pat
     done = machine.upgrade(consent=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "containers run by now, and would not outlive this upgrade; nothing was upgraded. "
-        "engine_upgrade_stops_containers = True stops them for it, and starts them again.\n"
+        "containers have started meanwhile and would not survive this upgrade; nothing was upgraded. "
+        "Stop them, or set engine_upgrade_stops_containers = True: the run then stops them and starts them again.\n"
     )
     assert (machine.running, machine.log, machine.noted) == ({"web"}, [], [])
 
@@ -337,7 +337,7 @@ def test_containers_without_their_docker_are_no_reason_to_go_on(tmp_path: Path) 
     (tmp_path / "processes").write_text("/usr/bin/containerd-shim-runc-v2 -namespace moby -id web\n")
     done = machine.upgrade()
     assert done.returncode == 1
-    assert "containers run without their Docker, which is down; nothing was upgraded" in done.stderr
+    assert "Docker is down, but its containers still run; nothing was upgraded" in done.stderr
     assert machine.log == []
 
 

@@ -218,10 +218,12 @@ def test_version_that_apt_would_not_take_ends_the_run_with_those_there_are(
     done = apt.run(under_pin(PINNED, PINNED.names, "echo went on"))
     assert (done.returncode, done.stdout) == (1, "")
     what, *versions, then = done.stderr.splitlines()
-    assert what == f"no version 27.5 of {refused} that apt would take; it has:"
+    assert what == f"apt cannot install version 27.5 of {refused}; it offers:"
     shown = {line.split()[2] for line in versions if " | " in line}
     assert shown == {one.split()[1] for one in offered if one.split()[0] == refused}
-    assert then == "nothing was installed. Correct engine_version; apt takes nothing older than what is installed."
+    assert (
+        then == "nothing was installed. Correct engine_version. apt installs no version older than the installed one."
+    )
     assert etc(apt) == before
     assert apt.aside == []
 
