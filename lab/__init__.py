@@ -8,9 +8,9 @@ class LabError(Exception):
 
 
 def with_system_directories(path: str) -> str:
-    """Return a ``PATH`` that has the directories of the system's tools too.
+    """Return a ``PATH`` with the directories of the system's tools added.
 
-    mke2fs is in one of them; an ordinary Debian user does not have them on ``PATH``.
+    The lab needs mke2fs from one of them, and the ``PATH`` of an ordinary Debian user lacks them.
     """
     directories = path.split(":") if path else []
     return ":".join([*directories, *(d for d in ("/usr/local/sbin", "/usr/sbin", "/sbin") if d not in directories)])

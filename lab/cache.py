@@ -1,4 +1,4 @@
-"""The places outside the tree where the lab keeps images, machines and keys."""
+"""The directories outside the checkout where the lab keeps images, machines and keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def machines() -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` while the block runs, so that two processes make one thing once."""
+    """Hold an exclusive lock for ``path`` while the block runs, so that only one process makes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -35,7 +35,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @cache
 def ssh_key() -> Path:
-    """Return the private ssh key of this lab, made on first use. Every image has its public half."""
+    """Return the private ssh key of this lab; make it on first use. Every image has the public key."""
     key = root() / "lab" / "id_ed25519"
     with locked(key):
         if not key.exists():

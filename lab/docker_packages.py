@@ -18,7 +18,7 @@ from lab import deb
 VERSIONS = ("26.1.4", "26.1.5", "27.5.1")  # a patch release, and a larger step
 SUITES = {"bookworm": "12", "trixie": "13"}
 
-# Docker's package → the distribution's that its content comes from. Debian 12 has the client in docker.io.
+# Docker's package → the distribution's package that provides its content. In Debian 12, docker.io contains the client.
 _ENGINE = {
     "bookworm": {"docker-ce": "docker.io", "containerd.io": "containerd"},
     "trixie": {"docker-ce": "docker.io", "docker-ce-cli": "docker-cli", "containerd.io": "containerd"},

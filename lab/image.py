@@ -1,4 +1,4 @@
-"""Make the images that machines start from, once, with mmdebstrap. The name of an image changes with its recipe.
+"""Make the images that machines start from, each once, with mmdebstrap. The name of an image changes with its recipe.
 
 This needs neither root nor device-mapper on this machine: fakeroot fills the filesystem, and the image's own kernel and
 LVM make the volume group of the layout ``shared-vg``, in a virtual machine that runs one script.
@@ -35,10 +35,10 @@ _PACKAGES = (
     "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
 ).split()
 
-# Tools of the tests. An image with an engine has them: installing them takes minutes on an emulated machine.
+# Tools that the tests need. Images with an engine have them, because an emulated machine needs minutes to install them.
 _TEST_TOOLS = "apprise python3-aiosmtpd curl jq".split()
 
-# In the tree, before it becomes an image. $1 is the tree, $KEY the lab's public key.
+# Runs on the tree before it becomes an image. $1 is the tree, $KEY the file with the lab's public key.
 _CUSTOMIZE = r"""
 set -eu
 install -d -m 0700 "$1/root/.ssh"
@@ -55,8 +55,8 @@ chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_al
 mkdir -p "$1/var/log/journal"
 """
 
-# PID 1 of the machine that lays the root out on LVM, as Ubuntu's installer does it: the plain root is on vda, the
-# target disk is vdb. Without udev, hence no waiting for it.
+# PID 1 of the machine that moves root onto LVM, with the layout of Ubuntu's installer. The plain root is on vda, the
+# target disk is vdb. udev does not run here, so LVM must not wait for it.
 _TO_LVM = r"""#!/bin/sh
 set -eu
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -94,7 +94,7 @@ class Recipe:
 
     @property
     def packages(self) -> list[str]:
-        # An installer that puts root on LVM brings lvm2. On a plain root without an engine docker-bulkhead must install it.
+        # An installer that puts root on LVM installs lvm2. On a plain root without an engine the deploy must do so.
         if self.docker == "absent":
             return [*_PACKAGES, *(["lvm2"] if self.lvm else [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
@@ -112,7 +112,7 @@ class Recipe:
 
 
 def image(recipe: Recipe) -> Path:
-    """Return the directory of the image of this recipe, made on first use.
+    """Return the directory of the image of this recipe; make it on first use.
 
     The directory holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
 
@@ -213,7 +213,7 @@ def _to_lvm(plain: Path, directory: Path) -> None:
 
 
 def _decoy(scratch: Path, disk: Path) -> None:
-    """Make a disk that no setting names, with a filesystem and files. No test may change it."""
+    """Make a disk with a filesystem and files. A deploy must not change it unless a setting names it."""
     tree = scratch / "decoy"
     tree.mkdir()
     for number in range(20):

@@ -56,7 +56,7 @@ class Machine:
         settings: dict[str, Any] | None = None,
         accelerator: str | None = None,
     ) -> Machine:
-        """Start a machine from the snapshot of a booted image: this takes seconds, not a boot.
+        """Start a machine from the snapshot of a booted image, which takes seconds.
 
         Args:
             settings: for the inventory, in addition to those of the recipe.
@@ -188,7 +188,7 @@ class Machine:
     def pid(self) -> int | None:
         """Return the process number of its QEMU; None: it does not run.
 
-        QEMU's own pidfile has the number. The command line of the process shows that the number was not given to another.
+        QEMU's own pidfile has the number. The command line shows that no other process has taken this number since.
         """
         try:
             pid = int(self._pidfile.read_text())
@@ -203,7 +203,7 @@ class Machine:
 
     @property
     def up(self) -> bool:
-        """Tell whether it runs as a host of the lab, and is not becoming an image."""
+        """Tell whether it runs as a host of the lab. A machine that becomes an image is none."""
         return self.running and not self.name.startswith(_MAKING)
 
     def boot(self) -> None:
@@ -412,7 +412,7 @@ class Machine:
         raise LabError(f"{self.name}: no ssh after {seconds:.0f} s{self._console_tail()}")
 
     def _console_tail(self) -> str:
-        # The text, not the path: a machine that fails while it is made is removed with its files.
+        # Quote the text, not the path: a machine that fails while it is made is removed with its files.
         lines = (self.directory / "console.log").read_text(errors="replace").splitlines()
         return "; the end of its console:\n" + "\n".join(lines[-30:])
 
@@ -428,7 +428,7 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
 
 
 def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
-    """Return the image of a recipe with a snapshot of the booted machine, made on first use."""
+    """Return the image of a recipe with a snapshot of the booted machine; make it on first use."""
     booted = source.with_name(f"{source.name}-booted-{accelerator}")
     with cache.locked(booted):
         if not booted.exists():
@@ -500,5 +500,5 @@ def _seed(directory: Path, public_key: str) -> None:
 
 
 def shell_join(command: list[str]) -> str:
-    """Join the words of a command line to one shell command; a single word stays as it is, as ssh does it."""
+    """Join the words of a command line into one shell command. A single word stays as it is, as with ssh."""
     return command[0] if len(command) == 1 else shlex.join(command)

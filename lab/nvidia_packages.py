@@ -1,7 +1,7 @@
 """Packages that stand in for NVIDIA's container toolkit.
 
 They have NVIDIA's names, files, units and maintainer scripts, and stand-ins for its programs (``lab/nvidia``). They test
-how a host gets the toolkit and what it does with it; they do not test a GPU.
+how a host installs and uses the toolkit; they do not test a GPU.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Print what begins, and at its end how many seconds it took."""
+    """Print the name of a step when it begins, and how many seconds it took when it ends."""
     started = time.monotonic()
     print(f"--> {what} …", file=sys.stderr, flush=True)
     yield

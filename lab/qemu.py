@@ -45,7 +45,7 @@ def command(
         accelerator: kvm or tcg; by default the one that works here.
     """
     accelerator = accelerator or working_accelerator()
-    # -cpu max is all that the accelerator can do. A snapshot loads under that accelerator only.
+    # -cpu max offers all features of the accelerator. So a snapshot loads only under the accelerator that made it.
     line = [BINARY, "-machine", "pc", "-cpu", "max", "-smp", str(cpus), "-m", memory]
     line += ["-accel", "tcg,thread=multi,tb-size=512" if accelerator == "tcg" else accelerator]
     line += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", f"file:{console}"]
@@ -72,9 +72,9 @@ def command(
 
 
 def working_accelerator() -> str:
-    """Return ``kvm`` where a stock kernel boots under it, else ``tcg``. The probe runs once per boot of this machine.
+    """Return ``kvm`` if an image's kernel boots under it, else ``tcg``. The probe runs once per boot of this machine.
 
-    /dev/kvm may exist and still not boot a kernel (nested virtualization, a filtering host): only a boot tells.
+    /dev/kvm may exist and still not boot a kernel (nested virtualization, a filtering host): only a boot shows it.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"

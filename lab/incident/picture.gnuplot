@@ -1,5 +1,5 @@
-# Both root disks over time. Variables come by -e: directory (of the data), title, last (second).
-# Colours: Okabe and Ito, told apart by colour-blind eyes.
+# Draw both root disks over time. -e sets the variables: directory (of the data), title, last (second).
+# The colours are Okabe and Ito's: colour-blind people can distinguish them.
 set title title font ",15"
 set xlabel "seconds since the build began"
 set ylabel "used, % of the filesystem"

@@ -1,14 +1,14 @@
-# What both machines have before the build; run as root, with the directory of the build as $1, and the size of its context
-# in KiB as $2. The Dockerfile comes afterwards.
+# Prepare a machine for the build. Run as root. $1: the directory of the build. $2: the size of its context, in KiB.
+# The caller adds the Dockerfile.
 set -eu
 
-# Somebody who logs in and uses sudo.
+# A user who logs in and uses sudo.
 useradd --create-home --shell /bin/sh worker
 install -d -m 0700 -o worker -g worker ~worker/.ssh
 install -m 0600 -o worker -g worker /root/.ssh/authorized_keys ~worker/.ssh/
 echo 'worker ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/worker
 
-# A small service: a line of a KiB each second, on the disk before the next.
+# A small service that writes a line of 1 KiB each second, and syncs it.
 install -d -o worker -g worker /var/lib/incident
 cat >/usr/local/bin/incident-service <<'END'
 import os, time
@@ -34,12 +34,11 @@ END
 systemctl daemon-reload
 systemctl enable --quiet --now incident-service.service
 
-# A job each minute that writes a report anew.
+# A cron job that rewrites a report each minute.
 echo '* * * * * root date +\%s >/var/lib/incident/report.new && mv /var/lib/incident/report.new /var/lib/incident/report' \
     >/etc/cron.d/incident
 
-# A package that apt can install again and again, without a network; without lists, at which an emulated machine reads for
-# half a minute.
+# A package that apt can reinstall without a network. apt's lists go: an emulated machine reads them for half a minute.
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 tree=$(mktemp -d)
 mkdir "$tree/DEBIAN" "$tree/opt"
@@ -49,13 +48,13 @@ head -c 100000 /dev/urandom >"$tree/opt/incident-probe"
 dpkg-deb --build "$tree" /root/incident-probe.deb >/dev/null
 apt-get -qq install /root/incident-probe.deb >/dev/null 2>&1
 
-# The base image: no more than what the steps write with.
+# The base image has only the programs that the steps need to write.
 mkdir -p "$1/base/bin" "$1/context"
 cp /bin/busybox "$1/base/bin/"
 for name in sh dd mkdir true; do ln -s busybox "$1/base/bin/$name"; done
 cat >"$1/base/bin/write" <<'END'
 #!/bin/sh
-# write DIRECTORY MIB: that much into files of at most 64 MiB
+# write DIRECTORY MIB: write so many MiB, into files of at most 64 MiB
 set -eu
 mkdir -p "$1"
 left=$2
@@ -67,7 +66,7 @@ done
 END
 chmod 0755 "$1/base/bin/write"
 head -c "$2K" /dev/urandom >"$1/context/notebook"
-# What is tried when all is over: one small step.
+# A build of one small step, which is tried after the incident's build.
 mkdir "$1/small"
 printf 'FROM base\nRUN write /small 20\n' >"$1/small/Dockerfile"
 tar -C "$1/base" -c . | docker import - base >/dev/null

@@ -1,29 +1,29 @@
 #!/bin/sh
-# Plays a GPU and its driver in a machine of the lab, as root; disks and everything else stay as they are:
-#   play-gpu.sh device   a PCI device of NVIDIA's is listed under /sys/bus/pci/devices
-#   play-gpu.sh driver   a driver is loaded: /proc/driver/nvidia, nvidia-smi, a line in modules.dep
-#   play-gpu.sh gone     neither
-# After a reboot, the device and /proc/driver/nvidia are gone, as of a driver that is not loaded.
+# Fake a GPU and its driver on a machine of the lab. Run as root. Nothing else changes.
+#   play-gpu.sh device   add a PCI device of NVIDIA's to /sys/bus/pci/devices
+#   play-gpu.sh driver   add the traces of a loaded driver: /proc/driver/nvidia, nvidia-smi, a line in modules.dep
+#   play-gpu.sh gone     remove both
+# A reboot removes the device and /proc/driver/nvidia: the driver then counts as not loaded.
 set -eu
 
 listing=/sys/bus/pci/devices
-played=/run/play-gpu
+fake=/run/play-gpu
 modules=/lib/modules/$(uname -r)
 module='kernel/drivers/video/nvidia.ko:'
 
 device() {
     ! mountpoint -q "$listing" || return 0
-    mkdir -p "$played/0000:41:00.0"
+    mkdir -p "$fake/0000:41:00.0"
     for real in "$listing"/*; do
-        [ ! -e "$real" ] || ln -s "$(readlink -f "$real")" "$played/${real##*/}"
+        [ ! -e "$real" ] || ln -s "$(readlink -f "$real")" "$fake/${real##*/}"
     done
     (
-        cd "$played/0000:41:00.0"
+        cd "$fake/0000:41:00.0"
         echo 0x10de >vendor
         echo 0x2204 >device
         echo 0x030200 >class
     )
-    mount --bind "$played" "$listing"
+    mount --bind "$fake" "$listing"
 }
 
 driver() {
@@ -47,7 +47,7 @@ cat <<'TABLE'
 TABLE
 END
     chmod 0755 /usr/bin/nvidia-smi
-    # Last: nvidia-cdi-refresh.path waits for it.
+    # Last, because this triggers nvidia-cdi-refresh.path.
     mkdir -p "$modules"
     grep -qsxF "$module" "$modules/modules.dep" || echo "$module" >>"$modules/modules.dep"
 }
@@ -56,7 +56,7 @@ gone() {
     for mounted in "$listing" /proc/driver; do
         ! mountpoint -q "$mounted" || umount "$mounted"
     done
-    rm -rf "$played" /usr/bin/nvidia-smi
+    rm -rf "$fake" /usr/bin/nvidia-smi
     if grep -qsxF "$module" "$modules/modules.dep"; then
         sed -i "\\|^$module\$|d" "$modules/modules.dep"
     fi
