@@ -13,7 +13,7 @@ from pathlib import Path
 from lab import LabError, image, qemu
 from lab.machine import Machine, shell_join
 from lab.progress import step
-from lab.repository import Repository
+from lab.repository import LabRepository
 
 TOP = Path(__file__).parent.parent
 INVENTORY = "inventory/lab.py"
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead, of Ubuntu or your own"
     )
     up.add_argument(
-        "--accel", choices=("kvm", "tcg"), help="use KVM or emulation, instead of the one that a probe finds to work"
+        "--accel", choices=("kvm", "tcg"), help="use KVM (kvm) or emulation (tcg); by default a probe chooses"
     )
     up.add_argument("--memory", default="2G", help="memory of a cloud image's machine (default 2G)")
     up.add_argument("--cpus", type=int, default=2, help="processors of a cloud image's machine (default 2)")
@@ -169,7 +169,7 @@ def _up(arguments: argparse.Namespace) -> None:
         return
     settings: dict[str, object] = {}
     if arguments.engine == "docker-ce":
-        repository = Repository.running()
+        repository = LabRepository.running()
         settings = {
             "engine_source": "docker-ce",
             "docker_repository": repository.url_of_guests,
@@ -254,7 +254,7 @@ def _down(arguments: argparse.Namespace) -> None:
     if arguments.all:
         for machine in Machine.all():
             machine.destroy()
-        Repository.stop_running()
+        LabRepository.stop_running()
     else:
         Machine.get(arguments.name).destroy()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from lab import LabError, cache, deb, docker_packages, nvidia_packages
 
 
-class Repository:
+class LabRepository:
     """The repository, and its server on 127.0.0.1."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Repository:
         self._pid_file = self.directory / "server"
 
     @classmethod
-    def running(cls) -> Repository:
+    def running(cls) -> LabRepository:
         """Return the repository; make it and start its server where needed."""
         repository = cls()
         with cache.locked(repository.directory):
@@ -42,7 +42,7 @@ class Repository:
 
     @classmethod
     @contextlib.contextmanager
-    def served(cls) -> Iterator[Repository]:
+    def served(cls) -> Iterator[LabRepository]:
         """Serve the repository until the last process leaves this block."""
         own = cls()
         own.directory.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class Repository:
     @classmethod
     def stop_unused(cls) -> None:
         """Stop the server if the last process that used it was killed inside of ``served``."""
-        # BlockingIOError: somebody uses it.
+        # BlockingIOError: another process uses it.
         with (
             contextlib.suppress(FileNotFoundError, BlockingIOError),
             open(f"{cls().directory}.users") as users,
@@ -171,7 +171,7 @@ class Repository:
 def _recipe() -> str:
     """Return a digest that changes when the repository must be made anew."""
     modules = (__file__, deb.__file__, docker_packages.__file__, nvidia_packages.__file__)
-    # Packages hold no *.sh: play-gpu.sh is not part of the recipe.
+    # No package contains play-gpu.sh: a change of it needs no new repository.
     packaged = [source for source in sorted(nvidia_packages.SOURCES.iterdir()) if source.suffix != ".sh"]
     sources = [*map(Path, modules), *packaged]
     return hashlib.sha256(b"".join(source.name.encode() + source.read_bytes() for source in sources)).hexdigest()

@@ -1,7 +1,7 @@
-"""Machines for the lab tests, and pyinfra run on them as a user runs it.
+"""Make machines for the lab tests, and run pyinfra on them as a user does.
 
-What tests claim they look at from outside, through ssh. A machine is shared by the tests of a file and brought back to
-a snapshot by each: two seconds instead of a boot.
+The tests inspect a machine from outside, over ssh. The tests of a file share one machine, and most of them restore a
+snapshot first: that takes two seconds instead of a boot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from lab.machine import Machine
-from lab.repository import Repository
+from lab.repository import LabRepository
 from tests.lab import ledger, recorder, sample
 
 TOP = Path(__file__).parent.parent.parent
@@ -92,7 +92,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """What tests have measured: their own output is not shown where several run side by side."""
+    """Print what the tests measured: pytest does not show their own output if several run side by side."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"{name}: {value}")
@@ -115,11 +115,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.OK
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         recorder.remove_machines_left_behind()
-        Repository.stop_unused()
+        LabRepository.stop_unused()
 
 
 class FailuresAtOnce:
-    """Shows what failed when it does, too: a run is long, and may be ended before its summary."""
+    """Print each failure as soon as it happens: a run is long, and may be stopped before its summary."""
 
     def __init__(self, reporter: Any) -> None:
         self.reporter = reporter
@@ -147,7 +147,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def case_of(item: pytest.Item) -> sample.Case:
-    """Return what a test's marks say of it."""
+    """Return a test with its marks, as the sample needs them."""
     of_sample = item.get_closest_marker("sample")
     return sample.Case(
         item.nodeid,
@@ -165,7 +165,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("the time for the sample is over")
 
 
-# Makes the image "box" on a machine: nothing but busybox.
+# A shell command that makes the image "box" on a machine. The image holds busybox and nothing else.
 IMAGE = (
     "mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/busybox && cd /root/image/bin && "
     "for name in sh dd sleep cat env true; do ln -sf busybox $name; done && tar -C /root/image -c . | docker import - box >/dev/null"
@@ -174,7 +174,7 @@ IMAGE = (
 
 @dataclass
 class Run:
-    """A run of pyinfra that has ended."""
+    """The result of a run of pyinfra."""
 
     code: int
     output: str
@@ -182,27 +182,27 @@ class Run:
 
     @property
     def changes(self) -> int:
-        """Operations that changed something, of pyinfra's own results."""
+        """Return how many operations changed something, as pyinfra counts them."""
         match = re.search(r"Grand total\s+(\d+)\s+(\d+|-)", self.output)
         assert match, self.output
         return 0 if match[2] == "-" else int(match[2])
 
     @property
     def changed(self) -> set[str]:
-        """The names of the operations that changed something."""
+        """Return the names of the operations that changed something."""
         blocks = re.findall(r"--> Starting operation: (.*?)\s*\n(.*?)(?=\n-->|\Z)", self.output, re.DOTALL)
         return {name for name, block in blocks if re.search(r"\]\s+Success$", block, re.MULTILINE)}
 
     @property
     def predicted(self) -> set[str]:
-        """The names of the operations that a dry run says will change something."""
+        """Return the names of the operations that will change something, according to a dry run."""
         return {
             step["name"] for step in self.plan if step["hosts_with_change"] or step["hosts_with_conditional_change"]
         }
 
 
 def command(*names: str, options: tuple[str, ...] = ("-y",), script: str = "deploy.py", **settings: Any) -> list[str]:
-    """pyinfra's command line for machines of the lab."""
+    """Return pyinfra's command line for machines of the lab."""
     line = [sys.executable, "-m", "pyinfra", *options, INVENTORY]
     for name in names:
         line += ["--limit", name]
@@ -225,14 +225,14 @@ def deploy(*machines: Machine, options: tuple[str, ...] = ("-y",), **settings: A
 
 
 def converge(machine: Machine, **settings: Any) -> Run:
-    """Run the deploy; it must end well."""
+    """Run the deploy, and assert that it succeeds."""
     run = deploy(machine, **settings)
     assert run.code == 0, run.output
     return run
 
 
 def dry(machine: Machine, **settings: Any) -> Run:
-    """What `--dry --json` says."""
+    """Run `--dry --json`, and return its plan."""
     line = command(machine.name, options=("--dry", "--json"), **settings)
     done = subprocess.run(line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -252,13 +252,13 @@ def verification(machine: Machine, *options: str) -> subprocess.CompletedProcess
 
 
 def verify(machine: Machine, *options: str) -> None:
-    """Run the verification; it must pass."""
+    """Run the verification, and assert that it passes."""
     done = verification(machine, *options)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def assert_isolated(machine: Machine) -> None:
-    """The heart of the verification in one command: Docker runs, on the volume, and root is another device."""
+    """Assert that Docker runs on the volume, not on root: the core of the verification, in one command."""
     observed = machine.out(
         "systemctl is-active docker containerd; findmnt -no SOURCE /var/lib/docker; findmnt -no SOURCE /var/lib/containerd; "
         "docker info -f '{{.Driver}} {{.LiveRestoreEnabled}}'; findmnt --verify >/dev/null && echo fstab-valid"
@@ -277,16 +277,16 @@ FINGERPRINT = (
 
 
 def fingerprint(machine: Machine) -> str:
-    """Everything on a machine that a run could change, as text."""
+    """Return everything on a machine that a run could change, as text."""
     return machine.out(FINGERPRINT)
 
 
 @pytest.fixture(scope="module")
 def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
-    """A maker of machines that are gone when the file's tests are through."""
+    """Return a function that makes machines. They are removed after the last test of the file."""
     made: list[Machine] = []
 
-    # No nightly prune comes between, at whatever time of day the tests run.
+    # Keep the nightly prune away from the tests, at whatever time of day they run.
     far_from_now = f"{(datetime.now(timezone.utc) + timedelta(hours=12)):%H}:00"
 
     def make(name: str, *, settings: dict[str, Any] | None = None, **recipe: Any) -> Machine:
@@ -302,9 +302,9 @@ def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
 
 
 @pytest.fixture(scope="module")
-def repository() -> Iterator[Repository]:
-    """Served for as long as any test's file needs it: two may run side by side."""
-    with Repository.served() as repository:
+def repository() -> Iterator[LabRepository]:
+    """Serve the repository as long as any file of tests needs it: two files may run side by side."""
+    with LabRepository.served() as repository:
         yield repository
 
 
@@ -314,10 +314,10 @@ def worker_prefix() -> str:
 
 
 def peak_memory(line: list[str]) -> tuple[str, int]:
-    """Run a command, which must succeed; what it printed, and the most memory it had at once, in bytes."""
+    """Run a command that must succeed, and return its output and its peak memory in bytes."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(line, cwd=TOP, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        # Of this process alone: RUSAGE_CHILDREN has the largest of all that were ever waited for, machines among them.
+        # wait4 measures this process alone. RUSAGE_CHILDREN is the maximum over all ended children, machines included.
         _, status, used = os.wait4(process.pid, 0)
         output.seek(0)
         text = output.read()
@@ -326,19 +326,19 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
 
 
 def send(machine: Machine, file: Path, to: str) -> None:
-    """Put a text file onto a machine."""
+    """Copy a text file to a machine."""
     machine.run(f"cat >{to} <<'EOF'\n{file.read_text()}\nEOF")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
+        assert time.monotonic() < deadline, f"the condition did not become true within {seconds:.0f} s"
         time.sleep(0.2)
 
 
 def wait_until_booted(machine: Machine) -> None:
-    """Until all that a boot starts has started, and what had to be recovered is recovered."""
+    """Wait until the boot is complete and ``bulkhead-recover`` has ended."""
     machine.run(
         "systemctl is-system-running --wait; while systemctl is-active --quiet bulkhead-recover.service; do sleep 0.5; done",
         timeout=600,
@@ -346,7 +346,7 @@ def wait_until_booted(machine: Machine) -> None:
 
 
 def cut_and_boot(machine: Machine) -> None:
-    """Pull the power, and let the machine boot to its end."""
+    """Cut the power, boot the machine, and wait until the boot is complete."""
     machine.cut()
     machine.boot()
     wait_until_booted(machine)
@@ -362,12 +362,12 @@ def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Pop
 
 
 def relocation(machine: Machine, *directories: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """A move that has begun, with the lines that it says."""
+    """Start a move. The block gets its process, and can read the lines that it prints."""
     return killed_at_the_end(start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]))
 
 
 def until(process: subprocess.Popen[str], words: str, seconds: float) -> None:
-    """Wait until a process prints a line with these words, and so many seconds longer."""
+    """Wait until a process prints a line with these words, and then for ``seconds`` more."""
     assert process.stdout
     for line in process.stdout:
         if words in line:
@@ -377,7 +377,7 @@ def until(process: subprocess.Popen[str], words: str, seconds: float) -> None:
 
 
 def kill_the_move(machine: Machine) -> None:
-    """Kill the program that moves, and wait until what systemd does about it is over."""
+    """Kill the program that moves the data, and wait until its service has ended."""
     machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service", check=False)
     state = "systemctl show --property ActiveState --value bulkhead-relocate.service"
     wait_until(lambda: machine.out(state) in ("inactive", "failed"), 300)

@@ -1,7 +1,7 @@
-"""Which lab tests have passed on which commit, so that a full run can be stopped and the next one goes on.
+"""Record which lab tests have passed on which commit, so that a full run can continue one that was stopped.
 
-The cache has one file for each commit, and in it one line for each test that has ended. A line is appended and synced as
-soon as its test ends: a killed run loses only the test that was running.
+The cache has one file for each commit, with one line for each test that has ended. A line is appended and synced when
+its test ends: a killed run loses only the test that was running.
 
 As a program, ``python -m tests.lab.ledger status`` shows what has passed; ``durations`` writes ``durations.json``.
 """
@@ -53,12 +53,12 @@ def tree(top: Path = TOP) -> Tree:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The end of a test."""
+class LabResult:
+    """How a test ended."""
 
     test: str  # its node ID
     outcome: str
-    run: str = ""  # of pytest: what one run has set up serves all its tests
+    run: str = ""  # names the run of pytest: its tests share what it has set up
     setup: float = 0  # seconds
     seconds: float = 0  # of the test itself, with its teardown
 
@@ -74,7 +74,7 @@ class Ledger:
         self.commit = commit
         self.path = _directory() / f"{commit}.jsonl"
 
-    def add(self, result: Result) -> None:
+    def add(self, result: LabResult) -> None:
         """Append a result, and sync it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # The line break comes first: a line that a power cut has left unfinished must not spoil this one.
@@ -86,12 +86,12 @@ class Ledger:
         finally:
             os.close(file)
 
-    def results(self) -> Iterator[Result]:
-        """Yield every result, the oldest first; an unfinished line is none."""
+    def results(self) -> Iterator[LabResult]:
+        """Yield every result, the oldest first. Skip unfinished lines."""
         with contextlib.suppress(FileNotFoundError):
             for line in self.path.read_text(errors="replace").splitlines():
                 with contextlib.suppress(ValueError, TypeError):
-                    yield Result(**json.loads(line))
+                    yield LabResult(**json.loads(line))
 
     def outcomes(self) -> dict[str, str]:
         """Return the last outcome of each test."""
@@ -140,13 +140,13 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in (PASSED, FAILED, SKIPPED, "not run") if counts.get(name))
 
 
-def durations(results: Iterable[Result]) -> Durations:
+def durations(results: Iterable[LabResult]) -> Durations:
     """Return how long files and tests take.
 
-    The first test that needs a fixture of its file waits for it. So the part of a setup beyond the usual setup in the file
-    counts for the file: every run of any of its tests takes that long in addition to the test itself.
+    The first test that needs a fixture of its file waits for it. So setup time beyond the usual setup time of the file
+    counts for the file: every run that has any test of the file needs it, in addition to the tests.
     """
-    files: dict[str, list[Result]] = {}
+    files: dict[str, list[LabResult]] = {}
     for result in results:
         if result.outcome == PASSED:
             files.setdefault(result.file, []).append(result)

@@ -1,4 +1,4 @@
-"""Keep results and clean up: what the main process of a run of lab tests does besides running them."""
+"""Keep the results of lab tests, and clean up after them. Only the main process of a run does this."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from typing import Any
 import pytest
 
 from lab.machine import Machine
-from tests.lab.ledger import FAILED, FORGOTTEN, PASSED, SKIPPED, Ledger, Result, Tree, tree
+from tests.lab.ledger import FAILED, FORGOTTEN, PASSED, SKIPPED, LabResult, Ledger, Tree, tree
 
-PREFIX = "test"  # of machines: the number of the process that made one follows
-_SECOND_SIGNAL = (
-    3.0  # seconds within which a second signal is the same wish to stop: a terminal and a script may both send one
-)
+PREFIX = "test"  # of the names of machines; the number of the process that makes the machine follows
+# Seconds within which a further signal is ignored: a terminal and a script may both send one.
+_SECOND_SIGNAL = 3.0
 
 
 class Recorder:
-    """Writes the result of each test into the ledger of the commit, as soon as the test ends.
+    """Write the result of each test into the ledger of the commit, as soon as the test ends.
 
     Args:
         started_on: the tree when the run began. Results are kept only while it is clean and stays as it is.
-        again: the tests of this run must pass once more to count as passed.
+        again: the tests of this run count as passed only if they pass once more.
     """
 
     def __init__(self, started_on: Tree, *, again: bool = False) -> None:
@@ -47,7 +46,7 @@ class Recorder:
     def _begin(self, tests: list[str]) -> None:
         if self.again and self.started_on.clean:
             for test in self.ledger.passed() & set(tests):
-                self.ledger.add(Result(test, FORGOTTEN, self.run))
+                self.ledger.add(LabResult(test, FORGOTTEN, self.run))
         self.again = False  # each worker reports its collection, and they are all the same
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -62,9 +61,9 @@ class Recorder:
             seconds = self._seconds.pop(test)
             outcome = self._outcomes.pop(test, PASSED)
             itself = seconds.get("call", 0) + seconds.get("teardown", 0)
-            self._keep(Result(test, outcome, self.run, round(seconds.get("setup", 0), 1), round(itself, 1)))
+            self._keep(LabResult(test, outcome, self.run, round(seconds.get("setup", 0), 1), round(itself, 1)))
 
-    def _keep(self, result: Result) -> None:
+    def _keep(self, result: LabResult) -> None:
         if self.started_on.clean and tree() == self.started_on:
             self.ledger.add(result)
         else:
@@ -79,7 +78,7 @@ class Recorder:
 
 
 def stop_on_signals() -> None:
-    """End the run on SIGTERM and SIGHUP as on Ctrl-C, also if a shell has started this process with Ctrl-C ignored."""
+    """End the run on SIGTERM and SIGHUP as on Ctrl-C, even if a shell has started this process with Ctrl-C ignored."""
     first: list[float] = []
 
     def stop(*_: object) -> None:
@@ -99,7 +98,7 @@ def remove_machines_left_behind() -> None:
         made_by = re.match(rf"{PREFIX}(\d+)-", machine.name)
         # A user's own machine may have such a name, but only tests set the time of the prune.
         if made_by and "prune_time" in machine.settings and not _is_python(int(made_by[1])):
-            with contextlib.suppress(FileNotFoundError):  # another run removes it as well
+            with contextlib.suppress(FileNotFoundError):  # another run has removed it
                 machine.destroy()
 
 

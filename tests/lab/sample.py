@@ -1,6 +1,6 @@
-"""Which lab tests run by default: those that always do, and a sample of the rest, within a budget of time.
+"""Choose the lab tests that run by default: those that always run, and a sample of the others, within a time budget.
 
-More tests make the sample smaller, never the run longer.
+More tests make the sample smaller, not the run longer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypedDict
 
 DURATIONS = Path(__file__).parent / "durations.json"
-BUDGET = 32.0  # minutes; lint, unit tests and the making of images take the rest of the 45
-ALWAYS = 2 / 3  # of the budget is for the tests that always run; the rest is for the sample
+BUDGET = 32.0  # minutes; lint, unit tests and making the images take the rest of the 45
+ALWAYS = 2 / 3  # the part of the budget for tests that always run; the rest is for the sample
 WORKERS = 2
-# Seconds, for what the table does not have.
+# Seconds for a file and for a test that the table does not have.
 SETUP = 240
 TEST = 90
 
@@ -37,12 +37,12 @@ def durations() -> Durations:
 
 @dataclass(frozen=True)
 class Case:
-    """A test, and what its marks say about when it runs."""
+    """A test with its marks, which say when it runs."""
 
     test: str  # its node ID
     full: bool = False  # runs with --full only
-    turn: bool = False  # its file takes turns
-    count: int = 0  # so many run of its group; 0: all
+    turn: bool = False  # runs only when it is the turn of its file
+    count: int = 0  # how many tests of its group run; 0: all
     group: str = ""
 
     @property
@@ -81,7 +81,7 @@ def chosen(cases: Sequence[Case], seed: str, table: Durations, budget: float = B
         drawn += draw(group[0].count, name, [case.test for case in group])
 
     kept: list[str] = []
-    # Another seed has another order, so that what does not fit now runs then.
+    # Another seed has another order: a test that does not fit now fits then.
     for tests, minutes in ((always, ALWAYS * budget), (drawn, budget), (always, budget)):
         for test in draw(len(tests), "order", tests):
             if test not in kept and seconds([*kept, test], table) <= 60 * minutes:
@@ -90,7 +90,10 @@ def chosen(cases: Sequence[Case], seed: str, table: Durations, budget: float = B
 
 
 def seconds(tests: Iterable[str], table: Durations) -> float:
-    """Return how long tests take on two workers. A worker takes one file at a time, the one with the most tests first."""
+    """Return how many seconds tests take on two workers.
+
+    A worker takes one file at a time, the one with the most tests first.
+    """
     files: dict[str, list[str]] = {}
     for test in tests:
         file, _, name = test.partition("::")

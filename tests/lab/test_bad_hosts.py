@@ -1,4 +1,4 @@
-"""The most dangerous bad hosts, on a real one: refused, with the reason, and not changed by a hair."""
+"""The most dangerous bad hosts, on a real machine: the deploy refuses them, says why, and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the engine comes from: Docker's repository with its key and its pin, an engine that is there, a newer one."""
+"""Sources of the engine: Docker's repository with its key and its pin, an installed engine, a newer one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from lab import LabError
 from lab.machine import Machine
-from lab.repository import Repository
+from lab.repository import LabRepository
 from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.turn
 RUNS = f"{IMAGE} && docker run --detach --name runs --network none --restart unless-stopped box sleep 100000"
 
 
-def from_repository(repository: Repository, **changes: object) -> dict[str, object]:
+def from_repository(repository: LabRepository, **changes: object) -> dict[str, object]:
     return {
         "engine_source": "docker-ce",
         "docker_repository": repository.url_of_guests,
@@ -46,7 +46,7 @@ def machine(machines: Callable[..., Machine]) -> Machine:
 
 
 @pytest.mark.sample(1, of="Docker's repository")
-def test_key_that_is_not_the_one_of_the_settings_is_refused(machine: Machine, repository: Repository) -> None:
+def test_key_with_another_fingerprint_is_refused(machine: Machine, repository: LabRepository) -> None:
     machine.restore("fresh")
     refused = deploy(machine, **from_repository(repository, docker_repository_fingerprint="A" * 40))
     assert refused.code == 1
@@ -54,8 +54,8 @@ def test_key_that_is_not_the_one_of_the_settings_is_refused(machine: Machine, re
     assert machine.run("ls /etc/apt/keyrings/docker-bulkhead.asc", check=False).returncode != 0
 
 
-def install_and_patch(machine: Machine, repository: Repository) -> None:
-    """Install the pinned version, then the patch release after it while a container runs."""
+def install_and_patch(machine: Machine, repository: LabRepository) -> None:
+    """Install the pinned version, and then, while a container runs, the next patch release."""
     machine.restore("fresh")
     converge(machine, **from_repository(repository))
     assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:26.1.4-1~debian.13~trixie"
@@ -74,8 +74,8 @@ def install_and_patch(machine: Machine, repository: Repository) -> None:
 
 
 @pytest.fixture
-def patched(machine: Machine, repository: Repository) -> Machine:
-    """The machine at the patch release, also where the test that installs it does not run."""
+def patched(machine: Machine, repository: LabRepository) -> Machine:
+    """Return the machine at the patch release. Install that if the test that does so has not run."""
     try:
         machine.restore("patched")
     except LabError:
@@ -83,13 +83,15 @@ def patched(machine: Machine, repository: Repository) -> Machine:
     return machine
 
 
-def test_engine_comes_from_dockers_repository_at_the_pinned_version(machine: Machine, repository: Repository) -> None:
+def test_engine_comes_from_dockers_repository_at_the_pinned_version(
+    machine: Machine, repository: LabRepository
+) -> None:
     install_and_patch(machine, repository)
 
 
 @pytest.mark.full
-def test_larger_step_than_a_patch_release_needs_consent_where_containers_run(
-    patched: Machine, repository: Repository
+def test_upgrade_beyond_a_patch_release_needs_consent_while_containers_run(
+    patched: Machine, repository: LabRepository
 ) -> None:
     machine = patched
     larger = from_repository(repository, engine_version="27.5.1")
@@ -111,8 +113,8 @@ def test_larger_step_than_a_patch_release_needs_consent_where_containers_run(
 
 
 @pytest.mark.full
-def test_power_cut_inside_an_upgrade_is_finished_by_the_next_run_with_the_containers_that_ran(
-    patched: Machine, repository: Repository
+def test_next_run_after_a_power_cut_finishes_the_upgrade_and_starts_the_containers_that_ran(
+    patched: Machine, repository: LabRepository
 ) -> None:
     machine = patched
     larger = from_repository(repository, engine_version="27.5.1", engine_upgrade_stops_containers=True)
@@ -124,7 +126,7 @@ def test_power_cut_inside_an_upgrade_is_finished_by_the_next_run_with_the_contai
         cut_and_boot(machine)
     assert machine.out("dpkg --audit"), "the cut came too late: nothing is half installed"
     assert machine.out("cat /var/lib/bulkhead/stopped-by-upgrade") == container
-    larger["engine_upgrade_stops_containers"] = False  # consent was for one run
+    larger["engine_upgrade_stops_containers"] = False  # the consent was for one run
     converge(machine, **larger)
     assert machine.out("dpkg-query -W -f '${db:Status-Status} ${Version}' docker-ce").startswith("installed 5:27.5.1")
     assert machine.out("docker inspect --format '{{.State.Running}} {{.Image}}' runs") == f"true {image}"
@@ -134,13 +136,15 @@ def test_power_cut_inside_an_upgrade_is_finished_by_the_next_run_with_the_contai
 
 
 @pytest.mark.sample(1, of="Docker's repository")
-def test_version_that_is_not_offered_is_refused_with_those_that_are(machine: Machine, repository: Repository) -> None:
+def test_unavailable_version_is_refused_and_the_available_ones_are_named(
+    machine: Machine, repository: LabRepository
+) -> None:
     machine.restore("fresh")
     refused = deploy(machine, **from_repository(repository, engine_version="99.1.0"))
     assert refused.code == 1
     assert "apt cannot install version 99.1.0 of docker-ce" in refused.output
     assert "26.1.5" in refused.output
-    # dpkg knows the name from docker.io's Conflicts, without a version.
+    # docker.io conflicts with docker-ce, so dpkg knows that name, without a version.
     assert machine.out("dpkg-query -W -f '${Version}' docker-ce 2>/dev/null || true") == ""
 
 

@@ -1,4 +1,4 @@
-"""Extra volumes: a /home that is lived in and a directory of models move onto volumes of their own."""
+"""Extra volumes: a /home in use and a directory of models move onto volumes of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VOLUMES = {
 ON_VOLUMES = ["/dev/mapper/ubuntu--vg-home--lv", "/dev/mapper/ubuntu--vg-models--lv"]
 ON_ROOT = ["", ""]
 
-# The runs log in as one who lives in /home.
+# The runs log in as a user whose home is in /home.
 SETTINGS = {"extra_volumes": VOLUMES, "volume_size": "20G", "ssh_user": "me", "_sudo": True}
 
 LIVED_IN = r"""
@@ -74,7 +74,7 @@ def can_log_in(machine: Machine) -> bool:
 
 @pytest.fixture(scope="module")
 def lived_in(machines: Callable[..., Machine]) -> tuple[Machine, list[str]]:
-    """A machine with files in both directories, and what they are."""
+    """Return a machine with files in both directories, and their manifest."""
     machine = machines("extra", suite="bookworm", docker="preinstalled", settings=SETTINGS)
     machine.run(LIVED_IN, timeout=900)
     return machine, manifest(machine)
@@ -82,7 +82,7 @@ def lived_in(machines: Callable[..., Machine]) -> tuple[Machine, list[str]]:
 
 @pytest.fixture(scope="module")
 def moved(lived_in: tuple[Machine, list[str]]) -> Machine:
-    """After the run that moves both; the ones before it were refused, because somebody else stands in one of them."""
+    """Return the machine after the run that moves both. An earlier run was refused while somebody worked in /home."""
     machine, _ = lived_in
     login = subprocess.Popen(
         [*machine.ssh_command(user="me"), "echo in; exec sleep 1000"],
@@ -111,14 +111,14 @@ def machine(moved: Machine) -> Machine:
     return moved
 
 
-def test_directories_are_moved_with_all_that_is_in_them(moved: Machine, lived_in: tuple[Machine, list[str]]) -> None:
+def test_directories_are_moved_with_everything_in_them(moved: Machine, lived_in: tuple[Machine, list[str]]) -> None:
     assert sources(moved) == ON_VOLUMES
     assert manifest(moved) == lived_in[1]
     assert dry(moved).predicted == set()
     verify(moved)
 
 
-def test_old_files_are_removed_when_told_to_and_a_lost_home_locks_nobody_out(
+def test_finalize_removes_the_old_files_and_a_lost_home_locks_nobody_out(
     machine: Machine, lived_in: tuple[Machine, list[str]]
 ) -> None:
     used = int(machine.out("df --output=used -B1M / | tail -n 1"))
@@ -129,9 +129,11 @@ def test_old_files_are_removed_when_told_to_and_a_lost_home_locks_nobody_out(
     machine.run("umount /home || fuser -vm /home; lvrename -q ubuntu-vg home-lv gone-lv; sync", check=False)
     cut_and_boot(machine)
     assert sources(machine) == ["", ON_VOLUMES[1]]
-    assert can_log_in(machine), "without its volume, /home lets nobody in"
+    assert can_log_in(machine), "without the volume of /home nobody can log in"
     assert machine.out("find /home -type f") == "/home/me/.ssh/authorized_keys"
-    assert machine.run("touch /home/me/file", check=False).returncode != 0, "something can be written beneath"
+    assert machine.run("touch /home/me/file", check=False).returncode != 0, (
+        "the directory beneath the mount point is writable"
+    )
 
 
 @pytest.mark.full
@@ -153,7 +155,7 @@ def test_larger_size_grows_the_volume_while_it_is_used(machine: Machine, lived_i
 
 @pytest.fixture(scope="module")
 def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
-    """After a rollback of both, with something new on one volume."""
+    """Return the machine after a rollback of both, with a new file on one volume."""
     moved.restore("moved")
     moved.run("echo new >/home/me/new")
     output = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=600)
@@ -165,9 +167,7 @@ def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
     return moved
 
 
-def test_rollback_keeps_what_was_written_since_on_the_volume(
-    taken_back: Machine, lived_in: tuple[Machine, list[str]]
-) -> None:
+def test_rollback_keeps_newer_files_on_the_volume(taken_back: Machine, lived_in: tuple[Machine, list[str]]) -> None:
     taken_back.restore("taken-back")
     taken_back.run("bulkhead relocate /home /srv/models", timeout=300)
     assert sources(taken_back) == ON_VOLUMES
@@ -175,7 +175,7 @@ def test_rollback_keeps_what_was_written_since_on_the_volume(
     assert taken_back.out("cat /home/.bulkhead-left/1/me/new") == "new"
 
 
-# What the move says as it comes to a phase, and at most how many seconds the phase takes.
+# The line that the move prints when a phase begins → the longest time that the phase takes, in seconds.
 PHASES = {
     "copying /home": 2.0,
     "verifying /home": 1.0,

@@ -1,4 +1,4 @@
-"""Docker's volume fills by what is no build: the host goes on, somebody is told, and `bulkhead rescue` brings Docker back."""
+"""Something other than a build fills Docker's volume: the host goes on, sends an alert, and a rescue starts Docker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.turn
 
 SETTINGS = {"volume_size": "1536M", "alert_receivers": {"journal": "syslog://daemon"}}
 FLOOR = 1536 * 2**20 // 4
-ZEROS = 700 * 2**20  # bytes of the image that is pulled and loaded: more than is left
+ZEROS = 700 * 2**20  # bytes of the image that is pulled and loaded: more than is free
 ALERTS = "journalctl --no-pager --output cat --identifier apprise --identifier Apprise"
 
 FILLERS = {
     "pull": "docker pull 127.0.0.1:5000/zeros",
     "load": "docker load --input /root/zeros.tar",
-    # Nothing tells a container that its log cannot be written any more: it goes on.
+    # A container goes on when Docker can no longer write its log: nothing reports that to it.
     "log of a container": "docker run --detach --name logs --network none --log-opt max-size=100g box sh -c "
     "'line=$(busybox dd if=/dev/zero bs=1000 count=8 | busybox tr \"\\0\" x); while echo $line; do :; done' && "
     f"until [ $(df --output=avail {VOLUME} | tail -n 1) -eq 0 ]; do sleep 1; done; docker kill logs; false",
@@ -41,7 +41,7 @@ def provisioned(machines: Callable[..., Machine]) -> Machine:
         "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 5000))' 2>/dev/null; do sleep 1; done",
         timeout=900,
     )
-    # An archive as `docker save` writes it, of the same image.
+    # An archive of the same image, as `docker save` writes it.
     machine.run(
         "cd /root && python3 - <<'EOS'\n"
         "import json, tarfile, urllib.request\n"
@@ -72,15 +72,17 @@ def root_used(machine: Machine) -> int:
 
 @pytest.mark.sample(2, of="what fills the volume")
 @pytest.mark.parametrize("filler", FILLERS)
-def test_root_is_unaffected_somebody_is_told_and_rescue_brings_docker_back(machine: Machine, filler: str) -> None:
+def test_full_volume_spares_root_and_sends_an_alert_and_rescue_brings_docker_back(
+    machine: Machine, filler: str
+) -> None:
     leave_free(machine, FLOOR + 60 * 2**20)
     used = root_used(machine)
     filled = machine.run(FILLERS[filler], check=False, timeout=1800)
-    assert filled.returncode != 0, "there was room for it"
+    assert filled.returncode != 0, "it fitted on the volume"
     wait_until(lambda: "What fills it is no build" in machine.out(ALERTS), 300)
     assert abs(root_used(machine) - used) < 10 * 2**20
     machine.run("runuser -u worker -- sudo -n true")
-    # The rest, whatever Docker has given back: a volume with nothing left, and an engine that is down.
+    # Docker may have freed space. Fill the volume to the last byte, with the engine down.
     machine.run(f"systemctl stop docker-guard.service; rm -f {VOLUME}/.bulkhead-ballast")
     machine.run("systemctl kill --signal=KILL docker.service; systemctl stop docker.socket docker.service", check=False)
     machine.run(f"cat /dev/zero >{VOLUME}/rest", check=False, timeout=300)
@@ -105,7 +107,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
 
 
 @pytest.mark.sample(2, of="what fills the volume")
-def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the_settings_say_so(
+def test_guard_rescues_docker_on_a_full_volume_if_the_settings_say_so(
     machine: Machine,
 ) -> None:
     machine.run('sed -i \'s/"guard_rescue": false/"guard_rescue": true/\' /etc/bulkhead/bulkhead.json')
@@ -113,7 +115,7 @@ def test_docker_that_a_full_volume_has_stopped_is_rescued_by_the_guard_where_the
     machine.run(f"rm -f {VOLUME}/.bulkhead-ballast; cat /dev/zero >{VOLUME}/more", check=False, timeout=300)
     machine.run("systemctl restart docker", check=False, timeout=300)
     assert machine.run("systemctl is-active docker", check=False).stdout.strip() != "active", (
-        "Docker starts without room"
+        "Docker starts on a full volume"
     )
     wait_until(lambda: "has been brought back" in machine.out(ALERTS), 900)
     assert machine.out("systemctl is-active docker") == "active"

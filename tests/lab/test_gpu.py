@@ -1,4 +1,4 @@
-"""Hosts with NVIDIA GPUs, played: the repository, the packages, systemd, apt and Docker are real, the GPU is none."""
+"""Hosts with NVIDIA GPUs. The GPU and NVIDIA's programs are fake; apt, its repository, systemd and Docker are real."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from lab.machine import Machine
 from lab.nvidia_packages import SOURCES, TOOLKIT_VERSIONS
-from lab.repository import Repository
+from lab.repository import LabRepository
 from tests.lab.conftest import IMAGE, converge, deploy, dry, send, verification, verify
 
 pytestmark = pytest.mark.turn
@@ -23,7 +23,7 @@ TRACE = "/var/log/nvidia-container-runtime.log"
 
 
 @pytest.fixture(scope="module")
-def settings(repository: Repository) -> dict[str, object]:
+def settings(repository: LabRepository) -> dict[str, object]:
     return {
         "nvidia_repository": f"{repository.url_of_guests}/libnvidia-container",
         "nvidia_repository_fingerprint": repository.fingerprint,
@@ -33,7 +33,7 @@ def settings(repository: Repository) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def host(machines: Callable[..., Machine], settings: dict[str, object]) -> Machine:
-    """A living host with a GPU: Debian 13, whose Docker knows CDI, with a container that runs."""
+    """Return a living host with a GPU: Debian 13, whose Docker supports CDI, with a running container."""
     machine = machines("gpu", suite="trixie", docker="preinstalled", settings=settings)
     send(machine, SOURCES / "play-gpu.sh", "/root/play-gpu.sh")
     machine.run("sh /root/play-gpu.sh device")
@@ -46,7 +46,7 @@ def host(machines: Callable[..., Machine], settings: dict[str, object]) -> Machi
 
 @contextlib.contextmanager
 def at_version(machine: Machine, version: str) -> Iterator[None]:
-    """With another version in the inventory, for the verification too."""
+    """Put another version into the inventory, so that the verification uses it too."""
     before = machine.settings["nvidia_version"]
     try:
         machine.settings["nvidia_version"] = version
@@ -74,7 +74,7 @@ def daemon_json(machine: Machine) -> dict[str, object]:
     ids=["wrong key", "unsigned", "unreachable", "no such version"],
 )
 def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
-    host: Machine, repository: Repository, changes: dict[str, str], output: str
+    host: Machine, repository: LabRepository, changes: dict[str, str], output: str
 ) -> None:
     host.restore("living")
     before = host.out("cat /etc/docker/daemon.json 2>/dev/null || true")
@@ -92,7 +92,7 @@ def test_repository_that_cannot_be_used_leaves_docker_and_apt_as_they_were(
 
 
 @pytest.mark.full
-def test_package_lock_that_somebody_holds_is_said_and_docker_runs(host: Machine) -> None:
+def test_held_package_lock_is_reported_and_docker_runs(host: Machine) -> None:
     host.restore("living")
     host.run(
         "systemd-run --quiet --unit=holds python3 -c "
@@ -105,9 +105,9 @@ def test_package_lock_that_somebody_holds_is_said_and_docker_runs(host: Machine)
 
 
 @pytest.mark.full
-def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machine) -> None:
+def test_host_without_a_driver_gets_a_warning_and_no_toolkit(host: Machine) -> None:
     host.restore("unused")
-    # What is wrong outside of the host shows before the stores of an unused Docker are set aside.
+    # A fault outside the host is found before the run touches the stores of an unused Docker.
     refused = deploy(host, nvidia=True, nvidia_repository_fingerprint="A" * 40)
     assert refused.code == 1
     assert "it was not installed; nothing was changed" in refused.output
@@ -120,7 +120,7 @@ def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machi
 
 
 @pytest.mark.sample(1, of="GPU hosts")
-def test_entry_of_somebody_else_is_named(host: Machine, settings: dict[str, object]) -> None:
+def test_apt_entry_of_somebody_else_is_refused_by_name(host: Machine, settings: dict[str, object]) -> None:
     host.restore("living")
     entry = "/etc/apt/sources.list.d/nvidia-container-toolkit.list"
     host.run(
@@ -156,7 +156,7 @@ def test_living_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_chan
     assert keys["features"] == {"buildkit": True, "cdi": True, "containerd-snapshotter": False}
     assert "default-runtime" not in keys
     assert host.out("docker inspect --format '{{.State.Running}}' keeps") == "true"
-    # By the runtime, and by CDI.
+    # Docker reaches the GPU through the runtime, and through CDI.
     host.run(f"rm -f {TRACE}; docker run --rm --network none --runtime nvidia box true")
     assert "create" in host.out(f"cat {TRACE}")
     environment = host.out("docker run --rm --network none --device nvidia.com/gpu=all box env").splitlines()
@@ -164,10 +164,10 @@ def test_living_gpu_host_is_provisioned_and_verified_and_nothing_is_left_to_chan
 
 
 @pytest.mark.full
-def test_fresh_gpu_host_is_provisioned_as_the_dry_run_said_and_verified(
+def test_fresh_gpu_host_is_provisioned_as_the_dry_run_predicted_and_verified(
     machines: Callable[..., Machine], settings: dict[str, object]
 ) -> None:
-    """Debian 12, whose Docker knows no CDI."""
+    """Use Debian 12, whose Docker does not support CDI."""
     host = machines("gpu-fresh", suite="bookworm", settings=settings)
     send(host, SOURCES / "play-gpu.sh", "/root/play-gpu.sh")
     host.run("sh /root/play-gpu.sh device; sh /root/play-gpu.sh driver")
@@ -191,10 +191,10 @@ def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
     converge(host, nvidia=False)
     assert host.out(OURS) == host.out(TOOLKIT) == ""
     assert host.out("find /etc/systemd/system -name 'nvidia-cdi-refresh*'") == "", (
-        "units of old packages are left behind"
+        "the old packages have left units behind"
     )
     host.restore("older")
-    # A version that there is not leaves the pin, and what apt would do.
+    # A version that does not exist changes neither the pin nor what apt would install.
     refused = deploy(host, nvidia_version="1.99.0")
     assert refused.code == 1
     assert "apt cannot install version 1.99.0 of nvidia-container-toolkit" in refused.output
@@ -210,7 +210,7 @@ def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
 
 
 @pytest.mark.sample(1, of="GPU hosts")
-def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine) -> None:
+def test_changes_of_a_manual_nvidia_ctk_run_are_named_key_by_key_and_repaired(gpu_host: Machine) -> None:
     host = gpu_host
     host.run(
         "nvidia-ctk runtime configure --runtime=docker --cdi.enabled && "
@@ -239,7 +239,7 @@ def test_containers_with_gpus_are_named_before_docker_is_restarted(gpu_host: Mac
 
 
 @pytest.mark.sample(1, of="GPU hosts")
-def test_host_that_leaves_the_group_has_nothing_of_it(gpu_host: Machine) -> None:
+def test_toolkit_is_removed_from_a_host_whose_setting_is_off(gpu_host: Machine) -> None:
     host = gpu_host
     host.run("docker create --name computes --network none --runtime nvidia box sleep 1")
     refused = deploy(host, nvidia=False)

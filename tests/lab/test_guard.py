@@ -1,4 +1,4 @@
-"""No build fills the volume: the guard stops it in time, and stops nothing else."""
+"""No build fills the volume: the guard stops such a build in time, and stops nothing else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.lab.conftest import DATA, IMAGE, converge, dry, send, start, verify, 
 
 VOLUME = "/srv/docker-volume"
 SETTINGS = {"volume_size": "6G"}
-FLOOR = 6 * 2**30 // 4  # two gigabytes would be more than a quarter of the volume
-# What a build writes between two looks at the volume, and while its processes end: a second of the lab's fastest writing.
+FLOOR = 6 * 2**30 // 4  # a quarter of the volume, because that is less than two gigabytes
+# What a build can still write between two samples and while its processes end: a second at the lab's top speed.
 MISSED = 150 * 2**20
-PROMPT = 2  # seconds from the decision to the client's end, where nothing else is at work
+PROMPT = 2  # seconds from the decision to the end of the client, on an idle machine
 
-# One by default of all else that the guard and the rescue do.
+# By default one of these tests runs.
 SELDOM = pytest.mark.sample(1, of="guard, rescue")
 
 FILL = "dd if=/dev/zero of=/big bs=1M count=8000"
@@ -29,7 +29,7 @@ def free(machine: Machine) -> int:
 
 
 def leave_free(machine: Machine, size: int) -> None:
-    """Have somebody's file take the rest of the volume."""
+    """Write a file that leaves this many bytes of the volume free."""
     machine.run(
         f"rm -f {VOLUME}/hog; fallocate -l $(($(df --output=avail -B1 {VOLUME} | tail -n 1) - {size})) {VOLUME}/hog"
     )
@@ -40,7 +40,7 @@ def journal(machine: Machine, output: str = "cat") -> str:
 
 
 class Build:
-    """A build on the machine, under way."""
+    """A build that runs on the machine."""
 
     def __init__(self, machine: Machine, name: str, *steps: str, buildkit: bool = True, context: str = "-") -> None:
         self.machine, self.name = machine, name
@@ -81,25 +81,27 @@ def machine(guarded: Machine) -> Machine:
     return guarded
 
 
-def watch(machine: Machine) -> None:
+def start_sampler(machine: Machine) -> None:
     machine.run(
         "systemctl stop sampler 2>/dev/null; rm -f /run/low; systemd-run --quiet --unit=sampler --nice=-15 python3 /root/sampler.py"
     )
 
 
-def lowest(machine: Machine) -> int:
+def lowest_free(machine: Machine) -> int:
     return int(machine.out("cat /run/low"))
 
 
 def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None:
-    """One build that would fill the volume is stopped before it does, tells why, and leaves Docker as it was."""
+    """Assert that a build is stopped before it fills the volume, says why, and leaves Docker as it was."""
     before = free(machine)
-    watch(machine)
+    start_sampler(machine)
     build = Build(machine, f"fills{number}", f"RUN {FILL}", buildkit=builder)
     code, output = build.end()
     assert code not in (0, 255), output
     assert "docker-guard" in output, output
-    assert lowest(machine) > FLOOR - MISSED, f"the floor was passed by {(FLOOR - lowest(machine)) / 2**20:.0f} MiB"
+    assert lowest_free(machine) > FLOOR - MISSED, (
+        f"the floor was passed by {(FLOOR - lowest_free(machine)) / 2**20:.0f} MiB"
+    )
     ended = re.search(r"ended-([0-9.]+)", output)
     assert ended
     decided = [
@@ -107,14 +109,14 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
     ]
     assert decided, journal(machine)
     late = float(ended[1]) - decided[-1] - PROMPT
-    # Beside another emulated machine, on two processors, Docker itself takes longer.
-    assert late < 0 or late < 3 * seconds_until_docker_tells(machine, builder), "the client was told late"
+    # Docker itself is slower while a second emulated machine uses the same two processors.
+    assert late < 0 or late < 3 * seconds_until_client_ends(machine, builder), "the client ended too late"
     wait_until(lambda: free(machine) > before - 50 * 2**20)
     assert machine.out("systemctl is-active docker") == "active"
 
 
-def seconds_until_docker_tells(machine: Machine, builder: bool) -> float:
-    """The time from the end of a step, which fails by itself, to the end of the client."""
+def seconds_until_client_ends(machine: Machine, builder: bool) -> float:
+    """Return the seconds between a step that fails by itself and the end of its client."""
     build = Build(machine, "fails", "RUN sleep 1000", buildkit=builder)
     wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0, 120)
     failed = float(machine.out("date +%s.%N; pkill -KILL -fx 'sleep 1000'"))
@@ -142,7 +144,7 @@ def test_build_that_would_fill_the_volume_is_stopped_before_it_does(machine: Mac
 @pytest.mark.full
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
-def test_twenty_of_twenty_are_stopped(machines: Callable[..., Machine], suite: str, builder: str) -> None:
+def test_twenty_of_twenty_builds_are_stopped(machines: Callable[..., Machine], suite: str, builder: str) -> None:
     machine = prepared(machines("twenty", suite=suite, docker="preinstalled"))
     try:
         leave_free(machine, FLOOR + 900 * 2**20)
@@ -153,8 +155,9 @@ def test_twenty_of_twenty_are_stopped(machines: Callable[..., Machine], suite: s
 
 
 @SELDOM
-def test_only_as_many_are_stopped_as_needed_and_the_fastest_first(machine: Machine) -> None:
-    # What has been written before is no speed. A step without BuildKit is copied when it ends: there has to be room for that.
+def test_only_as_many_builds_as_needed_are_stopped_and_the_fastest_first(machine: Machine) -> None:
+    # Data that a build wrote earlier says nothing about its speed. Without BuildKit, Docker copies a step when it ends:
+    # leave space for that.
     begun = "dd if=/dev/zero of=/begun bs=1M count={} 2>/dev/null; "
     slow = "i=0; while [ $i -lt 60 ]; do dd if=/dev/zero of=/part$i bs=1M count=1 2>/dev/null; sleep 0.5; i=$((i + 1)); done"
     builds = [
@@ -163,11 +166,11 @@ def test_only_as_many_are_stopped_as_needed_and_the_fastest_first(machine: Machi
     ]
     wait_until(lambda: len(machine.out("pgrep -fx 'sleep 0.5' || true").split()) == 2, 120)
     leave_free(machine, FLOOR + 900 * 2**20)
-    watch(machine)
+    start_sampler(machine)
     fast = Build(machine, "fast", f"RUN {FILL}")
     code, output = fast.end()
     assert code not in (0, 255), output
-    assert lowest(machine) > FLOOR - MISSED
+    assert lowest_free(machine) > FLOOR - MISSED
     for build in builds:
         code, output = build.end()
         assert code == 0, output + journal(machine)
@@ -191,33 +194,33 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     for buildkit in (True, False):
         code, output = Build(machine, "fills", f"RUN {FILL}", buildkit=buildkit).end()
         assert code not in (0, 255), output
-    # Nothing is left but they, and the floor is passed.
+    # Only the containers are left to stop, and less than the floor is free.
     leave_free(machine, FLOOR // 2)
     time.sleep(10)
     assert machine.out("docker ps --quiet | sort") == ran
-    # A client that takes long to end may be told, too: it is no container.
+    # Count steps only: the guard may also interrupt a client that takes long to end, which is no container.
     assert journal(machine).count("stops the build step") == 2
 
 
 @SELDOM
-def test_build_without_a_step_is_stopped_by_its_client(machine: Machine) -> None:
+def test_build_that_runs_no_step_is_stopped_through_its_client(machine: Machine) -> None:
     machine.run("mkdir -p /root/context && head -c 200M /dev/urandom >/root/context/large")
     leave_free(machine, FLOOR + 50 * 2**20)
-    watch(machine)
+    start_sampler(machine)
     code, output = Build(machine, "copies", "COPY . /app", "RUN sleep 20", context="/root/context").end()
     assert code not in (0, 255), output
     assert "the build command `docker build" in journal(machine), output
     assert machine.out("systemctl is-active docker") == "active"
-    assert lowest(machine) > FLOOR - MISSED
+    assert lowest_free(machine) > FLOOR - MISSED
     wait_until(lambda: machine.out("docker system df --format '{{.Size}}'").splitlines()[-1] == "0B", 90)
-    # 20.10 keeps the file open that it was receiving, though it has deleted it.
+    # Docker 20.10 has deleted the file that it was receiving, but keeps it open.
     machine.run("systemctl restart docker", timeout=300)
     assert free(machine) > FLOOR
 
 
 @SELDOM
-def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> None:
-    # No registry has BuildKit's image here: what counts of it is the name of its program, and of its client's.
+def test_builder_in_a_container_is_stopped_through_its_client(machine: Machine) -> None:
+    # No registry with BuildKit's image is in reach. Only the names of its program and of its client matter here.
     machine.run(
         "mkdir -p /root/builder && cd /root/builder && cp /bin/dd buildkitd && "
         "ldd /bin/dd | grep -o '/[^ )]*' | while read library; do mkdir -p ./$(dirname $library) && cp -L $library ./$library; done; "
@@ -230,7 +233,7 @@ def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> No
         ]
     )
     wait_until(lambda: "\ndocker -c" in machine.out("ps -eo args"))
-    # Half of what it writes is below the floor, however slowly it does.
+    # Half of what it writes goes below the floor, however slowly it writes.
     leave_free(machine, FLOOR + 300 * 2**20)
     machine.run(
         "docker run --detach --name builder0 --network none builder /buildkitd if=/dev/zero of=/big bs=1M count=600"
@@ -239,15 +242,17 @@ def test_builder_in_a_container_is_stopped_by_its_client(machine: Machine) -> No
     assert client.returncode != 0
     assert "docker-guard interrupts this" in output
     assert "stops the build command `docker" in journal(machine)
-    assert machine.out("docker inspect --format '{{.State.ExitCode}}' builder0") == "0", "the container was harmed"
+    assert machine.out("docker inspect --format '{{.State.ExitCode}}' builder0") == "0", (
+        "the guard has stopped the container"
+    )
 
 
 @SELDOM
-def test_ballast_keeps_docker_able_to_answer_where_nothing_is_fast_enough(machine: Machine) -> None:
+def test_ballast_keeps_docker_answering_on_a_volume_that_fills_at_once(machine: Machine) -> None:
     had = free(machine)
-    # All that there is, at once, and what the filesystem keeps for root with it.
+    # Take all free space at once, with most of what the filesystem reserves for root.
     machine.run(f"fallocate -l $(($(stat --file-system --format='%f * %S' {VOLUME}) - 24 * 1024 * 1024)) {VOLUME}/hog")
-    # What the filesystem keeps for root is room for Docker too.
+    # Docker can use what the filesystem reserves for root.
     wait_until(lambda: int(machine.out(f"stat --file-system --format=%f {VOLUME}")) * 4096 > 50 * 2**20, 20)
     assert "the ballast of" in journal(machine)
     machine.run("docker run --rm --network none box true")
@@ -269,7 +274,7 @@ def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
 
 
 @SELDOM
-def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
+def test_guard_runs_a_replaced_program(machine: Machine) -> None:
     pid = "systemctl show docker-guard.service --property MainPID --value"
     old = machine.out(pid)
     machine.run("printf x >>/usr/local/bin/bulkhead")
@@ -287,7 +292,7 @@ def test_program_that_is_replaced_runs_as_the_guard(machine: Machine) -> None:
 
 
 @SELDOM
-def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> None:
+def test_rescue_starts_an_engine_that_a_full_volume_has_stopped(machine: Machine) -> None:
     machine.run("systemctl stop docker-guard.service docker.socket docker.service")
     machine.run(
         f"rm -f {VOLUME}/.bulkhead-ballast; fallocate -l $(df --output=avail -B1 {VOLUME} | tail -n 1) {VOLUME}/hog; "
@@ -308,15 +313,15 @@ def test_engine_that_a_full_volume_has_stopped_is_rescued(machine: Machine) -> N
 
 
 @SELDOM
-def test_guarded_build_looks_first_remembers_and_tells_how_it_ended(machine: Machine) -> None:
+def test_guarded_build_checks_the_space_remembers_what_it_took_and_reports_how_it_ended(machine: Machine) -> None:
     machine.run(
         "mkdir -p /root/app && printf 'FROM box\\nRUN dd if=/dev/zero of=/big bs=1M count=200\\n' >/root/app/Dockerfile"
     )
     build = "bulkhead build {} -- --no-cache --network none --tag app /root/app"
     before = free(machine)
-    watch(machine)
+    start_sampler(machine)
     output = machine.run(build.format("--need 400M"), timeout=300)
-    took = before - lowest(machine)
+    took = before - lowest_free(machine)
     assert machine.out("docker images --quiet app")
     known = machine.out("bulkhead preflight -- --tag app /root/app")
     estimated = re.search(r"earlier build took up to ([\d.]+) MiB, and 10 % more", known)

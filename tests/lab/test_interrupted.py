@@ -1,7 +1,7 @@
-"""A run that is killed, and a host whose power is cut, at any moment: the host boots, and the next run finishes.
+"""A run is killed, or the power is cut, at any moment: the host boots, and the next run finishes.
 
-On Debian 12 with an unused engine already there: stopping it, setting its stores aside and starting it again are among
-the moments. What is cut inside apt is cut on a host without an engine.
+The host is a Debian 12 with an unused engine, so that the moments include stopping the engine, renaming its stores and
+starting it again. The test that cuts the power inside apt uses a host without an engine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.lab.conftest import (
 
 pytestmark = pytest.mark.turn
 
-# The moments, each told by what pyinfra prints when the operation begins, and how long after it the run is ended.
+# The operation in which the run is killed, and how many seconds after its beginning.
 MOMENTS = [
     ("Preflight", 0.5),
     ("Logical volume", 0.2),
@@ -58,7 +58,7 @@ def machine(preinstalled: Machine) -> Machine:
 
 
 def run_until(process: subprocess.Popen[str], operation: str, seconds: float) -> None:
-    """Let a run come to an operation, and so many seconds into it."""
+    """Wait until a run begins an operation, and then for ``seconds`` more."""
     assert process.stdout
     watchdog = threading.Timer(600, process.kill)
     watchdog.start()
@@ -106,7 +106,7 @@ def test_host_boots_after_a_power_cut_and_the_next_run_finishes(
 
 
 def test_power_cut_inside_mkfs_is_finished_by_the_next_run(machine: Machine) -> None:
-    # The device is suspended as soon as mkfs has opened it: the cut comes with half a filesystem written.
+    # mkfs is suspended as soon as it runs: the power cut finds half of a filesystem.
     machine.run(
         "systemd-run -q --unit=in-mkfs sh -c 'until pid=$(pgrep -x mkfs.ext4); do :; done; sleep 0.05; kill -STOP $pid; "
         "sync; touch /run/in-mkfs; sleep 600'"
@@ -127,7 +127,7 @@ def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[...
     with killed_at_the_end(start(command(machine.name))) as run:
         run_until(run, "Docker is installed", 0)
         deadline = time.monotonic() + 300
-        # Half of it is unpacked, nothing configured; dpkg is suspended, so that it stays so until the power is cut.
+        # Packages are unpacked, and none is configured. Suspend dpkg, so that this lasts until the power cut.
         while machine.run("grep -q ' status unpacked docker.io' /var/log/dpkg.log", check=False).returncode:
             assert time.monotonic() < deadline, "apt was not caught"
         machine.run("pkill -STOP -x dpkg; sync")
@@ -136,7 +136,7 @@ def test_power_cut_inside_apt_is_finished_by_the_next_run(machines: Callable[...
     assert_finished_by_the_next_run(machine)
 
 
-def test_docker_that_is_used_after_all_while_the_run_is_under_way_keeps_its_data_and_runs(machine: Machine) -> None:
+def test_docker_that_is_used_during_the_run_keeps_its_data_and_runs(machine: Machine) -> None:
     machine.run(
         "systemd-run -q --unit=late sh -c 'until [ -e /dev/mapper/ubuntu--vg-docker--lv ]; do sleep 0.1; done; "
         "tar c /etc/hostname | docker import - late'"

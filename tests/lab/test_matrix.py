@@ -1,4 +1,4 @@
-"""What the other files leave out: further layouts and filesystems, and a volume that is taken over."""
+"""Cases that no other file has: further layouts and filesystems, and an adopted volume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def test_host_is_provisioned_verified_and_converged(
 
 
 @pytest.mark.full
-def test_volume_of_somebody_else_is_taken_over_with_what_is_on_it_when_asked(machines: Callable[..., Machine]) -> None:
+def test_volume_of_somebody_else_is_adopted_with_its_data_if_the_settings_say_so(
+    machines: Callable[..., Machine],
+) -> None:
     machine = machines("adopted", suite="bookworm", docker="preinstalled")
     machine.run(
         "lvcreate -qq -y -L 10G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
@@ -44,4 +46,4 @@ def test_volume_of_somebody_else_is_taken_over_with_what_is_on_it_when_asked(mac
     assert converge(machine, adopt_volume=True).changed == predicted
     assert machine.out("cat /var/lib/docker/file") == "data"
     assert_isolated(machine)
-    assert dry(machine).predicted == set(), "the volume is ours now, with and without the setting"
+    assert dry(machine).predicted == set(), "the volume is not ours without the setting"

@@ -1,4 +1,4 @@
-"""What Docker no longer needs goes, and nothing else: by an inventory of a real engine, before and after."""
+"""A prune removes what Docker no longer needs, and nothing else. The tests compare inventories of a real engine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.lab.conftest import DATA, converge, send, start, wait_until
 pytestmark = pytest.mark.turn
 
 VOLUME = "/srv/docker-volume"
-# Without the guard, which reclaims and tells too on a volume that is nearly full: it has tests of its own.
+# The guard is off: on a nearly full volume it would reclaim space and send alerts too. It has tests of its own.
 SETTINGS = {"volume_size": "3G", "prune_keep": ["listed-*"], "guard": False}
 STALE = {"old-stopped", "old-never", "old-of-lost"}  # containers
 INCIDENT = "docker system prune -af --volumes --filter until=48h"
 
 
 def inventory(machine: Machine) -> dict[str, set[str]]:
-    """Everything that Docker has, by kind."""
+    """Return everything that Docker has, by kind."""
     asked = {
         "containers": "docker ps --all --format '{{.Names}} {{.ID}}'",
         "images": "docker images --all --format '{{.Repository}}:{{.Tag}} {{.ID}}'",
@@ -33,12 +33,12 @@ def inventory(machine: Machine) -> dict[str, set[str]]:
         "curl -s --unix-socket /run/docker.sock http://docker/system/df | "
         "jq -r '(.BuildCache // [])[] | (.ID + \" \" + .Description)'"
     )
-    # A description may end with a space, which the last line loses.
+    # A description may end with a space. `out` strips it from the last line: strip it from all.
     return {**found, "cache": {record.strip() for record in cache.splitlines()}}
 
 
 def built(found: dict[str, set[str]]) -> set[str]:
-    """The numbers of the builds whose own step is in the build cache."""
+    """Return the numbers of the builds whose own step is in the build cache."""
     return {number for record in found["cache"] for number in re.findall(r"; echo (\d)", record)}
 
 
@@ -46,14 +46,14 @@ def images(found: dict[str, set[str]]) -> set[str]:
     return {image.split()[0] for image in found["images"]}
 
 
-def gone(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
-    """What is there no more, by name: of what has none, identifiers."""
+def removed(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return what has been removed, by name, or by identifier if it has no name."""
     names = {kind: before[kind] - after[kind] for kind in before if kind != "cache"}
     return {kind: {entry.split()[0] for entry in entries} for kind, entries in names.items()}
 
 
 def assert_all_there(before: dict[str, set[str]], after: dict[str, set[str]]) -> None:
-    """Nothing has been removed, but what BuildKit itself removes: what builds sent it, two days after by the clock."""
+    """Assert that nothing has been removed, except build contexts: BuildKit itself removes those after two days."""
     assert built(after) == built(before)
     assert after | {"cache": set()} == before | {"cache": set()}
 
@@ -65,7 +65,7 @@ def free(machine: Machine) -> int:
 def populated(machine: Machine) -> Machine:
     converge(machine, **SETTINGS)
     send(machine, DATA / "populate.sh", "/root/populate.sh")
-    machine.run("systemctl stop cron docker-prune.timer")  # the clock is about to be set
+    machine.run("systemctl stop cron docker-prune.timer")  # the tests set the clock
     machine.run("sh /root/populate.sh old", timeout=600)
     machine.run("date -s '+3 days'")
     machine.run("sh /root/populate.sh young", timeout=600)
@@ -74,15 +74,15 @@ def populated(machine: Machine) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def made(machines: Callable[..., Machine]) -> Machine:
+def populated_host(machines: Callable[..., Machine]) -> Machine:
     return populated(machines("pruned", suite="bookworm", docker="preinstalled"))
 
 
 @pytest.fixture
-def machine(made: Machine) -> Machine:
-    made.restore("populated")
-    made.run("date -s '+3 days'")  # a snapshot comes back with the clock of today
-    return made
+def machine(populated_host: Machine) -> Machine:
+    populated_host.restore("populated")
+    populated_host.run("date -s '+3 days'")  # `restore` has set the clock to the present time
+    return populated_host
 
 
 def assert_only_what_is_meant_goes(machine: Machine) -> None:
@@ -94,17 +94,17 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     had = free(machine)
     machine.run("systemctl start docker-prune.service", timeout=300)
     after = inventory(machine)
-    assert gone(before, after) == {
+    assert removed(before, after) == {
         "containers": STALE,
         "images": {"<none>:<none>"},
         "networks": {"old-net"},
         "volumes": set(),
     }
     assert len(before["images"] - after["images"]) == 1, "of the two dangling images one is kept"
-    # What the young builds have in common with the old ones, the image that they begin with, stays with them.
+    # Young and old builds share their base image: it stays.
     assert built(after) == set("57")
-    # The dangling image's step and the old idle one, of 20 MiB each: the other steps are in images too. containerd
-    # removes a little later.
+    # Two steps of 20 MiB each go: that of the dangling image, and the old idle one. The other steps are in images too.
+    # containerd frees the space a little later.
     wait_until(lambda: free(machine) > had + 35e6)
     for name in (*STALE, "old-net"):
         assert name in output
@@ -115,13 +115,13 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     assert json.loads(machine.out("bulkhead status --json"))["pruned"]["failed"] == []
 
 
-def test_exactly_what_is_meant_goes(machine: Machine) -> None:
+def test_prune_removes_exactly_what_it_should(machine: Machine) -> None:
     assert_only_what_is_meant_goes(machine)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("store", ["overlay2", "containerd"])
-def test_exactly_what_is_meant_goes_on_newer_engines(machines: Callable[..., Machine], store: str) -> None:
+def test_prune_removes_exactly_what_it_should_on_newer_engines(machines: Callable[..., Machine], store: str) -> None:
     machine = machines("newer", suite="trixie", docker="preinstalled")
     if store == "containerd":
         machine.run(
@@ -134,8 +134,8 @@ def test_exactly_what_is_meant_goes_on_newer_engines(machines: Callable[..., Mac
         machine.destroy()
 
 
-def test_incidents_own_command_still_removes_nothing(machine: Machine) -> None:
-    # It was written down as the cleaning, and would have done nothing, every night.
+def test_command_of_the_incident_still_removes_nothing(machine: Machine) -> None:
+    # The incident's notes had this command as the nightly cleanup. It would have removed nothing.
     before = inventory(machine)
     done = machine.run(INCIDENT, check=False)
     assert done.returncode != 0
@@ -144,22 +144,22 @@ def test_incidents_own_command_still_removes_nothing(machine: Machine) -> None:
 
 
 @pytest.mark.sample(1, of="what a prune leaves")
-def test_images_go_by_their_last_use_where_that_is_wanted(machine: Machine) -> None:
+def test_images_are_removed_by_their_last_use_if_the_settings_say_so(machine: Machine) -> None:
     settings = "/etc/bulkhead/bulkhead.json"
     machine.run(f"jq '.prune_images_after_days = 2' {settings} >/root/settings && cp /root/settings {settings}")
     before = inventory(machine)
     machine.run("bulkhead prune", timeout=300)
-    assert images(before) - images(inventory(machine)) == set(), "an image went whose last use nobody knew"
+    assert images(before) - images(inventory(machine)) == set(), "an image was removed although its last use is unknown"
     machine.run("date -s '+1 day' && docker create --name user young true")
     machine.run("bulkhead prune", timeout=300)
     machine.run("docker rm user && date -s '+36 hours'")
     machine.run("bulkhead prune", timeout=300)
-    # young: in no container for 36 hours. The rest that stays is in containers.
+    # young stays: it was in a container until 36 hours ago. The others that stay are in containers.
     assert images(before) - images(inventory(machine)) == {"unused:latest", "kept:latest"}
 
 
 @pytest.mark.sample(1, of="what a prune leaves")
-def test_build_that_runs_loses_nothing(machine: Machine) -> None:
+def test_running_build_loses_nothing(machine: Machine) -> None:
     build = start(
         [
             *machine.ssh_command(),
@@ -169,8 +169,8 @@ def test_build_that_runs_loses_nothing(machine: Machine) -> None:
     wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0)
     before = inventory(machine)
     output = machine.out("bulkhead prune", timeout=300)
-    assert build.poll() is None, "the build had ended before the prune: nothing was shown"
-    assert "<none>:<none>" not in gone(before, inventory(machine))["images"]
+    assert build.poll() is None, "the build ended before the prune: the test proves nothing"
+    assert "<none>:<none>" not in removed(before, inventory(machine))["images"]
     assert re.search("dangling images: .*a build", output), output
     machine.run("pkill -fx 'sleep 1000'")
     output, _ = build.communicate(timeout=300)
@@ -179,8 +179,8 @@ def test_build_that_runs_loses_nothing(machine: Machine) -> None:
 
 
 @pytest.mark.sample(1, of="what a prune leaves")
-def test_room_is_made_on_a_volume_that_is_full_to_the_last_byte(machine: Machine) -> None:
-    # ext4 reserves more for root than a prune brings back here: none of it would be seen as free.
+def test_prune_frees_space_on_a_volume_without_a_free_byte(machine: Machine) -> None:
+    # ext4 reserves more for root than a prune frees here: without this, df would still show 0 bytes.
     machine.run(f"tune2fs -r 0 $(findmnt -no SOURCE {VOLUME})")
     machine.run(f"cat /dev/zero >{VOLUME}/hog; sync", check=False, timeout=300)
     assert free(machine) == 0
@@ -188,7 +188,7 @@ def test_room_is_made_on_a_volume_that_is_full_to_the_last_byte(machine: Machine
     done = machine.run("bulkhead prune", check=False, timeout=600)
     assert "Traceback" not in done.stderr
     assert done.returncode == 0, done.stdout + done.stderr
-    assert gone(before, inventory(machine))["containers"] == STALE
+    assert removed(before, inventory(machine))["containers"] == STALE
     assert free(machine) > 15e6
     need = free(machine) + 25 * 2**20
     done = machine.run(f"bulkhead reclaim --need {need // 2**20 + 1}M", timeout=600)
@@ -202,7 +202,7 @@ def test_room_is_made_on_a_volume_that_is_full_to_the_last_byte(machine: Machine
     assert "900" in done.stdout + done.stderr
 
 
-def test_docker_that_was_stopped_is_not_started_by_a_prune(machine: Machine) -> None:
+def test_prune_does_not_start_a_stopped_docker(machine: Machine) -> None:
     machine.run("systemctl stop docker.service 2>/dev/null")
     done = machine.run("bulkhead prune", check=False)
     assert done.returncode == 1

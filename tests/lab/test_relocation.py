@@ -1,4 +1,4 @@
-"""Living hosts: Docker's data is moved onto the volume, all of it, whatever happens on the way."""
+"""Living hosts: all of Docker's data moves onto the volume, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.lab.conftest import (
     wait_until_booted,
 )
 
-# What Docker says that it has, from outside. The state of what runs is looked at apart.
+# Docker's own list of what it has.
 INVENTORY = (
     "docker images --all --no-trunc --format '{{.ID}} {{.Repository}}:{{.Tag}} {{.Digest}}' | sort; "
     "docker ps --all --no-trunc --format '{{.ID}} {{.Image}} {{.Names}}' | sort; "
@@ -41,7 +41,7 @@ def inventory(machine: Machine) -> str:
 
 
 def manifest(machine: Machine) -> str:
-    """The image layers and the named volume, byte by byte."""
+    """Return the manifest of the image layers and of the named volume, which shows every changed byte."""
     send(machine, DATA / "manifest.py", "/run/manifest.py")
     layers = machine.out("awk 1 /var/lib/docker/image/overlay2/layerdb/sha256/*/cache-id 2>/dev/null | sort || true")
     trees = [f"/var/lib/docker/overlay2/{layer}/diff" for layer in layers.split()]
@@ -57,8 +57,8 @@ def running(machine: Machine) -> set[str]:
     return set(machine.out("docker ps --format '{{.Names}}'").split())
 
 
-class Living:
-    """A machine that is full of Docker's data, and what it had."""
+class LivingHost:
+    """A machine that is full of Docker's data, and a record of that data."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -68,7 +68,7 @@ class Living:
         self.manifest = manifest(machine)
 
     def assert_whole(self, tag: str = "") -> None:
-        """Docker has what it had, byte by byte, and what ran runs."""
+        """Assert that Docker has every byte that it had, and that the same containers run."""
         assert running(self.machine) == {"web", "plain"}, tag
         assert self.machine.out("docker exec web cat /outside/file") == "elsewhere", tag
         assert inventory(self.machine) == self.inventory, tag
@@ -76,15 +76,15 @@ class Living:
 
 
 @pytest.fixture(scope="module")
-def living(machines: Callable[..., Machine]) -> Living:
-    living = Living(machines("living", suite="bookworm", docker="preinstalled"))
+def living(machines: Callable[..., Machine]) -> LivingHost:
+    living = LivingHost(machines("living", suite="bookworm", docker="preinstalled"))
     living.machine.snapshot("living")
     return living
 
 
 @pytest.fixture(scope="module")
-def moved(living: Living) -> Living:
-    """After the run that moves the data, while a container writes."""
+def moved(living: LivingHost) -> LivingHost:
+    """Return the host after the run that moves the data while a container writes."""
     machine = living.machine
     predicted = dry(machine).predicted
     run = converge(machine)
@@ -93,27 +93,27 @@ def moved(living: Living) -> Living:
     return living
 
 
-def test_everything_is_moved_and_nothing_is_left_to_change(moved: Living) -> None:
+def test_everything_is_moved_and_nothing_is_left_to_change(moved: LivingHost) -> None:
     moved.assert_whole()
     assert_isolated(moved.machine)
     assert dry(moved.machine).predicted == set()
     verify(moved.machine)
 
 
-def test_container_that_writes_all_through_the_copy_loses_nothing(moved: Living) -> None:
+def test_container_that_writes_all_through_the_copy_loses_nothing(moved: LivingHost) -> None:
     written = list(map(int, log_lines(moved.machine)))
     again = [number for number, value in enumerate(written) if value == 1]
-    assert len(again) >= 2, "the container was not stopped and started: nothing was shown"
+    assert len(again) >= 2, "the container was not stopped and started: the test proves nothing"
     for first, after in zip(again, [*again[1:], len(written)], strict=True):
         assert written[first:after] == list(range(1, after - first + 1))
 
 
-def test_old_data_is_there_until_it_is_finalized(moved: Living) -> None:
+def test_old_data_stays_until_finalize(moved: LivingHost) -> None:
     machine = moved.machine
     machine.restore("moved")
     old = "mount --bind /var/lib /mnt && cat /mnt/docker/volumes/named/_data/owned && ls -A /mnt/docker /mnt/containerd"
     assert "owned" in machine.out(f"unshare -m --propagation private sh -c '{old}'")
-    late = "mount --bind /var/lib /mnt && touch /mnt/docker/late"  # as on a boot without the volume
+    late = "mount --bind /var/lib /mnt && touch /mnt/docker/late"  # as happens after a boot without the volume
     machine.run(f"unshare -m --propagation private sh -c '{late}'")
     refused = machine.run("bulkhead finalize --yes", check=False, timeout=300)
     assert refused.returncode == 1
@@ -143,7 +143,7 @@ def test_everything_is_moved_on_newer_engines(machines: Callable[..., Machine], 
     try:
         machine.run(prepare)
         store = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
-        living = Living(machine)
+        living = LivingHost(machine)
         predicted = dry(machine).predicted
         assert converge(machine).changed == predicted
         living.assert_whole()
@@ -159,26 +159,26 @@ def test_everything_is_moved_on_newer_engines(machines: Callable[..., Machine], 
         machine.destroy()
 
 
-def leave(machine: Machine) -> Run:
+def undeploy(machine: Machine) -> Run:
     return deploy(machine, script="undeploy.py")
 
 
 def runbook(page: str, heading: str) -> list[str]:
-    """The blocks of commands below a heading of a page, each as it stands there."""
+    """Return the blocks of commands below a heading of a page, verbatim."""
     text = (TOP / "docs" / page).read_text().partition(f"\n{heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE)
 
 
 @pytest.mark.full
-def test_host_is_left_with_its_data_and_can_come_back_or_go_back_to_plain_docker(moved: Living) -> None:
+def test_undeployed_host_keeps_its_data_and_can_be_deployed_again_or_return_to_plain_docker(moved: LivingHost) -> None:
     machine = moved.machine
     machine.restore("moved")
-    refused = leave(machine)
+    refused = undeploy(machine)
     assert refused.code == 1
     assert "the old data of a move is kept on the root disk" in refused.output
     machine.run("bulkhead finalize --yes", timeout=300)
-    left = leave(machine)
-    assert left.code == 0, left.output
+    undeployed = undeploy(machine)
+    assert undeployed.code == 0, undeployed.output
     moved.assert_whole()
     ours = " -o ".join(f"-name '*{name}*'" for name in ("bulkhead", "check-disk", "docker-prune", "docker-guard"))
     assert (
@@ -186,7 +186,7 @@ def test_host_is_left_with_its_data_and_can_come_back_or_go_back_to_plain_docker
     )
     assert machine.out("ls -A /srv/docker-volume | grep bulkhead || true") == ""
     assert machine.out("cat /etc/docker/daemon.json") == "{}"
-    assert leave(machine).changes == 0
+    assert undeploy(machine).changes == 0
     machine.snapshot("left")
     converge(machine)
     moved.assert_whole()
@@ -204,7 +204,7 @@ def test_host_is_left_with_its_data_and_can_come_back_or_go_back_to_plain_docker
     assert machine.out("lvs --noheadings -o lv_name") == "ubuntu-lv"
 
 
-def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: Living) -> None:
+def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: LivingHost) -> None:
     machine = moved.machine
     machine.restore("moved")
     machine.run("docker volume create later && echo new >/var/lib/docker/volumes/later/_data/file")
@@ -215,19 +215,19 @@ def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: Living) -> N
     assert machine.out("cat /srv/docker-volume/docker.left-1/volumes/later/_data/file") == "new"
 
 
-# -- what a move meets on its way. From here on the program is run as the deploy runs it, which takes a third of the time.
+# -- what happens to a move. From here on the tests run the program without the deploy, which takes a third of the time.
 
 
 @pytest.fixture(scope="module")
-def prepared(living: Living) -> Living:
-    """Everything but the move: a --rm container stood in its way, and a run said so."""
+def prepared(living: LivingHost) -> LivingHost:
+    """Return the host after a run that did everything but the move, which a --rm container blocked."""
     machine = living.machine
     machine.restore("living")
     machine.run("docker run --detach --rm --name passing --network none app sleep 100000")
     run = deploy(machine, relocation_patience=0)
     assert run.code == 1
     assert "still under way after 0 s: the --rm container passing" in run.output
-    assert running(machine) == {"web", "plain", "passing"}, "a refused move has stopped something"
+    assert running(machine) == {"web", "plain", "passing"}, "a refused move has stopped a container"
     machine.run("docker rm --force passing")
     living.assert_whole()
     machine.snapshot("prepared")
@@ -235,7 +235,7 @@ def prepared(living: Living) -> Living:
 
 
 @pytest.fixture
-def machine(prepared: Living) -> Machine:
+def machine(prepared: LivingHost) -> Machine:
     prepared.machine.restore("prepared")
     return prepared.machine
 
@@ -244,15 +244,15 @@ def phase(machine: Machine) -> str:
     return machine.out('bulkhead status --json | sed -n \'s/.*"phase": "\\(.*\\)".*/\\1/p\'')
 
 
-def move_on(prepared: Living) -> None:
-    """The next run finishes the move."""
+def finish_the_move(prepared: LivingHost) -> None:
+    """Assert that the next move finishes."""
     output = prepared.machine.run("bulkhead relocate", check=False, timeout=600)
     assert output.returncode == 0, output.stdout + output.stderr
     assert phase(prepared.machine) == "done"
     prepared.assert_whole()
 
 
-# What the move says as it comes to a phase, and at most how many seconds the phase takes.
+# The line that the move prints when a phase begins → the longest time that the phase takes, in seconds.
 PHASES = {
     "copying /var/lib/docker": 3.0,
     "verifying": 2.0,
@@ -269,34 +269,38 @@ MOMENTS = [(line, 0.0) for line in PHASES] + [
 
 @pytest.mark.sample(1, of="moves that are cut")
 @pytest.mark.parametrize(("line", "seconds"), MOMENTS)
-def test_nothing_is_lost_when_the_power_is_cut(prepared: Living, machine: Machine, line: str, seconds: float) -> None:
+def test_nothing_is_lost_when_the_power_is_cut(
+    prepared: LivingHost, machine: Machine, line: str, seconds: float
+) -> None:
     with relocation(machine) as move:
         until(move, line, seconds)
         cut_and_boot(machine)
     assert phase(machine) in ("done", "failed")
     was_over = not machine.out("journalctl --boot --quiet --unit bulkhead-recover.service")
     if was_over or line in ("copying /var/lib/docker", "verifying"):
-        # Docker was not touched, or ran again: a container without a restart policy is down after any power cut.
+        # Docker ran when the power was cut. After that, a container without a restart policy stays down.
         machine.run("docker start plain")
     prepared.assert_whole("after the power cut")
-    move_on(prepared)
+    finish_the_move(prepared)
 
 
 @pytest.mark.sample(1, of="moves that are cut")
 @pytest.mark.parametrize(("line", "seconds"), MOMENTS[::5])
 def test_nothing_is_lost_when_the_program_is_killed(
-    prepared: Living, machine: Machine, line: str, seconds: float
+    prepared: LivingHost, machine: Machine, line: str, seconds: float
 ) -> None:
     with relocation(machine) as move:
         until(move, line, seconds)
         kill_the_move(machine)
     assert phase(machine) in ("done", "failed")
     prepared.assert_whole("after the kill")
-    move_on(prepared)
+    finish_the_move(prepared)
 
 
 @pytest.mark.sample(1, of="moves that meet with something")
-def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(prepared: Living, machine: Machine) -> None:
+def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(
+    prepared: LivingHost, machine: Machine
+) -> None:
     with relocation(machine) as move:
         until(move, "copying /var/lib/docker", 0)
     run = deploy(machine)
@@ -308,8 +312,8 @@ def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(prepa
 
 
 @pytest.mark.sample(1, of="moves that meet with something")
-def test_file_that_is_changed_behind_the_copy_arrives_changed(prepared: Living, machine: Machine) -> None:
-    # In place, the same size, the same time of modification: as soon as its copy is there.
+def test_file_that_changes_after_it_was_copied_arrives_changed(prepared: LivingHost, machine: Machine) -> None:
+    # Change the file in place as soon as its copy exists, and keep its size and its time of modification.
     machine.run(
         """systemd-run --quiet sh -c 'cd /var/lib/docker/volumes/named/_data; until [ -s """
         """/srv/docker-volume/docker.moving/volumes/named/_data/owned.new ]; do :; done; """
@@ -322,18 +326,18 @@ def test_file_that_is_changed_behind_the_copy_arrives_changed(prepared: Living, 
     prepared.assert_whole()
 
 
-# What is done to the host, and what the move says then.
+# What happens to the host, and what the move prints about it.
 FAILURES = {
     "rsync_fails": (
         "mount --bind /bin/false /usr/bin/rsync",
         "rsync from /var/lib/docker ended with 1",
     ),
     "volume_is_full": (
-        # Room for the data by the count, and gone when it is copied.
+        # The space check passes, but the space is gone when the data is copied.
         "tune2fs -r 0 $(findmnt -no SOURCE /srv/docker-volume) && rm -rf /srv/docker-volume/docker.moving && systemd-run --quiet sh -c 'until [ -e /srv/docker-volume/docker.moving/image ]; "
         "do :; done; fallocate -l $(df --output=avail -B1 /srv/docker-volume | tail -n 1) /srv/docker-volume/hog; "
         "cat /dev/zero >/srv/docker-volume/hog2; sleep 60'",
-        "o space left on device|`systemctl start containerd.service` failed",  # rsync, or Docker: who comes first
+        "o space left on device|`systemctl start containerd.service` failed",  # whichever fails first
     ),
     "docker_refuses_to_start_on_the_volume": (
         "mkdir -p /etc/systemd/system/docker.service.d && printf '[Service]\\nExecStartPre=/bin/sh -c \"! mountpoint -q "
@@ -341,10 +345,10 @@ FAILURES = {
         "`systemctl start containerd.service` failed",
     ),
     "file_changes_under_the_copy": (
-        # As soon as the move has stopped Docker: that is later than all its waiting.
+        # Begin when the move has stopped Docker: it no longer waits for anything then.
         "systemd-run --quiet sh -c 'until [ -e /run/bulkhead/docker-stays-down ]; do :; done; "
         "while :; do date +%N >/var/lib/docker/changing; done'",
-        "write to Docker's data|copy of /var/lib/docker differs|rsync from /var/lib/docker",  # whichever sees it first
+        "write to Docker's data|copy of /var/lib/docker differs|rsync from /var/lib/docker",  # whichever is first
     ),
     "disk_fails": (
         "sync; dmsetup suspend ubuntu--vg-docker--lv && "
@@ -357,7 +361,7 @@ FAILURES = {
 
 @pytest.mark.sample(1, of="moves that meet with something")
 @pytest.mark.parametrize("failure", FAILURES)
-def test_failure_ends_on_the_old_data_with_docker_running(prepared: Living, machine: Machine, failure: str) -> None:
+def test_failure_ends_on_the_old_data_with_docker_running(prepared: LivingHost, machine: Machine, failure: str) -> None:
     make, message = FAILURES[failure]
     machine.run(make)
     failed = machine.run("bulkhead relocate", check=False, timeout=600)

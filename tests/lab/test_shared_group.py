@@ -1,4 +1,4 @@
-"""The main job on the incident's layout: a fresh Debian 12, root on LVM, the rest of the group free."""
+"""The main case, on the incident's layout: a fresh Debian 12 with root on LVM and the rest of the group free."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.lab.conftest import (
     wait_until_booted,
 )
 
-# An operation of a run may add to root's use at the most this; what Docker keeps would be gigabytes.
 FSTAB_LINES = ("/srv/docker-volume", "/var/lib/docker", "/var/lib/containerd")
 
 
@@ -35,12 +34,12 @@ def fresh(machines: Callable[..., Machine]) -> Machine:
 
 @pytest.fixture(scope="module")
 def provisioned(fresh: Machine) -> Machine:
-    """The fresh machine after a dry run, which changes nothing, and the run that it predicts."""
+    """Return the machine after a dry run, which changes nothing, and the run that it predicts."""
     before = fingerprint(fresh)
     predicted = dry(fresh).predicted
     assert fingerprint(fresh) == before, "a dry run has changed the host"
     run = converge(fresh)
-    assert run.changed == predicted, "the dry run did not tell what the run does"
+    assert run.changed == predicted, "the run did not do what the dry run predicted"
     fresh.snapshot("provisioned")
     return fresh
 
@@ -55,7 +54,7 @@ def main_pid(machine: Machine) -> str:
     return machine.out("systemctl show docker.service -p MainPID,NRestarts,ActiveEnterTimestampMonotonic")
 
 
-def test_fresh_host_is_provisioned_as_the_dry_run_said_and_verified(provisioned: Machine) -> None:
+def test_fresh_host_is_provisioned_as_the_dry_run_predicted_and_verified(provisioned: Machine) -> None:
     verify(provisioned, "--disruptive")
 
 
@@ -76,7 +75,7 @@ def test_second_run_is_cheap(machine: Machine, record_property: Callable[[str, o
     assert memory < 200 * 2**20
 
 
-def test_reboot_brings_docker_back_and_still_nothing_to_change(machine: Machine) -> None:
+def test_docker_is_back_after_a_reboot_and_nothing_is_left_to_change(machine: Machine) -> None:
     machine.reboot()
     wait_until_booted(machine)
     verify(machine)
@@ -84,8 +83,8 @@ def test_reboot_brings_docker_back_and_still_nothing_to_change(machine: Machine)
 
 
 def assert_down_and_dry(machine: Machine) -> None:
-    """Docker is down, and nothing is written beneath the stores."""
-    # They wait for the device's time-out where the device is lost.
+    """Assert that Docker is down and that the directories beneath the mount points are empty."""
+    # If the device is lost, these units wait until systemd gives up on it.
     machine.run("systemctl start docker.service containerd.service", check=False, timeout=300)
     machine.run("timeout 120 docker ps", check=False, timeout=300)
     assert "active" not in machine.out("systemctl is-active docker.service containerd.service || true").split()
@@ -114,7 +113,7 @@ def test_docker_stays_down_and_root_stays_clean_when_something_is_lost(machine: 
 
 
 @pytest.mark.sample(2, of="a provisioned host")
-def test_configuration_that_docker_refuses_is_taken_back(machine: Machine) -> None:
+def test_configuration_that_docker_refuses_is_rolled_back(machine: Machine) -> None:
     before = machine.out("sha256sum /etc/docker/daemon.json")
     run = deploy(machine, daemon_json={"no-such-key": 1})
     assert run.code == 1
@@ -136,8 +135,8 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
 
 
 @pytest.mark.sample(2, of="a provisioned host")
-def test_second_run_at_the_same_time_is_refused_and_told_who(machine: Machine) -> None:
-    # The first run holds the lock until the end of its connection: it waits here for apt's lock.
+def test_second_run_at_the_same_time_is_refused_and_names_the_first(machine: Machine) -> None:
+    # The first run holds its lock until its connection ends. Here it waits for apt's lock.
     machine.run("apt-get -qq remove -y apparmor >/dev/null 2>&1")
     machine.run("systemd-run -q --unit=holds-apt flock -x /var/lib/dpkg/lock-frontend sleep 3000")
     machine.run(
@@ -162,8 +161,8 @@ def test_volume_grows_while_containers_run(machine: Machine) -> None:
     machine.run("cp /bin/busybox /tmp/busybox && tar -C /tmp -c busybox | docker import - box >/dev/null")
     container = machine.out("docker run -d --net none box /busybox sleep 1000")
     predicted = dry(machine, volume_size="64G").predicted
-    # The limits of the build cache are a part of the volume, hence daemon.json; a size in bytes may use the reserve up,
-    # hence the program's configuration: the check does not miss it then.
+    # daemon.json changes because the limits of the build cache depend on the size of the volume. The program's
+    # configuration changes because a size in bytes may use up the reserve, and the check must then not ask for it.
     assert predicted == {
         "Volume | Logical volume ubuntu-vg/docker-lv",
         "Volume | Filesystem ext4 on /dev/mapper/ubuntu--vg-docker--lv",
@@ -182,7 +181,7 @@ def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
     bad = machines("bad", suite="bookworm")
     bad.run("lvcreate -qq -y -l 100%FREE -n data-lv ubuntu-vg")
     before = fingerprint(bad)
-    machine.run("systemctl stop docker.socket docker")  # something to do on the good one
+    machine.run("systemctl stop docker.socket docker")  # gives the run something to do on the good host
     run = deploy(machine, bad)
     assert run.code == 1
     assert f"{bad.name} was left untouched: 1 finding" in run.output
@@ -192,7 +191,7 @@ def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
 
 
 @pytest.mark.sample(2, of="a provisioned host")
-def test_bad_settings_are_refused_before_anything(machine: Machine) -> None:
+def test_bad_settings_are_refused_before_any_change(machine: Machine) -> None:
     line = [sys.executable, "-m", "pyinfra", "-y", "inventory/lab.py", "--limit", machine.name]
     line += ["--data", "volume_sise=10G", "--data", "log_max_file=0", "deploy.py"]
     before = fingerprint(machine)

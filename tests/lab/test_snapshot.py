@@ -1,4 +1,4 @@
-"""A snapshot of Docker's volume: taken, watched, gone back to whatever comes between, and gone before it harms."""
+"""Snapshots of Docker's volume: take one, roll back even across a power cut, and remove it before it does harm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENTINEL = (
 
 @pytest.fixture(scope="module")
 def used(machines: Callable[..., Machine]) -> Machine:
-    """A host with an image, a volume with data and a container that runs."""
+    """Return a host with an image, a volume with data and a running container."""
     machine = machines("saved", suite="bookworm", docker="preinstalled")
     converge(machine, **SETTINGS)
     machine.run(IMAGE)
@@ -46,8 +46,8 @@ def volumes(machine: Machine) -> set[str]:
     return set(machine.out("lvs --noheadings -o lv_name ubuntu-vg").split())
 
 
-def take(machine: Machine) -> str:
-    """Take a snapshot, and change everything after it; what the sentinel was."""
+def take_snapshot(machine: Machine) -> str:
+    """Take a snapshot, then change everything. Return the sentinel from before the change."""
     sentinel = machine.out(SENTINEL)
     machine.run("bulkhead snapshot create", timeout=300)
     machine.run(
@@ -77,14 +77,14 @@ def assert_untouched(machine: Machine) -> None:
 
 
 @pytest.mark.sample(2, of="snapshots")
-def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
-    sentinel = take(machine)
+def test_rollback_names_what_is_lost_and_brings_everything_back(machine: Machine) -> None:
+    sentinel = take_snapshot(machine)
     (shown,) = json.loads(machine.out("bulkhead snapshot list --json"))
     assert 0 < shown["percent"] < 50
     refused = machine.run("bulkhead snapshot rollback", check=False, timeout=300)
     assert refused.returncode == 1
     assert "--yes" in refused.stderr
-    # Somebody looks into the snapshot: LVM could only go back at some later boot.
+    # Somebody has mounted the snapshot: LVM could not merge it before the next activation of the volume.
     machine.run("mount -o ro /dev/ubuntu-vg/docker-lv-snapshot /mnt")
     refused = machine.run("bulkhead snapshot rollback --yes", check=False, timeout=300)
     assert refused.returncode == 1
@@ -97,10 +97,11 @@ def test_rollback_says_what_is_lost_and_brings_everything_back(machine: Machine)
     assert_back(machine, sentinel)
 
 
-# What of the rollback is waited for: that it has begun, and that LVM has been told.
+# How to see that the rollback has begun, and that it has started LVM's merge.
 MOMENTS = {
     "stopping": "grep -qs stopping /var/lib/bulkhead/rollback.json",
-    "told": "! lvs --noheadings -o lv_name ubuntu-vg | grep -q snapshot",  # it is hidden while it is merged, and gone after it
+    # LVM hides the snapshot during the merge, and then removes it.
+    "told": "! lvs --noheadings -o lv_name ubuntu-vg | grep -q snapshot",
 }
 
 
@@ -108,10 +109,8 @@ MOMENTS = {
 @pytest.mark.parametrize(
     ("moment", "seconds"), [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("told", 3.0), ("told", 10.0)]
 )
-def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
-    machine: Machine, moment: str, seconds: float
-) -> None:
-    sentinel = take(machine)
+def test_rollback_is_finished_or_has_not_begun_after_a_power_cut(machine: Machine, moment: str, seconds: float) -> None:
+    sentinel = take_snapshot(machine)
     with killed_at_the_end(start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])):
         wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0, 300)
         time.sleep(seconds)
@@ -123,7 +122,7 @@ def test_rollback_that_the_power_interrupts_is_finished_or_has_not_begun(
 
 
 @pytest.mark.sample(2, of="snapshots")
-def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
+def test_snapshot_is_removed_before_it_is_full_and_when_it_is_old(machine: Machine) -> None:
     sentinel = machine.out(SENTINEL)
     machine.run("bulkhead snapshot create --size 200M", timeout=300)
     again = machine.run("bulkhead snapshot create", check=False)
@@ -143,15 +142,15 @@ def test_snapshot_goes_before_it_is_full_and_when_it_is_old(machine: Machine) ->
 
 
 @pytest.mark.sample(2, of="snapshots")
-def test_snapshot_that_is_dropped_leaves_the_volume_as_it_is(machine: Machine) -> None:
-    take(machine)
+def test_dropped_snapshot_leaves_the_volume_as_it_is(machine: Machine) -> None:
+    take_snapshot(machine)
     machine.run("bulkhead snapshot drop")
     assert volumes(machine) == {"ubuntu-lv", "docker-lv"}
     assert machine.out("docker ps --format '{{.Names}}'") == "late"
     nothing = machine.run("bulkhead snapshot rollback --yes", check=False)
     assert nothing.returncode == 1
     assert "there is no snapshot" in nothing.stderr
-    # As LVM leaves it where the power is cut between the two steps in which it ends a merge.
+    # LVM ends a merge in two steps. A power cut between them leaves such a volume.
     machine.run("lvcreate -qq -y -L 1G -n docker-lv-snapshot --addtag bulkhead-snapshot ubuntu-vg")
     wait_until(lambda: volumes(machine) == {"ubuntu-lv", "docker-lv"}, 300)
     wait_until(lambda: "a power cut has left" in journal(machine), 30)

@@ -70,7 +70,7 @@ def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None
 def test_group_is_extended_by_a_further_disk_and_the_volume_grows_while_containers_run(provisioned: Machine) -> None:
     machine = provisioned
     machine.restore("provisioned")
-    # Its owner has blanked the third disk and gives it to Docker too.
+    # The owner of the third disk has blanked it, and gives it to Docker too.
     disk = "/dev/disk/by-id/virtio-decoy"
     machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=300)
     machine.run(

@@ -1,4 +1,4 @@
-"""A host tells before it is full: real disks that fill, real messages to receivers that are real or real enough."""
+"""A host sends alerts before it is full. The disks really fill, and real messages go to real or fake receivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.lab.conftest import DATA, converge, dry, send, verify, wait_until
 
 pytestmark = pytest.mark.turn
 
-# Apprise's own plugins speak to these names; in the machine they are receivers.py, with a certificate that it trusts.
+# Apprise's own plugins send to these services. On the machine receivers.py stands in for them, with a trusted
+# certificate.
 RECEIVERS = {
     "slack": "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
     "discord": "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
@@ -31,7 +32,7 @@ systemd-run --quiet --unit=receivers python3 /root/receivers.py /usr/local/share
 VOLUME = "/srv/docker-volume"
 
 
-class Watched:
+class WatchedHost:
     """A machine whose alerts go to three receivers."""
 
     def __init__(self, machine: Machine) -> None:
@@ -42,7 +43,7 @@ class Watched:
         self.observed: dict[str, int] = dict.fromkeys(RECEIVERS, 0)
 
     def check(self, *arguments: str) -> tuple[int, str]:
-        """check-disk as cron runs it, and everything sent that it had to say."""
+        """Run check-disk as cron does, and wait until its alerts are sent. Return its exit code and its output."""
         done = self.machine.run(f"check-disk {' '.join(arguments)}", check=False)
         self.machine.run(
             "while systemctl list-jobs --no-legend | grep -q bulkhead-alert || "
@@ -53,8 +54,8 @@ class Watched:
         assert done.stderr == ""
         return done.returncode, done.stdout
 
-    def news(self, receiver: str) -> list[str]:
-        """The messages that a receiver got since it was asked last."""
+    def new_messages(self, receiver: str) -> list[str]:
+        """Return the messages that a receiver got since the last call."""
         command = f"cd /run/received/{receiver} && for file in *; do [ ! -e $file ] || {{ cat $file; echo; echo =END=; }}; done"
         messages = self.machine.out(command).split("=END=")[:-1]
         new = messages[self.observed[receiver] :]
@@ -62,13 +63,13 @@ class Watched:
         return new
 
     def received(self) -> list[str]:
-        """What each receiver got since it was asked last: all of them the same number of messages."""
-        news = {receiver: self.news(receiver) for receiver in RECEIVERS}
+        """Return the messages since the last call. Assert that every receiver got equally many."""
+        news = {receiver: self.new_messages(receiver) for receiver in RECEIVERS}
         assert len({len(messages) for messages in news.values()}) == 1, news
         return news["slack"]
 
     def fill(self, percent: int) -> None:
-        """Write a file until the volume is just so full."""
+        """Write a file that fills the volume up to this percentage."""
         self.machine.run(
             f"size=$(df --output=used,avail -B1 {VOLUME} | awk 'NR == 2 {{ print int(($1 + $2) * {percent}.5 / 100 - $1) }}'); "
             f"head -c $size /dev/zero >>{VOLUME}/filler; sync",
@@ -84,23 +85,23 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def provisioned(machines: Callable[..., Machine]) -> Watched:
-    # Without the guard, which tells too when a volume is nearly full: it has tests of its own.
+def provisioned(machines: Callable[..., Machine]) -> WatchedHost:
+    # The guard is off: it also sends alerts when a volume is nearly full. It has tests of its own.
     machine = machines("watched", suite="bookworm", docker="preinstalled", settings={"guard": False})
     machine.run("mkdir -p /var/lib/metrics")
-    watched = Watched(machine)
+    watched = WatchedHost(machine)
     machine.snapshot("watched")
     return watched
 
 
 @pytest.fixture
-def host(provisioned: Watched) -> Watched:
+def host(provisioned: WatchedHost) -> WatchedHost:
     provisioned.machine.restore("watched")
     provisioned.observed = dict.fromkeys(RECEIVERS, 0)
     return provisioned
 
 
-def test_provisioned_host_is_verified_and_has_nothing_left_to_change(host: Watched) -> None:
+def test_provisioned_host_is_verified_and_has_nothing_left_to_change(host: WatchedHost) -> None:
     assert dry(host.machine, **SETTINGS).predicted == set()
     verify(host.machine)
     code, output = host.check()
@@ -109,7 +110,7 @@ def test_provisioned_host_is_verified_and_has_nothing_left_to_change(host: Watch
     assert host.received() == []
 
 
-def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(host: Watched) -> None:
+def test_each_level_sends_one_alert_then_ever_rarer_reminders_and_recovery_sends_one_alert(host: WatchedHost) -> None:
     machine = host.machine
     host.fill(81)
     code, output = host.check("80")
@@ -121,7 +122,7 @@ def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(h
     assert host.check("80")[0] == 1
     assert host.received() == []
 
-    # A real image takes it past the next level.
+    # A real image fills the volume beyond the next level.
     machine.run(
         f"head -c $(df --output=size -B1 {VOLUME} | awk 'NR == 2 {{ print int($1 / 10) }}') /dev/urandom >/root/big"
     )
@@ -135,7 +136,7 @@ def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(h
     assert len(host.received()) == 1, "no reminder"
     machine.run("date -s '+5 hours'")
     assert host.check("80")[0] == 2
-    assert host.received() == [], "a second reminder as soon as the first"
+    assert host.received() == [], "the second reminder came as soon as the first"
     machine.run("date -s '+5 hours'")
     assert host.check("80")[0] == 2
     assert len(host.received()) == 1
@@ -149,21 +150,21 @@ def test_every_level_is_told_once_then_ever_more_rarely_and_so_is_the_recovery(h
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_receiver_that_is_down_holds_up_no_other_and_gets_its_messages_later(host: Watched) -> None:
+def test_receiver_that_is_down_delays_no_other_and_gets_its_messages_later(host: WatchedHost) -> None:
     host.machine.run("touch /run/received/slack.down")
     host.fill(81)
     host.check()
-    assert [len(host.news(receiver)) for receiver in RECEIVERS] == [0, 1, 1]
+    assert [len(host.new_messages(receiver)) for receiver in RECEIVERS] == [0, 1, 1]
     host.check()
-    assert [len(host.news(receiver)) for receiver in RECEIVERS] == [0, 0, 0]
+    assert [len(host.new_messages(receiver)) for receiver in RECEIVERS] == [0, 0, 0]
     assert 'bulkhead_alerts_queued{receiver="slack"} 1.0' in host.machine.out("cat /var/lib/metrics/bulkhead.prom")
     host.machine.run("rm /run/received/slack.down")
     host.check()
-    assert [len(host.news(receiver)) for receiver in RECEIVERS] == [1, 0, 0]
+    assert [len(host.new_messages(receiver)) for receiver in RECEIVERS] == [1, 0, 0]
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
+def test_alert_test_tries_every_receiver_and_shows_no_secret(host: WatchedHost) -> None:
     machine = host.machine
     machine.run("touch /run/received/discord.down")
     output = machine.run("bulkhead alert --test", check=False, timeout=300)
@@ -171,7 +172,7 @@ def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
     lines = dict(line.split(": ", 1) for line in output.stdout.splitlines())
     assert lines["slack"] == lines["mail"] == "sent"
     assert lines["discord"].startswith("failed: ")
-    assert [len(host.news(receiver)) for receiver in RECEIVERS] == [1, 0, 1]
+    assert [len(host.new_messages(receiver)) for receiver in RECEIVERS] == [1, 0, 1]
     assert not re.search(SECRETS, output.stdout + output.stderr)
     leaks = machine.out(
         f"journalctl --no-pager | grep -cE '{SECRETS}' || true; grep -rlE '{SECRETS}' /etc /var/lib /var/log || true"
@@ -180,7 +181,7 @@ def test_receivers_are_tried_and_no_secret_is_to_be_seen(host: Watched) -> None:
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_other_ways_to_be_full_or_broken_are_told(host: Watched) -> None:
+def test_inodes_read_only_mounts_and_full_snapshots_are_critical(host: WatchedHost) -> None:
     machine = host.machine
     machine.run(
         "lvcreate -qq -y -L 64M -n tiny ubuntu-vg && mkfs.ext4 -q -N 128 /dev/ubuntu-vg/tiny && mkdir /srv/tiny && "
@@ -203,7 +204,7 @@ def test_other_ways_to_be_full_or_broken_are_told(host: Watched) -> None:
     assert "snapshot ubuntu-vg/snap of docker-lv" in output
 
 
-def test_docker_that_hangs_or_is_stopped_is_told_in_time_and_left_alone(host: Watched) -> None:
+def test_docker_that_hangs_or_is_stopped_is_reported_in_time_and_left_alone(host: WatchedHost) -> None:
     machine = host.machine
     machine.run("kill -STOP $(pidof dockerd)")
     code, output = host.check()
@@ -218,7 +219,7 @@ def test_docker_that_hangs_or_is_stopped_is_told_in_time_and_left_alone(host: Wa
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_store_that_is_on_the_root_disk_is_critical(host: Watched) -> None:
+def test_store_that_is_on_the_root_disk_is_critical(host: WatchedHost) -> None:
     host.machine.run("systemctl stop docker.socket docker && umount /var/lib/docker")
     code, output = host.check()
     assert code == 2
@@ -226,7 +227,7 @@ def test_store_that_is_on_the_root_disk_is_critical(host: Watched) -> None:
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) -> None:
+def test_check_survives_damaged_state_and_reports_damaged_settings_in_one_line(host: WatchedHost) -> None:
     machine = host.machine
     host.check()
     machine.run("echo '{' >/var/lib/bulkhead/check.json; echo x >/var/lib/bulkhead/alerts.json")
@@ -242,13 +243,13 @@ def test_damage_to_what_the_check_itself_needs_is_one_clear_line(host: Watched) 
     assert unread.returncode == 3
     found = "/etc/bulkhead/bulkhead.json cannot be read: .* Run the deploy again"
     assert re.match(f"DISK UNKNOWN - {found}", unread.stdout), unread.stdout
-    assert re.match(f"bulkhead: {found}", unread.stderr), unread.stderr  # which cron mails
+    assert re.match(f"bulkhead: {found}", unread.stderr), unread.stderr  # cron mails this
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
+def test_full_root_stops_no_alert(host: WatchedHost) -> None:
     machine = host.machine
-    # Its check would tell first that the root is full, and another then of the metrics.
+    # A check by cron would send alerts of its own, which this test would count.
     machine.run("systemctl stop cron")
     machine.run(
         "fallocate -l $(df --output=avail -B1 / | tail -n 1) /root/hog; cat /dev/zero >/root/hog2 2>/dev/null; sync",
@@ -260,13 +261,13 @@ def test_root_that_is_full_keeps_nobody_from_being_told(host: Watched) -> None:
     assert "/ 100 % used, 0K free" in output
     assert len(host.received()) == 1
     assert host.check()[0] == 2
-    assert host.received() == [], "told again: what was told is forgotten"
+    assert host.received() == [], "the alert was sent again: the check has forgotten that it sent it"
 
 
 @pytest.mark.sample(1, of="ways to be told")
-def test_cron_itself_runs_it_and_node_exporter_serves_its_figures(host: Watched) -> None:
+def test_cron_runs_the_check_and_node_exporter_serves_its_metrics(host: WatchedHost) -> None:
     machine = host.machine
-    # It sleeps on to the end of what was a minute before, and then looks at the clock.
+    # cron sleeps until the next minute of the old clock, and only then notices the new time.
     machine.run("rm -f /var/lib/metrics/bulkhead.prom; date -s \"$(date +'%F %H'):14:45\"")
     wait_until(lambda: machine.run("test -e /var/lib/metrics/bulkhead.prom", check=False).returncode == 0, 120)
     machine.run("apt-get install -qq --no-install-recommends prometheus-node-exporter >/dev/null 2>&1", timeout=300)
@@ -282,7 +283,7 @@ def test_cron_itself_runs_it_and_node_exporter_serves_its_figures(host: Watched)
     assert "node_textfile_scrape_error 0" in served
 
 
-def test_figures_are_there_for_programs(host: Watched) -> None:
+def test_json_output_has_the_figures(host: WatchedHost) -> None:
     done = host.machine.run("bulkhead check --json --no-alert", check=False)
     figures = json.loads(done.stdout)
     assert figures["status"] == "OK"

@@ -1,4 +1,4 @@
-"""Processes for tests to look at."""
+"""Processes that tests inspect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def orphan(*command: str) -> int:
-    """A process that descends from nobody of ours."""
+    """Start a process that is no descendant of the test, and return its number."""
     line = [sys.executable, "-c", _DETACH, *command]
     return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
 

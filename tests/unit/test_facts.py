@@ -1,6 +1,6 @@
-"""The fact of storage on what real hosts printed; that of the host is in tasks/test_facts.py.
+"""The fact StorageLayout parses the output of real hosts. The tests of HostFacts are in tasks/preflight.
 
-The fixtures were recorded on machines of the lab; a changed command has to be recorded again.
+The fixtures were recorded on machines of the lab. After a change of the command, record them again.
 """
 
 from __future__ import annotations

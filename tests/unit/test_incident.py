@@ -1,4 +1,4 @@
-"""What the reproduction of the incident decides: sizes, what a build has said, verdicts, tables, the picture's data."""
+"""The decisions of the reproduced incident: sizes, the output of builds, verdicts, tables, the data of the picture."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ BUILDKIT = """\
 
 
 def lines_of(transcript: str) -> list[Line]:
-    """The lines of a build, one each second."""
+    """Return the lines of a build, one each second."""
     instructions = {step.name: step.instruction for step in STEPS}
     return [Line(float(time), text) for time, text in enumerate(transcript.format(**instructions).splitlines())]
 
 
 def outcomes(worked: str, probe: str = "apt") -> list[Outcome]:
-    """Every ten seconds, "." worked and "x" did not."""
+    """Return an outcome every ten seconds: "." worked, "x" failed."""
     return [Outcome(10.0 * number, probe, mark == ".", 1.0, "") for number, mark in enumerate(worked)]
 
 
@@ -76,12 +76,12 @@ def test_all_sizes_follow_from_one_factor() -> None:
     assert written == pytest.approx(wanted * FACTOR * 1024, abs=len(STEPS))
 
 
-def test_what_the_steps_install_is_what_the_incident_counted() -> None:
+def test_steps_install_as_much_as_in_the_incident() -> None:
     assert sum(step.size for step in (BASE, *STEPS)) == pytest.approx(25.5, abs=0.01)
     assert sum(step.size for step in (BASE, *STEPS)) < FREE < sum(step.size + step.downloads for step in (BASE, *STEPS))
 
 
-def test_docker_volume_holds_the_room_that_is_left_and_something_earlier() -> None:
+def test_docker_volume_has_the_free_space_and_holds_earlier_data() -> None:
     assert DOCKER_VOLUME > FREE
 
 
@@ -107,7 +107,7 @@ def test_step_begins_when_the_builder_names_it_unless_it_was_in_the_cache(transc
         (1, "cannot connect", "build fails"),
     ],
 )
-def test_end_of_a_build_is_told_by_its_output(code: int, transcript: str, words: str) -> None:
+def test_output_of_a_build_shows_how_it_ended(code: int, transcript: str, words: str) -> None:
     assert scenario.ending(code, [line.text for line in lines_of(transcript)]) == words
 
 
@@ -129,19 +129,19 @@ def test_verdict_says_when_a_probe_failed(worked: str, verdict: str) -> None:
     assert report.verdict(outcomes(worked)) == verdict
 
 
-def test_probe_that_the_power_cut_has_overtaken_says_nothing() -> None:
+def test_attempt_that_the_power_cut_interrupts_does_not_count() -> None:
     observations = Observations(
         outcomes=[*outcomes("..."), Outcome(29.0, "apt", False, 5.0, "the connection was lost")]
     )
     assert report.verdict(report.tried(observations, "apt", 0, 30)) == "worked throughout"
 
 
-def test_first_failures_are_those_of_the_time_before_the_power_cut() -> None:
+def test_failures_after_the_power_cut_are_no_first_failures() -> None:
     story = Story("as it was", Observations(outcomes=outcomes("..x.x") + outcomes("....x", "ssh")), power=39)
     assert report.first_failures(story) == [Event(20, "apt fails")]
 
 
-def test_fullest_moment_and_growth_are_those_of_one_filesystem() -> None:
+def test_peak_and_increase_are_those_of_one_filesystem() -> None:
     samples = [sample(0, 60), sample(0, 90, "Docker's volume"), sample(1, 70), sample(2, 65)]
     assert report.peak(samples, "root").time == 1
     assert report.increase(samples, "root") == 10 * GIB
@@ -150,14 +150,14 @@ def test_fullest_moment_and_growth_are_those_of_one_filesystem() -> None:
 # -- tables and files
 
 
-def test_table_has_a_row_for_each_probe_and_a_line_stays_a_line() -> None:
+def test_table_has_one_line_for_each_probe_and_no_bar_within_a_cell() -> None:
     story = Story("as it was", Observations(outcomes=outcomes("..xx.")), power=35)
     (row,) = [line for line in report.probe_table([story]).splitlines() if line.startswith("| **apt**")]
     assert row.endswith("| failed from +20 s on | works |")
     assert report.table(["a"], [["b|c"]]).splitlines()[-1] == "| b/c |"
 
 
-def test_question_that_only_one_machine_was_asked_stays_empty_for_the_other() -> None:
+def test_answer_is_empty_where_a_machine_was_not_asked() -> None:
     stories = [Story("one", facts={"boots": "no"}), Story("other", facts={"boots": "yes", "state": "running"})]
     assert report.fact_table(stories).splitlines()[2:] == ["| boots | no | yes |", "| state |  | running |"]
 
@@ -174,7 +174,7 @@ def test_page_of_the_docs_has_a_place_for_the_tables() -> None:
     assert "| new |" in report.with_generated(page, "| new |")
 
 
-def test_everything_that_was_seen_is_kept_for_programs(tmp_path: Path) -> None:
+def test_all_observations_are_written_for_programs(tmp_path: Path) -> None:
     story = Story("as it was", Observations([sample(0, 60)], outcomes("x")), facts={"boots": "yes"})
     report.keep({"before": story}, tmp_path)
     kept = json.loads((tmp_path / "incident.json").read_text())
@@ -189,11 +189,11 @@ def test_everything_that_was_seen_is_kept_for_programs(tmp_path: Path) -> None:
 # -- the picture's data
 
 
-def test_line_of_the_picture_is_broken_where_samples_are_missing() -> None:
+def test_line_of_the_picture_has_a_gap_where_samples_are_missing() -> None:
     samples = [sample(0, 60), sample(0, 10, "other"), sample(1, 61), sample(30, 100)]
     assert report.series(samples, "root").splitlines() == ["0.00 60.000", "1.00 61.000", "", "30.00 100.000"]
 
 
-def test_labels_of_events_that_are_close_do_not_cover_each_other() -> None:
+def test_labels_of_close_events_do_not_overlap() -> None:
     events = [Event(52, "c"), Event(0, "a"), Event(50, "b")]
     assert report.marks(events, 10) == '0.00 0.00 "a"\n50.00 50.00 "b"\n52.00 60.00 "c"\n'

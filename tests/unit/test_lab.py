@@ -1,4 +1,4 @@
-"""The lab's decisions: QEMU's command line, cloud-init's seed, what a machine's settings are."""
+"""The decisions of the lab: QEMU's command line, cloud-init's seed, a machine's settings, the stand-in packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from lab import LabError, cache, deb, docker_packages, qemu
 from lab.image import Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
-from lab.repository import Repository
+from lab.repository import LabRepository
 from tests.lab.conftest import Run
 
 
@@ -38,7 +38,7 @@ def test_ssh_is_forwarded_on_the_loopback_address_only() -> None:
     assert "user,id=net,hostfwd=tcp:127.0.0.1:2222-:22" in line()
 
 
-def test_what_the_guest_flushed_survives_the_end_of_qemu() -> None:
+def test_flushed_data_survives_the_end_of_qemu() -> None:
     (drive,) = [word for word in line() if word.startswith("if=none,id=root")]
     assert "cache=writeback" in drive
 
@@ -59,7 +59,7 @@ def test_seed_lets_root_in_with_the_key_of_the_lab() -> None:
     assert "instance-id" in files["meta-data"]
 
 
-def test_recipe_that_differs_has_an_image_of_its_own() -> None:
+def test_each_recipe_has_an_image_of_its_own() -> None:
     recipes = [Recipe(), Recipe("trixie"), Recipe(layout="spare-disk"), Recipe(docker="preinstalled")]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
 
@@ -71,14 +71,14 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
     assert inventory_settings(None)["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
 
 
-def test_machine_that_is_not_there_is_an_error_with_a_way_out() -> None:
+def test_error_for_a_missing_machine_says_how_to_make_it() -> None:
     with pytest.raises(LabError, match="there is no machine 'x': `scripts/lab up x` makes it"):
         Machine.get("x")
 
 
 @pytest.fixture(params=["x"])
 def machine(request: pytest.FixtureRequest) -> Machine:
-    """A machine as the disk knows it, without a QEMU."""
+    """Return a machine that exists on the disk, without a QEMU."""
     machine = Machine(request.param, Recipe(), {}, 1)
     machine.directory.mkdir(parents=True)
     machine.save()
@@ -86,13 +86,12 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture
-def its_qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
-    """What stands for its QEMU: a process with the pidfile on its command line."""
+def fake_qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that looks like the machine's QEMU: the pidfile is on its command line."""
     pidfile = machine.directory / "pid"
     process = subprocess.Popen(["sh", "-c", "read -r forever", "qemu", pidfile], stdin=subprocess.PIPE)
-    while not Path(
-        f"/proc/{process.pid}/cmdline"
-    ).read_bytes():  # the kernel fills it in a moment after the program is there
+    # The kernel fills it in a moment after the program has started.
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes():
         time.sleep(0.001)
     pidfile.write_text(f"{process.pid}\n")
     yield process
@@ -100,11 +99,11 @@ def its_qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_machine_runs_as_long_as_its_qemu(machine: Machine, its_qemu: subprocess.Popen[bytes]) -> None:
-    assert machine.pid == its_qemu.pid
+def test_machine_runs_as_long_as_its_qemu(machine: Machine, fake_qemu: subprocess.Popen[bytes]) -> None:
+    assert machine.pid == fake_qemu.pid
     assert machine.up
-    its_qemu.kill()
-    its_qemu.wait()
+    fake_qemu.kill()
+    fake_qemu.wait()
     assert not machine.running
 
 
@@ -113,32 +112,32 @@ def test_process_of_another_program_is_no_running_machine(machine: Machine) -> N
     assert not machine.running
 
 
-def test_machine_is_stopped_by_whoever_comes_next(machine: Machine, its_qemu: subprocess.Popen[bytes]) -> None:
+def test_machine_can_be_stopped_by_another_process(machine: Machine, fake_qemu: subprocess.Popen[bytes]) -> None:
     Machine.get(machine.name).destroy()
-    assert its_qemu.wait(timeout=10) == -9
+    assert fake_qemu.wait(timeout=10) == -9
     assert Machine.all() == []
 
 
-@pytest.mark.usefixtures("its_qemu")
+@pytest.mark.usefixtures("fake_qemu")
 @pytest.mark.parametrize("machine", ["making-x"], indirect=True)
-def test_machine_on_its_way_to_an_image_is_no_host_of_the_inventory(machine: Machine) -> None:
+def test_machine_that_becomes_an_image_is_no_host_of_the_inventory(machine: Machine) -> None:
     assert machine.running
     assert not machine.up
 
 
-def test_name_that_is_taken_is_refused_and_its_machine_stays(machine: Machine) -> None:
+def test_taken_name_is_refused_and_its_machine_stays(machine: Machine) -> None:
     with pytest.raises(LabError, match="the machine 'x' exists already"), Machine("x", None, {}, 1)._claimed():
         raise AssertionError("never here")
     assert Machine.all() == [machine]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a,b", "-a", "A"])
-def test_name_that_no_path_or_option_could_hold_is_refused(name: str) -> None:
+def test_name_that_is_unsafe_in_a_path_or_an_option_is_refused(name: str) -> None:
     with pytest.raises(LabError, match="is no name for a machine"), Machine(name, None, {}, 1)._claimed():
         raise AssertionError("never here")
 
 
-def test_machine_that_cannot_be_made_leaves_nothing() -> None:
+def test_machine_that_cannot_be_made_leaves_nothing_behind() -> None:
     with pytest.raises(ZeroDivisionError), Machine("y", None, {}, 1)._claimed():
         raise ZeroDivisionError
     assert not cache.machines().joinpath("y").exists()
@@ -185,20 +184,20 @@ def test_package_of_the_stand_in_repository_has_dockers_name_and_the_distributio
     }
 
 
-def test_server_of_another_directory_is_not_the_repositorys() -> None:
-    repository = Repository()
+def test_process_of_another_program_is_not_the_repositorys_server() -> None:
+    repository = LabRepository()
     repository.directory.mkdir(parents=True)
     (repository.directory / "server").write_text(f"{os.getpid()} 80\n")
     assert repository._server() is None
 
 
-def test_repository_is_served_until_the_last_has_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_repository_is_served_until_its_last_user_leaves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BULKHEAD_CACHE", str(tmp_path))
     stopped: list[str] = []
-    monkeypatch.setattr(Repository, "running", classmethod(lambda cls: cls()))
-    monkeypatch.setattr(Repository, "stop_running", classmethod(lambda _: stopped.append("it")))
-    with Repository.served():
-        with Repository.served():
+    monkeypatch.setattr(LabRepository, "running", classmethod(lambda cls: cls()))
+    monkeypatch.setattr(LabRepository, "stop_running", classmethod(lambda _: stopped.append("server")))
+    with LabRepository.served():
+        with LabRepository.served():
             pass
         assert stopped == []
-    assert stopped == ["it"]
+    assert stopped == ["server"]

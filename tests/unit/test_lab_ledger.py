@@ -1,4 +1,4 @@
-"""What is kept of the lab's tests between two runs."""
+"""The record of the lab tests that a run leaves for the next run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.ledger import FAILED, FORGOTTEN, PASSED, Ledger, Result, Tree, durations, status, tree
+from tests.lab.ledger import FAILED, FORGOTTEN, PASSED, LabResult, Ledger, Tree, durations, status, tree
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def keep(commit: str, **outcomes: str) -> Ledger:
     ledger = Ledger(commit)
     for test, outcome in outcomes.items():
-        ledger.add(Result(f"tests/lab/test_x.py::{test}", outcome))
+        ledger.add(LabResult(f"tests/lab/test_x.py::{test}", outcome))
     return ledger
 
 
@@ -30,7 +30,7 @@ def test_last_outcome_of_a_test_counts() -> None:
     assert ledger.outcomes() == {"tests/lab/test_x.py::one": FAILED}
 
 
-def test_line_that_a_power_cut_leaves_unfinished_spoils_no_other() -> None:
+def test_unfinished_line_spoils_no_other() -> None:
     ledger = keep("a" * 40, one=PASSED)
     with ledger.path.open("a") as file:
         file.write('{"test": "tests/lab/test_x.py::two", "outc')
@@ -50,17 +50,17 @@ def test_status_says_what_has_passed_on_which_commit() -> None:
     ]
 
 
-def test_what_a_file_sets_up_counts_for_the_file() -> None:
-    def result(name: str, run: str, setup: float, seconds: float) -> Result:
-        return Result(f"tests/lab/test_x.py::{name}", PASSED, run, setup, seconds)
+def test_setup_of_a_file_counts_for_the_file() -> None:
+    def result(name: str, run: str, setup: float, seconds: float) -> LabResult:
+        return LabResult(f"tests/lab/test_x.py::{name}", PASSED, run, setup, seconds)
 
     results = [
         result("test_a", "1", 300, 10),
         result("test_b[1]", "1", 5, 20),
-        result("test_b[2]", "2", 205, 40),  # where a run went on: the machine was made once more
+        result("test_b[2]", "2", 205, 40),  # a later run, which had to make the machine once more
         result("test_c", "2", 5, 30),
         result("test_c", "2", 5, 30),
-        Result("tests/lab/test_x.py::test_d", FAILED, "2", 5, 1000),
+        LabResult("tests/lab/test_x.py::test_d", FAILED, "2", 5, 1000),
     ]
     assert durations(results) == {
         "tests/lab/test_x.py": {"setup": 295, "tests": {"test_a": 15, "test_b": 35, "test_c": 35}}

@@ -1,4 +1,4 @@
-"""The lab's stand-ins for NVIDIA's container toolkit: what they write is what NVIDIA's writes."""
+"""The lab's stand-ins for NVIDIA's container toolkit write what NVIDIA's programs write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def configure(daemon_json: Path, *options: str) -> subprocess.CompletedProcess[s
     return ctk("runtime", "configure", "--runtime=docker", f"--config={daemon_json}", *options)
 
 
-def test_runtime_is_added_to_a_daemon_json_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_daemon_json_is_made_with_the_runtime(tmp_path: Path) -> None:
     daemon_json = tmp_path / "docker" / "daemon.json"
     done = configure(daemon_json)
     assert done.returncode == 0
@@ -62,7 +62,7 @@ def test_other_features_are_dropped_when_cdi_is_turned_on(tmp_path: Path, option
 
 
 @pytest.mark.parametrize(("text", "error"), [("", "EOF"), ("{", "unable to load config for runtime docker")])
-def test_daemon_json_that_is_none_is_left_alone(tmp_path: Path, text: str, error: str) -> None:
+def test_invalid_daemon_json_is_left_alone(tmp_path: Path, text: str, error: str) -> None:
     daemon_json = tmp_path / "daemon.json"
     daemon_json.write_text(text)
     done = configure(daemon_json)
@@ -87,7 +87,7 @@ def test_configuration_is_written_once_and_kept(tmp_path: Path) -> None:
     assert file.read_text() == "mine = true\n"
 
 
-def test_devices_of_the_specification_are_those_that_are_listed(tmp_path: Path) -> None:
+def test_specification_has_the_devices_that_nvidia_smi_lists(tmp_path: Path) -> None:
     smi, output = tmp_path / "nvidia-smi", tmp_path / "cdi" / "nvidia.yaml"
     smi.write_text(SMI)
     smi.chmod(0o755)
@@ -107,7 +107,7 @@ def test_no_specification_is_made_without_a_gpu(tmp_path: Path) -> None:
     assert not (tmp_path / "nvidia.yaml").exists()
 
 
-def test_packages_are_nvidias_in_each_version_with_the_units_where_it_has_them(tmp_path: Path) -> None:
+def test_packages_of_each_version_have_the_units_where_nvidia_has_them(tmp_path: Path) -> None:
     nvidia_packages.make(tmp_path)
     for version, unit, conffiles in (
         ("1.19.1", "./etc/systemd/system/nvidia-cdi-refresh.path", 3),

@@ -1,4 +1,4 @@
-"""Runs of the lab's tests that are stopped and go on, with tests that need no machine."""
+"""Runs of lab tests can be stopped and continued. The tests that they run here need no machine."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ TESTS = {
 }
 
 
-class Checkout:
-    """A git checkout with the lab and these tests, all committed."""
+class LabCheckout:
+    """A git checkout with the lab and the tests above, all committed."""
 
     def __init__(self, top: Path) -> None:
         self.top = top / "checkout"
@@ -65,7 +65,7 @@ class Checkout:
         return [sys.executable, "-m", "pytest", "--verbose", *shared, *arguments, "tests/lab"]
 
     def run(self, *arguments: str, workers: bool = False, **environment: str) -> tuple[int, set[str], str]:
-        """Run tests: the exit code, which of them ran, and what was printed."""
+        """Run tests, and return the exit code, the names of the tests that ran, and the output."""
         done = subprocess.run(
             self.line(*arguments, workers=workers),
             cwd=self.top,
@@ -86,11 +86,11 @@ EVERY = {"test_quick", "test_slow", "test_that_fails_at_first", "test_sampled[a]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path: Path) -> LabCheckout:
+    return LabCheckout(tmp_path)
 
 
-def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: Checkout) -> None:
+def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: LabCheckout) -> None:
     code, ran, output = checkout.run("--full", workers=True, FAILS="1")
     assert (code, ran) == (1, EVERY), output
     code, ran, output = checkout.run("--full", "-k", "not fails", workers=True)
@@ -103,10 +103,10 @@ def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: Checkout) -
         "test_quick",
         "test_that_fails_at_first",
     }
-    assert checkout.run("--full")[1] == {"test_that_fails_at_first"}, "what was run again has to pass again"
+    assert checkout.run("--full")[1] == {"test_that_fails_at_first"}, "a test that --again runs must pass again"
 
 
-def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: Checkout) -> None:
+def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: LabCheckout) -> None:
     top = checkout.top.parent
     with subprocess.Popen(
         checkout.line("--full", workers=True),
@@ -125,13 +125,13 @@ def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: Ch
             assert process.wait(30) == pytest.ExitCode.INTERRUPTED
         finally:
             process.kill()
-    assert (top / "torn-down").exists(), "a machine would be left behind"
+    assert (top / "torn-down").exists(), "the fixtures were not torn down: a machine would be left behind"
     ran = checkout.run("--full")[1]
     assert "test_slow" in ran
     assert "test_quick" not in ran
 
 
-def test_nothing_is_kept_or_left_out_with_changes_that_are_not_committed(checkout: Checkout) -> None:
+def test_with_uncommitted_changes_no_result_is_kept_and_no_test_is_left_out(checkout: LabCheckout) -> None:
     checkout.run("--full", "-k", "quick")
     (checkout.top / "further.py").touch()
     code, ran, output = checkout.run("--full")
@@ -142,7 +142,7 @@ def test_nothing_is_kept_or_left_out_with_changes_that_are_not_committed(checkou
     assert checkout.run("--full")[1] == EVERY - {"test_quick"}
 
 
-def test_sample_is_over_when_its_time_is_and_the_rest_still_runs(checkout: Checkout) -> None:
+def test_sample_ends_at_its_time_and_the_other_tests_still_run(checkout: LabCheckout) -> None:
     code, ran, output = checkout.run("--until", "1")
     assert (code, ran) == (0, {"test_quick", "test_slow", "test_that_fails_at_first"})
     assert "the time for the sample is over" in output

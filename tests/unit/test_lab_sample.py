@@ -1,4 +1,4 @@
-"""Which lab tests run by default: the draw, and the budget that it has."""
+"""The choice of the lab tests that run by default: the draw, and its time budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_unmarked_tests_always_run_and_those_for_full_runs_never_do() -> None:
     assert chosen([*always, *full], "1", {}) == {case.test for case in always}
 
 
-def test_as_many_of_a_group_run_as_the_mark_says_and_another_seed_draws_others() -> None:
+def test_mark_sets_how_many_of_a_group_run_and_the_seed_sets_which() -> None:
     group = cases("a.py", 20, count=2, group="ways")
     draws = [chosen(group, seed, {}) for seed in "12345"]
     assert {len(draw) for draw in draws} == {2}
@@ -38,7 +38,7 @@ def test_more_tests_make_no_run_longer_and_leave_none_out_for_ever(more: int) ->
     draws = [chosen([*always, *drawn], str(seed), {}, budget=30) for seed in range(5 + 2 * more)]
     assert all(seconds(draw, {}) <= 30 * 60 for draw in draws)
     for kind in (always, drawn):
-        assert all(draw & {case.test for case in kind} for draw in draws), "one kind takes the whole budget"
+        assert all(draw & {case.test for case in kind} for draw in draws), "the other kind takes the whole budget"
     if more == 10:
         assert {case.test for case in always} == set().union(*draws) & {case.test for case in always}
 

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given fits what a host writes."""
+"""The rules for Prometheus and the dashboard for Grafana fit the metrics that a host writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONITORING = Path(__file__).parents[2] / "files" / "monitoring"
 RULES = MONITORING / "bulkhead.rules.yml"
 DASHBOARD = MONITORING / "bulkhead.json"
 
-# A host of which everything is known.
+# The metrics of a host that has a value for everything.
 WRITTEN = metrics.text(
     Observation(
         [FilesystemUsage("/", 100, 70, 30, 1000, 900, False)],
@@ -46,7 +46,7 @@ def names_in(text: str) -> set[str]:
 
 
 def queries(value: Any) -> list[str]:
-    """Every query of the dashboard, with what Grafana puts in."""
+    """Return every query of the dashboard, with its variable filled in as Grafana does."""
     if isinstance(value, list):
         return [query for item in value for query in queries(item)]
     if isinstance(value, dict):
@@ -70,7 +70,7 @@ def test_promtool_accepts_the_metrics() -> None:
 
 
 @needs_promtool
-def test_every_query_of_the_dashboard_is_one_that_prometheus_understands(tmp_path: Path) -> None:
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
     found = queries(json.loads(DASHBOARD.read_text()))
     rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(found)]
     (tmp_path / "queries.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -81,7 +81,7 @@ def test_every_query_of_the_dashboard_is_one_that_prometheus_understands(tmp_pat
 
 
 @pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=lambda path: path.name)
-def test_every_metric_that_is_asked_for_is_one_that_a_host_writes(path: Path) -> None:
+def test_every_metric_in_a_query_is_written_by_a_host(path: Path) -> None:
     names = names_in(path.read_text())
     assert names
     assert not names - names_in(WRITTEN)
@@ -93,13 +93,13 @@ def test_every_alert_is_tested() -> None:
     assert not [name for name in names if name not in tested]
 
 
-def test_the_dashboard_asks_for_its_data_source_and_its_hosts() -> None:
+def test_dashboard_lets_the_user_choose_the_data_source_and_the_hosts() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance"]
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {"${datasource}"}
 
 
-def test_no_two_panels_of_the_dashboard_share_a_place() -> None:
+def test_panels_of_the_dashboard_do_not_overlap() -> None:
     places: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         at = panel["gridPos"]

@@ -1,4 +1,4 @@
-# Fills a Docker host with everything that a move may lose. It needs busybox-static and python3.
+# Fill a Docker host with everything that a move could lose. This needs busybox-static and python3.
 set -e
 cd "$(mktemp -d)"
 mkdir -p image/bin
@@ -13,10 +13,10 @@ RUN mkdir -p /d/gone /d/opaque && echo 1 >/d/gone/f && echo 1 >/d/opaque/f && dd
 RUN rm -rf /d/gone /d/opaque && mkdir /d/opaque && echo 2 >/d/opaque/g
 D
 docker build --quiet --tag app . >/dev/null
-docker build --quiet --tag app --label second=1 . >/dev/null # the first is dangling now
+docker build --quiet --tag app --label second=1 . >/dev/null # the first build is dangling now
 docker volume create named >/dev/null
 mkdir -p /srv/elsewhere && echo elsewhere >/srv/elsewhere/file
-docker volume create --opt type=none --opt o=bind --opt device=/srv/elsewhere outside >/dev/null # Docker mounts it in its store
+docker volume create --opt type=none --opt o=bind --opt device=/srv/elsewhere outside >/dev/null # a mount in Docker's store
 docker network create net >/dev/null
 docker run --detach --name web --restart unless-stopped --network none -v named:/data -v outside:/outside -v /anonymous app \
     sh -c 'echo a >/anonymous/file; i=0; while :; do i=$((i + 1)); echo $i >>/data/log; sleep 0.2; done' >/dev/null

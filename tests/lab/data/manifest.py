@@ -1,6 +1,6 @@
-"""What trees hold, a line for each entry: type, mode, owner, links, size, device, extended attributes, checksum.
+"""Print the content of trees, one line for each entry: mode, owner, links, size, device, time, attributes, checksum.
 
-python3 manifest.py TREE... Leaves out what a running container changes (log) and what is mounted.
+Usage: python3 manifest.py TREE... Entries that a running container changes (log) and mounted filesystems are left out.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ def line(path: str, name: str) -> str:
     if stat.S_ISREG(found.st_mode):
         with open(path, "rb") as file:
             content = hashlib.sha256(file.read()).hexdigest()
-        # A sparse file stays sparse; filesystems differ in how they count a block.
+        # A sparse file must stay sparse. The exact number of blocks depends on the filesystem.
         content += " sparse" if found.st_blocks * 512 < found.st_size // 2 else ""
     elif stat.S_ISLNK(found.st_mode):
         content = os.readlink(path)

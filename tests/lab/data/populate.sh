@@ -1,12 +1,12 @@
-# Fills an engine with objects of every kind: some that a prune takes, and some that it must not. $1: old or young.
+# Fill an engine with objects of every kind: a prune must remove some and keep the others. $1: old or young.
 set -e
 cd "$(mktemp -d)"
-image() { # NAME MIB: an image of its own content
+image() { # NAME MIB: make an image with content of its own
     rm -rf tree && mkdir -p tree/bin && cp /bin/busybox tree/bin/ && for name in sh sleep true dd; do ln -s busybox "tree/bin/$name"; done
     head -c "$2"M /dev/urandom >tree/content
     tar -C tree -c . | docker import - "$1" >/dev/null
 }
-build() { # TAG NUMBER [ARGUMENTS]: a build with a step of its own
+build() { # TAG NUMBER [ARGUMENT...]: build an image with a step of its own
     tag=$1 number=$2; shift 2
     printf 'FROM box\nRUN dd if=/dev/urandom of=/step bs=1M count=20; echo %s\n' "$number" | docker build --quiet --network none --tag "$tag" "$@" - >/dev/null
 }
@@ -17,9 +17,9 @@ old)
     image unused 30
     build app 1
     stopped --name old-of-lost app
-    build app 2 # the first is dangling now, and in a container that is stopped
+    build app 2 # the first build is dangling now, and a stopped container uses it
     build idle 6
-    docker image rm idle >/dev/null # what only the build cache has now
+    docker image rm idle >/dev/null # only the build cache has it now
     build kept 3 --label bulkhead.keep=
     build kept 4
     docker volume create named >/dev/null

@@ -1,6 +1,6 @@
-"""Receivers of alerts inside a machine: HTTPS that stands in for Slack and Discord, and a real SMTP server.
+"""Receive alerts inside a machine: an HTTPS server stands in for Slack and Discord, and the SMTP server is real.
 
-What arrives is a file each in /run/received/NAME/. While /run/received/NAME.down is there, that receiver refuses.
+Each message becomes a file in /run/received/NAME/. A receiver refuses messages while /run/received/NAME.down exists.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def keep(name: str, content: bytes) -> None:
     (RECEIVED / name / f"{next(numbers):03}").write_bytes(content)
 
 
-class Web(BaseHTTPRequestHandler):
+class WebReceiver(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         name = NAMES[self.headers["Host"].partition(":")[0]]
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -42,11 +42,11 @@ class Web(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, *_: object) -> None:
-        """Paths are secrets here as they are at Slack."""
+        """Log nothing: the paths are secrets, as they are at Slack."""
 
 
-class Mail:
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd asks for this name
+class MailReceiver:
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         if is_down("mail"):
             return "451 try again later"
         keep("mail", envelope.content)
@@ -55,8 +55,8 @@ class Mail:
 
 for name in ("slack", "discord", "mail"):
     (RECEIVED / name).mkdir(parents=True, exist_ok=True)
-Controller(Mail(), hostname="127.0.0.1", port=25).start()
-server = ThreadingHTTPServer(("127.0.0.1", 443), Web)
+Controller(MailReceiver(), hostname="127.0.0.1", port=25).start()
+server = ThreadingHTTPServer(("127.0.0.1", 443), WebReceiver)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1], sys.argv[2])
 server.socket = context.wrap_socket(server.socket, server_side=True)

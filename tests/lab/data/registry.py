@@ -1,4 +1,4 @@
-"""A registry on 127.0.0.1:5000 with one image, "zeros": argv[1] bytes of zeros, kept compressed."""
+"""Serve a registry on 127.0.0.1:5000 with one image, "zeros". It holds argv[1] bytes of zeros, compressed."""
 
 import gzip
 import hashlib
@@ -27,7 +27,7 @@ with gzip.GzipFile(fileobj=compressed, mode="wb", compresslevel=1, mtime=0) as f
         whole.update(part)
 
 
-def described(content, kind):
+def descriptor(content, kind):
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     blobs[digest] = (content, kind)
     return {"mediaType": kind, "size": len(content), "digest": digest}
@@ -40,13 +40,13 @@ config["rootfs"] = {"type": "layers", "diff_ids": [f"sha256:{whole.hexdigest()}"
 manifest = {
     "schemaVersion": 2,
     "mediaType": TYPE,
-    "config": described(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json"),
-    "layers": [described(compressed.getvalue(), "application/vnd.docker.image.rootfs.diff.tar.gzip")],
+    "config": descriptor(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json"),
+    "layers": [descriptor(compressed.getvalue(), "application/vnd.docker.image.rootfs.diff.tar.gzip")],
 }
-latest = described(json.dumps(manifest).encode(), TYPE)["digest"]
+latest = descriptor(json.dumps(manifest).encode(), TYPE)["digest"]
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class RegistryHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path.rpartition("/")[2]
         content, kind = blobs.get(latest if name == "latest" else name, (b"{}", "application/json"))
@@ -63,4 +63,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
 
-http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Handler).serve_forever()
+http.server.ThreadingHTTPServer(("127.0.0.1", 5000), RegistryHandler).serve_forever()

@@ -1,4 +1,4 @@
-"""How little was free on Docker's volume since it was started: the guard's own samples are not asked."""
+"""Record the lowest free space on Docker's volume since the start, independently of the guard's own samples."""
 
 import os
 import time
