@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bulkhead import __version__
 from bulkhead.config import Config
 from bulkhead.names import CONFIGURATION, PROGRAM, PROGRAM_RUN, PROGRAM_STATE
 from settings.check import defaults
@@ -134,6 +135,13 @@ def test_command_line_without_a_command_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
+
+
+def test_version_is_in_one_place(tmp_path: Path) -> None:
+    project = (TOP / "pyproject.toml").read_text()
+    assert 'dynamic = ["version"]' in project
+    assert 'version = { attr = "bulkhead.__version__" }' in project
+    assert run(tmp_path, "--version").stdout == f"bulkhead {__version__}\n"
 
 
 # -- standard streams that are closed, full, or read by nobody
