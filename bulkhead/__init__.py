@@ -1,5 +1,5 @@
-"""bulkhead: the program of docker-bulkhead on each host. Python's standard library only."""
+"""docker-bulkhead's program on each host. Python's standard library only."""
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # of the whole project: pyproject.toml takes it from here

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 
 from bulkhead.errors import Failed
 
@@ -47,6 +46,8 @@ def run(*command: str, timeout: float | None = None) -> str:
     Raises:
         Failed: it did not succeed; with what it said.
     """
+    import subprocess  # slow to import, and a check has no use for it
+
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="surrogateescape", check=False, timeout=timeout

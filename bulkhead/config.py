@@ -1,4 +1,4 @@
-"""What the deploy tells the program: /etc/bulkhead/bulkhead.json."""
+"""Read the configuration that the deploy writes: /etc/bulkhead/bulkhead.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATH = names.PROGRAM_CONFIGURATION
 
 
 class Config(NamedTuple):
-    """A setting has the name here that it has in inventory/group_data/all.py. What the deploy computes comes first."""
+    """Settings have the names that they have in inventory/group_data/all.py. Values that the deploy computes come first."""
 
     # Computed by the deploy.
     stores: dict[str, str]  # directory on the volume → where it is bound
@@ -24,8 +24,8 @@ class Config(NamedTuple):
     extra_fstab: tuple[FstabEntry, ...]  # the lines that mount the extra volumes
     ordering_drop_ins: dict[str, str]  # path → content: they order Docker after its stores
     vg_name: str  # the volume group that has Docker's logical volume
-    reserve_bytes: int  # that should stay free in the group; 0: a volume_size in bytes may use the reserve up
-    receiver_names: tuple[str, ...]  # of alert_receivers; their addresses are secrets, in a file of their own
+    reserve_bytes: int  # that should stay free in the group; 0 where a volume_size in bytes may use up the reserve
+    receiver_names: tuple[str, ...]  # of alert_receivers; the addresses are secrets, in a file of their own
     watched_units: tuple[str, ...]  # that must be active
 
     # Settings.
@@ -49,7 +49,7 @@ class Config(NamedTuple):
 
     @property
     def snapshot(self) -> str:
-        """The name of the snapshot of Docker's volume, where there is one of ours."""
+        """Return the name that our snapshot of Docker's volume has."""
         return f"{self.logical_volume}-snapshot"
 
     @classmethod
@@ -57,7 +57,7 @@ class Config(NamedTuple):
         """Read the configuration.
 
         Raises:
-            Problem: it cannot be read, or is not one of this version of the program.
+            Problem: there is none, or it is not one that this version of the program can use.
         """
         try:
             with open(path, encoding="utf-8") as file:
@@ -67,9 +67,18 @@ class Config(NamedTuple):
             for name in ("receiver_names", "watched_units", "prune_keep"):
                 values[name] = tuple(values[name])
             if values["guard_floor"]:
-                from bulkhead.sizes import Size  # which takes its time, and a check is in a hurry
+                from bulkhead.sizes import Size  # only here: it is slow to import, and a check rarely needs it
 
                 values["guard_floor"] = Size(**values["guard_floor"])
             return cls(**values)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Problem(f"{path} cannot be read: {error}. Run the deploy again: it writes it") from error
+        except FileNotFoundError:
+            raise Problem(
+                f"docker-bulkhead is not deployed here: there is no {path}; run deploy.py with this host in the inventory"
+            ) from None
+        except OSError as error:
+            reason = error.strerror
+        except (ValueError, RecursionError) as error:
+            reason = f"it is not valid JSON ({error})"
+        except (KeyError, TypeError, AttributeError) as error:
+            reason = f"it is not from this version of docker-bulkhead ({error})"
+        raise Problem(f"{path} cannot be read: {reason}. Run the deploy again: it writes this file")

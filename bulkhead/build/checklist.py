@@ -1,4 +1,4 @@
-"""Check, before a build starts, whether Docker's volume has room for it."""
+"""Check, before a build starts, that this host is healthy and Docker's volume has room for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from bulkhead import names
 from bulkhead.build import estimate, history
-from bulkhead.build.estimate import Arguments, Need, as_option
+from bulkhead.build.estimate import Need, as_option
 from bulkhead.docker import daemon, usage
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.running_builds import programs_that_build
@@ -26,14 +26,12 @@ from bulkhead.storage.volume import VolumeSpace, floor_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bulkhead.build.arguments import Arguments
     from bulkhead.config import Config
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
-_NAMED = 3  # things that could be reclaimed
+_NAMED = 3  # reclaimable items that are listed by name
 _OUR_HOSTS = (f"unix://{DOCKER_API}", f"unix:///var{DOCKER_API}")
-
-
-# -- before it
 
 
 class Item(NamedTuple):
@@ -48,7 +46,7 @@ class Item(NamedTuple):
 
 
 def room(free: int, floor: int, need: Need) -> Item:
-    """Whether there is room for a build above what the guard keeps free."""
+    """Check that a build fits above what the guard keeps free."""
     figures = (
         f"free: {human(free)}; needed: {human(need.bytes)} ({need.source}) above the guard's floor of {human(floor)}"
     )
@@ -57,11 +55,11 @@ def room(free: int, floor: int, need: Need) -> Item:
 
 
 class Checklist:
-    """What is looked at before a build.
+    """The checks before a build.
 
     Args:
-        need: bytes that the user gives.
-        say: takes each line as it comes.
+        need: bytes that the user has given.
+        say: prints a line.
     """
 
     def __init__(self, config: Config, arguments: Arguments, need: int | None, say: Callable[[str], None]) -> None:
@@ -75,23 +73,23 @@ class Checklist:
 
     @property
     def failed(self) -> list[str]:
-        """Names."""
+        """Return the names of the failed items."""
         return [item.name for item in self.items if item.level == FAILED]
 
     @property
     def wanted(self) -> int:
-        """Bytes that should be free."""
+        """Return the bytes that should be free."""
         return self.need.bytes + self.floor
 
     def add(self, item: Item) -> None:
         self.items.append(item)
         self._say(str(item))
 
-    def look(self, *, makes_room: bool) -> None:
-        """Look at everything, as far as there is sense in it.
+    def inspect(self, *, makes_room: bool) -> None:
+        """Check everything. Without Docker or its volume, stop there.
 
         Args:
-            makes_room: remove idle build cache where that makes it fit.
+            makes_room: remove idle build cache if the build does not fit.
         """
         self.add(_docker())
         self.add(_volume(self.config))
@@ -104,7 +102,7 @@ class Checklist:
         self._measure()
         if self.free < self.wanted and makes_room and not self.failed:
             try:
-                # Nothing else goes unasked: of images in no container, one may be what the build begins from.
+                # Remove nothing else unasked: an image without a container may be the base image of this build.
                 pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
             except PROBLEMS as error:
                 self._say(f"no build cache was removed: {in_words(error)}")
@@ -120,31 +118,33 @@ class Checklist:
         if found.level == OK:
             return found
         try:
-            things = usage.reclaimable(Engine())
+            reclaimable = usage.reclaimable(Engine())
         except PROBLEMS as error:
-            return found._replace(text=f"{found.text}. What could be reclaimed is not known: {in_words(error)}")
-        if not things:
-            return found._replace(text=f"{found.text}. Nothing could be reclaimed: the volume must grow (volume_size)")
-        if is_root() and not makes_room and dict(things).get("build cache", 0) >= self.wanted - self.free:
-            return found._replace(level=WARNING, text=f"{found.text}. A build removes so much idle build cache first")
+            return found._replace(text=f"{found.text}. Cannot tell what could be reclaimed: {in_words(error)}")
+        if not reclaimable:
+            return found._replace(text=f"{found.text}. Nothing can be reclaimed: grow the volume (setting volume_size)")
+        if is_root() and not makes_room and dict(reclaimable).get("build cache", 0) >= self.wanted - self.free:
+            return found._replace(
+                level=WARNING, text=f"{found.text}. `bulkhead build` first removes that much idle build cache"
+            )
         command = reclaim_command(self.wanted)
-        return found._replace(text=f"{found.text}. Could be reclaimed: {in_short(things)}: {command}")
+        return found._replace(text=f"{found.text}. Reclaimable: {in_short(reclaimable)}. Make room: {command}")
 
 
-def in_short(things: Sequence[tuple[str, int]]) -> str:
+def in_short(reclaimable: Sequence[tuple[str, int]]) -> str:
     """
     >>> in_short([("build cache", 2**30), ("image a", 2**29), ("image b", 2**28), ("image c", 2**27), ("image d", 2**27)])
     'build cache 1.0 GiB, image a 512.0 MiB, image b 256.0 MiB, 2 more 256.0 MiB'
     """
-    words = [f"{name} {human(size)}" for name, size in things[:_NAMED]]
-    if more := things[_NAMED:]:
+    words = [f"{name} {human(size)}" for name, size in reclaimable[:_NAMED]]
+    if more := reclaimable[_NAMED:]:
         words.append(f"{len(more)} more {human(sum(size for _, size in more))}")
     return ", ".join(words)
 
 
 def _docker() -> Item:
     if not shutil.which("docker"):
-        return Item("docker", FAILED, "there is no command docker")
+        return Item("docker", FAILED, "the command docker is not installed")
     if not daemon.docker_runs():
         return Item("docker", FAILED, f"{DOCKER} is not active")
     try:
@@ -153,12 +153,12 @@ def _docker() -> Item:
     except PermissionError:
         return Item("docker", FAILED, "only root and members of the group docker may talk to Docker")
     if what := _elsewhere():
-        return Item("docker", WARNING, f"{what} may send the build to another engine than the one looked at here")
+        return Item("docker", WARNING, f"{what} may send the build to an engine other than the one checked here")
     return Item("docker", OK, "answers")
 
 
 def _elsewhere() -> str:
-    """What sends a build to another engine than this host's own, looked for in docker's order; empty: nothing."""
+    """Return what sends a build to another engine than this host's, in docker's order of precedence; empty if nothing does."""
     if host := os.environ.get("DOCKER_HOST"):
         return "" if host in _OUR_HOSTS else "DOCKER_HOST"
     if context := os.environ.get("DOCKER_CONTEXT"):
@@ -167,7 +167,7 @@ def _elsewhere() -> str:
     try:
         with open(path, encoding="utf-8") as file:
             context = json.load(file).get("currentContext")
-    except (OSError, ValueError, AttributeError):  # there is none, or docker itself will say what is wrong with it
+    except (OSError, ValueError, AttributeError):  # there is none, or docker itself reports what is wrong with it
         return ""
     return f"the context {context} (`docker context use`)" if context not in (None, "", "default") else ""
 
@@ -190,23 +190,25 @@ def _inodes(config: Config) -> Item:
 
 def _guard(config: Config) -> Item:
     if names.GUARD_SERVICE not in config.watched_units:
-        return Item("guard", WARNING, "off by the settings: nothing stops a build that takes more than there is")
+        return Item("guard", WARNING, "switched off in the settings: nothing stops a build that fills the volume")
     if guard_is_alive():
         return Item("guard", OK, f"{names.GUARD_SERVICE} is active")
-    return Item("guard", FAILED, f"{names.GUARD_SERVICE} is not active: `systemctl start {names.GUARD_SERVICE}`")
+    return Item(
+        "guard", FAILED, f"{names.GUARD_SERVICE} is not active. Start it: `systemctl start {names.GUARD_SERVICE}`"
+    )
 
 
 def guard_is_alive() -> bool:
     try:
         return loop.is_alive()
-    except OSError:  # systemd does not say
+    except OSError:  # systemd does not answer
         return False
 
 
 def _other_builds() -> Item:
     if builds := programs_that_build():
-        return Item("builds", WARNING, f"beside {', '.join(map(str, builds))}, which may need room, too")
-    return Item("builds", OK, "none under way")
+        return Item("builds", WARNING, f"also running: {', '.join(map(str, builds))}; may need room too")
+    return Item("builds", OK, "no other build is running")
 
 
 def has_image(name: str) -> bool:
@@ -222,7 +224,7 @@ def is_root() -> bool:
 
 
 def size_of(name: str) -> int | None:
-    """Bytes of an image; None where the engine has none of this name, as after a build that only pushes it."""
+    """Return the bytes of an image; None if the engine does not have it, as after a build that only pushes it."""
     try:
         return int(Engine().ask("GET", f"/images/{quote(name, safe='/:@')}/json")["Size"])
     except EngineError:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_FILES = 200_000  # of a context that are counted
+_FILES = 200_000  # files of a context that are counted
 
 
 def text_of(path: str) -> str | None:
-    """The content of a file; None where there is none, or it is a pipe, which only docker can read then."""
+    """Return the content of a file; None if there is none. Leave a pipe unread: only docker could read it then."""
     try:
         if os.path.isfile(path):
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -29,7 +29,7 @@ def text_of(path: str) -> str | None:
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile, each with what follows it. Lines of a here-document count as some, too."""
+    """Return the instructions of a Dockerfile with their arguments. Lines of a here-document count as instructions too."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     whole = re.sub(r"\\[ \t]*\n", " ", "\n".join(lines))
     words = [line.split(maxsplit=1) for line in whole.splitlines() if line.strip()]
@@ -37,7 +37,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def base_images(steps: Iterable[tuple[str, str]], build_args: Mapping[str, str]) -> list[str]:
-    """The images that a Dockerfile begins its stages from, once each. What is unknown in a name stays a variable."""
+    """Return the base images of a Dockerfile's stages, once each. An unknown variable in a name stays as it is."""
     known: dict[str, str] = {}
     stages = {"scratch"}
     images: dict[str, None] = {}
@@ -60,7 +60,7 @@ def base_images(steps: Iterable[tuple[str, str]], build_args: Mapping[str, str])
 
 
 def context_size(directory: str, dockerfile: str = "") -> tuple[int, bool]:
-    """Bytes of what Docker would be sent, and whether that is all: the rest of a huge one is not counted."""
+    """Return the bytes that Docker would be sent, and whether that is all: of a huge context only a part is counted."""
     rules = _rules(directory, dockerfile)
     has_exceptions = any(is_exception for is_exception, _ in rules)
     total = files = 0
@@ -72,14 +72,14 @@ def context_size(directory: str, dockerfile: str = "") -> tuple[int, bool]:
         for name in names:
             if not is_ignored(prefix + name, rules):
                 files += 1
-                with contextlib.suppress(OSError):  # it has gone meanwhile
+                with contextlib.suppress(OSError):  # it was removed meanwhile
                     total += os.lstat(os.path.join(place, name)).st_size
         if files > _FILES:
             return total, False
     return total, True
 
 
-Rules = list[tuple[bool, "re.Pattern[str]"]]  # whether it is an exception, and what it matches
+Rules = list[tuple[bool, "re.Pattern[str]"]]  # whether a rule is an exception, and what it matches
 
 
 def _rules(directory: str, dockerfile: str) -> Rules:
@@ -90,7 +90,7 @@ def _rules(directory: str, dockerfile: str) -> Rules:
 
 
 def ignore_rules(text: str) -> Rules:
-    """The lines of a .dockerignore. A set of characters in brackets is not understood, and matches nothing."""
+    """Return the rules of a .dockerignore. Character sets in brackets are not supported: they match nothing."""
     rules = []
     for line in text.splitlines():
         pattern = line.strip()
@@ -106,5 +106,5 @@ _WILDCARDS = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def is_ignored(path: str, rules: Rules) -> bool:
-    """By the last line that matches it, or a directory that it is in."""
+    """Return whether a path is ignored: the last rule decides that matches it or one of its directories."""
     return not next((is_exception for is_exception, rule in reversed(rules) if rule.fullmatch(path)), True)

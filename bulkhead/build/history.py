@@ -1,4 +1,4 @@
-"""Remember how much space earlier builds took at their peak."""
+"""Remember how much space earlier builds needed at their peak."""
 
 from __future__ import annotations
 
@@ -15,25 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HISTORY = "builds"
-_BUILDS = 5  # of one image that are remembered
-_LONG = 30 * 86400  # seconds
-_IMAGES = 100  # whose builds are remembered
+_BUILDS = 5  # builds of one image that are remembered
+_MONTH = 30 * 86400  # seconds
+_IMAGES = 100  # images whose builds are remembered
 Build = dict[str, Any]  # "time", "peak": bytes above the start, "size": of the image, or None
-History = dict[str, list[Build]]  # by the key of what was built, the latest build last
-
-
-# -- what is remembered
+History = dict[str, list[Build]]  # by Arguments.key, the latest build last
 
 
 def with_build(history: History, key: str, build: Build) -> History:
-    """The history with one more build.
+    """Return the history with one more build.
 
-    One whose steps come from the cache takes next to nothing, and tells nothing of the next: beside the latest, the largest
-    of a month stays.
+    A build from the cache needs next to nothing, which says nothing about the next build. So the largest build of a month
+    stays, beside the latest ones.
     """
     builds = [*history.get(key, []), build]
     latest = builds[-_BUILDS:]
-    month = [each for each in builds if each["time"] > build["time"] - _LONG]
+    month = [each for each in builds if each["time"] > build["time"] - _MONTH]
     largest = max(month, key=lambda each: int(each["peak"]))
     kept = latest if largest in latest else [largest, *latest[1:]]
     others = sorted((pair for pair in history.items() if pair[0] != key), key=lambda pair: float(pair[1][-1]["time"]))
@@ -41,7 +38,7 @@ def with_build(history: History, key: str, build: Build) -> History:
 
 
 def load() -> History:
-    """What is remembered; nothing of what is damaged."""
+    """Return the history, without damaged entries."""
     if os.geteuid() == 0:
         values = state.load(HISTORY)
     else:
@@ -65,11 +62,11 @@ def _is_sound(builds: object) -> bool:
 def remember(key: str, peak: int, size: int | None) -> None:
     """
     Args:
-        peak: bytes that a build has taken.
-        size: of its image.
+        peak: bytes that a build needed.
+        size: bytes of its image.
 
     Raises:
-        OSError: it can be kept nowhere.
+        OSError: the history cannot be saved.
     """
     with _alone():
         history = with_build(load(), key, {"time": time.time(), "peak": peak, "size": size})
@@ -81,6 +78,7 @@ def remember(key: str, peak: int, size: int | None) -> None:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
+    """Hold the lock on the history."""
     if os.geteuid() == 0:
         with state.locked(HISTORY, 5):
             yield
@@ -92,6 +90,6 @@ def _alone() -> Iterator[None]:
 
 
 def _path() -> str:
-    """The file of a user who is not root."""
+    """Return the path of the history of a user other than root."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return f"{base}/bulkhead/{HISTORY}.json"

@@ -12,20 +12,17 @@ from bulkhead.guard import policy
 from bulkhead.storage.volume import VolumeSpace
 from bulkhead.text import in_time, short
 
-_INTERVAL = 0.5  # seconds between two looks at the volume
-_EVERY = {"title": 1.0, "lines": 10.0}  # seconds between two times that it is shown
-_REACH = 4.0  # seconds ahead of the floor at which the guard stops a build at the earliest
-ENDING = 15.0  # seconds that a build which was stopped takes to end, on a host that is busy
+_INTERVAL = 0.5  # seconds between two samples of the volume
+_EVERY = {"title": 1.0, "lines": 10.0}  # seconds between two updates, by kind of display
+_REACH = 4.0  # the guard stops a build at most so many seconds before the floor is reached
+ENDING = 15.0  # seconds that a stopped build may take to end, on a busy host
 _BAR = 10  # characters
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD}
-_BY_THE_KERNEL = 0x80  # si_code (sigaction(2)): Ctrl-C, which all in the foreground get
-
-
-# -- during it
+_BY_THE_KERNEL = 0x80  # si_code (sigaction(2)): Ctrl-C, which every process in the foreground gets
 
 
 class Gauge:
-    """What happens to the volume while a build is under way."""
+    """Measure how the volume fills while a build runs."""
 
     def __init__(self, path: str, floor: int) -> None:
         self.volume = VolumeSpace.of(path)
@@ -34,10 +31,10 @@ class Gauge:
         self.rate = policy.Rate()
         self._path = path
         self._start = self.volume.used
-        self._short = float("-inf")  # when it was last about to reach the floor
+        self._short = float("-inf")  # when the free space was last about to reach the floor
 
-    def look(self) -> None:
-        with contextlib.suppress(OSError):  # of no matter to the build
+    def sample(self) -> None:
+        with contextlib.suppress(OSError):  # the build goes on
             self.volume = VolumeSpace.of(self._path)
         now = time.monotonic()
         self.peak = max(self.peak, self.volume.used - self._start)
@@ -46,7 +43,7 @@ class Gauge:
             self._short = now
 
     def is_short(self) -> bool:
-        """Whether there has been no room left to write to, or soon would have been, just now."""
+        """Return whether the volume was full, or about to be, within the last few seconds."""
         return time.monotonic() - self._short < ENDING
 
     def __str__(self) -> str:
@@ -54,7 +51,7 @@ class Gauge:
 
 
 def describe(volume: VolumeSpace, written: int, rate: float, floor: int) -> str:
-    """The live line.
+    """Return the live line.
 
     >>> from bulkhead.storage.volume import VolumeSpace
     >>> describe(VolumeSpace(100 * 2**30, 60 * 2**30, 40 * 2**30), 2**30, 2**28, 5 * 2**30)
@@ -70,16 +67,17 @@ def describe(volume: VolumeSpace, written: int, rate: float, floor: int) -> str:
 
 
 def kind_of_display(progress: str, is_terminal: bool) -> str:
-    """How to show what happens, beside what docker itself shows: "title", "lines", or not at all."""
+    """Return how to show progress beside docker's own output: "title", "lines", or "" for not at all."""
     if is_terminal and progress != "plain":
         return "title" if os.environ.get("TERM", "dumb") != "dumb" else ""
     return "" if progress in ("quiet", "rawjson") else "lines"
 
 
 class Display:
-    """
+    """Show the gauge while a build runs.
+
     Args:
-        kind: "title", "lines", or nothing.
+        kind: "title", "lines", or "" for not at all.
     """
 
     def __init__(self, kind: str) -> None:
@@ -95,7 +93,7 @@ class Display:
         if self._kind == "lines":
             say(str(gauge))
             return
-        # What the title was is kept by the terminal (XTWINOPS), and comes back in the end.
+        # The terminal saves the old title (XTWINOPS), and restores it at the end.
         _write(f"{'' if self._has_title else _KEEP_TITLE}\033]2;{gauge}\a")
         self._has_title = True
 
@@ -103,36 +101,36 @@ class Display:
         if self._has_title:
             _write(_OLD_TITLE)
         if self._kind == "title":
-            _write(_SHOW_CURSOR)  # which a docker that was killed has left hidden
+            _write(_SHOW_CURSOR)  # a killed docker leaves it hidden
 
 
 _KEEP_TITLE, _OLD_TITLE, _SHOW_CURSOR = "\033[22;2t", "\033[23;2t", "\033[?25h"
 
 
-def attend(command: list[str], gauge: Gauge, display: Display) -> tuple[int, bool]:
-    """Run a command as if it had been called itself.
+def run_watched(command: list[str], gauge: Gauge, display: Display) -> tuple[int, bool]:
+    """Run a command as if the user had called it, and sample the volume meanwhile.
 
     Returns:
-        Its exit code, below 0 a signal's number, and whether it was asked to end.
+        Its exit code (below 0: minus the number of the signal that ended it), and whether a signal asked it to end.
     """
-    # Whoever ignores that a child has ended, which can be inherited, gets no exit code of it.
+    # A program that ignores SIGCHLD, which it can inherit, never learns the exit code of its child.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    # What is ignored, as SIGHUP is under nohup, would come all the same once it is blocked.
-    heard = {number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
-    # Blocked, signals are waited for together with the next look, and none comes between.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    # Leave ignored signals alone, such as SIGHUP under nohup: once blocked, they would arrive.
+    handled = {number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    # Block the signals and wait for them together with the next sample: none can slip in between.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     is_interrupted = False
     try:
-        # Python itself ignores those that are set back to what they do.
+        # Python itself ignores these; the command must not inherit that.
         defaults = [signal.SIGPIPE, signal.SIGXFSZ]
         child = os.posix_spawnp(command[0], command, os.environ, setsigmask=before, setsigdef=defaults)
         while True:
-            came = signal.sigtimedwait(heard, _INTERVAL)
-            if came and came.si_signo != signal.SIGCHLD:
+            received = signal.sigtimedwait(handled, _INTERVAL)
+            if received and received.si_signo != signal.SIGCHLD:
                 is_interrupted = True
-                if came.si_code != _BY_THE_KERNEL:
-                    os.kill(child, came.si_signo)
-            gauge.look()
+                if received.si_code != _BY_THE_KERNEL:
+                    os.kill(child, received.si_signo)
+            gauge.sample()
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 return os.waitstatus_to_exitcode(status), is_interrupted

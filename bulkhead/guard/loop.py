@@ -38,7 +38,7 @@ from bulkhead.names import GUARD_SERVICE, MARKER
 from bulkhead.storage import lvm
 from bulkhead.storage.volume import floor_of, is_mounted
 from bulkhead.text import short, span
-from bulkhead.watch.findings import CRITICAL, OK, WARNING
+from bulkhead.watch.results import CRITICAL, OK, WARNING
 
 if TYPE_CHECKING:
     import argparse

@@ -25,7 +25,7 @@ from bulkhead.snapshot import snapshots
 from bulkhead.storage import lvm
 from bulkhead.storage.mounts import is_mounted, mounts_of
 from bulkhead.storage.volume import docker_volume
-from bulkhead.watch import alert, alert_store, findings
+from bulkhead.watch import alert, alert_store, results
 
 if TYPE_CHECKING:
     import argparse
@@ -208,7 +208,7 @@ class Rescue:
             text = f"the snapshot {self.config.vg_name}/{each.name} kept a full volume from growing: {self._verb('removed')}"
             self.say(text)
             if not self.dry_run:
-                for problem in alert.tell(self.config, [alert_store.News(findings.WARNING, text)], time.time()):
+                for problem in alert.tell(self.config, [alert_store.News(results.WARNING, text)], time.time()):
                     self.say(problem)
 
     def grow(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkhead.move import commands
 from bulkhead.status.page import render
-from bulkhead.status.report import Status, gather
+from bulkhead.status.report import Status, collect
 
 if TYPE_CHECKING:
     import argparse
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Show it. That something is wrong with the host is no failure of this command: `bulkhead check` judges."""
-    status = gather(config, lambda: commands.moves(config, print))
+    """Print the status. It succeeds on an unhealthy host too: judging the host is what `bulkhead check` does."""
+    status = collect(config, lambda: commands.moves(config, print))
     if options.json:
         print(json.dumps(as_json(status), indent=4))
     else:
@@ -30,11 +30,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-# -- for programs
-
-
 def as_json(status: Status) -> dict[str, Any]:
-    """The same for programs; Docker's move is at the top, where it has always been."""
+    """Return the status in the form that --json prints. The fields of Docker's move are at the top, for compatibility."""
     *extra_volumes, docker = [asdict(place) for place in status.places] or [{}]
     return {
         **docker,
@@ -43,8 +40,8 @@ def as_json(status: Status) -> dict[str, Any]:
         "extra_volumes": {place["path"]: place for place in extra_volumes},
         "host": status.host,
         "time": status.now,
-        "level": status.seen.level,
-        **status.seen.as_dict(),
+        "level": status.observation.level,
+        **status.observation.as_dict(),
         "usage": asdict(status.usage) if status.usage else None,
         "checked": status.checked,
         "next_check": status.next_check,
@@ -52,7 +49,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "next_prune": status.next_prune,
         "guard": asdict(status.guard) if status.guard else None,
         "taken": status.taken,
-        "alerts": [asdict(standing) for standing in status.standing],
+        "alerts": [alert.as_dict() for alert in status.alerts],
         "queued": status.queued,
         "failed": status.failed,
     }

@@ -1,4 +1,4 @@
-"""Render the status for a terminal."""
+"""Render the status as a page for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bulkhead import names
 from bulkhead.sizes import human
 from bulkhead.text import count, plain, short, span
-from bulkhead.watch.findings import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING
+from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from bulkhead.status.report import Status
     from bulkhead.watch.forecast import Forecast
 
-# -- for people
-
 _COLOURS = {OK: "32", WARNING: "33", CRITICAL: "31", UNKNOWN: "35"}
+_NARROWEST = 40  # characters
 _INDENT = 14
-_BAR = 28  # characters at most
-_FAILURES = 5  # of a prune that are shown
-_ABORTED = 5  # builds that are shown
-_SILENT = 60  # seconds after which it is told when the guard looked last
+_LONGEST_BAR, _SHORTEST_BAR = 28, 8  # characters
+_SHORTEST_MOUNT = 11  # characters of a mount point, before a column is dropped
+_WIDTHS = {"used": 12, "size": 5, "free": 5, "growth": 8, "full in": 7}  # of the columns beside mount point and bar
+_FAILURES = 5  # failures of a prune that are shown
+_ABORTED = 5  # stopped builds that are shown
+_SILENT = 60  # seconds after which the guard's last sample is shown as old
 
 
 @dataclass(frozen=True)
-class _Page:
-    """How things are written."""
+class Page:
+    """The look of a page."""
 
     colour: bool
     room: int  # characters in a line
@@ -43,70 +44,92 @@ class _Page:
 
     def bar(self, share: float, length: int, level: int = OK) -> str:
         """
-        >>> _Page(colour=False, room=80).bar(0.26, 8)
+        >>> Page(colour=False, room=80).bar(0.26, 8)
         '[##......]'
         """
-        filled = min(int(share * length), length)  # only what is full looks full
+        filled = min(int(share * length), length)  # rounded down: only a full one looks full
         return f"[{self.painted('#' * filled, _COLOURS[level])}{'.' * (length - filled)}]"
 
     def line(self, name: str, text: str, level: int | None = None) -> str:
-        """A name, and a text that may take more than one line."""
+        """Return a name with a text beside it, wrapped."""
         lines = textwrap.wrap(text, self.room - _INDENT, break_on_hyphens=False) or [""]
         head = f"  {name:<{_INDENT - 2}}"
         if level is not None:
             head = self.painted(head, _COLOURS[level])
+        if len(name) >= _INDENT - 2:
+            lines.insert(0, "")
         return head + ("\n" + " " * _INDENT).join(lines)
+
+    def paragraph(self, text: str) -> Iterator[str]:
+        yield from textwrap.wrap(text, self.room, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def render(status: Status, colour: bool, width: int) -> str:
-    """The page for people.
+    """Return the page.
 
     Args:
-        width: of the terminal, in characters. The table takes at least 72.
+        width: of the terminal, in characters. The page takes at least 40.
     """
-    page = _Page(colour, max(width, 72))
+    page = Page(colour, max(width, _NARROWEST))
     parts = (_summary, _filesystems, _contents, _guard, _volume_groups, _places, _runs, _alerts)
     return "\n".join(line for part in parts for line in part(status, page))
 
 
-def _summary(status: Status, page: _Page) -> Iterator[str]:
-    level = UNKNOWN if "disks" in status.failed else status.seen.level
+def _summary(status: Status, page: Page) -> Iterator[str]:
+    level = UNKNOWN if "disks" in status.failed else status.observation.level
     yield f"{page.painted(status.host, '1')}  {page.painted(LEVELS[level], f'1;{_COLOURS[level]}')}  {_date(status.now)}"
-    for finding in sorted(status.seen.findings, key=lambda finding: SEVERITY.index(finding.level), reverse=True):
-        if finding.level:
-            yield page.line(LEVELS[finding.level], finding.text, finding.level)
+    for result in sorted(status.observation.results, key=lambda each: SEVERITY.index(each.level), reverse=True):
+        if result.level:
+            yield page.line(LEVELS[result.level], result.text, result.level)
 
 
-def _filesystems(status: Status, page: _Page) -> Iterator[str]:
+def _filesystems(status: Status, page: Page) -> Iterator[str]:
     yield page.heading("Filesystems")
     if "disks" in status.failed:
         yield page.line("unknown", status.failed["disks"], UNKNOWN)
         return
-    room = page.room - 53  # for the name and the bar
-    name = min(max((len(filesystem.mount) for filesystem in status.seen.filesystems), default=0), room - 8)
-    length = min(room - name, _BAR)
-    yield page.painted(
-        f"  {'':<{name}}  {'':<{length + 2}}  {'used':>12}  {'size':>5}  {'free':>5}  {'growth':>8}  {'full in':>7}",
-        "2",
-    )
-    for filesystem in status.seen.filesystems:
+    filesystems = status.observation.filesystems
+    columns, room = _columns(page.room)
+    has_bar = room >= _SHORTEST_MOUNT + _SHORTEST_BAR + 4
+    longest = max((len(filesystem.mount) for filesystem in filesystems), default=0)
+    mount_width = min(longest, room - (4 + _SHORTEST_BAR if has_bar else 0))
+    bar_width = min(room - mount_width - 4, _LONGEST_BAR) if has_bar else 0
+    gap = " " * (bar_width + 4) if has_bar else ""
+    titles = "".join(f"  {title:>{_WIDTHS[title]}}" for title in columns)
+    yield page.painted(f"  {'':<{mount_width}}{gap}{titles}", "2")
+    for filesystem in filesystems:
         mount = filesystem.mount
-        level = max((finding.level for finding in status.seen.findings if finding.mount == mount), default=OK)
-        trend = status.seen.forecasts.get(mount)
-        yield (
-            f"  {_fitting(mount, name):<{name}}  {page.bar(filesystem.percent / 100, length, level)}"
-            f"  {int(filesystem.percent):>3} %  {short(filesystem.used):>5}"
-            f"  {short(filesystem.size):>5}  {short(filesystem.available):>5}"
-            f"  {_growth(trend):>8}  {_time_left(trend):>7}"
-        )
-    if status.seen.forecasts.keys() != {filesystem.mount for filesystem in status.seen.filesystems}:
-        yield page.painted("  ? is known, to root, after five checks", "2")
+        trend = status.observation.forecasts.get(mount)
+        cells = {
+            "used": f"{int(filesystem.percent):>3} %  {short(filesystem.used):>5}",
+            "size": short(filesystem.size),
+            "free": short(filesystem.available),
+            "growth": _rate(trend),
+            "full in": _time_left(trend),
+        }
+        level = max((result.level for result in status.observation.results if result.mount == mount), default=OK)
+        bar = f"  {page.bar(filesystem.percent / 100, bar_width, level)}" if has_bar else ""
+        row = "".join(f"  {cells[title]:>{_WIDTHS[title]}}" for title in columns)
+        yield f"  {_fitting(mount, mount_width):<{mount_width}}{bar}{row}"
+    if status.observation.forecasts.keys() != {filesystem.mount for filesystem in filesystems}:
+        yield page.painted("  ?: known to root, after five checks", "2")
 
 
-def _contents(status: Status, page: _Page) -> Iterator[str]:
+def _columns(width: int) -> tuple[list[str], int]:
+    """Return the columns of figures that fit a page, and the room that they leave for the mount point and the bar."""
+    columns = [*_WIDTHS]
+    for dropped in ("growth", "size", ""):
+        room = width - 2 - sum(2 + _WIDTHS[title] for title in columns)
+        if room >= _SHORTEST_MOUNT or not dropped:
+            break
+        columns.remove(dropped)
+    return columns, room
+
+
+def _contents(status: Status, page: Page) -> Iterator[str]:
     yield page.heading(f"What fills {status.volume}")
     if status.usage is None:
-        silent = [finding.text for finding in status.seen.findings if finding.key == "docker"]
+        silent = [result.text for result in status.observation.results if result.key == "docker"]
         yield page.line("unknown", status.failed.get("usage") or "; ".join(silent) or "Docker was not asked", UNKNOWN)
         return
     rows = {
@@ -116,83 +139,87 @@ def _contents(status: Status, page: _Page) -> Iterator[str]:
         "volumes": status.usage.volumes,
         "logs": status.usage.logs,
     }
-    whole = next((f.size for f in status.seen.filesystems if f.mount == status.volume), 0) or sum(rows.values()) or 1
+    sizes = (each.size for each in status.observation.filesystems if each.mount == status.volume)
+    whole = next(sizes, 0) or sum(rows.values()) or 1
+    length = min(page.room - 44, _LONGEST_BAR)
     for name, size in rows.items():
         reclaimable = status.usage.reclaimable.get(name, 0)
         rest = f"  {short(reclaimable):>5} reclaimable" if reclaimable else ""
-        yield f"  {name:<{_INDENT - 2}}{page.bar(size / whole, min(page.room - 44, _BAR))}  {short(size):>5}{rest}"
+        bar = f"{page.bar(size / whole, length)}  " if length >= _SHORTEST_BAR else ""
+        yield f"  {name:<{_INDENT - 2}}{bar}{short(size):>5}{rest}"
 
 
-def _guard(status: Status, page: _Page) -> Iterator[str]:
+def _guard(status: Status, page: Page) -> Iterator[str]:
     yield page.heading("Guard")
-    unit = next((finding for finding in status.seen.findings if finding.key == f"unit:{names.GUARD_SERVICE}"), None)
+    unit = next((each for each in status.observation.results if each.key == f"unit:{names.GUARD_SERVICE}"), None)
     if unit is None:
-        unseen = status.failed.get("disks")
-        yield page.line("unknown", unseen, UNKNOWN) if unseen else "  none: no build is stopped"
+        reason = status.failed.get("disks")
+        yield page.line("unknown", reason, UNKNOWN) if reason else "  off: it stops no build"
         return
     if unit.level:
         yield page.line(LEVELS[unit.level], unit.text, unit.level)
     guard = status.guard
     if guard is None:
-        yield page.line("unknown", status.failed.get("guard", "it has not looked yet"), UNKNOWN)
+        yield page.line("unknown", status.failed.get("guard", "it has not sampled the volume yet"), UNKNOWN)
         return
     if status.now - guard.time > _SILENT:
-        yield page.line("silent", f"it looked {span(status.now - guard.time)} ago for the last time", WARNING)
-    left = f"{short(guard.free - guard.floor)} until then" if guard.free > guard.floor else "less than that is free"
-    yield page.line("floor", f"{short(guard.floor)} stay free; {left}", None if guard.free > guard.floor else WARNING)
+        yield page.line("silent", f"its last sample is {span(status.now - guard.time)} old", WARNING)
+    is_above = guard.free > guard.floor
+    left = f"{short(guard.free - guard.floor)} left above it" if is_above else "less than that is free now"
+    yield page.line("floor", f"{short(guard.floor)} kept free; {left}", None if is_above else WARNING)
     yield page.line("ballast", short(guard.ballast) if guard.ballast else "none")
     for aborted in reversed(guard.aborted[-_ABORTED:]):
-        written = f", with {short(aborted.written)} written" if aborted.written else ""
+        written = f", after it wrote {short(aborted.written)}" if aborted.written else ""
         yield page.line("stopped", f"{span(status.now - aborted.time)} ago{written}: {plain(aborted.words)}")
 
 
-def _volume_groups(status: Status, page: _Page) -> Iterator[str]:
-    if not status.seen.groups:
+def _volume_groups(status: Status, page: Page) -> Iterator[str]:
+    if not status.observation.groups:
         return
     yield page.heading("Volume groups")
-    for group in status.seen.groups:
+    for group in status.observation.groups:
         text = f"{short(group.free)} of {short(group.size)} free"
         if group.name == status.group and status.reserve:
             text += f"; the reserve is {short(status.reserve)}"
         yield page.line(group.name, text)
-    for found in status.seen.snapshots:
+    for found in status.observation.snapshots:
         text = f"{found.group}/{found.name} of {found.origin}, {int(found.percent)} % full"
         if found.group == status.group and (since := status.taken.get(found.name)):
             text += f", {span(status.now - since)} old"
             if status.snapshot_hours:
-                text += f"; goes in {span(since + status.snapshot_hours * 3600 - status.now)}"
+                text += f"; dropped in {span(since + status.snapshot_hours * 3600 - status.now)}"
         yield page.line("snapshot", text)
     if "snapshots" in status.failed:
-        yield page.line("unknown", f"whose snapshots they are: {status.failed['snapshots']}", UNKNOWN)
+        yield page.line("unknown", f"which snapshots are ours: {status.failed['snapshots']}", UNKNOWN)
 
 
-def _places(status: Status, page: _Page) -> Iterator[str]:
+def _places(status: Status, page: Page) -> Iterator[str]:
     yield page.heading("Where the data is")
     if "places" in status.failed:
         yield page.line("unknown", f"whether it was moved: {status.failed['places']}", UNKNOWN)
-    for finding in status.seen.findings:
-        if finding.key == "isolation":
-            yield f"  {finding.text}."
+    for result in status.observation.results:
+        if result.key == "isolation":
+            yield from page.paragraph(f"{result.text}.")
     for place in reversed(status.places):
         if not place.since:
-            continue  # it was never moved: there is nothing to tell
-        yield from textwrap.wrap(place.outcome, page.room, initial_indent="  ", subsequent_indent="  ")
+            continue  # it was never moved
+        yield from page.paragraph(place.outcome)
         yield page.line("  since", _date(place.since))
         for path, size in place.old.items():
             yield page.line("  kept", f"{human(size)} beneath {path}; `bulkhead finalize` removes it")
         if place.reason:
             yield page.line("  reason", place.reason)
     if "rollback" in status.failed:
-        yield page.line("unknown", f"whether it goes back to a snapshot: {status.failed['rollback']}", UNKNOWN)
+        yield page.line("unknown", f"whether a rollback is unfinished: {status.failed['rollback']}", UNKNOWN)
     if status.rollback:
         yield page.line("rollback", status.rollback, WARNING)
     if "under way" in status.failed:
-        yield page.line("unknown", f"whether a move is under way: {status.failed['under way']}", UNKNOWN)
+        yield page.line("unknown", f"whether a move is running: {status.failed['under way']}", UNKNOWN)
     if status.under_way:
-        yield page.line("now", "a move is under way: `bulkhead relocate --join` watches it", WARNING)
+        yield page.line("now", "a move is running; `bulkhead relocate --join` follows it", WARNING)
 
 
-def _runs(status: Status, page: _Page) -> Iterator[str]:
+def _runs(status: Status, page: Page) -> Iterator[str]:
     yield page.heading("Runs")
     checked, pruned = status.checked, status.pruned
     for name, last, coming in (
@@ -213,17 +240,16 @@ def _runs(status: Status, page: _Page) -> Iterator[str]:
             yield page.line("", f"and {len(pruned.failed) - _FAILURES} more: `journalctl -u docker-prune`")
 
 
-def _alerts(status: Status, page: _Page) -> Iterator[str]:
+def _alerts(status: Status, page: Page) -> Iterator[str]:
     yield page.heading("Alerts")
     for name in ("alerts", "messages"):
         if name in status.failed:
             yield page.line("unknown", status.failed[name], UNKNOWN)
-    if not (status.standing or status.queued or {"alerts", "messages"} & status.failed.keys()):
+    if not (status.alerts or status.queued or {"alerts", "messages"} & status.failed.keys()):
         yield "  none"
-    for standing in status.standing:
-        since, told = (span(status.now - moment) for moment in (standing.since, standing.told))
-        text = f"{standing.key} since {since}, told {told} ago"
-        yield page.line(LEVELS[standing.level], text, standing.level)
+    for alert in status.alerts:
+        age, reported = (span(status.now - moment) for moment in (alert.since, alert.reported))
+        yield page.line(LEVELS[alert.level], f"{alert.key} for {age}, last reported {reported} ago", alert.level)
     for receiver, messages in status.queued.items():
         if messages:
             yield page.line("waiting", f"{count(messages, 'message')} for {receiver}", WARNING)
@@ -236,10 +262,10 @@ def _date(moment: float) -> str:
     return time.strftime("%F %T %Z", time.localtime(moment))
 
 
-def _growth(trend: Forecast | None) -> str:
+def _rate(trend: Forecast | None) -> str:
     """
     >>> from bulkhead.watch.forecast import Forecast
-    >>> _growth(Forecast(rate=2**20 / 30, seconds_left=3 * 3600)), _growth(Forecast(rate=-1.0, seconds_left=None)), _growth(None)
+    >>> _rate(Forecast(rate=2**20 / 30, seconds_left=3 * 3600)), _rate(Forecast(rate=-1.0, seconds_left=None)), _rate(None)
     ('+120M/h', '0', '?')
     """
     if trend is None:
@@ -255,7 +281,7 @@ def _time_left(trend: Forecast | None) -> str:
 
 
 def _fitting(text: str, length: int) -> str:
-    """The end of a long path says more than its beginning.
+    """Shorten a path at its beginning: its end says more.
 
     >>> _fitting("/srv/machine-learning/models", 15)
     '...rning/models'

@@ -1,4 +1,4 @@
-"""`bulkhead status`: the disks, what fills Docker's, what has been done about it and what comes next, at a glance."""
+"""Collect what `bulkhead status` shows: disks, what fills Docker's volume, moves, runs and alerts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.watch import alert_store, check
-from bulkhead.watch.findings import OK, Observation
+from bulkhead.watch.results import OK, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.docker.usage import Usage
     from bulkhead.move.commands import Move
-    from bulkhead.watch.alert_store import Standing
+    from bulkhead.watch.alert_store import OpenAlert
 
-PATIENCE = 10  # seconds for Docker to count what it holds
+PATIENCE = 10  # seconds for Docker to measure what it stores
 CRON = "/etc/cron.d/check-disk"
-Found = TypeVar("Found")
+Collected = TypeVar("Collected")
 
 
 @dataclass(frozen=True)
 class DataLocation:
-    """Where a directory is, and what its last move came to."""
+    """Where the data of a directory is, and how its last move ended."""
 
     path: str
     outcome: str
     phase: str
     since: float
     reason: str
-    old: dict[str, int]  # directory → bytes of its old tree
+    old: dict[str, int]  # directory → bytes of the old data beneath it
 
     @classmethod
     def of(cls, move: Move) -> DataLocation:
@@ -54,11 +54,11 @@ class DataLocation:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What the last prune came to."""
+    """How the last prune ended."""
 
     time: float
     freed: int  # bytes
-    failed: list[str]  # what could not be removed, and why
+    failed: list[str]  # what could not be removed, with the reason
 
     @classmethod
     def last(cls) -> Pruned | None:
@@ -71,13 +71,13 @@ class Aborted:
     """A build that the guard has stopped."""
 
     time: float
-    words: str  # the command of its step, or its own
+    words: str  # the command of its step, or of the build
     written: int  # bytes, by that step
 
 
 @dataclass(frozen=True)
 class GuardStatus:
-    """What the guard has seen last, and has done since the host came up."""
+    """The last sample of the guard, and what it has done since boot."""
 
     time: float
     floor: int  # bytes that it keeps free
@@ -101,42 +101,42 @@ class GuardStatus:
 
 @dataclass
 class Status:
-    """What a host looks like. A part that could not be had is in `failed`, with the reason, and else empty."""
+    """The status of a host. A part that cannot be collected is empty, and its reason is in `failed`."""
 
     host: str
-    now: float  # seconds since the epoch, as all times
-    volume: str  # where Docker's is mounted
+    now: float  # seconds since the epoch, like all times
+    volume: str  # where Docker's volume is mounted
     group: str
     reserve: int
-    seen: Observation = field(default_factory=Observation)
+    observation: Observation = field(default_factory=Observation)
     usage: Usage | None = None
-    places: list[DataLocation] = field(default_factory=list)  # of extra volumes, and Docker's as the last
-    under_way: bool = False  # a move
-    rollback: str = ""  # to a snapshot, that is not finished: what it has come to
+    places: list[DataLocation] = field(default_factory=list)  # of extra volumes; Docker's comes last
+    under_way: bool = False  # whether a move is running
+    rollback: str = ""  # the state of an unfinished rollback to a snapshot
     checked: float | None = None
     pruned: Pruned | None = None
     guard: GuardStatus | None = None
-    taken: dict[str, float] = field(default_factory=dict)  # snapshots of ours, by name → since when they stand
-    snapshot_hours: int = 0  # after which the guard drops them; 0: nobody does
+    taken: dict[str, float] = field(default_factory=dict)  # our snapshots: name → when it was taken
+    snapshot_hours: int = 0  # after which the guard drops a snapshot; 0: it drops none
     next_check: float | None = None
     next_prune: float | None = None
-    standing: list[Standing] = field(default_factory=list)  # alerts
+    alerts: list[OpenAlert] = field(default_factory=list)
     queued: dict[str, int] = field(default_factory=dict)  # messages, by receiver
-    failed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)  # part → why it cannot be collected
 
 
-# -- gathering
+# -- collecting
 
 
-def gather(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
-    """Ask for everything. What fails is told in its place, and keeps nothing else from being shown.
+def collect(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
+    """Collect every part. A part that fails does not hide the others.
 
     Args:
-        moves: gives the moves of extra volumes, and Docker's as the last.
+        moves: returns the moves of extra volumes, and Docker's as the last.
     """
     status = Status(socket.gethostname(), time.time(), config.volume_mount, config.vg_name, config.reserve_bytes)
 
-    def part(name: str, ask: Callable[[], Found], otherwise: Found) -> Found:
+    def part(name: str, ask: Callable[[], Collected], otherwise: Collected) -> Collected:
         try:
             return ask()
         except Exception as error:  # whatever it is, the other parts are worth showing
@@ -144,24 +144,24 @@ def gather(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
             return otherwise
 
     known = state.load("check")
-    status.seen = part("disks", lambda: _observe(config, known), status.seen)
+    status.observation = part("disks", lambda: _observe(config, known), status.observation)
     status.checked = part("last check", lambda: _last_sample(known), None)
-    if any(finding.key == "docker" and finding.level == OK for finding in status.seen.findings):
+    if any(result.key == "docker" and result.level == OK for result in status.observation.results):
         status.usage = part("usage", _usage, None)
     status.places = part("places", lambda: [DataLocation.of(move) for move in moves()], [])
     status.under_way = part("under way", unit.is_under_way, False)
     status.rollback = part("rollback", lambda: _unfinished(Rollback(config, print)), "")
     status.pruned = part("last prune", Pruned.last, None)
     status.guard = part("guard", GuardStatus.last, None)
-    if status.seen.snapshots:
+    if status.observation.snapshots:
         status.taken = part("snapshots", lambda: {each.name: each.made for each in snapshots.ours(config)}, {})
         status.snapshot_hours = config.snapshot_max_hours if names.GUARD_SERVICE in config.watched_units else 0
     status.next_check = part("next check", lambda: _next_by_cron(status.now), None)
     status.next_prune = part("next prune", _next_by_timer, None)
-    status.standing = part("alerts", alert_store.standing, [])
+    status.alerts = part("alerts", alert_store.open_alerts, [])
     status.queued = part("messages", alert_store.queued, {})
-    if os.geteuid() != 0:  # what is remembered is root's, and looks empty to others
-        status.failed |= dict.fromkeys(("last check", "last prune", "guard", "alerts"), "only root sees it")
+    if os.geteuid() != 0:  # only root can read the state: for others it would be empty
+        status.failed |= dict.fromkeys(("last check", "last prune", "guard", "alerts"), "only root can see it")
     return status
 
 
@@ -172,8 +172,8 @@ def _unfinished(rollback: Rollback) -> str:
 def _observe(config: Config, known: dict[str, Any]) -> Observation:
     levels = known.get("levels")
     standing = levels if isinstance(levels, dict) else {}
-    seen, _ = check.collect(config, check.Limits.of(config, None), check.CheckClock.read(), known, standing)
-    return seen
+    observation, _ = check.collect(config, check.Limits.of(config, None), check.CheckClock.read(), known, standing)
+    return observation
 
 
 def _last_sample(known: dict[str, Any]) -> float | None:
@@ -183,7 +183,7 @@ def _last_sample(known: dict[str, Any]) -> float | None:
 def _usage() -> Usage:
     """
     Raises:
-        TimeoutError: Docker takes too long to count, as with millions of files in its volumes.
+        TimeoutError: Docker takes too long to measure, for example millions of files in its volumes.
     """
     found: list[Usage] = []
     errors: list[Exception] = []
@@ -194,18 +194,18 @@ def _usage() -> Usage:
         except Exception as error:
             errors.append(error)
 
-    thread = threading.Thread(target=ask, daemon=True)  # left behind when it hangs
+    thread = threading.Thread(target=ask, daemon=True)  # abandoned when Docker hangs
     thread.start()
     thread.join(PATIENCE)
     if errors:
         raise errors[0]
     if not found:
-        raise TimeoutError(f"Docker does not say within {PATIENCE} s what it holds")
+        raise TimeoutError(f"Docker did not report its disk usage within {PATIENCE} s")
     return found[0]
 
 
 def _next_by_cron(now: float) -> float | None:
-    """When the disks are checked next, by a schedule of every so many minutes; None by any other."""
+    """Return when cron runs the next check; None for any other schedule than every so many minutes."""
     with open(CRON, encoding="utf-8") as file:
         schedule = re.search(r"^\*/(\d+) \* \* \* \* .*check-disk", file.read(), re.MULTILINE)
     if not schedule:
@@ -216,5 +216,5 @@ def _next_by_cron(now: float) -> float | None:
 
 def _next_by_timer() -> float | None:
     command = f"systemctl show {PRUNE_TIMER} --timestamp=utc --value --property=NextElapseUSecRealtime"
-    said = output_of(command.split(), daemon.PATIENCE).split()  # Wed 2026-11-25 03:00:00 UTC
-    return calendar.timegm(time.strptime(" ".join(said[1:3]), "%Y-%m-%d %H:%M:%S")) if len(said) == 4 else None
+    words = output_of(command.split(), daemon.PATIENCE).split()  # Wed 2026-11-25 03:00:00 UTC
+    return calendar.timegm(time.strptime(" ".join(words[1:3]), "%Y-%m-%d %H:%M:%S")) if len(words) == 4 else None

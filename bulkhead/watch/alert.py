@@ -1,4 +1,4 @@
-"""Alerts: what of a check is told, and to whom it still has to be. Apprise sends it, each receiver from its own queue."""
+"""Decide which results of a check become alerts, queue them for each receiver, and send what is queued."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.names import ALERT_SERVICE, DOCKER
-from bulkhead.text import plain, span
-from bulkhead.watch.alert_store import Book, Message, News, Queue, Standing, changing
+from bulkhead.text import count, plain, span
+from bulkhead.watch.alert_store import AlertState, Message, News, OpenAlert, Queue, changing
 from bulkhead.watch.apprise import APPRISE_TYPES, send
-from bulkhead.watch.findings import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, CheckResult, complain
+from bulkhead.watch.results import CRITICAL, LEVELS, OK, UNKNOWN, WARNING, CheckResult, complain
 
 if TYPE_CHECKING:
     import argparse
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-_DOCKERS_PATIENCE = 60  # seconds for Docker to say what could be reclaimed
-_NAME = 40  # characters of a name of what could be reclaimed
+_DOCKERS_PATIENCE = 60  # seconds for Docker to list what can be reclaimed
+_NAME = 40  # characters of the name of something reclaimable
 _HOUR = 3600
 _WEEK = 7 * 24 * _HOUR
 
@@ -36,98 +36,102 @@ _PRIORITIES = {
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
+    """`bulkhead alert`."""
     return test(config) if options.test else deliver(config)
 
 
 def decide(
-    standing: Mapping[str, Standing], findings: Sequence[CheckResult], now: float, reminder: float, volume: str = ""
-) -> tuple[dict[str, Standing], list[News]]:
-    """What stands after a check, and what of it is told: each change of a level, and now and then what stays.
+    standing: Mapping[str, OpenAlert], results: Sequence[CheckResult], now: float, reminder: float, volume: str = ""
+) -> tuple[dict[str, OpenAlert], list[News]]:
+    """Decide which alerts are open after a check, and what is news: each change of a level, and reminders.
 
-    What is no longer found is as good as OK.
+    A result that is no longer there counts as OK.
 
     Args:
         reminder: hours until the first reminder. Each later one takes twice as long, at most a week.
         volume: where Docker's volume is mounted.
     """
-    after: dict[str, Standing] = {}
+    after: dict[str, OpenAlert] = {}
     news: list[News] = []
-    for finding in findings:
-        was = standing.get(finding.key)
-        text = plain(finding.text)
-        level = LEVELS[finding.level]
-        told = ""
-        if was and was.level == finding.level:
-            alert = Standing(was.key, was.level, text, min(was.since, now), min(was.told, now), was.reminders)
-            if now - alert.told >= min(reminder * _HOUR * 2 ** min(alert.reminders, 20), _WEEK):
-                told = f"still {level} after {span(now - alert.since)}: {text}"
-                alert = Standing(was.key, was.level, text, alert.since, now, was.reminders + 1)
+    for result in results:
+        was = standing.get(result.key)
+        text = plain(result.text)
+        level = LEVELS[result.level]
+        line = ""
+        if was and was.level == result.level:
+            alert = OpenAlert(was.key, was.level, text, min(was.since, now), min(was.reported, now), was.reminders)
+            if now - alert.reported >= min(reminder * _HOUR * 2 ** min(alert.reminders, 20), _WEEK):
+                line = f"still {level} after {span(now - alert.since)}: {text}"
+                alert = OpenAlert(was.key, was.level, text, alert.since, now, was.reminders + 1)
         else:
-            alert = Standing(finding.key, finding.level, text, now, now)
+            alert = OpenAlert(result.key, result.level, text, now, now)
             if was:
-                told = f"{level} (was {LEVELS[was.level]} for {span(now - was.since)}): {text}"
-            elif finding.level:
-                told = f"{level}: {text}"
+                line = f"{level} (was {LEVELS[was.level]} for {span(now - was.since)}): {text}"
+            elif result.level:
+                line = f"{level}: {text}"
         if alert.level:
-            after[finding.key] = alert
-        if told:
-            about_space = finding.mount == volume and finding.key.startswith(("use:", "inodes:", "forecast:"))
-            news.append(News(finding.level, told, bool(finding.level) and about_space))
-    found = {finding.key for finding in findings}
+            after[result.key] = alert
+        if line:
+            about_space = result.mount == volume and result.key.startswith(("use:", "inodes:", "forecast:"))
+            news.append(News(result.level, line, bool(result.level) and about_space))
+    found = {result.key for result in results}
     for was in standing.values():
         if was.key not in found:
-            told = f"OK (was {LEVELS[was.level]} for {span(now - was.since)}): no longer so: {was.text}"
-            news.append(News(OK, told))
+            line = f"OK (was {LEVELS[was.level]} for {span(now - was.since)}): resolved: {was.text}"
+            news.append(News(OK, line))
     return after, news
 
 
-def changed(config: Config, findings: Sequence[CheckResult], now: float) -> list[str]:
-    """Queue what there is to tell of a check, and have everything that is queued sent.
+def report_changes(config: Config, results: Sequence[CheckResult], now: float) -> list[str]:
+    """Queue the news of a check, and start the delivery of everything that is queued.
 
     Returns:
-        What is told, in lines.
+        The news, and what goes wrong with the delivery, in lines.
 
     Raises:
-        OSError: it can be kept nowhere; the system's log has it.
+        OSError: the alerts cannot be saved. The system's log has them.
     """
-    with changing() as book:
-        book.standing, news = decide(book.standing, findings, now, config.alert_reminder, config.volume_mount)
-        _queue(book, config, news, now)
-        waiting = any(queue.messages for queue in book.queues.values())
-    told = [item.text for item in news]
-    return [*told, *(_start_delivery() if waiting else [])]
+    with changing() as alerts:
+        alerts.standing, news = decide(alerts.standing, results, now, config.alert_reminder, config.volume_mount)
+        _queue(alerts, config, news, now)
+        waiting = any(queue.messages for queue in alerts.queues.values())
+    return [*(item.text for item in news), *(_start_delivery() if waiting else [])]
 
 
 def tell(config: Config, news: Sequence[News], now: float) -> list[str]:
-    """Queue what has happened, which no check would find, and have everything that is queued sent.
+    """Queue news of an event, which no check would find, and start the delivery of everything that is queued.
 
     Returns:
-        What goes wrong with the sending, in lines.
+        What goes wrong with the delivery, in lines.
 
     Raises:
-        OSError: it can be kept nowhere; the system's log has it.
+        OSError: the news cannot be saved. The system's log has them.
     """
-    with changing() as book:
-        _queue(book, config, news, now)
+    with changing() as alerts:
+        _queue(alerts, config, news, now)
     return _start_delivery() if config.receiver_names else []
 
 
-def _queue(book: Book, config: Config, news: Sequence[News], now: float) -> None:
+def _queue(alerts: AlertState, config: Config, news: Sequence[News], now: float) -> None:
     for item in news:
         syslog.syslog(_PRIORITIES[item.level], item.text)
-    for gone in set(book.queues) - set(config.receiver_names):
-        queue = book.queues.pop(gone)
+    for gone in set(alerts.queues) - set(config.receiver_names):
+        queue = alerts.queues.pop(gone)
         if queue.messages:
-            text = f"{gone} is no receiver any more; queued for it, and dropped: {len(queue.messages)}"
+            text = f"{gone} is no longer a receiver: {count(len(queue.messages), 'queued message')} dropped"
             syslog.syslog(syslog.LOG_WARNING, text)
     if news:
         message = Message.of(news, now, os.uname().nodename)
         for receiver in config.receiver_names:
-            book.queues.setdefault(receiver, Queue()).add(message)
+            alerts.queues.setdefault(receiver, Queue()).add(message)
 
 
 def _start_delivery() -> list[str]:
-    """What goes wrong with it, in lines."""
+    """Start the unit that sends what is queued.
+
+    Returns:
+        What goes wrong with it, in lines.
+    """
     try:
         subprocess.run(["systemctl", "start", "--no-block", ALERT_SERVICE], check=True, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError) as error:
@@ -140,20 +144,23 @@ def _start_delivery() -> list[str]:
 
 
 def deliver(config: Config) -> int:
-    """Send what is queued, to all receivers side by side; the exit code: 1 if some of it has to wait.
+    """Send what is queued, to all receivers at once.
+
+    Returns:
+        The exit code: 1 if messages still wait.
 
     Raises:
-        TimeoutError: another is at it.
+        TimeoutError: another delivery is running.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     way_out = ""
     failed: set[str] = set()
     with state.locked("alert", 5):
-        # Again until nothing has come meanwhile: a start of the unit while it runs is none.
+        # Repeat until no more messages come: starting the unit while it runs does nothing.
         while queues := {
             receiver: queue
-            for receiver, queue in Book.load().queues.items()
+            for receiver, queue in AlertState.load().queues.items()
             if queue.messages and receiver in config.receiver_names and receiver not in failed
         }:
             if not way_out and any(message.reclaim for queue in queues.values() for message in queue.messages):
@@ -165,37 +172,45 @@ def deliver(config: Config) -> int:
 
 
 def _empty(receiver: str, way_out: str) -> bool:
-    """Send the messages that a receiver has to get, until there are none or one fails."""
-    while (queue := Book.load().queues.get(receiver, Queue())).messages:
+    """Send a receiver its messages until its queue is empty or one fails.
+
+    Returns:
+        Whether none failed.
+    """
+    while (queue := AlertState.load().queues.get(receiver, Queue())).messages:
         message = queue.next
         if message.reclaim and not way_out:
-            return True  # it has come just now
+            return True  # it came just now: the next round sends it
         result = send(
             receiver, message.title, message.body(time.time(), queue.dropped, way_out), APPRISE_TYPES[message.level]
         )
         if not result.reached:
             print(f"{receiver}: failed: {result.problem}; {len(queue.messages)} queued", flush=True)
-            with changing() as book:
-                if receiver in book.queues:
-                    book.queues[receiver].failed(message)
+            with changing() as alerts:
+                if receiver in alerts.queues:
+                    alerts.queues[receiver].failed(message)
             return False
-        # A cut here sends it twice; the other way round it would be lost.
-        with changing() as book:
-            if receiver in book.queues:
-                book.queues[receiver].sent(message, queue.dropped)
+        # A power cut here sends it twice; in the other order the message would be lost.
+        with changing() as alerts:
+            if receiver in alerts.queues:
+                alerts.queues[receiver].sent(message, queue.dropped)
         print(f"{receiver}: sent{f' in part: {result.problem}' if result.problem else ''}", flush=True)
     return True
 
 
 def test(config: Config) -> int:
-    """Send each receiver a message and print who got it; the exit code: 1 if one did not, or there is none."""
+    """Send each receiver a message, and print which got it.
+
+    Returns:
+        The exit code: 1 if a receiver did not get it, or if there is none.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     if not config.receiver_names:
-        print("there are no receivers of alerts: alert_receivers of the settings names them")
+        print("there are no receivers: name them in the setting alert_receivers")
         return 1
     host = os.uname().nodename
-    body = f"A test of {host}'s alerts: this one arrived.\n\n{time.strftime('%F %T %Z')}\n"
+    body = f"Alerts of {host} reach this receiver.\n\n{time.strftime('%F %T %Z')}\n"
     with ThreadPoolExecutor(len(config.receiver_names)) as pool:
         results = list(pool.map(lambda receiver: send(receiver, f"Test: {host}", body, "info"), config.receiver_names))
     for receiver, result in zip(config.receiver_names, results, strict=True):
@@ -205,7 +220,7 @@ def test(config: Config) -> int:
 
 
 def _way_out(config: Config) -> str:
-    """What could be reclaimed on Docker's volume, and how. Docker may be hung: it is not waited for for ever."""
+    """Return what can be reclaimed on Docker's volume, and the command for it. Do not wait long for a hung Docker."""
     import threading
 
     found: list[str] = []
@@ -217,11 +232,11 @@ def _way_out(config: Config) -> str:
         volume = os.statvfs(config.volume_mount)
         whole = (volume.f_blocks - volume.f_bfree + volume.f_bavail) * volume.f_frsize
         command = f"bulkhead reclaim --need {enough(whole, config.check_threshold)}"
-    return f"Could be reclaimed: {found[0] if found else 'unknown'}.\nDo it: `{command}`. More: `bulkhead status`"
+    return f"Reclaimable: {found[0] if found else 'unknown'}.\nReclaim it: `{command}`. Details: `bulkhead status`"
 
 
 def enough(whole: int, warning: int) -> str:
-    """What must be free for a warning to end, 5 points below where it begins.
+    """Return the free space that ends a warning, 5 percentage points below its threshold.
 
     >>> enough(60 * 2**30, 80)
     '15G'
@@ -236,7 +251,7 @@ def _reclaimable() -> str:
     from bulkhead.sizes import human
 
     try:
-        # Its socket is not touched while it does not run: systemd would start it.
+        # Leave its socket alone while Docker does not run: systemd would start it.
         subprocess.run(["systemctl", "is-active", "--quiet", DOCKER], check=True, timeout=10)
         found = reclaimable(Engine())[:5]
         return ", ".join(f"{name[-_NAME:]} {human(size)}" for name, size in found) or "nothing"

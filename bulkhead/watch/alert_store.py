@@ -9,39 +9,70 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import state
-from bulkhead.text import span
-from bulkhead.watch.findings import LEVELS, SEVERITY
+from bulkhead.text import count, span
+from bulkhead.watch.results import LEVELS, SEVERITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-STATE = "alerts"  # what stands and what is queued, in one file: no cut comes between the two
-CAPACITY = 100  # messages of a queue
+STATE = "alerts"  # open alerts and queues in one file: a power cut cannot separate them
+CAPACITY = 100  # messages in a queue
 _LATE = 300  # seconds after which a message says that it is late
-_LONGEST = 1300  # characters of what is told: Discord takes 2,000 with all the rest, and refuses a longer message
-_TRIES = 5  # of a message before it waits behind the others: it may be this one that the receiver refuses
+_LONGEST = 1300  # characters of text: Discord refuses a message of more than 2,000 in all
+_TRIES = 5  # to send a message before it goes behind the others: perhaps the receiver refuses just this one
 
 
-# -- what is told
+# -- alerts
 
 
 @dataclass(frozen=True)
-class Standing:
-    """An alert that stands."""
-
-    key: str
+class OpenAlert:
+    key: str  # of the check's result
     level: int
     text: str  # of the last check
-    since: float  # seconds since the epoch: at this level
-    told: float  # last
+    since: float  # seconds since the epoch: when it reached this level
+    reported: float  # seconds since the epoch: when a message last mentioned it
     reminders: int = 0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> OpenAlert:
+        """Read an alert.
+
+        Raises:
+            IndexError, KeyError, TypeError, ValueError: these values are no alert.
+        """
+        return cls(
+            key=values["key"],
+            level=_level(values["level"]),
+            text=str(values["text"]),
+            since=float(values["since"]),
+            reported=float(values["told"]),
+            reminders=int(values["reminders"]),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in the form of the state file and of `bulkhead status --json`."""
+        return {
+            "key": self.key,
+            "level": self.level,
+            "text": self.text,
+            "since": self.since,
+            "told": self.reported,
+            "reminders": self.reminders,
+        }
 
 
 @dataclass(frozen=True)
 class News:
+    """One line of a message."""
+
     level: int
     text: str
-    reclaim: bool = False  # less on Docker's volume would help
+    reclaim: bool = False  # whether freeing space on Docker's volume would help
+
+
+def _level(number: int) -> int:
+    return LEVELS.index(LEVELS[number])
 
 
 # -- queues
@@ -50,15 +81,15 @@ class News:
 @dataclass(frozen=True)
 class Message:
     time: float
-    level: int  # the worst that it tells
+    level: int  # the worst of its lines
     title: str
     text: str
     reclaim: bool
-    failures: int = 0  # to send it
+    failures: int = 0  # failed attempts to send it
 
     @classmethod
     def of(cls, news: Sequence[News], now: float, host: str) -> Message:
-        """One for all that a check has to tell, the worst first."""
+        """Make one message of all news, the worst first."""
         ordered = sorted(news, key=lambda item: SEVERITY.index(item.level), reverse=True)
         lines: list[str] = []
         for item in ordered:
@@ -70,19 +101,19 @@ class Message:
         return cls(now, level, f"{LEVELS[level]}: {host}", "\n".join(lines), any(item.reclaim for item in news))
 
     def body(self, now: float, dropped: int, way_out: str) -> str:
-        """What the receiver reads.
+        """Return the text that the receiver gets.
 
         Args:
             now: when it is sent.
-            dropped: older messages that its queue had no room for.
-            way_out: what could be reclaimed, and how.
+            dropped: how many older messages were dropped because the queue was full.
+            way_out: how to free space on Docker's volume.
         """
         moment = time.strftime("%F %T %Z", time.localtime(self.time))
         late = now - self.time
         parts = [
             self.text,
-            way_out if self.reclaim else "More: `bulkhead status`" if self.level else "",
-            f"This receiver could not be reached for long. Older messages that were dropped: {dropped}"
+            way_out if self.reclaim else "Details: `bulkhead status`" if self.level else "",
+            f"This receiver could not be reached for a long time: {count(dropped, 'older message')} dropped."
             if dropped
             else "",
             moment if late < _LATE else f"{moment}, sent {span(late)} late: this receiver could not be reached.",
@@ -92,10 +123,10 @@ class Message:
 
 @dataclass
 class Queue:
-    """What a receiver has yet to get, the oldest first."""
+    """The messages that a receiver has yet to get, the oldest first."""
 
     messages: list[Message] = field(default_factory=list)
-    dropped: int = 0  # since one was sent
+    dropped: int = 0  # since a message was last sent
 
     def add(self, message: Message) -> None:
         self.messages.append(message)
@@ -104,59 +135,50 @@ class Queue:
 
     @property
     def next(self) -> Message:
-        """The oldest; one that has failed too often waits until there are only such, and they take turns."""
+        """Return the oldest message. One that failed too often waits until only such are left; then they take turns."""
         return min(self.messages, key=lambda message: message.failures if message.failures >= _TRIES else 0)
 
     def failed(self, message: Message) -> None:
+        """Count a failed attempt to send a message."""
         again = replace(message, failures=message.failures + 1)
         self.messages = [again if each == message else each for each in self.messages]
 
     def sent(self, message: Message, dropped: int) -> None:
-        """Take away what was sent.
+        """Remove a message that was sent.
 
         Args:
-            dropped: how many dropped ones it told of.
+            dropped: how many dropped messages it reported.
         """
         self.dropped -= dropped
         if message in self.messages:
             self.messages.remove(message)
         else:
-            self.dropped -= 1  # while it was being sent
+            self.dropped -= 1  # it was dropped while it was being sent
 
 
 @dataclass
-class Book:
-    """What stands, and what is queued."""
-
-    standing: dict[str, Standing] = field(default_factory=dict)  # by key
+class AlertState:
+    standing: dict[str, OpenAlert] = field(default_factory=dict)  # open alerts, by key
     queues: dict[str, Queue] = field(default_factory=dict)  # by receiver
 
     @classmethod
-    def load(cls) -> Book:
-        """Read it. What is no book counts as none: what stands is then told anew."""
+    def load(cls) -> AlertState:
+        """Read the state. A damaged one counts as empty: open alerts are then sent again."""
         try:
             return cls.of(state.load(STATE))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            syslog.syslog(syslog.LOG_WARNING, f"the alerts that stood are not known any more: {error!r}")
+            syslog.syslog(syslog.LOG_WARNING, f"the open alerts are lost, their state is damaged: {error!r}")
             return cls()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Book:
-        book = cls()
-        for alert in values.get("standing", {}).values():
-            book.standing[alert["key"]] = Standing(
-                alert["key"],
-                LEVELS.index(LEVELS[alert["level"]]),
-                str(alert["text"]),
-                float(alert["since"]),
-                float(alert["told"]),
-                int(alert["reminders"]),
-            )
+    def of(cls, values: Mapping[str, Any]) -> AlertState:
+        alerts = [OpenAlert.of(each) for each in values.get("standing", {}).values()]
+        queues = {}
         for receiver, queue in values.get("queues", {}).items():
             messages = [
                 Message(
                     float(message["time"]),
-                    LEVELS.index(LEVELS[message["level"]]),
+                    _level(message["level"]),
                     str(message["title"]),
                     str(message["text"]),
                     bool(message["reclaim"]),
@@ -164,32 +186,35 @@ class Book:
                 )
                 for message in queue["messages"]
             ]
-            book.queues[receiver] = Queue(messages, int(queue["dropped"]))
-        return book
+            queues[receiver] = Queue(messages, int(queue["dropped"]))
+        return cls({alert.key: alert for alert in alerts}, queues)
 
     def values(self) -> dict[str, Any]:
-        """To be saved; empty where nothing stands and nothing is queued: a check that has nothing to tell is then done."""
-        is_empty = not self.standing and not any(queue.messages or queue.dropped for queue in self.queues.values())
-        return {} if is_empty else asdict(self)
+        """Return the values to save: none if nothing is open and nothing queued, so that a quiet check is done early."""
+        if not self.standing and not any(queue.messages or queue.dropped for queue in self.queues.values()):
+            return {}
+        return {
+            "standing": {key: alert.as_dict() for key, alert in self.standing.items()},
+            "queues": {receiver: asdict(queue) for receiver, queue in self.queues.items()},
+        }
 
 
 @contextlib.contextmanager
-def changing() -> Iterator[Book]:
-    """The book, to be changed by one at a time, and never for long."""
+def changing() -> Iterator[AlertState]:
+    """Lend the state to one changer at a time, for moments only, and save it afterwards."""
     with state.locked(STATE, 10):
-        book = Book.load()
-        before = book.values()
-        yield book
-        after = book.values()
+        alerts = AlertState.load()
+        before = alerts.values()
+        yield alerts
+        after = alerts.values()
         if after != before:
             state.save(STATE, after)
 
 
-def standing() -> list[Standing]:
-    """The alerts that stand."""
-    return list(Book.load().standing.values())
+def open_alerts() -> list[OpenAlert]:
+    return list(AlertState.load().standing.values())
 
 
 def queued() -> dict[str, int]:
-    """How many messages wait for each receiver."""
-    return {receiver: len(queue.messages) for receiver, queue in Book.load().queues.items()}
+    """Return how many messages wait for each receiver."""
+    return {receiver: len(queue.messages) for receiver, queue in AlertState.load().queues.items()}

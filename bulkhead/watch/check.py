@@ -1,4 +1,4 @@
-"""`bulkhead check`: one line in the form that every monitoring system reads (Monitoring Plugins guidelines), and its code."""
+"""`bulkhead check`: print one line and exit with a level, as the Monitoring Plugins guidelines want it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
-from bulkhead.watch.findings import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, CheckResult, Observation, complain
 from bulkhead.watch.forecast import SAMPLES, Forecast, forecast
+from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, CheckResult, Observation, complain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from bulkhead.storage.filesystems import FilesystemUsage
     from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 
-LOCK_PATIENCE = 30.0  # seconds that another check may take
-_EASE = 5  # percent below its threshold that a level is left
-_EASE_LEFT = 1.5  # times the time left at which a level is reached
+LOCK_PATIENCE = 30.0  # seconds to wait for another check
+_EASE = 5  # a level ends so many percentage points below its threshold
+_EASE_LEFT = 1.5  # a forecast's level ends at so many times the time left at which it begins
 _HOUR = 3600
 _DAY = 24 * _HOUR
-_GUARD_LATE = 300  # seconds; it leaves word every 30
-_PRUNE_LATE = 50 * _HOUR  # the nightly prune may be spread over a day: two nights are missing for sure
-_SPACING = 240  # seconds at least between samples: a check by hand, right after cron's, adds none
+_GUARD_LATE = 300  # seconds; the guard writes its state every 30
+_PRUNE_LATE = 50 * _HOUR  # prune_spread may delay the nightly prune by up to a day: after this, two are missing
+_SPACING = 240  # minimum seconds between samples: a check by hand right after cron's adds none
 
 
 class CheckClock(NamedTuple):
     now: float
     uptime: float
-    boot: str  # changes when the uptime begins anew
+    boot: str  # the boot that the uptime belongs to
 
     @classmethod
     def read(cls) -> CheckClock:
@@ -46,7 +46,7 @@ class CheckClock(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Where a level begins; one that stands ends a little further down."""
+    """Where a level begins. It ends a little lower, so that it does not flap."""
 
     warning: int  # percent
     critical: int
@@ -70,11 +70,12 @@ class Limits(NamedTuple):
 
 
 def start(threshold: int | None = None, verbose: bool = False, as_json: bool = False, alert: bool = True) -> int:
-    """`run` with the host's configuration; without it there is nothing to say but that."""
+    """Run a check with the host's configuration. Without one, print why and return UNKNOWN."""
     try:
         config = Config.load()
     except Problem as problem:
-        print(f"DISK UNKNOWN - {problem}")
+        observation = Observation(results=[CheckResult("configuration", UNKNOWN, str(problem))])
+        print(_json(observation) if as_json else f"DISK UNKNOWN - {problem}")
         if alert and os.geteuid() == 0:
             complain(str(problem))
         return UNKNOWN
@@ -84,110 +85,116 @@ def start(threshold: int | None = None, verbose: bool = False, as_json: bool = F
 def run(
     config: Config, threshold: int | None = None, verbose: bool = False, as_json: bool = False, alert: bool = True
 ) -> int:
-    """Check, print, remember and alert; the exit code.
+    """Check, print, remember and alert.
 
-    With another threshold than the configuration's, as another user than root, or without alerts it only looks.
+    With a threshold other than the configuration's, as a user other than root, or without alerts, only print.
 
     Args:
         threshold: percent in use that are worth a warning.
-        verbose: a line for each finding, too.
+        verbose: also print a line for each result.
+
+    Returns:
+        The exit code: the worst level.
     """
     limits = Limits.of(config, threshold)
     keeps = alert and limits.warning == config.check_threshold and os.geteuid() == 0
-    seen = Observation()
-    told: list[str] = []
+    observation = Observation()
+    reported: list[str] = []
     try:
         with state.locked("check", LOCK_PATIENCE) if keeps else contextlib.nullcontext():
             known = state.load("check")
             levels = known.get("levels")
             standing = levels if isinstance(levels, dict) and limits.warning == config.check_threshold else {}
-            seen, memory = collect(config, limits, CheckClock.read(), known, standing)
+            observation, memory = collect(config, limits, CheckClock.read(), known, standing)
             if keeps:
-                told = _keep(config, seen, memory)
-    except Exception as error:  # whatever it is, the line is what is read
-        seen.findings.append(CheckResult("check", UNKNOWN, f"the check failed: {error or repr(error)}"))
+                reported = _keep(config, observation, memory)
+    except Exception as error:  # whatever it is, a monitoring system must get its line
+        observation.results.append(CheckResult("check", UNKNOWN, f"the check failed: {error or repr(error)}"))
         if keeps:
-            complain(seen.findings[-1].text)
+            complain(observation.results[-1].text)
     if as_json:
-        print(_json(seen))
+        print(_json(observation))
     else:
-        print("\n".join([line(seen, limits, config), *(details(seen, told) if verbose else [])]))
-    return seen.level
+        print("\n".join([line(observation, limits, config), *(details(observation, reported) if verbose else [])]))
+    return observation.level
 
 
 def collect(
     config: Config, limits: Limits, clock: CheckClock, known: Mapping[str, Any], standing: Mapping[str, int]
 ) -> tuple[Observation, dict[str, Any]]:
-    """What there is to see now, and what the next look should know of it.
+    """Observe the host.
 
     Args:
-        known: what the last look left.
-        standing: levels by key, as they were then.
-    """
-    mounted = mounts_of()
-    seen = Observation(filesystems.watched(config, mounted))
-    memory = remembered(known, {each.mount: each.used for each in seen.filesystems if each.size}, clock)
-    for filesystem in seen.filesystems:
-        trend = forecast(memory["samples"].get(filesystem.mount, []), filesystem.available)
-        if trend:
-            seen.forecasts[filesystem.mount] = trend
-        seen.findings += of_filesystem(filesystem, trend, limits, standing)
-    seen.findings += of_mounts(mounted, config)
-    try:
-        seen.groups, seen.snapshots = lvm.usage()
-        seen.findings += of_lvm(seen.groups, seen.snapshots, config, limits, standing)
-    except OSError as error:
-        # What stands has not recovered because nobody can look at it.
-        keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
-        seen.findings += [CheckResult(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
-    seen.findings += _units(config, _unguarded(config, mounted, clock))
-    seen.findings += of_prune(state.load("prune"), config, clock.now)
-    # What nobody can look at is judged by its last known level when it is seen again.
-    memory["levels"] = {
-        finding.key: standing.get(finding.key, UNKNOWN) if finding.level == UNKNOWN else finding.level
-        for finding in seen.findings
-        if finding.level
-    }
-    return seen, memory
-
-
-def _keep(config: Config, seen: Observation, memory: dict[str, Any]) -> list[str]:
-    """Remember, write the metrics, and alert: last, for what could not be done is a finding too.
+        known: the memory that the last check returned.
+        standing: the levels of the last check, by key.
 
     Returns:
-        What the alerts say.
+        The observation, and the memory for the next check.
     """
-    told: list[str] = []
+    mounted = mounts_of()
+    observation = Observation(filesystems.watched(config, mounted))
+    memory = remembered(known, {each.mount: each.used for each in observation.filesystems if each.size}, clock)
+    for filesystem in observation.filesystems:
+        trend = forecast(memory["samples"].get(filesystem.mount, []), filesystem.available)
+        if trend:
+            observation.forecasts[filesystem.mount] = trend
+        observation.results += check_filesystem(filesystem, trend, limits, standing)
+    observation.results += check_mounts(mounted, config)
+    try:
+        observation.groups, observation.snapshots = lvm.usage()
+        observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
+    except OSError as error:
+        # An alert has not recovered just because LVM is silent.
+        keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
+        observation.results += [CheckResult(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
+    observation.results += _check_units(config, _unguarded(config, mounted, clock))
+    observation.results += check_prune(state.load("prune"), config, clock.now)
+    # Once an unknown answers again, it is judged by the last level that was known.
+    memory["levels"] = {
+        result.key: standing.get(result.key, UNKNOWN) if result.level == UNKNOWN else result.level
+        for result in observation.results
+        if result.level
+    }
+    return observation, memory
+
+
+def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> list[str]:
+    """Remember, write the metrics, and then alert: what could not be written is a result too.
+
+    Returns:
+        The lines of the alerts.
+    """
+    reported: list[str] = []
     try:
         state.save("check", memory)
     except OSError as error:
-        seen.findings.append(CheckResult("state", UNKNOWN, f"what was seen cannot be remembered: {error}"))
+        observation.results.append(CheckResult("state", UNKNOWN, f"the check's state cannot be saved: {error}"))
     if config.metrics_directory:
         from bulkhead.watch import metrics
 
         try:
-            metrics.write(config.metrics_directory, seen)
+            metrics.write(config.metrics_directory, observation)
         except Exception as error:  # the check goes on
-            seen.findings.append(
-                CheckResult("metrics", UNKNOWN, f"the metrics cannot be written: {error or repr(error)}")
-            )
-    if any(finding.level for finding in seen.findings) or state.load("alerts"):  # else there is nothing to tell
+            text = f"the metrics cannot be written: {error or repr(error)}"
+            observation.results.append(CheckResult("metrics", UNKNOWN, text))
+    if any(result.level for result in observation.results) or state.load("alerts"):  # else there is nothing to report
         from bulkhead.watch import alert
 
         try:
-            told = alert.changed(config, seen.findings, time.time())
+            reported = alert.report_changes(config, observation.results, time.time())
         except Exception as error:  # the check goes on
-            wrong = [finding.text for finding in seen.findings if finding.level]
-            seen.findings.append(CheckResult("alerts", UNKNOWN, f"nobody could be alerted: {error or repr(error)}"))
-            complain("; ".join([seen.findings[-1].text, *wrong]))
-    return told
+            wrong = [result.text for result in observation.results if result.level]
+            text = f"nobody could be alerted: {error or repr(error)}"
+            observation.results.append(CheckResult("alerts", UNKNOWN, text))
+            complain("; ".join([text, *wrong]))
+    return reported
 
 
 def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckClock) -> dict[str, Any]:
-    """The last samples of each filesystem, with this one. They move with the clock when somebody sets it.
+    """Return the last samples of each filesystem, with a new one. When the clock is set, they move with it.
 
     Args:
-        known: what this returned before, or whatever was found in its place.
+        known: what this returned before, or anything that was found in its place.
         used: bytes in use, by mount point.
     """
     began = clock.now - clock.uptime
@@ -201,7 +208,7 @@ def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckCl
         old = {}
     samples = {}
     for mount, size in used.items():
-        # After a reboot with a wrong clock there can be samples of the future.
+        # After a reboot with a wrong clock, samples can lie in the future.
         kept = [sample for sample in old.get(mount, []) if clock.now - _DAY < sample[0] <= clock.now]
         if not kept or clock.now - kept[-1][0] >= _SPACING:
             kept.append((clock.now, size))
@@ -209,19 +216,19 @@ def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckCl
     return {"boot": clock.boot, "began": began, "samples": samples}
 
 
-# -- findings
+# -- the results
 
 
-def of_filesystem(
+def check_filesystem(
     filesystem: FilesystemUsage, trend: Forecast | None, limits: Limits, standing: Mapping[str, int]
 ) -> Iterator[CheckResult]:
     mount = filesystem.mount
     if filesystem.read_only:
         yield CheckResult(f"read-only:{mount}", CRITICAL, f"{mount} cannot be written to", mount)
-    if not filesystem.size:  # its device is gone: what stands has not recovered because nobody can look at it
+    if not filesystem.size:  # its device is gone: an alert has not recovered just because nothing can be measured
         for key in (f"use:{mount}", f"inodes:{mount}", f"forecast:{mount}"):
             if key in standing:
-                yield CheckResult(key, UNKNOWN, f"how full {mount} is, is unknown: it does not answer", mount)
+                yield CheckResult(key, UNKNOWN, f"{mount} does not answer: how full it is, is unknown", mount)
         return
     key = f"use:{mount}"
     text = f"{mount} {int(filesystem.percent)} % used, {short(filesystem.available)} free{_trend(trend)}"
@@ -233,7 +240,7 @@ def of_filesystem(
     if trend and trend.seconds_left is not None:
         key = f"forecast:{mount}"
         if level := limits.level_of_time(trend.seconds_left, standing.get(key, OK)):
-            text = f"{mount} will be full, with {short(filesystem.available)} free{_trend(trend)}"
+            text = f"{mount} is filling up: {short(filesystem.available)} free{_trend(trend)}"
             yield CheckResult(key, level, text, mount)
 
 
@@ -250,9 +257,9 @@ def _trend(trend: Forecast | None) -> str:
     return f"{text}, full in {span(trend.seconds_left)}"
 
 
-def of_mounts(mounted: Sequence[MountInfo], config: Config) -> Iterator[CheckResult]:
+def check_mounts(mounted: Sequence[MountInfo], config: Config) -> Iterator[CheckResult]:
     if lost := [*filesystems.out_of_place(mounted, config), *filesystems.put_elsewhere(config)]:
-        yield CheckResult("isolation", CRITICAL, f"Docker is not kept off the root disk: {', '.join(lost)}")
+        yield CheckResult("isolation", CRITICAL, f"Docker is not isolated from the root disk: {', '.join(lost)}")
     else:
         yield CheckResult("isolation", OK, f"Docker's data is on {config.volume_mount}")
     targets = {mount.target for mount in mounted}
@@ -261,14 +268,14 @@ def of_mounts(mounted: Sequence[MountInfo], config: Config) -> Iterator[CheckRes
             yield CheckResult(f"mounted:{volume.target}", CRITICAL, f"{volume.target} is not mounted", volume.target)
 
 
-def of_lvm(
+def check_lvm(
     groups: Sequence[GroupUsage],
     snapshots: Sequence[SnapshotUsage],
     config: Config,
     limits: Limits,
     standing: Mapping[str, int],
 ) -> Iterator[CheckResult]:
-    # A snapshot of ours has it for a while: the guard drops it, and so does who needs the reserve (`bulkhead rescue`).
+    # A snapshot of ours may use the reserve for a while: the guard drops it, and so does `bulkhead rescue` in need.
     ours = (config.vg_name, config.snapshot)
     is_lent = GUARD_SERVICE in config.watched_units and ours in [
         (snapshot.group, snapshot.name) for snapshot in snapshots
@@ -279,7 +286,7 @@ def of_lvm(
                 f"volume group {group.name} has {short(group.free)} free, its reserve is {short(config.reserve_bytes)}"
             )
             if is_lent:
-                text += ", and a snapshot has some of it for now"
+                text += ", part of which a snapshot uses for now"
             is_gone = group.free < config.reserve_bytes and not is_lent
             yield CheckResult(f"reserve:{group.name}", WARNING if is_gone else OK, text)
     for snapshot in snapshots:
@@ -289,30 +296,32 @@ def of_lvm(
 
 
 def _unguarded(config: Config, mounted: Sequence[MountInfo], clock: CheckClock) -> float:
-    """Seconds in which the guard has not looked at Docker's volume, as far as that is there, and this user may know."""
+    """Return the seconds since the guard last sampled Docker's volume; 0 without a guard or the volume, or for non-root."""
     if (
         GUARD_SERVICE not in config.watched_units
         or os.geteuid()
         or config.volume_mount not in {mount.target for mount in mounted}
     ):
         return 0
-    last = state.load("guard").get("uptime")  # no time of day: a clock that is set is no guard that has stopped
+    last = state.load("guard").get(
+        "uptime"
+    )  # not the time of day: setting the clock must not look like a stopped guard
     return clock.uptime - last if isinstance(last, (int, float)) else clock.uptime
 
 
-def _units(config: Config, unguarded: float) -> Iterator[CheckResult]:
-    """What systemd says of the units, and Docker itself if its unit is active.
+def _check_units(config: Config, unguarded: float) -> Iterator[CheckResult]:
+    """Check the units, and that Docker answers if its unit is active.
 
     Args:
-        unguarded: seconds in which the guard has not looked.
+        unguarded: seconds since the guard last sampled the volume.
     """
     units = [DOCKER, *config.watched_units]
     try:
         states = command.output_of(["systemctl", "is-active", *units], PATIENCE).split()
     except OSError as error:
-        yield CheckResult("docker", UNKNOWN, f"whether Docker runs is unknown: {error}")
+        yield CheckResult("docker", UNKNOWN, f"cannot tell whether Docker runs: {error}")
         for unit in config.watched_units:
-            yield CheckResult(f"unit:{unit}", UNKNOWN, f"whether {unit} is active is unknown")
+            yield CheckResult(f"unit:{unit}", UNKNOWN, f"cannot tell whether {unit} is active")
         return
     active = dict(zip(units, states, strict=True))
     if active.get(DOCKER) in ("active", "reloading"):
@@ -323,66 +332,67 @@ def _units(config: Config, unguarded: float) -> Iterator[CheckResult]:
         else:
             yield CheckResult("docker", UNKNOWN if reason else OK, f"Docker {reason or 'answers'}")
     else:
-        # Its socket is not touched: systemd would start it.
+        # Leave its socket alone: systemd would start Docker.
         yield CheckResult("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active.get(DOCKER)}")
     for unit in config.watched_units:
         is_active = active.get(unit) in ("active", "reloading")
         if is_active and unit == GUARD_SERVICE and unguarded > _GUARD_LATE:
-            text = f"{unit} runs, and has not looked at {config.volume_mount} for {span(unguarded)}"
+            text = f"{unit} is active, but has not checked {config.volume_mount} for {span(unguarded)}"
             yield CheckResult(f"unit:{unit}", WARNING, text)
         else:
             yield CheckResult(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
 
 
-def of_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[CheckResult]:
+def check_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[CheckResult]:
     """
     Args:
-        last: what the last prune left; empty before the first, of which there is nothing to say.
+        last: the state that the last prune saved; empty before the first.
     """
     if last:
         age, failed = now - last["time"], last["failed"]
         is_late = age > _PRUNE_LATE and PRUNE_TIMER in config.watched_units
-        text = f"the last prune was {span(age)} ago" + (f", and failed: {failed[0]}" if failed else "")
+        text = f"the last prune was {span(age)} ago" + (f" and failed: {failed[0]}" if failed else "")
         yield CheckResult("prune", WARNING if failed or is_late else OK, text)
 
 
-# -- what is printed
+# -- the output
 
 
-def line(seen: Observation, limits: Limits, config: Config) -> str:
-    """The line: the level, what is wrong (the worst first) or how full it is, and the performance data."""
-    wrong = sorted((f for f in seen.findings if f.level), key=lambda f: SEVERITY.index(f.level), reverse=True)
-    said = wrong or [finding for finding in seen.findings if finding.key.startswith("use:")]
-    text = "; ".join(plain(finding.text) for finding in said)
-    return f"DISK {LEVELS[seen.level]} - {text} | {' '.join(_performance(seen, limits, config))}"
+def line(observation: Observation, limits: Limits, config: Config) -> str:
+    """Return the line: the level, then what is wrong (the worst first) or else how full it is, and performance data."""
+    wrong = sorted((r for r in observation.results if r.level), key=lambda r: SEVERITY.index(r.level), reverse=True)
+    shown = wrong or [result for result in observation.results if result.key.startswith("use:")]
+    text = "; ".join(plain(result.text) for result in shown)
+    return f"DISK {LEVELS[observation.level]} - {text} | {' '.join(_performance(observation, limits, config))}"
 
 
-def details(seen: Observation, told: Sequence[str]) -> list[str]:
-    """The further lines."""
-    return [*(f"{LEVELS[f.level]}: {plain(f.text)}" for f in seen.findings), *map(plain, told)]
+def details(observation: Observation, reported: Sequence[str]) -> list[str]:
+    """Return the further lines of --verbose."""
+    return [*(f"{LEVELS[each.level]}: {plain(each.text)}" for each in observation.results), *map(plain, reported)]
 
 
-def _performance(seen: Observation, limits: Limits, config: Config) -> Iterator[str]:
+def _performance(observation: Observation, limits: Limits, config: Config) -> Iterator[str]:
     percent = f"{limits.warning};{limits.critical};0;100"
-    for filesystem in seen.filesystems:
+    for filesystem in observation.filesystems:
         whole = filesystem.used + filesystem.available
         warning, critical = (whole * limit // 100 for limit in (limits.warning, limits.critical))
         yield f"{_label(filesystem.mount)}={filesystem.used}B;{warning};{critical};0;{whole}"
         if filesystem.inodes:
             yield f"{_label(f'inodes {filesystem.mount}')}={filesystem.inodes_percent:.1f}%;{percent}"
-    for group in seen.groups:
+    for group in observation.groups:
         reserve = f"{config.reserve_bytes}:" if group.name == config.vg_name and config.reserve_bytes else ""
         yield f"{_label(f'free {group.name}')}={group.free}B;{reserve};;0;{group.size}"
-    for snapshot in seen.snapshots:
+    for snapshot in observation.snapshots:
         yield f"{_label(f'snapshot {snapshot.group}/{snapshot.name}')}={snapshot.percent:.1f}%;{percent}"
 
 
 def _label(text: str) -> str:
-    # The guidelines know no way to write an equals sign.
+    # The guidelines have no way to escape an equals sign.
     return "'" + plain(text).replace("=", "_").replace("'", "''") + "'"
 
 
-def _json(seen: Observation) -> str:
+def _json(observation: Observation) -> str:
     import json
 
-    return json.dumps({"level": seen.level, "status": LEVELS[seen.level], **seen.as_dict()}, indent=4)
+    values = {"level": observation.level, "status": LEVELS[observation.level], **observation.as_dict()}
+    return json.dumps(values, indent=4)

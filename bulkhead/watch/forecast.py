@@ -1,4 +1,4 @@
-"""How fast a filesystem fills, and when it would be full. Pure."""
+"""Forecast when a filesystem will be full. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SAMPLES = 9  # the newest so many count: two hours of a check every 15 minutes
-_FEWEST = 4  # rates between them
+SAMPLES = 9  # how many of the newest count: two hours of a check every 15 minutes
+_FEWEST = 4  # rates between samples, for a forecast
 
 
 class Forecast(NamedTuple):
-    rate: float  # bytes per second; less than zero: it empties
-    seconds_left: float | None  # until it is full; None: it does not fill
+    rate: float  # bytes per second; below zero while it empties
+    seconds_left: float | None  # until it is full; None while it does not fill
 
 
 def forecast(samples: Sequence[tuple[float, int]], available: int) -> Forecast | None:
-    """The trend of a filesystem; None while too little is known.
+    """Return the trend of a filesystem; None while there are too few samples.
 
-    The rate is the mean of the middle half of the rates from one sample to the next: a step, as a pull or a prune makes
-    it, is an outlier and does not count; what has gone on for most of the time does.
+    The rate is the interquartile mean of the rates between samples. A step, such as a pull or a prune, is an outlier and
+    does not count; a rate that lasts does.
 
     Args:
         samples: time in seconds and bytes in use, the oldest first.
-        available: bytes that are left.
+        available: bytes that are free.
     """
     newest = samples[-SAMPLES:]
     rates = sorted(

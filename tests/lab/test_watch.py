@@ -223,7 +223,7 @@ def test_store_that_is_on_the_root_disk_is_critical(host: WatchedHost) -> None:
     host.machine.run("systemctl stop docker.socket docker && umount /var/lib/docker")
     code, output = host.check()
     assert code == 2
-    assert f"Docker is not kept off the root disk: /var/lib/docker is not on {VOLUME}" in output
+    assert f"Docker is not isolated from the root disk: /var/lib/docker is not on {VOLUME}" in output
 
 
 @pytest.mark.sample(1, of="ways to be told")

@@ -14,8 +14,8 @@ import pytest
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 from bulkhead.watch import metrics
-from bulkhead.watch.findings import OK, CheckResult, Observation
 from bulkhead.watch.forecast import Forecast
+from bulkhead.watch.results import OK, CheckResult, Observation
 
 MONITORING = Path(__file__).parents[2] / "files" / "monitoring"
 RULES = MONITORING / "bulkhead.rules.yml"

@@ -6,14 +6,18 @@ import ast
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from bulkhead import __version__
 from bulkhead.config import Config
-from bulkhead.names import PROGRAM
+from bulkhead.names import CONFIGURATION, PROGRAM, PROGRAM_RUN, PROGRAM_STATE
 from settings.check import defaults
 from settings.model import Settings
 from tasks.preflight.examine import examine
@@ -38,6 +42,34 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program.write_bytes(archive())
     # -I: nothing of this project's tree or virtual environment can be imported.
     return subprocess.run([sys.executable, "-I", program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+
+
+@pytest.fixture
+def provisioned(tmp_path: Path) -> Path:
+    """Return the program of a host whose configuration and state are in a directory."""
+    (tmp_path / "bulkhead.json").write_text(configuration(settings(), plan_of(settings())))
+    program = tmp_path / "provisioned"
+    with zipfile.ZipFile(io.BytesIO(archive())) as shipped, zipfile.ZipFile(program, "w") as packed:
+        for name in shipped.namelist():
+            text = shipped.read(name).decode()
+            for path in (CONFIGURATION, PROGRAM_STATE, PROGRAM_RUN):
+                text = text.replace(f'"{path}"', f'"{tmp_path}"')
+            packed.writestr(name, text)
+    return program
+
+
+UNREAD = ""  # a pipe that nobody reads
+
+
+def redirected(program: Path, words: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with standard streams as the shell redirects them."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-IS", program, *words.split()]
+    try:
+        return subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
 
 
 def test_it_is_the_same_from_the_same_source() -> None:
@@ -103,6 +135,86 @@ def test_command_line_without_a_command_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
+
+
+def test_version_is_in_one_place(tmp_path: Path) -> None:
+    project = (TOP / "pyproject.toml").read_text()
+    assert 'dynamic = ["version"]' in project
+    assert 'version = { attr = "bulkhead.__version__" }' in project
+    assert run(tmp_path, "--version").stdout == f"bulkhead {__version__}\n"
+
+
+# -- standard streams that are closed, full, or read by nobody
+
+NO_SPACE = "bulkhead: standard output cannot be written to: No space left on device\n"
+CLOSED = "bulkhead: standard output cannot be written to: Bad file descriptor\n"
+
+
+# Another threshold than the configuration's: these checks alert nobody.
+@pytest.mark.parametrize("words", ["check 79", "check 79 --json", "check --no-alert --verbose", "check --help"])
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [
+        (UNREAD, ""),
+        (">&-", CLOSED),
+        (">/dev/full", NO_SPACE),
+        (">&- 2>&-", ""),
+        ("<&- >&- 2>&-", ""),
+        (">/dev/full 2>/dev/full", ""),
+        ("2>&-", ""),
+    ],
+)
+def test_check_whose_line_cannot_be_printed_is_unknown(
+    provisioned: Path, words: str, redirection: str, message: str
+) -> None:
+    done = redirected(provisioned, words, redirection)
+    assert (done.returncode, done.stderr) == (3, message)
+
+
+def test_check_whose_line_can_be_printed_has_its_level(provisioned: Path, tmp_path: Path) -> None:
+    for redirection in ("", "2>&-", "2>/dev/full", "<&-"):
+        done = redirected(provisioned, "check 79", f">{tmp_path}/line {redirection}")
+        assert (tmp_path / "line").read_text().startswith("DISK CRITICAL - ")
+        assert (done.returncode, done.stderr) == (2, "")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "build --help", "status", "status --json"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"), [(UNREAD, 141, ""), (">&-", 1, CLOSED), (">/dev/full", 1, NO_SPACE)]
+)
+def test_command_whose_output_cannot_be_written_ends_without_a_traceback(
+    provisioned: Path, words: str, redirection: str, code: int, message: str
+) -> None:
+    done = redirected(provisioned, words, redirection)
+    assert (done.returncode, done.stderr) == (code, message)
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", "<&-"])
+@pytest.mark.parametrize(("words", "code"), [("stats", 2), ("", 2), ("alert --test", 1), ("preflight -- .", 3)])
+def test_failure_keeps_its_exit_code_whatever_the_streams(
+    provisioned: Path, words: str, code: int, redirection: str
+) -> None:
+    done = redirected(provisioned, words, f">/dev/null {redirection}")
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+def test_message_for_a_closed_standard_error_does_not_spoil_json(provisioned: Path, tmp_path: Path) -> None:
+    (tmp_path / "bulkhead.json").unlink()
+    done = redirected(provisioned, "check --json --no-alert", f">{tmp_path}/json 2>&-")
+    assert done.returncode == 3
+    assert json.loads((tmp_path / "json").read_text())["status"] == "UNKNOWN"
+    assert redirected(provisioned, "status --json", f">{tmp_path}/json 2>&-").returncode == 1
+    assert (tmp_path / "json").read_text() == ""
+
+
+def test_check_of_cron_imports_no_more_than_it_uses(provisioned: Path) -> None:
+    command = [sys.executable, "-IS", "-X", "importtime", provisioned, "check", "79"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("DISK ")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "bulkhead.watch.check" in imported
+    assert not imported & {"argparse", "bulkhead.command_line", "bulkhead.watch.alert", "bulkhead.watch.metrics"}
 
 
 def loaded(tmp_path: Path, wanted: Settings) -> Config:

@@ -23,7 +23,7 @@ from bulkhead.guard.loop import Guard, Stopped, expected
 from bulkhead.sizes import Size
 from bulkhead.storage import volume
 from bulkhead.storage.volume import floor_of
-from bulkhead.watch.findings import CRITICAL, OK, WARNING
+from bulkhead.watch.results import CRITICAL, OK, WARNING
 
 from ..configs import config
 from ..fake_engine import Query, playing

@@ -1,4 +1,4 @@
-"""What a check says, by the state that a host is in."""
+"""What a check prints, by the state of the host."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 from bulkhead.watch import check
 from bulkhead.watch.check import CheckClock, Limits, remembered
-from bulkhead.watch.findings import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
 from bulkhead.watch.forecast import Forecast, forecast
+from bulkhead.watch.results import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
 from pyinfra_lvm.model import FstabEntry
 
 from ..configs import config
@@ -47,8 +47,8 @@ def filesystem(percent: float = 50, mount: str = "/", **changed: Any) -> Filesys
     return FilesystemUsage(mount, **{**values, **changed})
 
 
-def levels(findings: Iterator[CheckResult]) -> dict[str, int]:
-    return {finding.key: finding.level for finding in findings}
+def levels(results: Iterator[CheckResult]) -> dict[str, int]:
+    return {result.key: result.level for result in results}
 
 
 # -- levels
@@ -71,13 +71,13 @@ def levels(findings: Iterator[CheckResult]) -> dict[str, int]:
     ],
 )
 def test_level_is_left_five_points_below_where_it_begins(percent: float, was: int, level: int) -> None:
-    found = check.of_filesystem(filesystem(percent), None, LIMITS, {"use:/": was})
+    found = check.check_filesystem(filesystem(percent), None, LIMITS, {"use:/": was})
     assert levels(found) == {"use:/": level}
 
 
 @pytest.mark.parametrize(("free", "level"), [(21, OK), (20, WARNING), (10, CRITICAL), (0, CRITICAL)])
 def test_inodes_have_the_same_levels(free: int, level: int) -> None:
-    found = check.of_filesystem(filesystem(3, inodes=100, inodes_free=free), None, LIMITS, {})
+    found = check.check_filesystem(filesystem(3, inodes=100, inodes_free=free), None, LIMITS, {})
     assert levels(found) == {"use:/": OK, "inodes:/": level}
 
 
@@ -93,21 +93,21 @@ def test_inodes_have_the_same_levels(free: int, level: int) -> None:
         (1.6, CRITICAL, WARNING),
     ],
 )
-def test_filesystem_that_will_soon_be_full_is_told(hours: float, was: int, level: int | None) -> None:
+def test_filesystem_that_will_soon_be_full_is_reported(hours: float, was: int, level: int | None) -> None:
     trend = Forecast(1e6, hours * HOUR)
-    found = levels(check.of_filesystem(filesystem(), trend, LIMITS, {"forecast:/": was}))
+    found = levels(check.check_filesystem(filesystem(), trend, LIMITS, {"forecast:/": was}))
     assert found.get("forecast:/") == level
 
 
 def test_read_only_filesystem_is_critical() -> None:
-    assert levels(check.of_filesystem(filesystem(read_only=True), None, LIMITS, {}))["read-only:/"] == CRITICAL
+    assert levels(check.check_filesystem(filesystem(read_only=True), None, LIMITS, {}))["read-only:/"] == CRITICAL
 
 
-def test_use_is_told_with_its_trend() -> None:
+def test_use_is_reported_with_its_trend() -> None:
     trend = Forecast(120 * 2**20 / HOUR, 3.5 * HOUR)
-    finding = next(check.of_filesystem(filesystem(83, "/srv/docker-volume"), trend, LIMITS, {}))
-    assert finding.text == "/srv/docker-volume 83 % used, 17G free, +120M/h, full in 3 h"
-    assert finding.mount == "/srv/docker-volume"
+    result = next(check.check_filesystem(filesystem(83, "/srv/docker-volume"), trend, LIMITS, {}))
+    assert result.text == "/srv/docker-volume 83 % used, 17G free, +120M/h, full in 3 h"
+    assert result.mount == "/srv/docker-volume"
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ def test_use_is_told_with_its_trend() -> None:
         (Forecast(100, 1e6), "50G free"),
     ],
 )
-def test_trend_is_told_as_far_as_it_matters(trend: Forecast, text: str) -> None:
-    finding = next(check.of_filesystem(filesystem(), trend, LIMITS, {}))
-    assert finding.text.endswith(text)
+def test_trend_is_reported_as_far_as_it_matters(trend: Forecast, text: str) -> None:
+    result = next(check.check_filesystem(filesystem(), trend, LIMITS, {}))
+    assert result.text.endswith(text)
 
 
 @pytest.mark.parametrize(("free", "level"), [(5 * G, OK), (5 * G - 1, WARNING)])
 def test_reserve_of_dockers_group_is_watched(free: int, level: int) -> None:
     groups = [GroupUsage("ubuntu-vg", 100 * G, free), GroupUsage("other", 100 * G, 0)]
-    assert levels(check.of_lvm(groups, [], config(), LIMITS, {})) == {"reserve:ubuntu-vg": level}
+    assert levels(check.check_lvm(groups, [], config(), LIMITS, {})) == {"reserve:ubuntu-vg": level}
 
 
 @pytest.mark.parametrize(
@@ -141,22 +141,22 @@ def test_reserve_of_dockers_group_is_watched(free: int, level: int) -> None:
 )
 def test_reserve_may_be_lent_to_a_snapshot_of_ours(name: str, units: tuple[str, ...], level: int) -> None:
     snapshots = [SnapshotUsage("ubuntu-vg", name, "docker-lv", 10)]
-    found = check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], snapshots, config(watched_units=units), LIMITS, {})
+    found = check.check_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], snapshots, config(watched_units=units), LIMITS, {})
     assert levels(found)["reserve:ubuntu-vg"] == level
 
 
 def test_group_without_a_reserve_may_be_full() -> None:
-    assert list(check.of_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], [], config(reserve_bytes=0), LIMITS, {})) == []
+    assert list(check.check_lvm([GroupUsage("ubuntu-vg", 100 * G, 0)], [], config(reserve_bytes=0), LIMITS, {})) == []
 
 
 @pytest.mark.parametrize(
     ("percent", "was", "level"), [(79, OK, OK), (80, OK, WARNING), (76, WARNING, WARNING), (100, OK, CRITICAL)]
 )
-def test_snapshot_that_fills_is_told(percent: float, was: int, level: int) -> None:
+def test_snapshot_that_fills_is_reported(percent: float, was: int, level: int) -> None:
     snapshots = [SnapshotUsage("vg", "before", "docker-lv", percent)]
-    (finding,) = check.of_lvm([], snapshots, config(), LIMITS, {"snapshot:vg/before": was})
-    assert (finding.key, finding.level) == ("snapshot:vg/before", level)
-    assert finding.text == f"snapshot vg/before of docker-lv {percent} % full"
+    (result,) = check.check_lvm([], snapshots, config(), LIMITS, {"snapshot:vg/before": was})
+    assert (result.key, result.level) == ("snapshot:vg/before", level)
+    assert result.text == f"snapshot vg/before of docker-lv {percent} % full"
 
 
 # -- memory
@@ -168,7 +168,7 @@ def after(known: dict[str, Any], now: float, size: int, uptime: float, boot: str
 
 
 def history(quarters: int, start: float = 1e9, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A check every quarter of an hour, while a GiB is written in each."""
+    """Return the memory after checks every quarter of an hour, with a GiB written between them."""
     known = known or {}
     for quarter in range(quarters):
         known = after(known, start + quarter * 900, quarter * G, 1000 + quarter * 900)
@@ -226,45 +226,45 @@ def test_year_of_checks_leaves_no_more_than_a_day() -> None:
         {"boot": "a", "began": 0, "samples": {"/": [1]}},
     ],
 )
-def test_what_is_no_history_counts_as_none(known: dict[str, Any]) -> None:
+def test_damaged_history_counts_as_empty(known: dict[str, Any]) -> None:
     assert remembered(known, {"/": 5}, CheckClock(1e9, 10, "a"))["samples"] == {"/": [(1e9, 5)]}
 
 
 # -- the line
 
 
-def line(*findings: CheckResult, **seen: Any) -> str:
-    return check.line(Observation(findings=list(findings), **seen), LIMITS, config())
+def line(*results: CheckResult, **observed: Any) -> str:
+    return check.line(Observation(results=list(results), **observed), LIMITS, config())
 
 
 USE = CheckResult("use:/", OK, "/ 50 % used, 50G free", "/")
 
 
-def test_healthy_host_tells_how_full_it_is() -> None:
+def test_line_of_a_healthy_host_is_how_full_it_is() -> None:
     assert line(USE, CheckResult("isolation", OK, "Docker's data is on it")).startswith(
         "DISK OK - / 50 % used, 50G free |"
     )
 
 
-def test_what_is_wrong_is_told_the_worst_first() -> None:
-    said = line(USE, CheckResult("a", UNKNOWN, "a"), CheckResult("b", WARNING, "b"), CheckResult("c", CRITICAL, "c"))
-    assert said.startswith("DISK CRITICAL - c; b; a |")
+def test_what_is_wrong_is_in_the_line_the_worst_first() -> None:
+    output = line(USE, CheckResult("a", UNKNOWN, "a"), CheckResult("b", WARNING, "b"), CheckResult("c", CRITICAL, "c"))
+    assert output.startswith("DISK CRITICAL - c; b; a |")
 
 
 @pytest.mark.parametrize(
     ("found", "worst"), [((OK, UNKNOWN), UNKNOWN), ((UNKNOWN, WARNING), WARNING), ((WARNING, CRITICAL), CRITICAL)]
 )
-def test_what_is_unknown_is_better_than_what_is_wrong(found: tuple[int, ...], worst: int) -> None:
-    assert Observation(findings=[CheckResult(str(level), level, "") for level in found]).level == worst
+def test_unknown_is_better_than_wrong(found: tuple[int, ...], worst: int) -> None:
+    assert Observation(results=[CheckResult(str(level), level, "") for level in found]).level == worst
 
 
 def test_performance_data_have_their_limits() -> None:
-    said = line(
+    output = line(
         filesystems=[filesystem(50, inodes=200, inodes_free=150)],
         groups=[GroupUsage("ubuntu-vg", 100 * G, 10 * G)],
         snapshots=[SnapshotUsage("ubuntu-vg", "s", "docker-lv", 12.5)],
     )
-    assert said.partition(" | ")[2].split(" '") == [
+    assert output.partition(" | ")[2].split(" '") == [
         f"'/'={50 * G}B;{80 * G};{90 * G};0;{100 * G}",
         "inodes /'=25.0%;80;90;0;100",
         f"free ubuntu-vg'={10 * G}B;{5 * G}:;;0;{100 * G}",
@@ -273,9 +273,9 @@ def test_performance_data_have_their_limits() -> None:
 
 
 def test_names_cannot_break_the_line() -> None:
-    said = line(CheckResult("use:", WARNING, "/a|b\nc 90 % used"), filesystems=[filesystem(mount="/a|b\n'c=d")])
-    assert "\n" not in said
-    text, _, performance = said.partition("|")
+    output = line(CheckResult("use:", WARNING, "/a|b\nc 90 % used"), filesystems=[filesystem(mount="/a|b\n'c=d")])
+    assert "\n" not in output
+    text, _, performance = output.partition("|")
     assert text == r"DISK WARNING - /a/b\nc 90 % used "
     assert performance.startswith(r" '/a/b\n''c_d'=")
 
@@ -284,8 +284,8 @@ def test_names_cannot_break_the_line() -> None:
 
 
 @dataclass
-class Host:
-    """A host to check: its kernel's tables, programs, and Docker's socket are files here."""
+class CheckHost:
+    """A host to check. The kernel's tables, the programs and Docker's socket are files in a directory."""
 
     path: Path
     percent: dict[str, float] = field(default_factory=dict)  # of each mount
@@ -302,8 +302,8 @@ class Host:
         path.chmod(0o755)
 
     def levels(self) -> dict[str, int]:
-        """What the alerts were told of last."""
-        return {finding.key: finding.level for finding in self.alerts[-1]}
+        """Return the levels that the alerts got last."""
+        return {result.key: result.level for result in self.alerts[-1]}
 
 
 ROOT = "22 1 254:1 / / rw - ext4 /dev/root rw"
@@ -315,8 +315,8 @@ STORES = [
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    host = Host(tmp_path, {"/": 41, "/srv/docker-volume": 50})
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
+    host = CheckHost(tmp_path, {"/": 41, "/srv/docker-volume": 50})
 
     def statvfs(path: str) -> SimpleNamespace:
         if host.percent[path] == DEAD:
@@ -324,11 +324,11 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         free = round((100 - host.percent[path]) * 1000)
         return SimpleNamespace(f_blocks=100_000, f_bfree=free, f_bavail=free, f_frsize=2**20, f_files=100, f_ffree=99)
 
-    def changed(_: object, findings: list[CheckResult], now: float) -> list[str]:
-        host.alerts.append(list(findings))
-        return [f"told at {now > 0}"]
+    def report_changes(_: object, results: list[CheckResult], now: float) -> list[str]:
+        host.alerts.append(list(results))
+        return [f"reported at {now > 0}"]
 
-    alert = SimpleNamespace(changed=changed)
+    alert = SimpleNamespace(report_changes=report_changes)
     monkeypatch.setattr("bulkhead.watch.alert", alert, raising=False)
     monkeypatch.setattr("bulkhead.watch.alert_store.queued", lambda: {"mail": 2})
     monkeypatch.setattr(os, "statvfs", statvfs)
@@ -352,8 +352,8 @@ Docker = Callable[[bytes], list[int]]
 
 
 @pytest.fixture
-def docker(host: Host) -> Iterator[Docker]:
-    """Starts a Docker that gives this answer, or, where that is empty, none. Returns a list of its connections."""
+def docker(host: CheckHost) -> Iterator[Docker]:
+    """Return what starts a Docker with this answer, or without one if it is empty, and returns a list of its connections."""
     with socket.socket(socket.AF_UNIX) as server:
 
         def serve(answer: bytes, connections: list[int]) -> None:
@@ -388,7 +388,7 @@ PONG = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 
 @pytest.fixture
-def healthy(host: Host, docker: Docker) -> Host:
+def healthy(host: CheckHost, docker: Docker) -> CheckHost:
     docker(PONG)
     return host
 
@@ -402,12 +402,12 @@ def test_healthy_host_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(("percent", "code"), [(79, OK), (80, WARNING), (90, CRITICAL)])
-def test_exit_code_is_the_level(healthy: Host, percent: float, code: int) -> None:
+def test_exit_code_is_the_level(healthy: CheckHost, percent: float, code: int) -> None:
     healthy.percent["/srv/docker-volume"] = percent
     assert check.run(config()) == code
 
 
-def test_level_that_stands_is_remembered_between_runs(healthy: Host) -> None:
+def test_level_that_stands_is_remembered_between_runs(healthy: CheckHost) -> None:
     healthy.percent["/"] = 81
     assert check.run(config()) == WARNING
     healthy.percent["/"] = 76
@@ -418,13 +418,13 @@ def test_level_that_stands_is_remembered_between_runs(healthy: Host) -> None:
     assert check.run(config()) == OK
 
 
-def stands() -> None:
-    """Leave an alert that stands, or a message that is queued: what it is, only the alerts' module knows."""
+def open_alert() -> None:
+    """Leave a state of alerts that is not empty, so that the check calls the alerts."""
     state.save("alerts", {"standing": {}})
 
 
-def test_every_finding_is_told_to_the_alerts(healthy: Host) -> None:
-    stands()
+def test_every_finding_is_reported_to_the_alerts(healthy: CheckHost) -> None:
+    open_alert()
     check.run(config())
     assert healthy.levels() == dict.fromkeys(
         [
@@ -441,19 +441,19 @@ def test_every_finding_is_told_to_the_alerts(healthy: Host) -> None:
     )
 
 
-def test_alerts_have_no_part_in_a_check_that_has_nothing_to_tell(healthy: Host) -> None:
+def test_check_without_news_does_not_call_the_alerts(healthy: CheckHost) -> None:
     check.run(config())
     assert healthy.alerts == []
 
 
 @pytest.mark.usefixtures("healthy")
-def test_further_lines_tell_each_finding_and_alert(capsys: pytest.CaptureFixture[str]) -> None:
-    stands()
+def test_verbose_adds_a_line_for_each_result_and_alert(capsys: pytest.CaptureFixture[str]) -> None:
+    open_alert()
     check.run(config(), verbose=True)
     lines = capsys.readouterr().out.splitlines()
     assert "OK: Docker's data is on /srv/docker-volume" in lines
     assert "OK: volume group ubuntu-vg has 10G free, its reserve is 5.0G" in lines
-    assert lines[-1] == "told at True"
+    assert lines[-1] == "reported at True"
 
 
 @pytest.mark.usefixtures("healthy")
@@ -466,14 +466,14 @@ def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("how", [{"threshold": 30}, {"alert": False}])
-def test_look_of_ones_own_alerts_nobody_and_leaves_nothing(healthy: Host, how: dict[str, Any]) -> None:
+def test_check_without_alerts_or_with_another_threshold_leaves_nothing(healthy: CheckHost, how: dict[str, Any]) -> None:
     check.run(config(), **how)
     assert healthy.alerts == []
     assert not (healthy.path / "lib").exists()
 
 
-def test_others_than_root_only_look(
-    healthy: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_check_by_others_than_root_alerts_nobody(
+    healthy: CheckHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert check.run(config()) == OK, capsys.readouterr().out
@@ -483,19 +483,19 @@ def test_others_than_root_only_look(
 @pytest.mark.parametrize(
     ("threshold", "code"), [(30, WARNING), (42, OK), (95, OK)], ids=["lower", "above", "above-critical"]
 )
-def test_threshold_of_ones_own_decides(healthy: Host, threshold: int, code: int) -> None:
+def test_threshold_of_ones_own_decides(healthy: CheckHost, threshold: int, code: int) -> None:
     healthy.percent = {"/": 41, "/srv/docker-volume": 93 if threshold == 95 else 10}
     assert check.run(config(), threshold=threshold) == code
 
 
-def test_lost_isolation_is_critical(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lost_isolation_is_critical(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     healthy.mount(ROOT)
     assert check.run(config()) == CRITICAL
-    assert "Docker is not kept off the root disk: /srv/docker-volume is not mounted" in capsys.readouterr().out
+    assert "Docker is not isolated from the root disk: /srv/docker-volume is not mounted" in capsys.readouterr().out
 
 
-def test_docker_that_is_told_to_keep_its_data_elsewhere_is_critical(
-    healthy: Host, capsys: pytest.CaptureFixture[str]
+def test_docker_that_is_reported_to_keep_its_data_elsewhere_is_critical(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (healthy.path / "daemon.json").write_text('{"data-root": "/home/docker"}')
     assert check.run(config()) == CRITICAL
@@ -509,14 +509,14 @@ def test_extra_volume_that_is_not_mounted_is_critical(capsys: pytest.CaptureFixt
     assert "/home is not mounted" in capsys.readouterr().out
 
 
-def test_reserve_that_is_gone_is_a_warning(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv||'")
     assert check.run(config()) == WARNING
     assert "volume group ubuntu-vg has 1.0G free, its reserve is 5.0G" in capsys.readouterr().out
 
 
-def test_what_lvm_does_not_tell_has_not_recovered(
-    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_silent_lvm_is_no_recovery(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy.program("lvs", "echo '  ubuntu-vg|107374182400|0|docker-lv||'")
     check.run(config())
@@ -527,56 +527,56 @@ def test_what_lvm_does_not_tell_has_not_recovered(
     assert healthy.levels()["reserve:ubuntu-vg"] == UNKNOWN
 
 
-def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: Host) -> None:
+def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: CheckHost) -> None:
     for percent, level in ((92, CRITICAL), (None, UNKNOWN), (None, UNKNOWN), (87, CRITICAL), (84, WARNING)):
-        said = f"echo 'vg|9|9|before|docker-lv|{percent}'" if percent else "echo locked >&2; exit 5"
-        healthy.program("lvs", said)
+        output = f"echo 'vg|9|9|before|docker-lv|{percent}'" if percent else "echo locked >&2; exit 5"
+        healthy.program("lvs", output)
         check.run(config())
         assert healthy.levels()["snapshot:vg/before"] == level
 
 
-def test_filesystem_whose_device_is_gone_has_not_recovered(healthy: Host) -> None:
+def test_filesystem_whose_device_is_gone_has_not_recovered(healthy: CheckHost) -> None:
     for percent, level in ((85, WARNING), (DEAD, UNKNOWN), (DEAD, UNKNOWN), (77, WARNING), (74, OK)):
-        stands()
+        open_alert()
         healthy.percent["/srv/docker-volume"] = percent
         check.run(config())
         assert healthy.levels()["use:/srv/docker-volume"] == level
         assert healthy.levels().get("read-only:/srv/docker-volume", OK) == (CRITICAL if percent == DEAD else OK)
 
 
-def test_filesystem_whose_device_is_gone_does_not_empty(healthy: Host) -> None:
+def test_filesystem_whose_device_is_gone_does_not_empty(healthy: CheckHost) -> None:
     healthy.percent["/srv/docker-volume"] = DEAD
     check.run(config())
     assert set(state.load("check")["samples"]) == {"/"}
 
 
 def prune(hours_ago: float, *failed: str, timer: bool = True) -> dict[str, tuple[int, str]]:
-    """What is said of a prune."""
+    """Return the results of a prune, by key."""
     units = ("docker-prune.timer",) if timer else ()
     last = {"time": 1e9 - hours_ago * HOUR, "failed": list(failed)}
-    return {key: (level, text) for key, level, text, _ in check.of_prune(last, config(watched_units=units), 1e9)}
+    return {key: (level, text) for key, level, text, _ in check.check_prune(last, config(watched_units=units), 1e9)}
 
 
 def test_prune_that_failed_or_does_not_come_is_a_warning() -> None:
     assert prune(3) == {"prune": (OK, "the last prune was 3 h ago")}
     assert prune(49)["prune"][0] == OK
     assert prune(51) == {"prune": (WARNING, "the last prune was 2 d ago")}
-    said = "the last prune was 3 h ago, and failed: image a:1: in use"
-    assert prune(3, "image a:1: in use", "image b:1") == {"prune": (WARNING, said)}
+    output = "the last prune was 3 h ago and failed: image a:1: in use"
+    assert prune(3, "image a:1: in use", "image b:1") == {"prune": (WARNING, output)}
 
 
 def test_prune_that_nobody_wants_may_be_long_ago() -> None:
     assert prune(900, timer=False)["prune"][0] == OK
 
 
-def test_host_that_has_never_pruned_is_not_told_so(healthy: Host) -> None:
+def test_host_that_has_never_pruned_is_ok(healthy: CheckHost) -> None:
     assert check.run(config()) == OK
     state.save("prune", {"time": time.time(), "freed": 0, "removed": 0, "failed": ["image a:1: in use"]})
     assert check.run(config()) == WARNING
     assert healthy.levels()["prune"] == WARNING
 
 
-def test_timer_that_is_not_active_is_a_warning(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_timer_that_is_not_active_is_a_warning(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     healthy.program("systemctl", "echo active; echo inactive; exit 3")
     assert check.run(config()) == WARNING
     assert "docker-prune.timer is inactive" in capsys.readouterr().out
@@ -584,7 +584,7 @@ def test_timer_that_is_not_active_is_a_warning(healthy: Host, capsys: pytest.Cap
 
 @pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
 def test_stopped_docker_is_unknown_and_is_not_started(
-    host: Host, docker: Docker, capsys: pytest.CaptureFixture[str], state: str
+    host: CheckHost, docker: Docker, capsys: pytest.CaptureFixture[str], state: str
 ) -> None:
     connections = docker(PONG)
     host.program("systemctl", f"echo {state}; echo active; exit 3")
@@ -613,15 +613,15 @@ def test_docker_without_its_socket_is_unknown(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"), [(b"HTTP/1.0 500 Internal Server Error\r\n", "HTTP/1.0 500 Internal"), (b"\r\n", "nothing")]
+    ("answer", "output"), [(b"HTTP/1.0 500 Internal Server Error\r\n", "HTTP/1.0 500 Internal"), (b"\r\n", "nothing")]
 )
 @pytest.mark.usefixtures("host")
-def test_answer_that_is_none_is_told(
-    docker: Docker, capsys: pytest.CaptureFixture[str], answer: bytes, said: str
+def test_answer_that_is_none_is_reported(
+    docker: Docker, capsys: pytest.CaptureFixture[str], answer: bytes, output: str
 ) -> None:
     docker(answer)
     assert check.run(config()) == UNKNOWN
-    assert f"Docker does not answer as it should: {said}" in capsys.readouterr().out
+    assert f"Docker does not answer as it should: {output}" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("healthy")
@@ -633,70 +633,70 @@ def test_user_who_may_not_ask_docker_is_content_with_its_unit(
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     assert check.run(config(), verbose=True) == OK
-    said = capsys.readouterr().out
-    assert "OK: docker.service is active" in said
-    assert "answers" not in said
+    output = capsys.readouterr().out
+    assert "OK: docker.service is active" in output
+    assert "answers" not in output
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "output"),
     [
         ("echo 'Failed to connect to bus' >&2; exit 1", "`systemctl` says: Failed to connect to bus"),
         ("exec sleep 60", "`systemctl` did not end within 0.3 s"),
     ],
 )
 def test_systemd_that_does_not_answer_is_unknown(
-    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, script: str, said: str
+    host: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, script: str, output: str
 ) -> None:
     host.program("systemctl", script)
     for module in (daemon, check):
         monkeypatch.setattr(module, "PATIENCE", 0.3)
     assert check.run(config()) == UNKNOWN
-    assert f"whether Docker runs is unknown: {said}" in capsys.readouterr().out
+    assert f"cannot tell whether Docker runs: {output}" in capsys.readouterr().out
     assert host.levels()["unit:docker-prune.timer"] == UNKNOWN
 
 
-def test_all_units_are_asked_for_at_once(healthy: Host) -> None:
+def test_all_units_are_asked_for_at_once(healthy: CheckHost) -> None:
     check.run(config(watched_units=("docker-prune.timer", "docker-guard.service")))
     assert (healthy.path / "bin/asked").read_text() == "docker.service docker-prune.timer docker-guard.service\n"
 
 
 @pytest.mark.parametrize(
-    ("seen", "user", "said"),
+    ("guard", "user", "output"),
     [
         ({"uptime": 480.0}, 0, ""),
-        ({"uptime": 80.0}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 7 min"),
-        ({}, 0, "docker-guard.service runs, and has not looked at /srv/docker-volume for 8 min"),  # since the boot
+        ({"uptime": 80.0}, 0, "docker-guard.service is active, but has not checked /srv/docker-volume for 7 min"),
+        ({}, 0, "docker-guard.service is active, but has not checked /srv/docker-volume for 8 min"),  # since the boot
         ({"uptime": "x"}, 1000, ""),  # who cannot read it
     ],
 )
-def test_guard_that_runs_and_does_not_look_is_told(
-    healthy: Host,
+def test_guard_that_runs_and_does_not_sample_is_a_warning(
+    healthy: CheckHost,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    seen: dict[str, Any],
+    guard: dict[str, Any],
     user: int,
-    said: str,
+    output: str,
 ) -> None:
     monkeypatch.setattr(CheckClock, "read", lambda: CheckClock(1000.0, 500.0, "a"))
     monkeypatch.setattr(os, "geteuid", lambda: user)
     (healthy.path / "run").mkdir()
-    (healthy.path / "run/guard.json").write_text(json.dumps(seen))
+    (healthy.path / "run/guard.json").write_text(json.dumps(guard))
     guarded = config(watched_units=("docker-prune.timer", "docker-guard.service"))
-    assert check.run(guarded) == (WARNING if said else OK)
-    assert said in capsys.readouterr().out
+    assert check.run(guarded) == (WARNING if output else OK)
+    assert output in capsys.readouterr().out
 
 
-def test_guard_of_a_volume_that_is_not_mounted_has_nothing_to_look_at(
-    healthy: Host, capsys: pytest.CaptureFixture[str]
+def test_guard_of_a_volume_that_is_not_mounted_has_nothing_to_sample(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str]
 ) -> None:
     healthy.mount(ROOT)
     check.run(config(watched_units=("docker-prune.timer", "docker-guard.service")))
-    assert "has not looked" not in capsys.readouterr().out
+    assert "has not checked" not in capsys.readouterr().out
 
 
-def test_filesystem_that_fills_is_told_before_it_is_full(
-    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_filesystem_that_fills_is_reported_before_it_is_full(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, uptime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     for quarter in range(7):
@@ -708,12 +708,12 @@ def test_filesystem_that_fills_is_told_before_it_is_full(
     assert (
         capsys.readouterr()
         .out.splitlines()[-1]
-        .startswith("DISK CRITICAL - /srv/docker-volume will be full, with 32G free, +37G/h, full in 52 min |")
+        .startswith("DISK CRITICAL - /srv/docker-volume is filling up: 32G free, +37G/h, full in 52 min |")
     )
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"samples": 7, "levels": [1]}', '{"levels": {"use:/": "x"}}'])
-def test_damaged_state_is_begun_anew(healthy: Host, content: str) -> None:
+def test_damaged_state_is_begun_anew(healthy: CheckHost, content: str) -> None:
     check.run(config())
     (healthy.path / "lib/check.json").write_text(content)
     assert check.run(config()) == OK
@@ -721,7 +721,7 @@ def test_damaged_state_is_begun_anew(healthy: Host, content: str) -> None:
     assert set(state.load("check")["samples"]) == {"/", "/srv/docker-volume"}
 
 
-def test_levels_survive_a_directory_that_cannot_be_written(healthy: Host) -> None:
+def test_levels_survive_a_directory_that_cannot_be_written(healthy: CheckHost) -> None:
     (healthy.path / "lib").write_text("in the way")
     healthy.percent["/"] = 91
     assert check.run(config()) == CRITICAL
@@ -730,54 +730,54 @@ def test_levels_survive_a_directory_that_cannot_be_written(healthy: Host) -> Non
 
 
 def test_alerts_go_out_also_where_nothing_can_be_remembered(
-    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(state, "save", full)
     assert check.run(config()) == UNKNOWN
-    assert "what was seen cannot be remembered: [Errno 28] No space left on device" in capsys.readouterr().out
+    assert "the check's state cannot be saved: [Errno 28] No space left on device" in capsys.readouterr().out
     assert healthy.levels()["state"] == UNKNOWN
 
 
-def test_alerts_that_fail_are_told(
-    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_alerts_that_fail_are_reported(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object) -> None:
         raise ValueError("no such receiver")
 
-    monkeypatch.setattr("bulkhead.watch.alert.changed", failing)
+    monkeypatch.setattr("bulkhead.watch.alert.report_changes", failing)
     healthy.percent["/"] = 81
     assert check.run(config()) == WARNING
     printed = capsys.readouterr()
-    said = "nobody could be alerted: no such receiver"
-    assert said in printed.out
-    assert printed.err == f"bulkhead: {said}; / 81 % used, 19G free\n"
-    assert healthy.log == [(syslog.LOG_ERR, f"{said}; / 81 % used, 19G free")]
+    output = "nobody could be alerted: no such receiver"
+    assert output in printed.out
+    assert printed.err == f"bulkhead: {output}; / 81 % used, 19G free\n"
+    assert healthy.log == [(syslog.LOG_ERR, f"{output}; / 81 % used, 19G free")]
 
 
-def test_second_check_waits_and_says_for_what(
-    healthy: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_second_check_waits_and_reports_for_what(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check, "LOCK_PATIENCE", 0.2)
     with state.locked("check", 0):
         assert check.run(config()) == UNKNOWN
-    said = "the check failed: another `bulkhead check` has been at work"
+    output = "the check failed: another `bulkhead check` has been at work"
     printed = capsys.readouterr()
-    assert f"DISK UNKNOWN - {said}" in printed.out
-    assert f"bulkhead: {said}" in printed.err
-    assert [priority for priority, text in healthy.log if text.startswith(said)] == [syslog.LOG_ERR]
+    assert f"DISK UNKNOWN - {output}" in printed.out
+    assert f"bulkhead: {output}" in printed.err
+    assert [priority for priority, text in healthy.log if text.startswith(output)] == [syslog.LOG_ERR]
 
 
-@pytest.mark.parametrize(("user", "alert", "tells"), [(0, True, True), (0, False, False), (1000, True, False)])
-def test_configuration_that_cannot_be_read_is_told_by_the_check_that_would_alert(
-    host: Host,
+@pytest.mark.parametrize(("user", "alert", "complains"), [(0, True, True), (0, False, False), (1000, True, False)])
+def test_configuration_that_cannot_be_read_is_a_complaint_of_the_check_that_would_alert(
+    host: CheckHost,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     user: int,
     alert: bool,
-    tells: bool,
+    complains: bool,
 ) -> None:
     def unreadable() -> None:
         raise errors.Problem("bulkhead.json cannot be read")
@@ -787,18 +787,18 @@ def test_configuration_that_cannot_be_read_is_told_by_the_check_that_would_alert
     assert check.start(alert=alert) == UNKNOWN
     printed = capsys.readouterr()
     assert printed.out == "DISK UNKNOWN - bulkhead.json cannot be read\n"
-    assert printed.err == ("bulkhead: bulkhead.json cannot be read\n" if tells else "")
-    assert host.log == ([(syslog.LOG_ERR, "bulkhead.json cannot be read")] if tells else [])
+    assert printed.err == ("bulkhead: bulkhead.json cannot be read\n" if complains else "")
+    assert host.log == ([(syslog.LOG_ERR, "bulkhead.json cannot be read")] if complains else [])
 
 
-def test_look_of_ones_own_that_fails_disturbs_nobody(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_without_alerts_that_fails_disturbs_nobody(host: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     (host.path / "mountinfo").write_text("nonsense\n")
     assert check.run(config(), alert=False) == UNKNOWN
     assert (capsys.readouterr().err, host.log) == ("", [])
 
 
-def test_two_checks_at_once_both_tell(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    healthy.program("systemctl", "sleep 0.3; echo active; echo active")
+def test_two_checks_at_once_both_print_their_line(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
+    healthy.program("systemctl", "sleep 0.1; echo active; echo active")
     codes: list[int] = []
     checks = [threading.Thread(target=lambda: codes.append(check.run(config()))) for _ in range(2)]
     for each in checks:
@@ -810,8 +810,8 @@ def test_two_checks_at_once_both_tell(healthy: Host, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_what_nobody_thought_of_is_unknown_and_no_traceback(
-    host: Host, capsys: pytest.CaptureFixture[str], as_json: bool
+def test_unforeseen_error_is_unknown_and_no_traceback(
+    host: CheckHost, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     (host.path / "mountinfo").write_text("nonsense\n")
     assert check.run(config(), as_json=as_json) == UNKNOWN
@@ -820,10 +820,10 @@ def test_what_nobody_thought_of_is_unknown_and_no_traceback(
     assert "Traceback" not in printed.out + printed.err
 
 
-def test_metrics_are_written(healthy: Host) -> None:
+def test_metrics_are_written(healthy: CheckHost) -> None:
     directory = healthy.path / "textfiles"
     directory.mkdir()
-    stands()
+    open_alert()
     check.run(config(metrics_directory=str(directory)))
     assert [path.name for path in directory.iterdir()] == ["bulkhead.prom"]
     assert (directory / "bulkhead.prom").stat().st_mode & 0o777 == 0o644
@@ -832,7 +832,7 @@ def test_metrics_are_written(healthy: Host) -> None:
     assert "bulkhead_alerts_standing 0.0\n" in written
 
 
-def test_metrics_that_cannot_be_written_are_told(healthy: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_that_cannot_be_written_are_reported(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.run(config(metrics_directory=f"{healthy.path}/none")) == UNKNOWN
     assert "the metrics cannot be written: " in capsys.readouterr().out
     assert healthy.levels()["metrics"] == UNKNOWN

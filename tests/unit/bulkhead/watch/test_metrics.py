@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 from bulkhead.watch import metrics
-from bulkhead.watch.findings import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
 from bulkhead.watch.forecast import Forecast
+from bulkhead.watch.results import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
 
 
-def seen() -> Observation:
+def observation() -> Observation:
     return Observation(
         [
             FilesystemUsage("/", size=100, used=40, available=50, inodes=10, inodes_free=4, read_only=False),
@@ -27,9 +27,9 @@ def seen() -> Observation:
 
 
 def text(prune: dict[str, Any] | None = None, guard: dict[str, Any] | None = None, level: int = OK) -> str:
-    found = seen()
+    found = observation()
     if guard is not None:
-        found.findings.append(CheckResult("unit:docker-guard.service", level, ""))
+        found.results.append(CheckResult("unit:docker-guard.service", level, ""))
     return metrics.text(found, 1e9, prune or {}, guard or {}, {"mail": 2})
 
 
@@ -79,7 +79,7 @@ def test_filesystem_that_does_not_answer_has_no_size() -> None:
     assert 'bulkhead_filesystem_size_bytes{mountpoint="/srv' not in text()
 
 
-def test_nothing_is_said_of_a_prune_before_the_first() -> None:
+def test_prune_has_no_metrics_before_the_first() -> None:
     assert "prune" not in text()
 
 
@@ -91,12 +91,12 @@ def test_last_prune_is_there(failed: list[str], success: str) -> None:
     assert f"bulkhead_prune_success {success}" in lines
 
 
-def test_nothing_is_said_of_a_guard_where_there_is_none() -> None:
+def test_guard_has_no_metrics_where_there_is_none() -> None:
     assert "guard" not in text()
 
 
 @pytest.mark.parametrize(("level", "up"), [(OK, "1.0"), (WARNING, "0.0"), (UNKNOWN, "0.0")])
-def test_guard_is_there_with_what_it_has_done(level: int, up: str) -> None:
+def test_guard_has_metrics(level: int, up: str) -> None:
     lines = text(guard={"floor": 2**31, "aborted": [{}, {}]}, level=level).splitlines()
     assert f"bulkhead_guard_up {up}" in lines
     assert "bulkhead_guard_floor_bytes 2147483648.0" in lines
@@ -105,7 +105,7 @@ def test_guard_is_there_with_what_it_has_done(level: int, up: str) -> None:
 
 
 @pytest.mark.parametrize("guard", [{}, {"floor": None, "aborted": 3}, {"floor": 5}])
-def test_guard_that_has_not_looked_yet_is_up_all_the_same(guard: dict[str, Any]) -> None:
-    said = text(guard=guard)
-    assert "bulkhead_guard_up 1.0" in said
-    assert "floor" not in said
+def test_guard_without_a_sample_is_up_all_the_same(guard: dict[str, Any]) -> None:
+    written = text(guard=guard)
+    assert "bulkhead_guard_up 1.0" in written
+    assert "floor" not in written

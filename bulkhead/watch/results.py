@@ -1,4 +1,4 @@
-"""Levels and results of a check."""
+"""Results of a check, and their levels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SEVERITY = (OK, UNKNOWN, WARNING, CRITICAL)  # the worst last
 
 
 class CheckResult(NamedTuple):
-    key: str  # what it is about: use:/, isolation, unit:docker-prune.timer
+    key: str  # what was checked: use:/, isolation, unit:docker-prune.timer
     level: int
-    text: str  # for people, a clause
-    mount: str = ""  # the filesystem that it is about
+    text: str  # a clause, for people
+    mount: str = ""  # the filesystem that it concerns
 
 
 class Observation:
-    """What there is to see on a host, and what is to be said of it."""
+    """The state of a host at one moment, and the results of its checks."""
 
     def __init__(
         self,
@@ -35,20 +35,21 @@ class Observation:
         forecasts: Mapping[str, Forecast] | None = None,  # by mount point
         groups: Sequence[GroupUsage] = (),
         snapshots: Sequence[SnapshotUsage] = (),
-        findings: Sequence[CheckResult] = (),
+        results: Sequence[CheckResult] = (),
     ) -> None:
         self.filesystems = list(filesystems)
         self.forecasts = dict(forecasts or {})
         self.groups = list(groups)
         self.snapshots = list(snapshots)
-        self.findings = list(findings)
+        self.results = list(results)
 
     @property
     def level(self) -> int:
-        return max((finding.level for finding in self.findings), key=SEVERITY.index, default=OK)
+        """Return the worst level of the results."""
+        return max((result.level for result in self.results), key=SEVERITY.index, default=OK)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return everything in the form that --json prints."""
         return {
             "filesystems": [
                 {**each._asdict(), "percent": each.percent, "inodes_percent": each.inodes_percent}
@@ -57,12 +58,12 @@ class Observation:
             "forecasts": {mount: trend._asdict() for mount, trend in self.forecasts.items()},
             "groups": [group._asdict() for group in self.groups],
             "snapshots": [snapshot._asdict() for snapshot in self.snapshots],
-            "findings": [finding._asdict() for finding in self.findings],
+            "findings": [result._asdict() for result in self.results],
         }
 
 
 def complain(text: str) -> None:
-    """Where nobody can be alerted: in the system's log, and on standard error, which cron mails."""
+    """Report what no alert can report: in the system's log, and on standard error, which cron mails."""
     import syslog
 
     syslog.syslog(syslog.LOG_ERR, plain(text))
