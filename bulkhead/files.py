@@ -53,3 +53,11 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def changed_at(path: str) -> float:
+    """Return when a file was last changed, in seconds since the epoch; 0: there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

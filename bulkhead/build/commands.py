@@ -35,7 +35,7 @@ from bulkhead.build.checklist import (
 from bulkhead.build.outcome import NOT_STARTED, BuildOutcome, outcome_lines
 from bulkhead.build.progress import ENDING, Display, Gauge, kind_of_display, run_watched, say
 from bulkhead.errors import PROBLEMS, in_words
-from bulkhead.guard import loop
+from bulkhead.guard import reporter
 from bulkhead.sizes import human
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _has_been_stopped(began: float, is_short: bool) -> bool:
 
     Only root can read the guard's state, and it can be late. Then a volume that was about to be full is the sign.
     """
-    noted = state.load(loop.STATE).get("aborted", []) if is_root() else []
+    noted = state.load(reporter.STATE).get("aborted", []) if is_root() else []
     return any(each["time"] >= max(began, time.time() - ENDING) for each in noted) or (is_short and guard_is_alive())
 
 

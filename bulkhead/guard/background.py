@@ -1,7 +1,7 @@
-"""Work beside a loop that must not wait: each in a process of its own, forked, with its result over a pipe.
+"""Run work beside a loop that must not wait: each job is a forked process that sends its result over a pipe.
 
-A thread would share the loop's fate, and its memory: what hangs here is killed, and what it has imported goes with it.
-The process that forks must have no threads.
+A thread would share the loop's fate and memory. A process that hangs can be killed, and the memory of its imports goes with
+it. The process that forks must have no threads.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_killed: list[int] = []  # processes whose end nobody has seen yet
+_killed: list[int] = []  # killed processes that have not been waited for yet
 
 
 class Job:
-    """Something that is being done.
+    """A running job.
 
     Args:
-        work: returns what JSON can say.
-        seconds: that it may take.
+        work: runs in the process; its result must fit into JSON.
+        seconds: after which it is killed.
+
+    Raises:
+        OSError: no process can be made.
     """
 
     def __init__(self, work: Callable[[], Any], seconds: float) -> None:
@@ -45,7 +48,7 @@ class Job:
             os.close(theirs)
 
     def has_ended(self) -> bool:
-        """Whether it is over, and `result` or `error` there. Does not wait."""
+        """Tell, without waiting, whether it has ended: then `result` or `error` is set."""
         if self._pipe < 0:
             return True
         while select.select([self._pipe], [], [], 0)[0]:
@@ -60,7 +63,7 @@ class Job:
         return False
 
     def stop(self, why: str) -> None:
-        """Kill it, and with it the locks that it holds. What waits for a dead device does not end even so: nobody waits for it."""
+        """Kill it, which releases its locks. A process that waits for a dead device may never end: nobody waits for it."""
         if self._pipe >= 0:
             os.kill(self._process, signal.SIGKILL)
             _killed.append(self._process)
@@ -85,11 +88,11 @@ def _reap() -> None:
 def _work(work: Callable[[], Any], pipe: int) -> None:
     code = 1
     try:
-        os.environ.pop("NOTIFY_SOCKET", None)  # systemd hears of the loop only
-        os.nice(max(-os.nice(0), 0))  # the loop may be in a hurry; this is not
+        os.environ.pop("NOTIFY_SOCKET", None)  # only the loop talks to systemd
+        os.nice(max(-os.nice(0), 0))  # the loop may be in a hurry; a job is not
         try:
             answer = [work(), ""]
-        except Exception as error:  # whatever it is: the loop goes on
+        except Exception as error:  # of any kind: the loop goes on
             answer = [None, f"{error}" or repr(error)]
         content = json.dumps(answer).encode()
         while content:

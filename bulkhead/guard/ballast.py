@@ -1,4 +1,4 @@
-"""A file on Docker's volume that is given back when nothing else is fast enough: Docker needs a little room to make more."""
+"""A file on Docker's volume that the guard deletes when nothing else is fast enough: Docker needs some space to make more."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bulkhead.names import BALLAST
 if TYPE_CHECKING:
     from bulkhead.config import Config
 
-_SHARE = 50  # of the volume: at most one part of so many
+_SHARE = 50  # it takes at most a 50th of the volume
 
 
 def size(config: Config) -> int:
-    """Bytes that it shall have.
+    """Return the bytes that it should have.
 
     Raises:
         OSError: the volume does not answer.
@@ -24,7 +24,7 @@ def size(config: Config) -> int:
 
 
 def held(config: Config) -> int:
-    """Bytes that it has taken; 0: it is not there."""
+    """Return the bytes that it has; 0: it is not there."""
     try:
         return os.lstat(_path(config)).st_blocks * 512
     except OSError:
@@ -32,12 +32,12 @@ def held(config: Config) -> int:
 
 
 def take(config: Config) -> bool:
-    """Have it, as large as it shall be; whether that took anything.
+    """Make it, as large as it should be. Return False if it was there.
 
-    Nothing waits until it is on disk: what a power cut takes of it is taken again.
+    This does not wait until it is on disk: after a power cut the next call makes it whole.
 
     Raises:
-        OSError: the volume has no room for it. Then there is none.
+        OSError: the volume has no space for it. Then there is no ballast.
     """
     wanted, path = size(config), _path(config)
     if not wanted or (held(config) >= wanted and os.lstat(path).st_size == wanted):
@@ -55,7 +55,7 @@ def take(config: Config) -> bool:
 
 
 def give_back(config: Config) -> int:
-    """Remove it; the bytes that come back, 0 where there was none.
+    """Delete it. Return the bytes that come back; 0: there was none.
 
     Raises:
         OSError: it cannot be removed.

@@ -1,4 +1,4 @@
-"""Jobs that the guard runs beside its loop, each in a process of its own."""
+"""The jobs that the guard runs beside its loop, each in a process of its own. Each imports what it needs by itself."""
 
 from __future__ import annotations
 
@@ -17,51 +17,50 @@ from bulkhead.text import plain
 if TYPE_CHECKING:
     from bulkhead.config import Config
 
-_REMOVAL = 20  # seconds until Docker knows that a container has ended
+_REMOVAL = 20  # seconds until Docker knows that a container ended
 
 
 def say(text: str) -> None:
-    """A line for the journal; lost where nobody takes it: the guard waits for nobody."""
+    """Write a line to the journal; drop it where nobody reads: the guard waits for nobody."""
     with contextlib.suppress(OSError, ValueError):
         if select.select([], [1], [], 0)[1]:
             os.write(1, f"{plain(text)}\n".encode(errors="replace"))
 
 
-# -- what is done beside the loop, each in a process of its own
-
-
 def classic_steps() -> tuple[list[running_builds.BuildStep], list[str]]:
+    """Return the steps of the classic builder, and the names of containers that only look like one."""
     from bulkhead.docker.engine import Engine
 
     return running_builds.classic_steps(Engine())
 
 
 def remove_step(step: str) -> None:
-    """Remove the container of a step that has been ended: a build that fails leaves it, with all that it has written."""
+    """Remove the container of a stopped step: the failed build leaves it there, with all that it wrote."""
     from bulkhead.docker.engine import Engine, EngineError
 
     deadline = time.monotonic() + _REMOVAL
-    time.sleep(1)  # the client is told first
+    time.sleep(1)  # Docker tells the client first
     while True:
         try:
             return Engine().remove("container", step)
         except EngineError as error:
             if error.status == 404:
                 return None
-            # It may not have ended yet, for Docker.
+            # Docker may not know yet that it ended.
             if error.status != 409 or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
 
 
 def reclaim_cache(config: Config, need: int) -> int:
-    """Remove idle build cache, the least recently used first, until so much is free; the bytes that came back."""
+    """Remove idle build cache, the least recently used first, until ``need`` bytes are free. Return the bytes that came back."""
     from bulkhead.prune import pruner
 
     return pruner.reclaim_cache(config, need, say, wait=0)
 
 
 def drop_due_snapshots(config: Config) -> list[str]:
+    """Drop our snapshots that are nearly full or old, and leftovers of a merge. Return what was dropped, in sentences."""
     from bulkhead.snapshot import snapshots
 
     dropped = []
@@ -73,27 +72,31 @@ def drop_due_snapshots(config: Config) -> list[str]:
 
 
 def rescue_docker(config: Config) -> tuple[list[str], list[str]] | None:
-    """Bring Docker back where the volume has stopped it; what was said and what is still wrong, None: nothing was to do."""
+    """Rescue a Docker that the full volume has stopped.
+
+    Returns:
+        What was done, and what is still wrong, in lines; None: Docker was stopped on purpose, and stays down.
+    """
     if command.output_of(["systemctl", "is-active", DOCKER], lvm.PATIENCE).strip() not in (
         "failed",
         "activating",
     ):
-        return None  # somebody has stopped it on purpose
+        return None
     from bulkhead.guard import rescue
 
-    said: list[str] = []
+    done: list[str] = []
 
-    def heard(line: str) -> None:
-        said.append(line)
+    def report(line: str) -> None:
+        done.append(line)
         say(line)
 
-    return said, rescue.rescue(config, heard)
+    return done, rescue.rescue(config, report)
 
 
-def send_alerts(config: Config, news: list[tuple[int, str, bool]]) -> int:
-    """Tell it; how much that was."""
+def send_alerts(config: Config, alerts: list[tuple[int, str, bool]]) -> int:
+    """Send alerts, each with its level, its text and whether it names what to reclaim. Return how many."""
     from bulkhead.watch import alert, alert_store
 
-    for problem in alert.tell(config, [alert_store.News(*each) for each in news], time.time()):
+    for problem in alert.tell(config, [alert_store.News(*each) for each in alerts], time.time()):
         say(problem)
-    return len(news)
+    return len(alerts)

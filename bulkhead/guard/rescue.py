@@ -1,7 +1,7 @@
-"""Brings back a Docker that a full volume has stopped: `bulkhead rescue`.
+"""Bring back a Docker that a full volume has stopped: `bulkhead rescue`.
 
-What costs nothing comes first: the ballast, a start, a reclaim. Only if that is not enough, what cannot be taken back: a
-snapshot that keeps the volume from growing goes, and the volume grows by what is free in its group.
+Steps that cost nothing come first: the ballast, a start, a reclaim. Only if they are not enough, steps follow that cannot be
+undone: a snapshot that keeps the volume from growing is removed, and the volume grows by the free space of its group.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-_LEAST = 2**30  # bytes by which a volume grows, if the group has them: less would soon be full again
-_PLENTY = 2**30  # bytes with which a Docker that does not start lacks something else
-_SLACK = 10  # one part of so many more: what the filesystem itself takes of it
-_GROWTHS = 3  # what ext4 holds back for root is only seen when it is there again
-_ROOM = 16 * 2**20  # bytes without which a start of Docker is not tried
+_LEAST = 2**30  # bytes by which a volume grows at least, if the group has them: less would soon be full again
+_PLENTY = 2**30  # bytes: with so much free, a Docker that does not start has another problem
+_SLACK = 10  # grow by a tenth more: the filesystem takes some of it for itself
+_GROWTHS = 3  # attempts: space that ext4 reserves for root shows only once it is free again
+_ROOM = 16 * 2**20  # bytes that must be free before Docker is started
 _ANSWER_TIMEOUT = 15  # seconds
 _LINES = 5  # of Docker's log
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """`bulkhead rescue`; the exit code: 0 if Docker answers and the floor is free."""
+    """Run `bulkhead rescue`. Return the exit code: 0 if Docker answers and the floor is free."""
     wrong = rescue(config, print, dry_run=options.dry_run)
     for line in wrong:
         print(f"bulkhead: {line}", file=sys.stderr)
@@ -51,49 +51,49 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def rescue(config: Config, say: Callable[[str], None], *, dry_run: bool = False) -> list[str]:
-    """Make room on Docker's volume and have Docker answer, with as little as that takes.
+    """Make space on Docker's volume until Docker answers, with as few steps as possible.
 
     Args:
-        say: is told what is done, a line each.
-        dry_run: only tell what would be done.
+        say: gets a line for each thing that is done.
+        dry_run: only say what would be done.
 
     Returns:
-        What is still wrong, in words.
+        What is still wrong, in lines.
 
     Raises:
-        Failed: nothing can be done now: the volume is not mounted, a move is unfinished, something else is at work.
+        Failed: nothing can be done now: the volume is not mounted, a move is unfinished, or another command runs.
     """
     with contextlib.nullcontext() if dry_run else lock.lock():
         lock.refuse_unfinished(but_stopped=True)
         if not is_mounted(config.volume_mount):
             raise Failed(
-                f"{config.volume_mount} is not mounted: there is nothing to make room on. `systemctl status` shows why"
+                f"{config.volume_mount} is not mounted: there is no volume to rescue. `systemctl status` shows why"
             )
         return Rescue(config, say, dry_run=dry_run).run()
 
 
-def growth(missing: int, free: int) -> int:
-    """Bytes by which a volume grows.
+def size_to_add(missing: int, free: int) -> int:
+    """Return the bytes by which the volume grows.
 
     Args:
-        missing: bytes that shall come free on it.
+        missing: bytes that must come free on it.
         free: bytes of its group, in whole extents.
 
-    >>> growth(2**20, 2**32) == 2**30, growth(2**31, 2**30) == 2**30
+    >>> size_to_add(2**20, 2**32) == 2**30, size_to_add(2**31, 2**30) == 2**30
     (True, True)
     """
     wanted = max(missing + missing // _SLACK, _LEAST)
-    return min(-(-wanted // 512) * 512, free)  # LVM takes nothing between, and makes whole extents of it
+    return min(-(-wanted // 512) * 512, free)  # LVM takes multiples of 512 bytes, and rounds up to extents
 
 
 class _Reclaim(Pruner):
     def reclaim(self) -> None:
-        """What nobody would miss: build cache that is not in use, and dangling images; no other image and no container."""
+        """Remove what nobody would miss: idle build cache and dangling images; no other image, and no container."""
         self._climb([self.stale_cache, self.dangling_images, self.idle_cache])
 
 
 class Rescue:
-    """One rescue."""
+    """One rescue, step by step."""
 
     def __init__(
         self, config: Config, say: Callable[[str], None], *, dry_run: bool = False, engine: Engine | None = None
@@ -102,17 +102,17 @@ class Rescue:
         self.say = say
         self.dry_run = dry_run
         self.engine = engine or Engine()
-        self.grown_to = 0  # bytes; 0: it has not grown
-        self._would_come = 0  # bytes, in a dry run
+        self.grown_to = 0  # bytes; 0: the volume has not grown
+        self._would_come = 0  # bytes that a dry run counts as free
         self._would_answer = False
         self._would_go: dict[str, int] = {}  # snapshots, and the bytes that the group would get back
 
     def run(self) -> list[str]:
-        """All of it; what is still wrong, in words."""
+        """Run the steps until Docker answers and the floor is free. Return what is still wrong, in lines."""
         problem = self._docker()
         self.say(f"{self._room()}; Docker {problem or 'answers'}")
         if not problem and self.free() >= self.floor():
-            self.say("nothing is to be rescued, nothing was changed")
+            self.say("nothing needs a rescue; nothing was changed")
             return []
         again = [self.start, self.reclaim]
         for step in [self.give_back_ballast, *again, self.drop_snapshot, self.grow, *again]:
@@ -120,7 +120,7 @@ class Rescue:
                 break
             try:
                 step()
-            except Exception as error:  # whatever it is: the other steps may help
+            except Exception as error:  # of any kind: the other steps may help
                 self.say(f"{step.__name__.replace('_', ' ')}: {in_words(error)}")
         return self._end()
 
@@ -129,7 +129,7 @@ class Rescue:
         return volume.f_bavail * volume.f_frsize + self._would_come
 
     def _free_to_root(self) -> int:
-        """With what ext4 holds back, which is Docker's too."""
+        """Return the free bytes with those that ext4 reserves for root: Docker is root."""
         volume = os.statvfs(self.config.volume_mount)
         return volume.f_bfree * volume.f_frsize + self._would_come
 
@@ -144,13 +144,13 @@ class Rescue:
 
     def _room(self) -> str:
         sizes = [human(size) for size in (self.free(), self._size(), self.floor())]
-        return f"{self.config.volume_mount}: {sizes[0]} of {sizes[1]} free, {sizes[2]} shall be"
+        return f"{self.config.volume_mount}: {sizes[0]} of {sizes[1]} free, {sizes[2]} must stay free"
 
     def _docker(self) -> str:
-        """What is wrong with Docker; empty: it answers."""
+        """Say what is wrong with Docker; empty: it answers."""
         if self._would_answer:
             return ""
-        if not docker_runs():  # while it does not, a word to its socket makes systemd start it
+        if not docker_runs():  # else a request to its socket would make systemd start it
             return "does not run"
         try:
             self.engine.ask("GET", "/containers/json", _ANSWER_TIMEOUT, limit="1")
@@ -175,20 +175,20 @@ class Rescue:
         if not (problem := self._docker()):
             return
         if self._free_to_root() < _ROOM:
-            self.say(f"Docker {problem}: not started yet, it has no room")
+            self.say(f"Docker {problem}: not started yet: it has no space")
             return
         if self.dry_run:
             self._would_answer = True
         else:
-            start_docker(self.engine)  # one that hangs is left alone: its containers may be at work
+            start_docker(self.engine)  # a Docker that hangs is left alone: its containers may still work
         self.say(f"Docker: {self._verb('started')}")
 
     def reclaim(self) -> None:
         if self._docker() or self.free() >= self.floor():
             return
-        self.say(f"build cache that is not in use, and dangling images: {self._verb('reclaimed')}")
+        self.say(f"idle build cache and dangling images: {self._verb('reclaimed')}")
         if self._would_answer:
-            self.say("  how much that is, only a Docker that runs can tell; if it is not enough:")
+            self.say("  only a running Docker can tell how much that is; if it is not enough:")
             return
         pruner = _Reclaim(self.config, self.engine, self.say, dry_run=self.dry_run, need=self.floor())
         pruner.reclaim()
@@ -196,7 +196,7 @@ class Rescue:
             self._would_come += pruner.freed()
 
     def drop_snapshot(self) -> None:
-        """LVM does not let a volume grow that has one."""
+        """Remove our snapshot: LVM does not extend a volume that has one."""
         if self.free() >= self.floor():
             return
         self._refuse_for_nothing()
@@ -205,31 +205,31 @@ class Rescue:
                 self._would_go[each.name] = each.size
             else:
                 snapshots.remove(self.config, each.name)
-            text = f"the snapshot {self.config.vg_name}/{each.name} kept a full volume from growing: {self._verb('removed')}"
+            text = f"the snapshot {self.config.vg_name}/{each.name} kept the full volume from growing: {self._verb('removed')}"
             self.say(text)
             if not self.dry_run:
                 for problem in alert.tell(self.config, [alert_store.News(results.WARNING, text)], time.time()):
                     self.say(problem)
 
     def grow(self) -> None:
-        """Volume and filesystem, both while they are in use."""
+        """Grow the volume and its filesystem online."""
         if self.free() >= self.floor():
             return
         self._refuse_for_nothing()
-        # What root has taken of its reserve shows only as it grows, and so does a floor that is a share of the volume.
+        # Growing shows how much of its reserve root has used, and raises a floor that is a percentage of the volume.
         for _ in range(1 if self.dry_run else _GROWTHS):
             self._grow()
             if self.free() >= self.floor():
                 return
 
     def _refuse_for_nothing(self) -> None:
-        """See that what cannot be taken back is done for a Docker that it helps.
+        """Refuse a step that cannot be undone if it would not help Docker.
 
         Raises:
-            Failed: Docker has room, and does not start all the same.
+            Failed: Docker has space, and still does not start.
         """
         if self._free_to_root() >= _PLENTY and self._docker():
-            raise Failed("Docker does not start, and room is not what it lacks: see its log")
+            raise Failed("Docker does not start although the volume has free space: see its log")
 
     def _grow(self) -> None:
         volume = docker_volume(self.config)
@@ -240,12 +240,12 @@ class Rescue:
                 f"{name} cannot grow while it has the snapshot {', '.join(sorted(standing))}, which is not ours"
             )
         if not self.dry_run:
-            self._grow_filesystem(name)  # what an earlier rescue has not come to
+            self._grow_filesystem(name)  # an earlier rescue may have been cut before this
         free = next(group.free for group in lvm.usage()[0] if group.name == self.config.vg_name)
         free += sum(self._would_go.values())
-        size = growth(self.floor() - self.free(), free)
+        size = size_to_add(self.floor() - self.free(), free)
         if size <= 0:
-            raise Failed(f"volume group {self.config.vg_name} has nothing free: {name} cannot grow")
+            raise Failed(f"volume group {self.config.vg_name} has no free space: {name} cannot grow")
         if self.dry_run:
             self._would_come += size
         else:
@@ -263,10 +263,10 @@ class Rescue:
     def _end(self) -> list[str]:
         wrong = []
         if problem := self._docker():
-            wrong.append(f"Docker {problem}. Its last words: {_last_words() or 'none'}")
+            wrong.append(f"Docker {problem}. The end of its log: {_end_of_log() or 'none'}")
         if (free := self.free()) < (floor := self.floor()):
             wrong.append(
-                f"{human(free)} are free on {self.config.volume_mount}, and {human(floor)} shall be: `bulkhead status` shows what "
+                f"{human(free)} are free on {self.config.volume_mount}, and {human(floor)} must be: `bulkhead status` shows what "
                 "fills it; remove some, or give the volume more (volume_size)"
             )
         if not self.dry_run:
@@ -274,7 +274,7 @@ class Rescue:
         if self.grown_to:
             size = human(self.grown_to)
             self.say(
-                f"the volume {'would have' if self.dry_run else 'has'} {size}: set volume_size to at least that, or it is reported"
+                f"the volume {'would have' if self.dry_run else 'has'} {size}: set volume_size to at least that, or each run warns of it"
             )
         return wrong
 
@@ -282,8 +282,8 @@ class Rescue:
         return f"would be {done}" if self.dry_run else done
 
 
-def _last_words() -> str:
-    """The end of Docker's log, in one line."""
+def _end_of_log() -> str:
+    """Return the end of Docker's log, in one line."""
     try:
         lines = command.run(
             "journalctl", "--unit", DOCKER, "--lines", str(_LINES), "--no-pager", "--output", "cat", timeout=30

@@ -14,7 +14,7 @@ from bulkhead.build import commands, estimate, history
 from bulkhead.build import progress as build_progress
 from bulkhead.build.arguments import Arguments
 from bulkhead.errors import Failed
-from bulkhead.guard import loop
+from bulkhead.guard import loop, reporter
 
 from .build_host import BuildHost, G, M, as_user, preflight, run
 
@@ -159,7 +159,7 @@ def test_build_that_the_guard_stops_has_a_code_of_its_own(
 
 
 def test_build_that_was_stopped_earlier_does_not_count(host: BuildHost) -> None:
-    state.save(loop.STATE, {"aborted": [{"time": time.time() - 1}]})
+    state.save(reporter.STATE, {"aborted": [{"time": time.time() - 1}]})
     host.docker("exit 1")
     assert run() == 1
 
@@ -173,7 +173,7 @@ def test_build_that_was_stopped_well_before_this_one_ended_was_somebody_elses(
         """mkdir -p run; echo "{\\"aborted\\": [{\\"time\\": $(date +%s.%N)}]}" >run/guard.json; sleep 0.5; exit 1"""
     )
     assert run() == 1
-    assert state.load(loop.STATE)["aborted"]
+    assert state.load(reporter.STATE)["aborted"]
 
 
 def test_build_that_fails_on_a_volume_that_nobody_guards_is_reported_why(

@@ -11,9 +11,9 @@ from bulkhead.guard.policy import (
     DOCKER,
     NOTHING,
     RECLAIM,
-    Looks,
     Rate,
     Speed,
+    WriteHistory,
     first_to_go,
     growing,
     interval,
@@ -102,27 +102,27 @@ def test_slow_growth_below_the_floor_is_no_reason_for_haste() -> None:
 # -- who
 
 
-def looks(*at: dict[str, int], seconds: float = 0.5) -> Looks:
-    made = Looks()
+def history(*at: dict[str, int], seconds: float = 0.5) -> WriteHistory:
+    made = WriteHistory()
     for number, written in enumerate(at):
         made.add(number * seconds, written)
     return made
 
 
 def test_nothing_is_known_of_anybody_at_the_first_look() -> None:
-    assert looks({"a": G}).speeds() == {}
+    assert history({"a": G}).speeds() == {}
 
 
 def test_speed_is_what_was_written_since_the_looks_before() -> None:
-    assert looks({"a": G}, {"a": G + 50 * M}, {"a": G + 100 * M}).speeds()["a"] == Speed(100 * M, 100 * M)
+    assert history({"a": G}, {"a": G + 50 * M}, {"a": G + 100 * M}).speeds()["a"] == Speed(100 * M, 100 * M)
 
 
 def test_step_that_has_begun_since_has_written_all_of_it_since() -> None:
-    assert looks({}, {"a": 50 * M}).speeds()["a"].recent == 100 * M
+    assert history({}, {"a": 50 * M}).speeds()["a"].recent == 100 * M
 
 
 def test_step_that_is_found_late_has_not_written_all_of_it_since() -> None:
-    made = looks({}, {"new": M})
+    made = history({}, {"new": M})
     made.meet("old", 3 * G)
     made.add(1.0, {"new": 51 * M, "old": 3 * G + M})
     assert made.speeds()["old"] == Speed(M, M)
@@ -131,22 +131,22 @@ def test_step_that_is_found_late_has_not_written_all_of_it_since() -> None:
 
 @pytest.mark.parametrize(("rate", "seconds"), [(100 * 1024, 5), (10 * M, 0.1)])
 def test_trickle_below_the_floor_is_not_looked_at_all_the_time(rate: float, seconds: float) -> None:
-    assert policy.pause_of_looks(G, rate, 2 * G) == seconds
+    assert policy.scan_interval(G, rate, 2 * G) == seconds
 
 
 def test_pause_of_the_looks_is_no_speed() -> None:
-    made = looks({"a": 0})
+    made = history({"a": 0})
     made.add(3600, {"a": G})
     assert made.speeds() == {}
 
 
 def test_what_a_step_has_written_does_not_count_for_docker_once_it_has_ended() -> None:
-    made = looks({"a": G, DOCKER: 0}, {DOCKER: G}, {DOCKER: G + M})
+    made = history({"a": G, DOCKER: 0}, {DOCKER: G}, {DOCKER: G + M})
     assert made.speeds()[DOCKER].recent == 2 * M
 
 
 def test_docker_that_was_not_asked_before_has_no_speed() -> None:
-    assert looks({"a": 0}, {"a": 0, DOCKER: 9 * G}).speeds()[DOCKER] == Speed(0, 0)
+    assert history({"a": 0}, {"a": 0, DOCKER: 9 * G}).speeds()[DOCKER] == Speed(0, 0)
 
 
 def speeds(**recent: float) -> dict[str, Speed]:

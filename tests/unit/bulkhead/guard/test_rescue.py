@@ -34,7 +34,7 @@ M, G = 2**20, 2**30
 NAME = "docker-lv-snapshot"
 
 
-class Host:
+class RescueHost:
     """A host with a volume of 60 GiB that is full, 20 GiB free in its group, and Docker down."""
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,12 +49,12 @@ class Host:
         self.cache = 0  # bytes of it
         self.fstype = "ext4"
         self.grown = 60 * G  # what the filesystem has come to
-        self.said: list[str] = []
+        self.journal: list[str] = []
         self.did: list[str] = []
-        self.told: list[News] = []
+        self.reported: list[News] = []
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         for module in (command, lvm):
-            monkeypatch.setattr(module, "output_of", self.group.said)
+            monkeypatch.setattr(module, "output_of", self.group.journal)
         for module in (beneath, relocation, daemon, command):
             monkeypatch.setattr(module, "run", self._run)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
@@ -65,7 +65,7 @@ class Host:
         monkeypatch.setattr(rescue, "docker_runs", lambda: self.up)
         monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
         monkeypatch.setattr(ballast, "give_back", self._give_back)
-        monkeypatch.setattr(alert, "tell", lambda _, news, __: self.told.extend(news) or [])
+        monkeypatch.setattr(alert, "tell", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
         monkeypatch.setattr(Engine, "wait", self._wait)
         monkeypatch.setattr(rescue._Reclaim, "reclaim", self._reclaim)
@@ -125,79 +125,79 @@ class Host:
         self.cache = 0
 
     def rescue(self, *, dry_run: bool = False) -> list[str]:
-        return rescue.rescue(self.config, self.said.append, dry_run=dry_run)
+        return rescue.rescue(self.config, self.journal.append, dry_run=dry_run)
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RescueHost:
+    return RescueHost(tmp_path, monkeypatch)
 
 
-def test_nothing_wrong_is_said_and_nothing_is_changed(host: Host) -> None:
+def test_nothing_wrong_is_said_and_nothing_is_changed(host: RescueHost) -> None:
     host.up = host.answers = True
     host.free = 3 * G
     assert host.rescue() == []
     assert host.did == []
-    assert host.said == [
-        "/srv/docker-volume: 3.0 GiB of 60.0 GiB free, 3.0 GiB shall be; Docker answers",
-        "nothing is to be rescued, nothing was changed",
+    assert host.journal == [
+        "/srv/docker-volume: 3.0 GiB of 60.0 GiB free, 3.0 GiB must stay free; Docker answers",
+        "nothing needs a rescue; nothing was changed",
     ]
 
 
-def test_ballast_and_cache_are_enough_where_they_are(host: Host) -> None:
+def test_ballast_and_cache_are_enough_where_they_are(host: RescueHost) -> None:
     host.group.add()
     host.cache = 5 * G
     assert host.rescue() == []
     assert host.did == ["ballast", "reset-failed", "start", "reclaim"]
     assert NAME in host.group.volumes, "the way back was taken without need"
-    assert host.said[1:] == [
+    assert host.journal[1:] == [
         "ballast: 256.0 MiB given back",
         "Docker: started",
-        "build cache that is not in use, and dangling images: reclaimed",
-        "/srv/docker-volume: 5.2 GiB of 60.0 GiB free, 3.0 GiB shall be; Docker answers",
+        "idle build cache and dangling images: reclaimed",
+        "/srv/docker-volume: 5.2 GiB of 60.0 GiB free, 3.0 GiB must stay free; Docker answers",
     ]
 
 
-def test_snapshot_goes_and_the_volume_grows_where_they_are_not(host: Host) -> None:
+def test_snapshot_goes_and_the_volume_grows_where_they_are_not(host: RescueHost) -> None:
     host.group.add()
     assert host.rescue() == []
     assert host.did == ["ballast", "reset-failed", "start", "reclaim", "lvremove", "resize2fs", "lvextend", "resize2fs"]
     assert NAME not in host.group.volumes
-    (news,) = host.told
-    assert (news.level, news.text) == (1, f"the snapshot ubuntu-vg/{NAME} kept a full volume from growing: removed")
-    assert "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free taken" in host.said
-    assert host.said[-1] == "the volume has 63.0 GiB: set volume_size to at least that, or it is reported"
+    (news,) = host.reported
+    assert (news.level, news.text) == (1, f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: removed")
+    assert "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free taken" in host.journal
+    assert host.journal[-1] == "the volume has 63.0 GiB: set volume_size to at least that, or each run warns of it"
 
 
-def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host: Host) -> None:
+def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host: RescueHost) -> None:
     host.ballast = 0
     assert host.rescue() == []
     assert host.did == ["ballast", "resize2fs", "lvextend", "resize2fs", "reset-failed", "start"]
-    assert "ballast: there is none" in host.said
-    assert "Docker does not run: not started yet, it has no room" in host.said
+    assert "ballast: there is none" in host.journal
+    assert "Docker does not run: not started yet: it has no space" in host.journal
 
 
-def test_start_that_fails_is_tried_again_when_there_is_more_room(host: Host) -> None:
+def test_start_that_fails_is_tried_again_when_there_is_more_room(host: RescueHost) -> None:
     host.needs = 2 * G
     assert host.rescue() == []
     assert host.did.count("start") == 2
-    assert "start: `systemctl start docker.service` failed" in host.said
+    assert "start: `systemctl start docker.service` failed" in host.journal
 
 
-def test_docker_that_is_down_on_a_volume_with_room_is_only_started(host: Host) -> None:
+def test_docker_that_is_down_on_a_volume_with_room_is_only_started(host: RescueHost) -> None:
     host.free = 10 * G
     assert host.rescue() == []
     assert host.did == ["reset-failed", "start"]
 
 
-def test_docker_that_answers_is_not_started(host: Host) -> None:
+def test_docker_that_answers_is_not_started(host: RescueHost) -> None:
     host.up = host.answers = True
     host.cache = 5 * G
     assert host.rescue() == []
     assert "start" not in host.did
 
 
-def test_what_root_has_of_the_reserve_is_grown_over(host: Host) -> None:
+def test_what_root_has_of_the_reserve_is_grown_over(host: RescueHost) -> None:
     host.held_back = 3 * G
     host.free = -2 * G
     assert host.rescue() == []
@@ -205,7 +205,7 @@ def test_what_root_has_of_the_reserve_is_grown_over(host: Host) -> None:
     assert host.did.count("lvextend") == 2
 
 
-def test_volume_grows_until_it_is_enough_before_docker_is_started(host: Host) -> None:
+def test_volume_grows_until_it_is_enough_before_docker_is_started(host: RescueHost) -> None:
     host.ballast, host.held_back, host.needs = 0, 3 * G, 5 * G
     host.free = -3 * G
     assert host.rescue() == []
@@ -213,7 +213,7 @@ def test_volume_grows_until_it_is_enough_before_docker_is_started(host: Host) ->
     assert host.did.count("lvextend") == 2
 
 
-def test_xfs_grows_where_it_is_mounted(host: Host) -> None:
+def test_xfs_grows_where_it_is_mounted(host: RescueHost) -> None:
     host.fstype = "xfs"
     host.ballast = 0
     assert host.rescue() == []
@@ -221,7 +221,7 @@ def test_xfs_grows_where_it_is_mounted(host: Host) -> None:
     assert "resize2fs" not in host.did
 
 
-def test_what_an_earlier_rescue_has_not_come_to_is_done(host: Host) -> None:
+def test_what_an_earlier_rescue_has_not_come_to_is_done(host: RescueHost) -> None:
     host.group.volumes["docker-lv"] = Played(64 * G)  # the filesystem has 60
     host.ballast = 0
     host.rescue()
@@ -232,50 +232,50 @@ def test_what_an_earlier_rescue_has_not_come_to_is_done(host: Host) -> None:
 # -- what stays wrong
 
 
-def test_group_that_has_nothing_is_said(host: Host) -> None:
+def test_group_that_has_nothing_is_said(host: RescueHost) -> None:
     host.group.size = 60 * G
     wrong = host.rescue()
-    assert "grow: volume group ubuntu-vg has nothing free: ubuntu-vg/docker-lv cannot grow" in host.said
+    assert "grow: volume group ubuntu-vg has no free space: ubuntu-vg/docker-lv cannot grow" in host.journal
     assert wrong == [
-        "256.0 MiB are free on /srv/docker-volume, and 3.0 GiB shall be: `bulkhead status` shows what fills it; remove "
+        "256.0 MiB are free on /srv/docker-volume, and 3.0 GiB must be: `bulkhead status` shows what fills it; remove "
         "some, or give the volume more (volume_size)"
     ]
 
 
-def test_snapshot_of_somebody_else_stays_and_is_said(host: Host) -> None:
+def test_snapshot_of_somebody_else_stays_and_is_said(host: RescueHost) -> None:
     host.group.add("before-upgrade", tags="")
     assert host.rescue()
     assert "before-upgrade" in host.group.volumes
-    assert not host.told
+    assert not host.reported
     line = "grow: ubuntu-vg/docker-lv cannot grow while it has the snapshot before-upgrade, which is not ours"
-    assert line in host.said
+    assert line in host.journal
 
 
-def test_docker_that_stays_down_is_said_with_its_last_words(host: Host) -> None:
+def test_docker_that_stays_down_is_said_with_its_last_words(host: RescueHost) -> None:
     host.needs = 100 * G
     (wrong,) = host.rescue()
-    assert wrong == "Docker does not run. Its last words: starting | no space left on device"
+    assert wrong == "Docker does not run. The end of its log: starting | no space left on device"
 
 
-def test_nothing_is_given_up_for_a_docker_that_lacks_something_else(host: Host) -> None:
+def test_nothing_is_given_up_for_a_docker_that_lacks_something_else(host: RescueHost) -> None:
     host.group.add()
     host.free, host.needs = 2 * G, 100 * G
     assert host.rescue()
     assert NAME in host.group.volumes
     assert "lvextend" not in host.did
     for step in ("drop snapshot", "grow"):
-        assert f"{step}: Docker does not start, and room is not what it lacks: see its log" in host.said
+        assert f"{step}: Docker does not start although the volume has free space: see its log" in host.journal
 
 
-def test_docker_that_hangs_is_left_to_its_containers(host: Host) -> None:
+def test_docker_that_hangs_is_left_to_its_containers(host: RescueHost) -> None:
     host.up = host.hangs = True
     host.free = 10 * G
     (wrong,) = host.rescue()
     assert wrong.startswith("Docker runs and does not answer. ")
-    assert "start: Docker did not answer within 180 s" in host.said
+    assert "start: Docker did not answer within 180 s" in host.journal
 
 
-def test_step_that_fails_does_not_stop_the_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_that_fails_does_not_stop_the_others(host: RescueHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError("read-only")
 
@@ -283,8 +283,8 @@ def test_step_that_fails_does_not_stop_the_others(host: Host, monkeypatch: pytes
     for module in (commands, snapshots):
         monkeypatch.setattr(module, "ours", fail)
     assert host.rescue() == []
-    assert "give back ballast: read-only" in host.said
-    assert "drop snapshot: read-only" in host.said
+    assert "give back ballast: read-only" in host.journal
+    assert "drop snapshot: read-only" in host.journal
 
 
 def test_last_words_that_nobody_has_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,27 +293,27 @@ def test_last_words_that_nobody_has_are_no_failure(monkeypatch: pytest.MonkeyPat
 
     for module in (command, beneath, mounts):
         monkeypatch.setattr(module, "run", fail)
-    assert rescue._last_words() == "`journalctl` failed"
+    assert rescue._end_of_log() == "`journalctl` failed"
 
 
 # -- what is refused
 
 
-def test_volume_that_is_not_mounted_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volume_that_is_not_mounted_is_refused(host: RescueHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescue, "is_mounted", lambda _: False)
     with pytest.raises(Failed, match="/srv/docker-volume is not mounted"):
         host.rescue()
     assert host.did == []
 
 
-def test_unfinished_move_is_refused(host: Host) -> None:
+def test_unfinished_move_is_refused(host: RescueHost) -> None:
     Journal(journal.PATH).enter(journal.COPYING)
     with pytest.raises(Failed, match=r"a move of Docker's data is not finished \(copying\)"):
         host.rescue()
     assert host.did == []
 
 
-def test_rollback_that_only_stopped_docker_is_no_obstacle(host: Host) -> None:
+def test_rollback_that_only_stopped_docker_is_no_obstacle(host: RescueHost) -> None:
     Journal(journal.ROLLBACK).enter(journal.STOPPING)
     assert host.rescue() == []
     Journal(journal.ROLLBACK).enter(journal.SWITCHING)
@@ -321,7 +321,7 @@ def test_rollback_that_only_stopped_docker_is_no_obstacle(host: Host) -> None:
         host.rescue()
 
 
-def test_another_at_work_is_refused(host: Host) -> None:
+def test_another_at_work_is_refused(host: RescueHost) -> None:
     with lock.lock(), pytest.raises(Failed, match="another bulkhead"):
         host.rescue()
     assert host.did == []
@@ -330,23 +330,23 @@ def test_another_at_work_is_refused(host: Host) -> None:
 # -- a dry run
 
 
-def test_dry_run_tells_all_steps_and_changes_nothing(host: Host) -> None:
+def test_dry_run_tells_all_steps_and_changes_nothing(host: RescueHost) -> None:
     host.group.add()
     assert host.rescue(dry_run=True) == []
-    assert (host.did, host.told, host.group.commands) == ([], [], [])
-    assert host.said == [
-        "/srv/docker-volume: 0 bytes of 60.0 GiB free, 3.0 GiB shall be; Docker does not run",
+    assert (host.did, host.reported, host.group.commands) == ([], [], [])
+    assert host.journal == [
+        "/srv/docker-volume: 0 bytes of 60.0 GiB free, 3.0 GiB must stay free; Docker does not run",
         "ballast: 256.0 MiB would be given back",
         "Docker: would be started",
-        "build cache that is not in use, and dangling images: would be reclaimed",
-        "  how much that is, only a Docker that runs can tell; if it is not enough:",
-        f"the snapshot ubuntu-vg/{NAME} kept a full volume from growing: would be removed",
+        "idle build cache and dangling images: would be reclaimed",
+        "  only a running Docker can tell how much that is; if it is not enough:",
+        f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: would be removed",
         "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free would be taken",
-        "the volume would have 63.0 GiB: set volume_size to at least that, or it is reported",
+        "the volume would have 63.0 GiB: set volume_size to at least that, or each run warns of it",
     ]
 
 
-def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: Host) -> None:
+def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: RescueHost) -> None:
     host.up = host.answers = True
     host.cache = 5 * G
     assert host.rescue(dry_run=True) == []
@@ -358,7 +358,7 @@ def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: 
 
 @pytest.mark.parametrize(("needs", "code"), [(0, 0), (100 * G, 1)])
 def test_exit_code_says_whether_it_is_well(
-    host: Host, capsys: pytest.CaptureFixture[str], needs: int, code: int
+    host: RescueHost, capsys: pytest.CaptureFixture[str], needs: int, code: int
 ) -> None:
     host.needs = needs
     assert rescue.run(host.config, argparse.Namespace(dry_run=False)) == code

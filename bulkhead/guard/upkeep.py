@@ -1,0 +1,106 @@
+"""What the guard looks after now and then: the snapshot, a Docker that the full volume has stopped, and cron's checks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from bulkhead import state
+from bulkhead.docker import running_builds
+from bulkhead.files import changed_at
+from bulkhead.guard import jobs
+from bulkhead.guard.reporter import REPEAT
+from bulkhead.text import span
+from bulkhead.watch.results import CRITICAL, OK, WARNING
+
+if TYPE_CHECKING:
+    from bulkhead.guard.job_runner import JobRunner
+    from bulkhead.guard.reporter import Reporter
+    from bulkhead.guard.volume_monitor import VolumeMonitor
+
+_SNAPSHOT_INTERVAL, _SNAPSHOT_INTERVAL_QUIET = 5.0, 30.0  # seconds
+_QUIET = 30.0  # seconds without growth
+_DROP_TIMEOUT, _RESCUE_TIMEOUT = 600, 900  # seconds
+_CHECKS_MISSED = 3
+
+
+class SnapshotKeeper:
+    """Drops our snapshot before it is full, and when it is old."""
+
+    def __init__(self, volume: VolumeMonitor, reporter: Reporter, runner: JobRunner) -> None:
+        self._volume = volume
+        self._reporter = reporter
+        self._runner = runner
+        self._last = float("-inf")  # monotonic seconds
+
+    def check(self, now: float) -> None:
+        """Start a check of the snapshot beside the loop, if there is one and it is time."""
+        config = self._volume.config
+        is_quiet = now - self._volume.last_growth >= _QUIET
+        if now - self._last < (_SNAPSHOT_INTERVAL_QUIET if is_quiet else _SNAPSHOT_INTERVAL):
+            return
+        if os.path.lexists(f"/dev/{config.vg_name}/{config.snapshot}") and not self._runner.is_running("snapshot"):
+            self._last = now
+            release_lock(self._runner)
+            self._runner.start("snapshot", lambda: jobs.drop_due_snapshots(config), _DROP_TIMEOUT, self._report)
+
+    def _report(self, dropped: list[str]) -> None:
+        for text in dropped:
+            self._reporter.alert(WARNING, text)
+
+
+class Rescuer:
+    """Rescues a Docker that the full volume has stopped, if the settings say so."""
+
+    def __init__(self, volume: VolumeMonitor, reporter: Reporter, runner: JobRunner) -> None:
+        self._volume = volume
+        self._reporter = reporter
+        self._runner = runner
+        self._last = float("-inf")  # monotonic seconds
+
+    def check(self, now: float) -> None:
+        volume, config = self._volume, self._volume.config
+        is_due = now - self._last >= REPEAT and not self._runner.is_running("rescue")
+        if not config.guard_rescue or not is_due or volume.free >= volume.floor or running_builds.dockerd():
+            return
+        self._last = now
+        release_lock(self._runner)
+        self._runner.start("rescue", lambda: jobs.rescue_docker(config), _RESCUE_TIMEOUT, self._report)
+
+    def _report(self, result: tuple[list[str], list[str]] | None) -> None:
+        if result:
+            done, wrong = ("; ".join(lines)[-600:] for lines in result)
+            self._volume.rate.forget()
+            end = f"could not be brought back: {wrong}" if wrong else "has been brought back"
+            self._reporter.alert(
+                CRITICAL if wrong else WARNING, f"Docker, stopped by its full volume, {end}. What was done: {done}"
+            )
+
+
+class CheckWatch:
+    """Notices that cron no longer runs check-disk, by this process's own clock, which nobody can set."""
+
+    def __init__(self, volume: VolumeMonitor, reporter: Reporter) -> None:
+        self._volume = volume
+        self._reporter = reporter
+        self._last: tuple[float, float] | None = None  # time of the last check's file; since when it is that
+        self._is_missed = False
+
+    def check(self, now: float) -> None:
+        last = max(changed_at(f"{directory}/check.json") for directory in (state.VOLATILE, state.PERSISTENT))
+        if self._last is None or last != self._last[0]:
+            if self._is_missed:
+                self._is_missed = False
+                self._reporter.alert(OK, "cron runs check-disk again")
+            self._last = (last, now)
+        late = now - self._last[1]
+        if late > _CHECKS_MISSED * self._volume.config.check_interval * 60 and not self._is_missed:
+            self._is_missed = True
+            self._reporter.alert(
+                WARNING, f"check-disk has not run for {span(late)}: `systemctl status cron` may say why"
+            )
+
+
+def release_lock(runner: JobRunner) -> None:
+    """Stop a reclaim, which holds the lock: what changes the host now is more urgent."""
+    runner.stop("reclaim", "something more urgent needed its lock")

@@ -1,0 +1,49 @@
+"""The volume is sampled, and its floor is kept in mind."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from bulkhead.sizes import Size
+from bulkhead.storage.volume import floor_of
+
+from .world import FLOOR, G, M, World, watched
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "floor"),
+    [
+        ("auto", 100 * G, 5 * G),
+        ("auto", 20 * G, 2 * G),
+        ("auto", 6 * G, G * 3 // 2),
+        ("10%", 100 * G, 10 * G),
+        ("10G", 100 * G, 10 * G),
+        ("10G", 12 * G, 3 * G),
+    ],
+)
+def test_floor_is_at_most_a_quarter_of_the_volume(text: str, size: int, floor: int) -> None:
+    assert floor_of(None if text == "auto" else Size.parse(text), size) == floor
+
+
+def test_volume_that_is_not_mounted_is_waited_for(world: World) -> None:
+    world.is_mounted = False
+    guarded = watched(world, 60)
+    assert len([line for line in world.journal if "not mounted" in line]) == 1
+    world.is_mounted, world.free = True, FLOOR + G
+    world.build("big", 100 * M)
+    watched(world, 30, guarded)
+    assert world.aborted == ["big"]
+
+
+def test_filesystem_that_is_another_one_all_at_once_is_no_growth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.build("big", M)
+    guarded = watched(world, 6)
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(**{**vars(world.counts("")), "f_fsid": 8, "f_bavail": M})
+    )
+    world.is_mounted = False
+    watched(world, 6, guarded)
+    assert world.aborted == []

@@ -1,0 +1,164 @@
+"""A volume that is simulated, and who writes to it: builds, containers and Docker; cache comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bulkhead import state
+from bulkhead.config import Config
+from bulkhead.docker.running_builds import BuildStep, Client
+from bulkhead.guard.loop import Guard
+
+from ..configs import config
+
+M, G = 2**20, 2**30
+
+
+FLOOR = 2 * G
+
+
+DOCKER = "docker"
+
+
+OTHERS = "others"  # containers, people
+
+
+class World:
+    """A volume of 40 GiB, and who writes to it."""
+
+    size = 40 * G
+
+    def __init__(self, free: float) -> None:
+        self.now = 1000.0
+        self.free = self.lowest = free
+        self.rates: dict[str, float] = {}  # bytes per second, by step, or DOCKER or OTHERS
+        self.written: dict[str, float] = {}
+        self.coming: list[tuple[float, float]] = []  # when how much comes back
+        self.returns_after = 1.0
+        self.aborted: list[str] = []
+        self.interrupted: list[str] = []
+        self.building: list[Client] = []
+        self.pulling: list[Client] = []
+        self.classic: list[str] = []
+        self.similar: list[str] = []
+        self.cache = 0.0
+        self.journal: list[str] = []
+        self.news: list[tuple[int, str]] = []
+        self.ballast = 0
+        self.is_docker_up = True
+        self.is_mounted = True
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+        for name, rate in self.rates.items():
+            self.written[name] = self.written.get(name, 0) + rate * seconds
+            self.free -= rate * seconds
+        self.free = max(self.free + sum(size for at, size in self.coming if at <= self.now), 0)
+        self.coming = [(at, size) for at, size in self.coming if at > self.now]
+        self.lowest = min(self.lowest, self.free)
+
+    def build(self, name: str, rate: float, written: float = 0, classic: bool = False) -> None:
+        self.rates[name], self.written[name] = rate, written
+        if classic:
+            self.classic.append(name)
+
+    def step(self, name: str) -> BuildStep:
+        container = f"container {name}" if name in self.classic else ""
+        return BuildStep(name, 1, f"/cgroup/{name}", int(self.written[name]), f"make {name}", container)
+
+    def steps(self) -> list[BuildStep]:
+        return [self.step(name) for name in self.rates if name not in (DOCKER, OTHERS, *self.classic)]
+
+    def again(self, step: BuildStep) -> BuildStep | None:
+        return self.step(step.id) if step.id in self.rates else None
+
+    def abort(self, step: BuildStep, why: str) -> None:
+        assert "floor" in why
+        self.aborted.append(step.id)
+        del self.rates[step.id]
+        if not step.container:
+            self.coming.append((self.now + self.returns_after, self.written[step.id]))
+
+    def remove(self, step: str) -> None:
+        """Of a build without BuildKit a step that fails leaves its container."""
+        self.coming.append((self.now + self.returns_after, self.written[step]))
+
+    def interrupt(self, client: Client, why: str) -> bool:
+        assert "floor" in why
+        self.interrupted.append(client.words)
+        self.building = [each for each in self.building if each != client]
+        self.pulling = [each for each in self.pulling if each != client]
+        if not self.building + self.pulling:
+            self.rates.pop(DOCKER, None)
+        return True
+
+    def counts(self, _: str) -> Any:
+        return SimpleNamespace(
+            f_fsid=7,
+            f_frsize=1,
+            f_blocks=self.size,
+            f_bfree=int(self.free),
+            f_bavail=int(self.free),
+        )
+
+    def give_back(self, _: Config) -> int:
+        size, self.ballast = self.ballast, 0
+        self.free += size
+        return size
+
+    def take(self, config: Config) -> bool:
+        if self.ballast:
+            return False
+        self.ballast = config.guard_ballast
+        self.free -= config.guard_ballast
+        return True
+
+
+class EndlessJob:
+    """A job that goes on until it is stopped."""
+
+    result, error = None, ""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def has_ended(self) -> bool:
+        return bool(self.error)
+
+    def stop(self, why: str) -> None:
+        self.error = why
+
+
+class InstantJob:
+    """A job that is done at once."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result, self.error = None, ""
+        try:
+            self.result = json.loads(json.dumps(work()))
+        except Exception as error:
+            self.error = str(error)
+
+    def has_ended(self) -> bool:
+        return True
+
+
+def watched(world: World, seconds: float, guarded: Guard | None = None, **changed: Any) -> Guard:
+    """Have the guard at work for a while."""
+    guarded = guarded or Guard(config(**changed))
+    until = world.now + seconds
+    while world.now < until:
+        world.pass_(guarded.round(world.now) + 0.005)
+    return guarded
+
+
+def assert_floor_kept(world: World, missed: float) -> None:
+    assert world.lowest > FLOOR - missed, f"{(FLOOR - world.lowest) / M:.0f} MiB below the floor"
+
+
+def saved() -> Any:
+    return json.loads((Path(state.VOLATILE) / "guard.json").read_text())
