@@ -54,7 +54,7 @@ class RescueHost:
         self.reported: list[News] = []
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         for module in (command, lvm):
-            monkeypatch.setattr(module, "output_of", self.group.journal)
+            monkeypatch.setattr(module, "output_of", self.group.said)
         for module in (beneath, relocation, daemon, command):
             monkeypatch.setattr(module, "run", self._run)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
