@@ -23,7 +23,7 @@ Commands = Generator[StringCommand, None, None]
 
 # On a logical volume from its creation until its filesystem is complete. A power cut in between leaves it there, and
 # tells the next run that what it finds is its own unfinished work and nobody's data.
-UNFINISHED = "pyinfra-unfinished"
+UNFINISHED_TAG = "pyinfra-unfinished"
 
 # A filesystem may end short of its device by less than this: mkfs and resize drop a last block group (ext4) or
 # allocation group (xfs: 16 MiB) that is too small to be of use.
@@ -198,7 +198,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     extent = holder.extent_size if holder else 1
     wanted = size // extent * extent
     if found is None:
-        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED, *(tags or [])))
+        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED_TAG, *(tags or [])))
         yield StringCommand(
             f"lvcreate --quiet --yes --wipesignatures y {added} "
             f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
@@ -257,10 +257,10 @@ def filesystem(
     mounted = storage.mounts_of(device)
     quoted = shlex.quote(device)
     unused = not mounted and not (present and present.used) and not is_in_fstab(storage, device)
-    if found is None or (UNFINISHED in found.tags and unused):
+    if found is None or (UNFINISHED_TAG in found.tags and unused):
         name = shlex.quote(f"{group}/{volume}")
         yield StringCommand(
-            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED} && "
+            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED_TAG} && "
             f"! findmnt --source {quoted} >/dev/null && "
             # Mounted since, though it is no longer: by its count of mounts (ext4), by its inodes (xfs).
             f"! dumpe2fs -h {quoted} 2>/dev/null | grep -q '^Mount count: *[1-9]' && "
@@ -268,14 +268,14 @@ def filesystem(
             f"od -An -j128 -N16 -tu8 --endian=big {quoted} | awk '{{ exit ($1 - $2 > {XFS_NEW_INODES}) }}'; }} || "
             f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
             f"{shlex.join([*_MKFS[fstype], *(options or []), device])} </dev/null && sync && "
-            f"lvchange --quiet --deltag {UNFINISHED} {name}"
+            f"lvchange --quiet --deltag {UNFINISHED_TAG} {name}"
         )
     elif not found.active:
         yield refusal(f"{device} is not active; it was not touched. `lvchange --activate y {group}/{volume}` first.")
-    elif UNFINISHED in found.tags:
+    elif UNFINISHED_TAG in found.tags:
         yield refusal(
-            f"{device} carries the tag {UNFINISHED} and yet is in use, or has been; nothing was written to it. "
-            f"If what is on it is to stay: `lvchange --deltag {UNFINISHED} {group}/{volume}`."
+            f"{device} carries the tag {UNFINISHED_TAG} and yet is in use, or has been; nothing was written to it. "
+            f"If what is on it is to stay: `lvchange --deltag {UNFINISHED_TAG} {group}/{volume}`."
         )
     elif present is None or present.type != fstype:
         there = present.type if present else "no ext4 or xfs"
@@ -300,7 +300,7 @@ def is_in_fstab(storage: Storage, device: str) -> bool:
 
 
 def _is_unfinished(storage: Storage, device: str) -> bool:
-    tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED in volume.tags]
+    tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED_TAG in volume.tags]
     return any(_same_source(storage, path, device) for path in tagged)
 
 
@@ -364,7 +364,7 @@ def mount(
             f"fstab mounts {', '.join(foreign)} on {path}, not {device}; it was not touched. Take that line out first."
         )
     elif _is_unfinished(storage, device):
-        yield refusal(f"{device} carries the tag {UNFINISHED}: its filesystem is not complete; it was not mounted")
+        yield refusal(f"{device} carries the tag {UNFINISHED_TAG}: its filesystem is not complete; it was not mounted")
     elif beneath and beneath.kind in ("symlink", "other"):
         yield refusal(f"{path} is no directory; it was not touched. Move it away first.")
     elif beneath and immutable_mount_point and not beneath.empty:

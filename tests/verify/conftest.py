@@ -21,7 +21,7 @@ from settings.check import check_fleet
 from settings.model import Settings
 from tasks.support.paths import STORES
 from tests.verify.backend import PyinfraBackend
-from tests.verify.summary import Result, sentence, summary
+from tests.verify.summary import PropertyResult, sentence, summary
 
 TOP = Path(__file__).parent.parent.parent
 CONNECT_TIMEOUT = 20  # seconds
@@ -99,7 +99,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 .removeprefix("AssertionError: ")
                 .removeprefix("Failed: ")
             )
-            results.append(Result(known["host"], known["property"], found, looked=outcome != "error"))
+            results.append(PropertyResult(known["host"], known["property"], found, looked=outcome != "error"))
     terminalreporter.section("hosts")
     for line in summary([host.name for host in config.stash[HOSTS]], results):
         terminalreporter.write_line(line)

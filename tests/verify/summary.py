@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Result:
+class PropertyResult:
     """What became of a property on a host.
 
     Args:
@@ -32,9 +32,9 @@ def sentence(test: str, *cases: object) -> str:
     return f"{words} ({', '.join(map(str, cases))})" if cases else words
 
 
-def summary(hosts: Iterable[str], results: Iterable[Result]) -> list[str]:
+def summary(hosts: Iterable[str], results: Iterable[PropertyResult]) -> list[str]:
     """The lines to print."""
-    by_host: dict[str, list[Result]] = {host: [] for host in hosts}
+    by_host: dict[str, list[PropertyResult]] = {host: [] for host in hosts}
     for result in results:
         by_host[result.host].append(result)
     width = max(map(len, by_host), default=0)

@@ -54,7 +54,7 @@ UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("pyinfra-unfin
 
 
 @dataclass
-class Host:
+class StorageHost:
     """As much of a host as an operation sees."""
 
     storage: Storage
@@ -68,7 +68,7 @@ class Host:
 
 
 def commands(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[str]:
-    host = Host(storage)
+    host = StorageHost(storage)
     with ctx_host.use(host):
         found = [get_command_string(command) for command in operation._inner(**arguments)]  # type: ignore[attr-defined]
     assert bool(found) != bool(host.noops), "an operation either does something or says why not"

@@ -14,7 +14,7 @@ from tasks.support.gpu import GpuContainers
 from tasks.support.packages import Offer, Pinned
 from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 
-from .operations import Host, commands, performed, shell, stand_in
+from .operations import OperationHost, commands, performed, shell, stand_in
 
 PINNED = Pinned(PACKAGES, "1.20.1", NVIDIA_PIN, "nvidia_version")
 ALL_THERE = dict.fromkeys(PACKAGES, "1.20.1-1")
@@ -24,15 +24,15 @@ def state(installed: dict[str, str] = ALL_THERE, pin: str = PINNED.pin, **change
     return ToolkitState(Offer(installed, frozenset(), pin), **changes)
 
 
-def host(found: ToolkitState) -> Host:
-    return Host({Toolkit: found, GpuContainers: ["train"]})
+def host(found: ToolkitState) -> OperationHost:
+    return OperationHost({Toolkit: found, GpuContainers: ["train"]})
 
 
-def kept(on: Host) -> list[str]:
+def kept(on: OperationHost) -> list[str]:
     return commands(nvidia.toolkit, on, pinned=PINNED, lock_timeout=600)
 
 
-def brought(on: Host) -> str:
+def brought(on: OperationHost) -> str:
     """What is noted to be ours."""
     said = performed(nvidia.toolkit, on, pinned=PINNED, lock_timeout=600)
     (noted,) = [command for command in said if NVIDIA_BROUGHT in str(command)]
@@ -42,7 +42,7 @@ def brought(on: Host) -> str:
 def test_toolkit_that_is_there_at_its_version_is_left_alone() -> None:
     on = host(state())
     assert kept(on) == []
-    assert on.said == []
+    assert on.logged == []
 
 
 def test_fresh_toolkit_is_noted_installed_at_its_version_and_pinned_in_this_order() -> None:
@@ -55,7 +55,7 @@ def test_fresh_toolkit_is_noted_installed_at_its_version_and_pinned_in_this_orde
     assert install.endswith(f"install {' '.join(PACKAGES)}\n")
     assert NVIDIA_PIN in pin
     assert "systemctl enable" in enable
-    (warning,) = on.said
+    (warning,) = on.logged
     assert "by the toolkit's packages, while containers with GPUs run: train" in warning
     assert on.events.index(warning) == on.events.index(install) - 1
 

@@ -9,7 +9,7 @@ import pytest
 
 from bulkhead.names import move_journal
 from pyinfra_lvm.model import Mount, Storage
-from pyinfra_lvm.operations import UNFINISHED
+from pyinfra_lvm.operations import UNFINISHED_TAG
 from tasks.preflight.examine import examine
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import DirectoryToMove, HostState
@@ -71,7 +71,7 @@ def test_directory_with_files_moves() -> None:
     assert (found.relocates, found.old_tree, found.immutable) == (True, True, False)
     plan = examine(WANTED, *full_home()).plan
     assert plan
-    assert plan.moved == ["/home"]
+    assert plan.directories_to_move == ["/home"]
     assert plan.keeps_old_trees
 
 
@@ -102,7 +102,7 @@ def test_move_that_was_cut_or_taken_back_goes_on(phase: str) -> None:
     for seen in (_with_home_volume(storage, used=True), _listed(storage)):
         plan = examine(WANTED, state, seen).plan
         assert plan
-        assert plan.moved == ["/home"]
+        assert plan.directories_to_move == ["/home"]
 
 
 def _listed(storage: Storage) -> Storage:
@@ -130,7 +130,7 @@ def test_every_interrupted_run_goes_on_with_the_same_plan() -> None:
 def _on_the_way(storage: Storage, plan: Plan) -> Iterator[tuple[str, Storage]]:
     storage = converged(storage, plan)
     yield "Docker's volume made", storage
-    yield "made", with_volume(storage, "ubuntu-vg", "home-lv", 5 * GIB, tags=(UNFINISHED, TAG))
+    yield "made", with_volume(storage, "ubuntu-vg", "home-lv", 5 * GIB, tags=(UNFINISHED_TAG, TAG))
     yield "filesystem complete", _with_home_volume(storage, used=False)
     yield "mounted", with_directory(_mounted(storage), "/home", immutable=True)
 
@@ -141,7 +141,7 @@ def test_volume_of_a_group_of_its_own_leaves_them_their_space() -> None:
     assert fresh
     assert fresh.size + 5 * GIB < 0.95 * 20 * GIB < fresh.size + 5.1 * GIB
     made = with_directory(converged(spare_disk(), fresh), "/home")
-    made = with_volume(made, "docker-vg", "home-lv", 5 * GIB, tags=(UNFINISHED, TAG))
+    made = with_volume(made, "docker-vg", "home-lv", 5 * GIB, tags=(UNFINISHED_TAG, TAG))
     again = examine(wanted, bare_host(), made).plan
     assert again
     assert (again.size, again.extra_volumes) == (fresh.size, fresh.extra_volumes)

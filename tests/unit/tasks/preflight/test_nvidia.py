@@ -18,8 +18,8 @@ from tasks.support.paths import NVIDIA_SOURCE
 from tasks.support.run_lock import Holder, RunLockHolder
 
 from ..example_hosts import MOUNT_POINTS, converged, our_docker_ce_host, settings, shared_vg
-from ..operations import Host
-from .test_gate import assert_says, finding, plan_of
+from ..operations import OperationHost
+from .verdicts import assert_says, finding, plan_of
 
 GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
 DRIVER: dict[str, Any] = GPU | {"gpu_driver": "loaded"}
@@ -71,7 +71,7 @@ def test_toolkit_is_for_a_gpu_with_its_driver_and_stays_when_the_driver_is_lost(
     wanted: object, state: dict[str, Any], becomes: tuple[bool, bool], warnings: tuple[str, ...]
 ) -> None:
     plan = plan_of(our_docker_ce_host(**state), shared_vg(), settings(nvidia=wanted), warnings=warnings)
-    assert (plan.nvidia, plan.nvidia_leaves) == becomes
+    assert (plan.nvidia, plan.removes_nvidia) == becomes
 
 
 def test_entries_of_others_for_the_toolkit_are_refused_by_name() -> None:
@@ -106,14 +106,14 @@ def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> No
 def test_containers_are_no_obstacle_where_the_toolkit_stays_or_is_not_ours() -> None:
     named: dict[str, Any] = {"nvidia_containers": ("train",)}
     assert plan_of(our_docker_ce_host(**DRIVER | TOOLKIT | named), shared_vg()).nvidia
-    assert not plan_of(our_docker_ce_host(**named), shared_vg(), settings(nvidia=False)).nvidia_leaves
+    assert not plan_of(our_docker_ce_host(**named), shared_vg(), settings(nvidia=False)).removes_nvidia
 
 
 # -- what is said before systemd reads fstab
 
 
-def look(storage: Storage) -> Host:
-    host = Host(
+def look(storage: Storage) -> OperationHost:
+    host = OperationHost(
         {
             HostFacts: our_docker_ce_host(),
             StorageLayout: storage,
@@ -129,9 +129,9 @@ def look(storage: Storage) -> Host:
 def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then() -> None:
     fresh = plan_of(our_docker_ce_host(), shared_vg())
     whole = converged(shared_vg(), fresh)
-    assert look(whole).said == []
+    assert look(whole).logged == []
     for missing in MOUNT_POINTS:
-        (said,) = look(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).said
+        (said,) = look(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).logged
         assert "systemd is reloaded, for the mounts, while containers with GPUs run: train." in said
 
 

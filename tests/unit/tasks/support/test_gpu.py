@@ -15,7 +15,7 @@ from pyinfra.context import ctx_host
 from tasks.support import gpu
 from tasks.support.gpu import GpuContainers
 
-from ..operations import Host, commands, shell, stand_in
+from ..operations import OperationHost, commands, shell, stand_in
 
 ALL_BY_HOOK = {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
 ALL_BY_CDI = {"Driver": "cdi", "Count": 0, "DeviceIDs": ["nvidia.com/gpu=all"], "Capabilities": None, "Options": None}
@@ -124,12 +124,12 @@ class Reload:
 
     @staticmethod
     def _inner() -> Generator[StringCommand, None, None]:
-        gpu.say_before("systemd is reloaded")
+        gpu.warn_before("systemd is reloaded")
         yield StringCommand("systemctl daemon-reload")
 
 
 def test_containers_are_named_before_what_comes_and_what_to_do_then() -> None:
-    host = Host({GpuContainers: ["train", "infer"]})
+    host = OperationHost({GpuContainers: ["train", "infer"]})
     commands(Reload, host)
     warning, command = host.events
     assert warning.startswith("Warning: systemd is reloaded while containers with GPUs run: train, infer. ")
@@ -139,29 +139,29 @@ def test_containers_are_named_before_what_comes_and_what_to_do_then() -> None:
 
 
 def test_nothing_is_said_where_no_container_has_gpus() -> None:
-    host = Host()
+    host = OperationHost()
     commands(Reload, host)
-    assert host.said == []
+    assert host.logged == []
 
 
 def test_each_host_is_asked_once() -> None:
-    one, other = Host({GpuContainers: ["train"]}), Host({GpuContainers: []}, name="web-2")
+    one, other = OperationHost({GpuContainers: ["train"]}), OperationHost({GpuContainers: []}, name="web-2")
     for _ in range(2):
         for host in (one, other):
             commands(Reload, host)
     assert (one.asked, other.asked) == ([GpuContainers], [GpuContainers])
-    assert (len(one.said), len(other.said)) == (1, 0)
+    assert (len(one.logged), len(other.logged)) == (1, 0)
 
 
 def test_each_thing_is_said_once_before_the_prompt_and_once_where_it_happens() -> None:
-    host = Host({GpuContainers: ["train"]})
+    host = OperationHost({GpuContainers: ["train"]})
     reload, restart = "systemd is reloaded", "Docker is restarted"
     with ctx_host.use(host):
         for phase in (False, True):
             host.state.is_executing = phase
             for what in (reload, restart, reload, restart):
-                gpu.say_before(what)
-    assert [said.partition(" while ")[0] for said in host.said] == [
+                gpu.warn_before(what)
+    assert [said.partition(" while ")[0] for said in host.logged] == [
         f"Warning: {what}" for what in (reload, restart) * 2
     ]
     assert host.asked == [GpuContainers]

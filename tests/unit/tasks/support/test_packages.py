@@ -17,8 +17,8 @@ from tasks.support.packages import (
     Pinned,
     install_command,
     offer_command,
-    offer_of,
     outdated,
+    parse_offer,
     pin_command,
     purge_command,
     under_pin,
@@ -45,7 +45,7 @@ def test_what_is_configured_and_what_apt_could_install_is_seen(tmp_path: Path) -
     )
     (tmp_path / "pin").write_text("Package: docker-ce\nPin: version /x/\n")
     done = shell(offer_command(["docker-ce", "docker-ce-cli", "docker-buildx"], f"{tmp_path}/pin"), tmp_path)
-    assert offer_of(done.stdout.splitlines()) == Offer(
+    assert parse_offer(done.stdout.splitlines()) == Offer(
         {"docker-ce": "5:27.5.0-1"}, frozenset({"docker-ce"}), "Package: docker-ce\nPin: version /x/\n"
     )
 
@@ -54,7 +54,7 @@ def test_without_a_name_nothing_is_asked_for(tmp_path: Path) -> None:
     for name in ("dpkg-query", "apt-cache"):
         stand_in(tmp_path, name, "echo package everything installed 1")
     done = shell(offer_command([], f"{tmp_path}/none"), tmp_path)
-    assert offer_of(done.stdout.splitlines()) == Offer({}, frozenset())
+    assert parse_offer(done.stdout.splitlines()) == Offer({}, frozenset())
 
 
 def test_outdated_is_what_is_missing_or_at_another_version_than_its_pin() -> None:

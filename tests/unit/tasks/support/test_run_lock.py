@@ -33,7 +33,7 @@ def ask(lock: Path, mode: str, patience: int = 5) -> str:
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
-    assert ask(tmp_path / "lock", "look") == "free"
+    assert ask(tmp_path / "lock", "read") == "free"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -41,14 +41,14 @@ def test_lock_is_taken_and_is_no_obstacle_to_its_own_run(tmp_path: Path) -> None
     lock = tmp_path / "lock"
     assert ask(lock, "take") == "free"
     assert "ann on desk (process 7), since 20" in lock.read_text()
-    assert ask(lock, "look") == "free"
+    assert ask(lock, "read") == "free"
     assert ask(lock, "take") == "free"
 
 
 def test_lock_of_a_living_connection_is_named_and_kept(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     lock = tmp_path / "lock"
     lock.write_text(f"{other.pid} {started(other.pid)} bob on laptop (process 9), since yesterday\n")
-    for mode in ("look", "take"):
+    for mode in ("read", "take"):
         assert ask(lock, mode) == f"held bob on laptop (process 9), since yesterday; process {other.pid} on the host"
     assert "bob" in lock.read_text()
 
@@ -65,7 +65,7 @@ def test_lock_goes_with_its_connection(tmp_path: Path, other: subprocess.Popen[b
 def test_later_process_of_the_same_number_does_not_hold_it(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     lock = tmp_path / "lock"
     lock.write_text(f"{other.pid} {int(started(other.pid)) - 1} bob\n")
-    assert ask(lock, "look") == "free"
+    assert ask(lock, "read") == "free"
 
 
 def leave_behind(seconds: float) -> None:

@@ -1,0 +1,34 @@
+"""What preflight decides on an example host."""
+
+from __future__ import annotations
+
+from pyinfra_lvm.model import Storage
+from settings.model import Settings
+from tasks.preflight.examine import examine
+from tasks.preflight.finding import Finding
+from tasks.preflight.host import HostState
+from tasks.preflight.plan import Plan
+
+from ..example_hosts import settings
+
+
+def plan_of(state: HostState, storage: Storage, wanted: Settings | None = None, warnings: tuple[str, ...] = ()) -> Plan:
+    result = examine(wanted or settings(), state, storage)
+    assert result.findings == ()
+    assert result.warnings == warnings
+    assert result.plan
+    return result.plan
+
+
+def finding(state: HostState, storage: Storage, wanted: Settings | None = None) -> Finding:
+    """The one finding on a host."""
+    result = examine(wanted or settings(), state, storage)
+    assert result.plan is None
+    (only,) = result.findings
+    return only
+
+
+def assert_says(found: Finding, *, found_has: str, needed: str, action: str) -> None:
+    assert found_has in found.found
+    assert needed in found.needed
+    assert action in found.action
