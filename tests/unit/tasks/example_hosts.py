@@ -184,8 +184,8 @@ def with_disk(storage: Storage) -> Storage:
     return replace(storage, devices=(*storage.devices, spare_disk().devices[-1]))
 
 
-def with_foreign_volume(**changes: object) -> Storage:
-    """Somebody else's volume of the name that Docker's would have."""
+def with_docker_volume(**changes: object) -> Storage:
+    """A volume of the name that Docker's has: somebody else's, unless it is tagged as ours."""
     return with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB, **changes)
 
 

@@ -17,7 +17,7 @@ from pyinfra_testing.util import get_command_string
 from tasks.support import gpu
 
 
-@dataclass
+@dataclass(eq=False)
 class OperationHost:
     """As much of a host as an operation sees. Of facts that are not given it has the default."""
 

@@ -49,8 +49,10 @@ def upgrade(
         lock_timeout=600,
     )
     installs = any(" install " in command for command in done)
-    assert host.logged == [said for said in host.logged if "Docker is restarted while containers with GPUs" in said]
-    assert bool(host.logged) == installs, "GPUs are spoken of when Docker is restarted, and only then"
+    assert host.logged == [
+        message for message in host.logged if "Docker is restarted while containers with GPUs" in message
+    ]
+    assert bool(host.logged) == installs, "GPUs are named when Docker is restarted, and only then"
     return done
 
 
@@ -204,7 +206,7 @@ class UpgradeHost:
         (top / "created").touch()
         self.run(running)
         (top / "docker").write_text(docker)
-        (top / "processes").write_text("/usr/sbin/sshd -D\nsh -c look for containerd-shim\n")
+        (top / "processes").write_text("/usr/sbin/sshd -D\nsh -c grep containerd-shim\n")
         (top / "install").write_text("")
         (top / "on-stop").write_text("")
         stand_in(

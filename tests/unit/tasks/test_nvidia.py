@@ -34,8 +34,8 @@ def kept(on: OperationHost) -> list[str]:
 
 def brought(on: OperationHost) -> str:
     """What is noted to be ours."""
-    said = performed(nvidia.toolkit, on, pinned=PINNED, lock_timeout=600)
-    (noted,) = [command for command in said if NVIDIA_BROUGHT in str(command)]
+    done = performed(nvidia.toolkit, on, pinned=PINNED, lock_timeout=600)
+    (noted,) = [command for command in done if NVIDIA_BROUGHT in str(command)]
     return str(noted.connector_arguments["_stdin"])
 
 
@@ -56,7 +56,7 @@ def test_fresh_toolkit_is_noted_installed_at_its_version_and_pinned_in_this_orde
     assert NVIDIA_PIN in pin
     assert "systemctl enable" in enable
     (warning,) = on.logged
-    assert "by the toolkit's packages, while containers with GPUs run: train" in warning
+    assert "the toolkit's packages reload systemd while containers with GPUs run: train" in warning
     assert on.events.index(warning) == on.events.index(install) - 1
 
 
@@ -94,8 +94,8 @@ def test_unit_that_somebody_has_masked_stays_masked(tmp_path: Path, answer: str,
     (enable,) = kept(host(state(disabled=(REFRESH[0],))))
     assert shell(enable, tmp_path).returncode == 0
     done = tmp_path / "done"
-    said = done.read_text().splitlines() if done.exists() else []
-    assert [line.split() for line in said] == [
+    lines = done.read_text().splitlines() if done.exists() else []
+    assert [line.split() for line in lines] == [
         [verb, *options, unit]
         for unit in REFRESH
         for verb, *options in (("enable", "--quiet", "--no-reload"), ("start", "--no-block"))
@@ -124,7 +124,7 @@ def test_all_that_was_ours_goes_and_the_repositorys_entry_last() -> None:
     assert "/etc/nvidia-container-runtime/config.toml /run/cdi/nvidia.yaml" in leftovers
     assert files == f"rm -f {NVIDIA_PIN} {NVIDIA_BROUGHT} {NVIDIA_KEY} && rm -f {NVIDIA_SOURCE}"
     assert "update" in update
-    assert "systemd is reloaded" in on.events[0]
+    assert "packages reload systemd" in on.events[0]
 
 
 def test_packages_of_somebody_else_stay_with_what_they_have_made() -> None:

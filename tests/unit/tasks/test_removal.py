@@ -40,7 +40,7 @@ def test_host_is_not_left_before_a_rollback_has_ended() -> None:
 
 def test_host_is_not_left_with_containers_that_an_upgrade_has_stopped() -> None:
     (finding,) = judge(our_docker_ce_host(stopped_by_upgrade=True), Storage(), "")
-    assert "has containers stopped" in finding.found
+    assert "has left containers stopped" in finding.found
     assert "run deploy.py" in finding.action
 
 

@@ -32,7 +32,7 @@ def test_absent_disk_is_refused_with_those_there_are() -> None:
     found = finding(bare_host(), spare_disk(), settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
     assert_says(
         found,
-        found_has=f"no disk /dev/disk/by-id/virtio-gone; there is: /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)",
+        found_has=f"there is no disk /dev/disk/by-id/virtio-gone; this host has /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)",
         needed="every disk",
         action="correct volume_disks",
     )
@@ -49,7 +49,7 @@ def test_every_bad_disk_is_reported() -> None:
     wanted = settings(volume_disks=["/dev/vdz", "/dev/vda"])
     result = examine(wanted, bare_host(), spare_disk())
     assert [f.found.split(";")[0] for f in result.findings] == [
-        "no disk /dev/vdz",
+        "there is no disk /dev/vdz",
         "/dev/vda (30.0 GiB) carries a signature: gpt",
     ]
 

@@ -70,7 +70,12 @@ def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
         ),
         (docker_host(swarm=True), "Swarm is active", "no Swarm", "docker swarm leave"),
         (bare_host(kubernetes=("/var/lib/kubelet",)), "/var/lib/kubelet", "Docker alone", "leave this host out"),
-        (docker_host(containerd_namespaces=("k8s.io",)), "k8s.io", "Docker's own alone", "ctr namespaces ls"),
+        (
+            docker_host(containerd_namespaces=("k8s.io",)),
+            "k8s.io",
+            "Docker's own namespaces alone",
+            "ctr namespaces ls",
+        ),
         (docker_host(storage_driver="btrfs"), "driver is btrfs", "overlay2", "change the driver"),
         (docker_host(data_root="/data/docker"), "/data/docker", "default, /var/lib/docker", "remove data-root"),
         (docker_host(containerd_root="/data/containerd"), "/data/containerd", "/var/lib/containerd", "config.toml"),
@@ -106,12 +111,12 @@ def test_daemon_json_counts_though_the_daemon_runs_without_it_yet(key: str, valu
 def test_flags_of_others_are_refused(unit: Unit, flags: str) -> None:
     others = tuple(u for u in docker_host().units if u.name != unit.name)
     found = finding(docker_host(units=(*others, unit)), shared_vg())
-    assert_says(found, found_has=flags, needed="none", action="the setting daemon_json")
+    assert_says(found, found_has=f"extra flags: {flags}", needed="no extra flags", action="the setting daemon_json")
 
 
 def test_options_that_debians_unit_reads_are_flags_too() -> None:
     found = finding(docker_host(docker_options="--dns 192.0.2.1 -H tcp://127.0.0.1:2375"), shared_vg())
-    assert found.found.endswith("of somebody's own: --dns 192.0.2.1")
+    assert found.found.endswith("starts with extra flags: --dns 192.0.2.1")
 
 
 def test_options_that_an_engine_would_find_count_before_it_is_installed() -> None:
@@ -120,7 +125,12 @@ def test_options_that_an_engine_would_find_count_before_it_is_installed() -> Non
 
 def test_masked_units_are_refused() -> None:
     found = finding(bare_host(units=(Unit(DOCKER, "masked"),)), shared_vg())
-    assert_says(found, found_has="docker.service: masked", needed="started", action="systemctl unmask docker.service")
+    assert_says(
+        found,
+        found_has="docker.service is masked",
+        needed="systemd can start",
+        action="systemctl unmask docker.service",
+    )
 
 
 CONTAINERD_DATA = EngineData(images=12, layers=30)
@@ -161,7 +171,7 @@ def test_dockerd_from_nowhere_without_units_is_refused() -> None:
 
 def test_pin_below_the_installed_version_is_refused() -> None:
     found = finding(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="28.5"))
-    assert_says(found, found_has="engine_version is 28.5", needed="never downgraded", action="set engine_version")
+    assert_says(found, found_has="engine_version is 28.5", needed="never downgrades it", action="set engine_version")
     plan_of(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="29.1"))
 
 
@@ -179,12 +189,12 @@ BUSY = our_docker_ce_host(containers_running=2)  # Docker 29.1.3
 @pytest.mark.parametrize(
     "wanted", [upgrade("29.2"), upgrade("30.0.1"), upgrade("29.1.4", live_restore=False)], ids=_step
 )
-def test_upgrade_that_running_containers_do_not_outlive_is_refused_without_consent(wanted: Settings) -> None:
+def test_upgrade_that_running_containers_do_not_survive_is_refused_without_consent(wanted: Settings) -> None:
     found = finding(BUSY, shared_vg(), wanted)
     assert_says(
         found,
-        found_has=f"the engine is to go from 5:29.1.3-1~debian.12~bookworm to {wanted.engine_version}",
-        needed="a step to a patch release with live_restore",
+        found_has=f"engine_version upgrades the engine from 5:29.1.3-1~debian.12~bookworm to {wanted.engine_version}",
+        needed="an upgrade to a patch release with live_restore",
         action="engine_upgrade_stops_containers = True",
     )
     plan_of(replace(BUSY, containers_running=0), shared_vg(), wanted)
@@ -196,7 +206,7 @@ def test_upgrade_that_running_containers_do_not_outlive_is_refused_without_conse
     [upgrade("29.1.4"), upgrade("29.1.3", live_restore=False), upgrade("29.1", live_restore=False), settings()],
     ids=_step,
 )
-def test_containers_may_run_where_they_outlive_the_step_or_there_is_none(wanted: Settings) -> None:
+def test_containers_may_run_where_they_survive_the_upgrade_or_there_is_none(wanted: Settings) -> None:
     plan_of(BUSY, shared_vg(), wanted)
 
 

@@ -11,11 +11,14 @@ from tasks.preflight.examine import examine
 from tasks.preflight.finding import report
 from tasks.preflight.host import EngineData, HostState
 from tasks.preflight.plan import Plan
+from tasks.support.paths import TAG
 
 from ..example_hosts import (
+    DEVICE,
     GIB,
     ON_SPARE,
     SPARE,
+    VOLUME_MOUNT,
     bare_host,
     converged,
     docker_host,
@@ -25,9 +28,12 @@ from ..example_hosts import (
     shared_vg,
     spare_disk,
     with_directory,
+    with_docker_volume,
+    with_filesystem,
     with_fstab,
+    with_volume,
 )
-from .verdicts import plan_of
+from .verdicts import all_found, plan_of
 
 
 def test_fresh_host_with_room_in_its_group_gets_60_percent_of_it() -> None:
@@ -105,3 +111,33 @@ def test_every_finding_is_reported_in_one_message() -> None:
         "web-1 was left untouched: 4 findings\n\n  found:  the architecture is i386\n  needed: amd64 or"
     )
     assert text.count("  do:     ") == 4
+
+
+def test_extra_volume_that_is_not_mounted_counts_too() -> None:
+    wanted = settings(extra_volumes={"data-lv": {"mount": "/srv/data", "size": "5G"}})
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    result = examine(wanted, our_docker_ce_host(), whole)
+    assert result.plan
+    assert not result.is_mounted
+
+
+def test_volume_extra_volume_mount_point_and_data_are_judged_in_one_examination() -> None:
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, "xfs")
+    storage = with_volume(storage, "ubuntu-vg", "home-lv", 5 * GIB)
+    storage = with_directory(with_fstab(storage, "UUID=1", VOLUME_MOUNT), "/var/lib/docker", empty=False)
+    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}})
+    state = docker_host(docker_data=EngineData(images=1), store_bytes=58 * GIB)
+    assert all_found(wanted, storage, state) == [
+        "the logical volume ubuntu-vg/docker-lv holds xfs",
+        "the logical volume ubuntu-vg/home-lv exists, with no ext4 or xfs on it, and this project did not make it",
+        f"fstab mounts UUID=1 on {VOLUME_MOUNT}",
+        "58.0 GiB of Docker's, and a volume of 60.0 GiB for them",
+    ]
+
+
+def test_move_is_judged_though_no_volume_can_be_planned() -> None:
+    state = docker_host(docker_data=EngineData(images=1), storage_driver="")
+    assert all_found(settings(volume_group="nope"), shared_vg(), state) == [
+        "Docker holds 1 image; containerd: nothing, and Docker does not run",
+        "there is no volume group nope; this host has ubuntu-vg",
+    ]

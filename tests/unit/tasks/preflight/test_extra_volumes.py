@@ -89,8 +89,8 @@ def test_directory_that_has_moved_does_not_move_again(phase: str, old_tree: bool
 def test_volume_is_not_mounted_over_files_because_a_journal_says_that_they_moved(phase: str) -> None:
     state, storage = full_home()
     found = finding(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=True))
-    assert "the volume home-lv for it has been used too" in found.found
-    assert "only its line of fstab was lost, put that back" in found.action
+    assert "its volume home-lv has been used too" in found.found
+    assert "only its line of fstab was lost, put that line back" in found.action
     # A new volume under the old name.
     assert home(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=False)).relocates
 
@@ -199,7 +199,7 @@ def test_directory_larger_than_its_volume_is_refused() -> None:
 def test_files_on_both_sides_are_refused() -> None:
     state, storage = full_home()
     found = finding(state, _with_home_volume(storage, used=True))
-    assert "/home holds 1.0 GiB, and the volume home-lv for it has been used too" in found.found
+    assert "/home holds 1.0 GiB, and its volume home-lv has been used too" in found.found
 
 
 def test_volume_of_somebody_elses_is_refused() -> None:
@@ -207,7 +207,9 @@ def test_volume_of_somebody_elses_is_refused() -> None:
         with_volume(with_directory(shared_vg(), "/home"), "ubuntu-vg", "home-lv", 5 * GIB), DEVICE, "ext4"
     )
     found = finding(bare_host(), storage)
-    assert "there is a logical volume ubuntu-vg/home-lv that is not ours" in found.found
+    assert (
+        "the logical volume ubuntu-vg/home-lv exists, with ext4 on it, and this project did not make it" in found.found
+    )
     assert "give it a name that is free in extra_volumes" in found.action
 
 

@@ -85,7 +85,7 @@ def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
 
 
 def test_output_that_makes_no_sense_fails_this_host_alone() -> None:
-    with pytest.raises(FactProcessError, match="makes no sense"):
+    with pytest.raises(FactProcessError, match="cannot be read"):
         HostFacts().process(["bash: fork: Cannot allocate memory"])
 
 

@@ -20,18 +20,18 @@ from ..example_hosts import (
     our_docker_ce_host,
     settings,
     shared_vg,
+    with_docker_volume,
     with_filesystem,
-    with_foreign_volume,
     with_fstab,
     with_mount,
     with_tags,
     with_volume,
 )
-from .verdicts import assert_says, finding, plan_of
+from .verdicts import all_found, assert_says, finding, plan_of
 
 
 def test_half_made_filesystem_of_another_type_is_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE, "xfs")
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE, "xfs")
     assert plan_of(bare_host(), storage) == plan_of(bare_host(), shared_vg())
 
 
@@ -66,7 +66,7 @@ def test_volume_with_a_snapshot_does_not_grow() -> None:
     storage = with_volume(converged(shared_vg(), fresh), "ubuntu-vg", "before", GIB, origin="docker-lv")
     assert plan_of(our_docker_ce_host(), storage, settings(volume_size="60G"), warnings=()).size == fresh.size
     found = finding(our_docker_ce_host(), storage, settings(volume_size="62G"))
-    assert_says(found, found_has="has a snapshot, before", needed="no snapshot", action="lvremove ubuntu-vg/before")
+    assert_says(found, found_has="it has a snapshot: before", needed="no snapshot", action="lvremove ubuntu-vg/before")
     storage = with_volume(
         converged(shared_vg(), fresh), "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=(SNAPSHOT_TAG,)
     )
@@ -76,41 +76,41 @@ def test_volume_with_a_snapshot_does_not_grow() -> None:
         storage, logical_volumes=tuple(replace(v, merging=bool(v.origin)) for v in storage.logical_volumes)
     )
     found = finding(our_docker_ce_host(), merging, settings(volume_size="62G"))
-    assert_says(found, found_has="docker-lv-snapshot", needed="no snapshot", action="wait: LVM is still merging it")
+    assert_says(found, found_has="docker-lv-snapshot", needed="no snapshot", action="wait until LVM has merged it")
 
 
 ADOPTING = settings(adopt_volume=True)
 
 
 def test_volume_of_that_name_that_is_not_ours_is_refused() -> None:
-    found = finding(bare_host(), with_filesystem(with_foreign_volume(), DEVICE, "xfs"))
+    found = finding(bare_host(), with_filesystem(with_docker_volume(), DEVICE, "xfs"))
     assert_says(
         found,
-        found_has="there is a logical volume ubuntu-vg/docker-lv that is not ours, with xfs on it",
+        found_has="the logical volume ubuntu-vg/docker-lv exists, with xfs on it, and this project did not make it",
         needed="free",
         action="adopt_volume = True",
     )
 
 
 def test_unfinished_volume_that_has_been_mounted_since_is_not_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
     used = replace(storage, filesystems=tuple(replace(f, used=True) for f in storage.filesystems))
     found = finding(bare_host(), used)
-    assert_says(found, found_has="has been mounted", needed="tag says the truth", action="--deltag")
+    assert_says(found, found_has="has been mounted", needed="either unfinished or in use, not both", action="--deltag")
 
 
 def test_unfinished_volume_that_fstab_names_by_its_uuid_is_not_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
     named = tuple(
         replace(d, aliases=(*d.aliases, "/dev/disk/by-uuid/1234")) if DEVICE in d.aliases else d
         for d in storage.devices
     )
     found = finding(bare_host(), with_fstab(replace(storage, devices=named), "UUID=1234", "/data"))
-    assert_says(found, found_has="is in fstab", needed="tag says the truth", action="--deltag")
+    assert_says(found, found_has="is in fstab", needed="either unfinished or in use, not both", action="--deltag")
 
 
 def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
-    storage = with_mount(with_filesystem(with_foreign_volume(), DEVICE), "/data", DEVICE)
+    storage = with_mount(with_filesystem(with_docker_volume(), DEVICE), "/data", DEVICE)
     found = finding(bare_host(), storage, ADOPTING)
     assert_says(found, found_has="is mounted on /data", needed="Docker's own", action="set logical_volume")
 
@@ -124,7 +124,7 @@ def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
     ],
 )
 def test_adopted_volume_with_anything_else_on_it_is_refused(names: list[str], found_has: str) -> None:
-    storage = with_filesystem(with_foreign_volume(), DEVICE)
+    storage = with_filesystem(with_docker_volume(), DEVICE)
     (found,) = examine(ADOPTING, bare_host(), storage, adopted=names).findings
     assert found_has in found.found
     assert examine(ADOPTING, bare_host(), storage, adopted=["docker", "docker/overlay2", "containerd", BALLAST]).plan
@@ -134,16 +134,16 @@ def test_adopted_volume_with_anything_else_on_it_is_refused(names: list[str], fo
     "shape", [{"segment_type": "striped"}, {"segment_type": "thin"}, {"segment_type": "linear", "origin": "root"}]
 )
 def test_volume_of_the_wrong_shape_is_not_adopted(shape: dict[str, str]) -> None:
-    found = finding(bare_host(), with_filesystem(with_foreign_volume(**shape), DEVICE), ADOPTING)
+    found = finding(bare_host(), with_filesystem(with_docker_volume(**shape), DEVICE), ADOPTING)
     assert_says(found, found_has=f"of the type {shape['segment_type']}", needed="linear", action="set logical_volume")
 
 
 @pytest.mark.parametrize(
     ("fstype", "action"),
-    [("xfs", 'set filesystem to "xfs"'), ("ext3", "never replaced"), (None, "look at what is on it")],
+    [("xfs", 'set filesystem to "xfs"'), ("ext3", "is never replaced"), (None, "check what is on it")],
 )
 def test_volume_with_another_filesystem_is_refused(fstype: str | None, action: str) -> None:
-    storage = with_tags(with_foreign_volume(), "docker-lv", TAG)
+    storage = with_tags(with_docker_volume(), "docker-lv", TAG)
     if fstype:
         storage = with_filesystem(storage, DEVICE, fstype)
     found = finding(bare_host(), storage)
@@ -151,7 +151,7 @@ def test_volume_with_another_filesystem_is_refused(fstype: str | None, action: s
 
 
 def test_volume_smaller_than_its_filesystem_is_refused() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(TAG,)), DEVICE, size=61 * GIB)
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, size=61 * GIB)
     found = finding(bare_host(), storage)
     assert_says(
         found,
@@ -162,25 +162,25 @@ def test_volume_smaller_than_its_filesystem_is_refused() -> None:
 
 
 def test_inactive_volume_is_refused() -> None:
-    found = finding(bare_host(), with_foreign_volume(tags=(TAG,), active=False))
+    found = finding(bare_host(), with_docker_volume(tags=(TAG,), active=False))
     assert_says(
         found, found_has="is not active", needed="can be read", action="lvchange --activate y ubuntu-vg/docker-lv"
     )
 
 
 def test_unfinished_volume_of_others_is_never_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG,)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG,)), DEVICE)
     found = finding(bare_host(), storage, ADOPTING)
     assert_says(
         found,
-        found_has="unfinished, and is not ours",
+        found_has="unfinished, and was not made by this project",
         needed="filesystem anew",
         action="lvchange --deltag pyinfra-unfinished",
     )
 
 
 def test_unfinished_volume_that_was_mounted_is_never_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
     found = finding(bare_host(), with_mount(storage, "/mnt", DEVICE))
     assert_says(
         found, found_has="mounted on /mnt", needed="filesystem anew", action="lvchange --deltag pyinfra-unfinished"
@@ -188,6 +188,52 @@ def test_unfinished_volume_that_was_mounted_is_never_made_anew() -> None:
 
 
 def test_unfinished_volume_that_is_in_fstab_is_never_made_anew() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
     found = finding(bare_host(), with_fstab(storage, DEVICE, VOLUME_MOUNT))
     assert_says(found, found_has="in fstab", needed="filesystem anew", action="lvchange --deltag pyinfra-unfinished")
+
+
+# -- every finding, not only the first
+
+
+def test_every_finding_on_our_own_volume_comes_at_once() -> None:
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, "xfs", size=61 * GIB)
+    storage = with_volume(storage, "ubuntu-vg", "before", GIB, origin="docker-lv")
+    assert all_found(settings(volume_size="62G"), storage) == [
+        "the logical volume ubuntu-vg/docker-lv holds xfs",
+        "the logical volume ubuntu-vg/docker-lv has 60.0 GiB, its filesystem 61.0 GiB",
+        "ubuntu-vg/docker-lv has to grow to 62.0 GiB, and it has a snapshot: before",
+    ]
+
+
+def test_every_finding_on_a_volume_to_be_taken_over_comes_at_once() -> None:
+    storage = with_filesystem(with_docker_volume(segment_type="striped"), DEVICE, "xfs")
+    assert all_found(ADOPTING, with_mount(storage, "/data", DEVICE)) == [
+        "the logical volume ubuntu-vg/docker-lv is mounted on /data",
+        "the logical volume ubuntu-vg/docker-lv is of the type striped",
+        "the logical volume ubuntu-vg/docker-lv holds xfs",
+    ]
+
+
+def test_volume_that_stays_with_its_owner_is_not_judged_further() -> None:
+    storage = with_mount(with_filesystem(with_docker_volume(active=False), DEVICE, "xfs"), "/data", DEVICE)
+    assert all_found(settings(), storage) == [
+        "the logical volume ubuntu-vg/docker-lv is mounted on /data",
+        "the logical volume ubuntu-vg/docker-lv exists, with xfs on it, and this project did not make it",
+    ]
+
+
+def test_content_of_an_inactive_volume_is_not_judged_but_its_growth_is() -> None:
+    storage = with_volume(with_docker_volume(tags=(TAG,), active=False), "ubuntu-vg", "before", GIB, origin="docker-lv")
+    assert all_found(settings(volume_size="62G"), storage) == [
+        "the logical volume ubuntu-vg/docker-lv is not active",
+        "ubuntu-vg/docker-lv has to grow to 62.0 GiB, and it has a snapshot: before",
+    ]
+
+
+def test_used_volume_with_the_tag_of_an_unfinished_one_is_judged_as_it_is() -> None:
+    storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE, "xfs")
+    assert all_found(settings(), with_mount(storage, "/data", DEVICE)) == [
+        f"the logical volume ubuntu-vg/docker-lv carries the tag {UNFINISHED_TAG}, and is mounted on /data",
+        "the logical volume ubuntu-vg/docker-lv holds xfs",
+    ]

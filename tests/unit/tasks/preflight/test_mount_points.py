@@ -17,9 +17,9 @@ from ..example_hosts import (
     our_docker_ce_host,
     shared_vg,
     with_directory,
+    with_docker_volume,
     with_filesystem,
     with_foreign_mount,
-    with_foreign_volume,
     with_fstab,
     with_mount,
 )
@@ -45,7 +45,7 @@ def test_store_on_a_filesystem_of_others_is_refused(path: str) -> None:
 
 
 def test_store_on_the_root_of_our_volume_is_refused() -> None:
-    storage = with_filesystem(with_foreign_volume(tags=(TAG,)), DEVICE)
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
     found = finding(docker_host(), with_mount(storage, "/var/lib/docker", DEVICE))
     assert "/var/lib/docker is on a filesystem of its own already" in found.found
 
@@ -77,6 +77,4 @@ def test_old_tree_beneath_a_mounted_store_is_refused() -> None:
     fresh = plan_of(bare_host(), shared_vg())
     storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
     found = finding(our_docker_ce_host(), storage)
-    assert_says(
-        found, found_has="not empty beneath what is mounted on it", needed="empty", action="mount --bind / /mnt"
-    )
+    assert_says(found, found_has="is not empty beneath the mount", needed="empty", action="mount --bind / /mnt")

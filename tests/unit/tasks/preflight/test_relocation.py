@@ -53,7 +53,7 @@ def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> Non
     plan = plan_of(our_docker_ce_host(relocation="done", docker_data=EngineData(images=3)), storage)
     assert (plan.relocates, plan.old_trees) == (False, True)
     found = finding(our_docker_ce_host(relocation="finalized"), storage)
-    assert_says(found, found_has="/var/lib/docker is not empty beneath", needed="empty", action="look at what is there")
+    assert_says(found, found_has="/var/lib/docker is not empty beneath", needed="empty", action="check what is there")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from .verdicts import assert_says, finding, plan_of
 
 
 def test_another_release_passes_with_a_warning_when_allowed() -> None:
-    warning = "debian sid is not a release that this project is tested on (allow_unsupported_release)"
+    warning = "this project is not tested on debian sid (allow_unsupported_release)"
     sid = bare_host(os_version="", os_codename="sid")
     plan_of(sid, shared_vg(), settings(allow_unsupported_release=True), warnings=(warning,))
 

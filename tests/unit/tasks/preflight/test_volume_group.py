@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from pyinfra_lvm.model import BlockDevice
 from tasks.preflight.examine import examine
+from tasks.support.paths import TAG
 
 from ..example_hosts import (
+    DEVICE,
     GIB,
     MIB,
     ON_SPARE,
@@ -19,10 +21,12 @@ from ..example_hosts import (
     shared_vg,
     spare_disk,
     with_disk,
+    with_docker_volume,
+    with_filesystem,
     with_group,
     with_volume,
 )
-from .verdicts import assert_says, finding, plan_of
+from .verdicts import all_found, assert_says, finding, plan_of
 
 
 def test_the_rest_of_the_group_may_be_used_up_after_the_volume_was_made() -> None:
@@ -116,7 +120,10 @@ def test_size_beyond_the_free_space_says_how_much_is_free() -> None:
 def test_missing_group_is_refused_with_those_there_are() -> None:
     found = finding(bare_host(), shared_vg(), settings(volume_group="data-vg"))
     assert_says(
-        found, found_has="no volume group data-vg; there is: ubuntu-vg", needed="names", action="correct volume_group"
+        found,
+        found_has="there is no volume group data-vg; this host has ubuntu-vg",
+        needed="names",
+        action="correct volume_group",
     )
 
 
@@ -140,7 +147,7 @@ def test_two_groups_without_room_are_both_shown() -> None:
 def test_group_that_misses_a_disk_is_refused() -> None:
     groups = tuple(replace(group, missing_physical_volumes=1) for group in shared_vg().volume_groups)
     found = finding(bare_host(), replace(shared_vg(), volume_groups=groups))
-    assert_says(found, found_has="misses 1 of its physical volumes", needed="complete", action="bring the disk back")
+    assert_says(found, found_has="lacks 1 of its physical volumes", needed="complete", action="bring the disk back")
 
 
 def test_disk_that_is_too_small_is_refused() -> None:
@@ -158,7 +165,7 @@ def test_group_of_others_is_not_extended_without_its_setting() -> None:
     found = finding(bare_host(), with_disk(shared_vg()), wanted)
     assert_says(
         found,
-        found_has=f"ubuntu-vg exists, on /dev/vda1, and without {SPARE}",
+        found_has=f"ubuntu-vg is on /dev/vda1 already, and not on {SPARE}",
         needed="of Docker's own",
         action="the host does not boot",
     )
@@ -168,7 +175,7 @@ def test_group_without_volumes_is_not_ours_for_that() -> None:
     storage = with_disk(shared_vg())
     empty = replace(storage, logical_volumes=())
     found = finding(bare_host(), empty, settings(volume_group="ubuntu-vg", volume_disks=[SPARE]))
-    assert_says(found, found_has="exists, on /dev/vda1", needed="of Docker's own", action="volume_group_extend")
+    assert_says(found, found_has="is on /dev/vda1 already", needed="of Docker's own", action="volume_group_extend")
 
 
 def test_misspelled_group_is_not_made_where_one_was_to_be_extended() -> None:
@@ -181,4 +188,34 @@ def test_group_that_lost_a_disk_does_not_make_our_own_mounts_a_finding() -> None
     fresh = plan_of(bare_host(), shared_vg())
     storage = converged(shared_vg(), fresh)
     broken = tuple(replace(group, missing_physical_volumes=1) for group in storage.volume_groups)
-    assert "misses 1" in finding(our_docker_ce_host(), replace(storage, volume_groups=broken)).found
+    assert "lacks 1" in finding(our_docker_ce_host(), replace(storage, volume_groups=broken)).found
+
+
+# -- every finding, not only the first
+
+
+def test_findings_on_disks_group_and_volume_come_at_once() -> None:
+    storage = with_filesystem(with_docker_volume(), DEVICE)
+    storage = replace(
+        storage, volume_groups=tuple(replace(g, missing_physical_volumes=1) for g in storage.volume_groups)
+    )
+    assert all_found(settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdz"]), storage) == [
+        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
+        "the volume group ubuntu-vg lacks 1 of its physical volumes",
+        "the volume group ubuntu-vg is on /dev/vda1 already, and not on /dev/vdz",
+        "the logical volume ubuntu-vg/docker-lv exists, with ext4 on it, and this project did not make it",
+    ]
+
+
+def test_group_and_disk_that_do_not_exist_are_both_reported() -> None:
+    wanted = settings(volume_group="ubuntu_vg", volume_disks=["/dev/vdz"], volume_group_extend=True)
+    assert all_found(wanted, shared_vg()) == [
+        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
+        "there is no volume group ubuntu_vg; this host has ubuntu-vg",
+    ]
+
+
+def test_volume_is_judged_where_the_group_has_no_room_for_its_size() -> None:
+    found = all_found(settings(volume_size="120G"), with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, "xfs"))
+    assert found[0].startswith("volume group ubuntu-vg has 70.0 GiB for Docker's volume")
+    assert found[1:] == ["the logical volume ubuntu-vg/docker-lv holds xfs"]

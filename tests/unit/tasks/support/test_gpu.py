@@ -1,4 +1,4 @@
-"""Which running containers can lose their GPUs, and that it is said before they do."""
+"""Which running containers can lose their GPUs, and the warning before they do."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ALL_BY_CDI = {"Driver": "cdi", "Count": 0, "DeviceIDs": ["nvidia.com/gpu=all"], 
 
 def line(name: str, runtime: str = "runc", requests: Any = None, environment: Any = None) -> str:
     """What `docker inspect` prints of a container by the fact's template."""
-    seen = [one for one in environment or [] if one.split("=")[0] == "NVIDIA_VISIBLE_DEVICES"]
-    return json.dumps([f"/{name}", runtime, requests, *seen, ""])
+    visible = [one for one in environment or [] if one.split("=")[0] == "NVIDIA_VISIBLE_DEVICES"]
+    return json.dumps([f"/{name}", runtime, requests, *visible, ""])
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,10 @@ def test_of_a_containers_environment_one_variable_alone_leaves_the_host() -> Non
 WHOLE = line("train", "nvidia", [ALL_BY_HOOK], ["NVIDIA_VISIBLE_DEVICES=all"])
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        *(WHOLE[:length] for length in range(len(WHOLE))),
-        "[]",
-        "{}",
-        "5",
-        "null",
-        '["/train"]',
-        '["/a", "runc", [{}], ""]',
-    ],
-)
-def test_output_that_is_cut_is_no_reason_to_fail_and_is_said(cut: str) -> None:
-    assert GpuContainers().process([WHOLE, cut]) == ["those that Docker could not be asked for"]
+def test_output_that_is_cut_fails_no_host_and_is_reported() -> None:
+    others = ("[]", "{}", "5", "null", '["/train"]', '["/a", "runc", [{}], ""]')
+    for cut in (*(WHOLE[:length] for length in range(len(WHOLE))), *others):
+        assert GpuContainers().process([WHOLE, cut]) == ["containers that Docker could not list"], cut
 
 
 @pytest.mark.parametrize(
@@ -116,7 +106,7 @@ def test_docker_is_asked_only_where_it_runs_and_has_the_toolkit(
     assert (tmp_path / "asked").exists() == bool(found)
 
 
-# -- what is said
+# -- the warning
 
 
 class Reload:
@@ -138,7 +128,7 @@ def test_containers_are_named_before_what_comes_and_what_to_do_then() -> None:
     assert command == "systemctl daemon-reload"
 
 
-def test_nothing_is_said_where_no_container_has_gpus() -> None:
+def test_nothing_is_logged_where_no_container_has_gpus() -> None:
     host = OperationHost()
     commands(Reload, host)
     assert host.logged == []
@@ -153,7 +143,7 @@ def test_each_host_is_asked_once() -> None:
     assert (len(one.logged), len(other.logged)) == (1, 0)
 
 
-def test_each_thing_is_said_once_before_the_prompt_and_once_where_it_happens() -> None:
+def test_each_warning_comes_once_before_the_prompt_and_once_where_it_happens() -> None:
     host = OperationHost({GpuContainers: ["train"]})
     reload, restart = "systemd is reloaded", "Docker is restarted"
     with ctx_host.use(host):
@@ -161,7 +151,7 @@ def test_each_thing_is_said_once_before_the_prompt_and_once_where_it_happens() -
             host.state.is_executing = phase
             for what in (reload, restart, reload, restart):
                 gpu.warn_before(what)
-    assert [said.partition(" while ")[0] for said in host.logged] == [
+    assert [warning.partition(" while ")[0] for warning in host.logged] == [
         f"Warning: {what}" for what in (reload, restart) * 2
     ]
     assert host.asked == [GpuContainers]

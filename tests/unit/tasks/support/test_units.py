@@ -128,7 +128,7 @@ def test_service_that_a_cut_run_left_behind_is_restarted(left: UnitFiles) -> Non
 
 def test_timer_gets_a_stamp_before_it_is_restarted_and_a_service_none() -> None:
     paths = {f"/etc/systemd/system/{name}": "" for name in ("a.timer", "b.service")}
-    said = commands(
+    done = commands(
         units.unit_files,
         OperationHost({SystemdFiles: UnitFiles({}, False, frozenset())}),
         contents=paths,
@@ -136,7 +136,7 @@ def test_timer_gets_a_stamp_before_it_is_restarted_and_a_service_none() -> None:
         timers=["a.timer"],
         services=["b.service"],
     )
-    assert said[-1] == (
+    assert done[-1] == (
         "mkdir -p /var/lib/systemd/timers && touch /var/lib/systemd/timers/stamp-a.timer && "
         "systemctl restart a.timer b.service"
     )

@@ -1,0 +1,76 @@
+"""The gate: what it asks of a host, and how it stops one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from pyinfra.context import ctx_host
+
+from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.model import Storage
+from tasks.preflight import gate
+from tasks.preflight.facts import HostFacts
+from tasks.preflight.host import HostState
+from tasks.support.gpu import GpuContainers
+from tasks.support.run_lock import Holder, RunLockHolder
+
+from ..example_hosts import MOUNT_POINTS, bare_host, converged, docker_host, our_docker_ce_host, settings, shared_vg
+from ..operations import OperationHost, commands
+from .verdicts import plan_of
+
+
+def inspected(storage: Storage) -> OperationHost:
+    host = OperationHost(
+        {
+            HostFacts: our_docker_ce_host(),
+            StorageLayout: storage,
+            RunLockHolder: Holder(),
+            GpuContainers: ["train"],
+        }
+    )
+    with ctx_host.use(host):
+        assert gate.inspect(settings())
+    return host
+
+
+def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then() -> None:
+    fresh = plan_of(our_docker_ce_host(), shared_vg())
+    whole = converged(shared_vg(), fresh)
+    assert inspected(whole).logged == []
+    for missing in MOUNT_POINTS:
+        (warning,) = inspected(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).logged
+        assert "systemd is reloaded for the mounts while containers with GPUs run: train." in warning
+
+
+def _host(state: HostState, storage: Storage, holder: str = "") -> OperationHost:
+    return OperationHost({HostFacts: state, StorageLayout: storage, RunLockHolder: Holder(holder)})
+
+
+def test_host_that_is_refused_fails_with_its_findings_while_pyinfra_prepares() -> None:
+    failed: list[str] = []
+    host = _host(bare_host(architecture="i386"), shared_vg(), holder="bob on laptop")
+    host.state = SimpleNamespace(is_executing=False, fail_hosts=lambda hosts: failed.extend(one.name for one in hosts))
+    with ctx_host.use(host):
+        assert gate.inspect(settings()) is None
+    (message,) = host.logged
+    assert message.startswith("web-1 was left untouched: 2 findings")
+    assert failed == ["web-1"]
+
+
+def test_host_that_has_not_changed_passes_again_under_the_lock() -> None:
+    plan = plan_of(bare_host(), shared_vg())
+    host = _host(bare_host(), shared_vg())
+    assert commands(gate.hold_the_lock, host, settings=settings(), plan=plan) == []
+
+
+def test_host_that_has_changed_since_the_first_examination_is_left_untouched() -> None:
+    plan = plan_of(bare_host(), shared_vg())
+    (command,) = commands(gate.hold_the_lock, _host(docker_host(), shared_vg()), settings=settings(), plan=plan)
+    assert "web-1 was left untouched: it has changed since this run examined it. Run again." in command
+
+
+def test_lock_that_another_run_has_taken_meanwhile_leaves_the_host_untouched() -> None:
+    plan = plan_of(bare_host(), shared_vg())
+    (command,) = commands(gate.hold_the_lock, _host(bare_host(), shared_vg(), "bob"), settings=settings(), plan=plan)
+    assert "another run is under way: bob" in command
