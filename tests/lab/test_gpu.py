@@ -113,7 +113,7 @@ def test_host_without_a_driver_is_told_so_and_gets_nothing_half_done(host: Machi
     assert "it was not installed; nothing was changed" in refused.output
     assert host.out("systemctl is-active docker containerd").split() == ["active", "active"]
     run = converge(host)
-    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out" in run.output
+    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is not installed" in run.output
     assert host.out(OURS) == host.out(TOOLKIT) == ""
     assert "runtimes" not in daemon_json(host)
     verify(host)
@@ -128,7 +128,7 @@ def test_entry_of_somebody_else_is_named(host: Machine, settings: dict[str, obje
     )
     refused = deploy(host)
     assert refused.code == 1
-    assert f"NVIDIA's container toolkit is in {entry}" in refused.output
+    assert f"NVIDIA's container toolkit is listed in {entry}" in refused.output
     assert host.out(OURS) == ""
 
 
@@ -218,9 +218,9 @@ def test_hand_run_configure_is_named_key_by_key_and_put_right(gpu_host: Machine)
     )
     observed = verification(host)
     assert observed.returncode == 1
-    assert "features.buildkit is gone; features.containerd-snapshotter is gone" in observed.stdout
+    assert "features.buildkit is missing; features.containerd-snapshotter is missing" in observed.stdout
     run = converge(host)
-    assert "features.buildkit is gone" in run.output
+    assert "features.buildkit is missing" in run.output
     assert "keys of the host's own stay: debug" in run.output
     keys = daemon_json(host)
     assert keys["features"] == {"buildkit": True, "cdi": True, "containerd-snapshotter": False}
@@ -244,7 +244,7 @@ def test_host_that_leaves_the_group_has_nothing_of_it(gpu_host: Machine) -> None
     host.run("docker create --name computes --network none --runtime nvidia box sleep 1")
     refused = deploy(host, nvidia=False)
     assert refused.code == 1
-    assert "containers with GPUs, and NVIDIA's container toolkit is to be removed: computes" in refused.output
+    assert "this run would remove NVIDIA's container toolkit, and containers need it: computes" in refused.output
     host.run("docker rm computes")
     converge(host, nvidia=False)
     assert host.out(OURS) == host.out(TOOLKIT) == ""
