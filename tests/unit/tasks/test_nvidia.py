@@ -142,6 +142,7 @@ def test_packages_of_somebody_else_stay_with_what_they_have_made() -> None:
 @pytest.mark.parametrize("answer", ["disabled", "enabled", "masked", ""])
 def test_only_units_that_nobody_has_decided_on_are_taken_for_disabled(tmp_path: Path, answer: str) -> None:
     stand_in(tmp_path, "systemctl", f'[ "$1 $2" = "is-enabled {REFRESH[0]}" ] && echo {answer}')
+    stand_in(tmp_path, "apt-cache", "")  # the real one takes its time
     (tmp_path / "brought").write_text(f"{PACKAGES[0]}\n{PACKAGES[1]}\n")
     command = Toolkit().command().replace(NVIDIA_BROUGHT, f"{tmp_path}/brought")
     found = Toolkit().process(shell(command, tmp_path).stdout.splitlines())

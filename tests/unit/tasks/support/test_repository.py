@@ -122,7 +122,7 @@ class AptHost:
             url=f"{self.server.url}/{key}",
             fingerprint=fingerprint or self.server.fingerprint,
             setting="nvidia_repository",
-        )
+        ).replace("/tmp/add-repository.", f"{self.server.top}/tmp/add-repository.")
         environment = self.server.environment | {"PATH": f"{path}:{os.environ['PATH']}"}
         return subprocess.run(
             ["sh", "-c", script], input=self.content(name), env=environment, capture_output=True, text=True, check=False
@@ -135,7 +135,7 @@ class AptHost:
         command = RepositoryEntry().command(source=str(self.source), key=str(self.key))
         environment = os.environ | {"HOME": str(self.top.parent)}
         done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
-        assert not list(self.top.parent.glob(".*")), "a look changes nothing"
+        assert not list(self.top.parent.glob(".*")), "a fact has changed the host"
         return RepositoryEntry().process(done.stdout.splitlines())
 
 
@@ -160,7 +160,7 @@ def test_repository_that_its_key_has_signed_is_added(target: AptHost) -> None:
 
 @needs_apt
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (
             {"fingerprint": "A" * 40},
@@ -178,7 +178,7 @@ def test_repository_that_its_key_has_signed_is_added(target: AptHost) -> None:
     ids=str,
 )
 def test_repository_that_apt_could_not_trust_leaves_apt_as_it_was(
-    target: AptHost, arguments: dict[str, str], said: str
+    target: AptHost, arguments: dict[str, str], reason: str
 ) -> None:
     for found in ({}, {"ours.sources": "the old entry\n", "ours.asc": "the old key\n"}):
         if found:
@@ -186,7 +186,7 @@ def test_repository_that_apt_could_not_trust_leaves_apt_as_it_was(
             target.key.write_text(found["ours.asc"])
         done = target.add(**arguments)
         assert done.returncode == 1
-        assert said in done.stderr
+        assert reason in done.stderr
         if "name" in arguments:
             assert "apt cannot use NVIDIA's repository, for the reason above; nothing was changed." in done.stderr
         else:
