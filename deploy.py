@@ -1,4 +1,4 @@
-"""Provision a host: the table of contents. Each line is a file in tasks/, whose docstring says what a host has after it."""
+"""Provision a host. Each line is a file in tasks/, whose docstring says what the host has after it."""
 
 from __future__ import annotations
 

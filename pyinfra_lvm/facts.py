@@ -33,8 +33,8 @@ _SECTION = "##STORAGE## "
 # - Signatures come from the devices themselves: lsblk's FSTYPE comes from udev's database, which may be stale.
 # - lsblk prints a tree: in a list each device has only one parent, and the second disk beneath a volume seems unused.
 # - Sizes of filesystems come from lsblk: findmnt asks every mount, and hangs on a dead NFS server.
-# - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512 bytes
-#   after it, and nothing else; one whose group was removed still has the text of the group (lvm2, format_text).
+# - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512
+#   bytes after it, and nothing else. One whose group was removed still has the group's text (lvm2, format_text).
 # - An ext4 counts its mounts. A new xfs has used 3 inodes (root, and two for its realtime part).
 # - The superblock of a mounted xfs, read from the device, still has the size from when it was mounted: xfs writes past
 #   the page cache. xfs_info asks the kernel; without xfsprogs nothing can have grown.

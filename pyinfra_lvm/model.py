@@ -140,9 +140,7 @@ class Storage:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
 
     def group_of(self, path: str) -> str | None:
-        """Return the volume group of the device that ``path`` names: empty for a physical volume in no group, None for no
-        physical volume.
-        """
+        """Return the volume group of the device that ``path`` names: empty for none, None for no physical volume."""
         device = self.device(path)
         names = (device.path, *device.aliases) if device else (path,)
         return next((volume.volume_group for volume in self.physical_volumes if volume.path in names), None)

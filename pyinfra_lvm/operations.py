@@ -21,16 +21,16 @@ from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path
 
 Commands = Generator[StringCommand, None, None]
 
-# A logical volume carries this tag from its creation until its filesystem is complete. After a power cut in between, the tag
-# shows the next run that the volume is its own unfinished work and nobody's data.
+# A logical volume carries this tag from its creation until its filesystem is complete. After a power cut in between,
+# the tag shows the next run that the volume is its own unfinished work and nobody's data.
 UNFINISHED_TAG = "pyinfra-unfinished"
 
 # A filesystem may be smaller than its device by less than this: mkfs and resize leave out a last block group (ext4) or
 # allocation group (xfs: 16 MiB) that is too small.
 GROWTH_TOLERANCE = 32 * 2**20
 
-# Forced, because a cut may have left half a filesystem. Even so neither touches a device in use: both open it exclusively
-# (mkfs.ext4 would need -F twice).
+# Forced, because a cut may have left half a filesystem. Even so neither touches a device in use: both open it
+# exclusively (mkfs.ext4 would need -F twice).
 _MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
@@ -147,8 +147,8 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     owners = {device: storage.group_of(device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
-    # vgcreate and vgextend make a physical volume of any device, whatever it holds. And a physical volume whose group was
-    # removed still has what `vgcfgrestore` needs. So only one that was never in a group is taken.
+    # vgcreate and vgextend make a physical volume of any device, whatever it holds. And a physical volume whose group
+    # was removed still has what `vgcfgrestore` needs. So only one that was never in a group is taken.
     guard = (
         f"{_ZEROS}"
         f'for device in {missing}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
@@ -234,8 +234,8 @@ def filesystem(
     + size: bytes that the volume is going to have; a dry run uses it where the volume has not grown yet
 
     A filesystem is made only on a volume that ``logical_volume`` made and that nothing has used: it carries the tag
-    ``pyinfra-unfinished``, is neither mounted nor in fstab, and shows no sign of an earlier mount. The tag is removed when
-    the filesystem is complete and on disk. The content of any other volume stays.
+    ``pyinfra-unfinished``, is neither mounted nor in fstab, and shows no sign of an earlier mount. The tag is removed
+    when the filesystem is complete and on disk. The content of any other volume stays.
 
     **Example:**
 
@@ -334,10 +334,11 @@ def mount(
     + immutable_mount_point: make the directory beneath the mount immutable, so that not even root can write to it while
       nothing is mounted. It must be empty.
 
-    fstab is replaced as a whole: the new file is written beside it, checked with ``findmnt --verify``, synced and renamed.
-    Every line but the one for this path stays as it is. A device that is mounted elsewhere too is mounted here as well.
-    Changed options apply from the next mount on. ``private`` among them sets the propagation (mount(8), since util-linux
-    2.23, under systemd too). A later change of it by others stays: dockerd, for one, shares the mount of its store.
+    fstab is replaced as a whole: the new file is written beside it, checked with ``findmnt --verify``, synced and
+    renamed. Every line but the one for this path stays as it is. A device that is mounted elsewhere too is mounted here
+    as well. Changed options apply from the next mount on. ``private`` among them sets the propagation (mount(8), since
+    util-linux 2.23, under systemd too). A later change of it by others stays: dockerd, for one, shares the mount of its
+    store.
 
     A path where something else is mounted or listed in fstab is refused. So is a volume with the tag
     ``pyinfra-unfinished``, whose filesystem the next ``filesystem`` would make anew.

@@ -173,15 +173,15 @@ def _problem(found: ErrorDetails) -> SettingProblem:
         "dict_type": "a dictionary",
         "string_type": "text in quotes",
         "model_type": 'a dictionary, such as {"mount": "/home", "size": "20G"}',
-        "missing": "there",
-        "extra_forbidden": f"one of {', '.join(ExtraVolume.model_fields)}",
     }
     if kind == "value_error":
         allowed = str(context["error"])
     elif kind == "literal_error":
         allowed = context["expected"].replace("'", '"')
-    elif kind in ("missing", "extra_forbidden"):
-        return SettingProblem(name, "", f"must be {words[kind]}")
+    elif kind == "missing":
+        return SettingProblem(name, "", "is missing")
+    elif kind == "extra_forbidden":
+        return SettingProblem(name, "", f"no such key; the keys are {', '.join(ExtraVolume.model_fields)}")
     elif kind in ("greater_than_equal", "less_than_equal"):
         allowed = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
     elif kind == "string_type" and name in Settings.model_fields and type(value) in (int, float):

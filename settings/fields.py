@@ -1,7 +1,7 @@
 """Read and check the value of one setting.
 
-A function ``check_…`` returns the value as it is; a function ``parse_…`` returns it in another form. Both raise ValueError
-for a bad value, with what is allowed: the message goes on after "must be".
+A function ``check_…`` returns the value as it is; a function ``parse_…`` returns it in another form. Both raise
+ValueError for a bad value, whose message says what is allowed and follows the words "must be".
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ _NOT_IN_DAEMON_JSON_BELOW = {
     },
 }
 
-# lvm2, lib/misc/lvm-string.c: no logical volume begins with the first two, or contains any of the others. lvm(8) lists some.
+# lvm2, lib/misc/lvm-string.c: a logical volume must not begin with the first two, nor contain any of the
+# others. lvm(8) lists some of them.
 _LVM_RESERVED = re.compile(
     "^(pvmove|snapshot)|_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|"
     "vorigin|wcorig)"
@@ -137,7 +138,11 @@ def check_extra_mount_point(value: str) -> str:
 
 
 def size_parser(*of: str) -> Callable[[object], Size]:
-    """Return a parser for sizes in bytes, and in percent of ``of`` ("VG", "FREE"; "" where only one whole is possible)."""
+    """Return a parser for sizes in bytes and in percent.
+
+    Args:
+        of: what a percentage may be of ("VG", "FREE"); "" allows a percentage without it.
+    """
     forms = ['"60G"', *(f'"20%{whole}"' for whole in of)]
     allowed = f"a size such as {' or '.join(forms)}, in quotes"
 

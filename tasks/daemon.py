@@ -1,7 +1,7 @@
 """After this, daemon.json is this project's: log limits, overlay2, BuildKit with its garbage collection, live-restore.
 
-The file has one owner. The keys of the setting ``daemon_json`` are merged in; keys that the host had before stay. If Docker
-does not start with the new file, the old one comes back, and Docker runs with that.
+The file has one owner. The keys of the setting ``daemon_json`` are merged in; keys that the host had before stay. If
+Docker does not start with the new file, the old one comes back, and Docker runs with that.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def removed() -> None:
 
 
 def ordering() -> dict[str, str]:
-    """Return the drop-ins that order Docker after its stores where fstab mounts them, and require nothing. Path → content.
+    """Return drop-ins that only order Docker after its stores, and do not require them: path → content.
 
     They are in place while data moves. One rename of fstab then decides on which data Docker starts.
     """

@@ -1,7 +1,8 @@
 """After this, a host with NVIDIA GPUs has NVIDIA's container toolkit, at one version, and its CDI devices up to date.
 
-Only `tasks/daemon.py` writes daemon.json, from which Docker knows the runtime: `nvidia-ctk runtime configure` is not run.
-daemon.json comes after the toolkit, because dockerd checks for its hook when it starts (moby, daemon/nvidia_linux.go).
+Only `tasks/daemon.py` writes daemon.json, from which Docker knows the runtime: `nvidia-ctk runtime configure` is not
+run. daemon.json comes after the toolkit, because dockerd checks for its hook when it starts (moby,
+daemon/nvidia_linux.go).
 """
 
 from __future__ import annotations

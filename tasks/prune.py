@@ -1,4 +1,4 @@
-"""After this, a timer removes Docker's unused objects every night: docker-prune.timer, docker-prune.service, `bulkhead prune`."""
+"""After this, docker-prune.timer runs `bulkhead prune` every day, which removes Docker's unused objects."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """After this, Docker's volume exists and is mounted, and both of Docker's stores are on it.
 
 One logical volume, mounted in a place of its own; its ``docker/`` and ``containerd/`` are bind-mounted over
-/var/lib/docker and /var/lib/containerd, so that images, containers and build cache share one pool of space wherever
-the engine keeps them. The directory beneath every mount is empty and immutable: where a mount is missing, not even root can
+/var/lib/docker and /var/lib/containerd, so that images, containers and build cache share one pool of space wherever the
+engine keeps them. The directory beneath every mount is empty and immutable: where a mount is missing, not even root can
 write to the root filesystem there.
 """
 
@@ -34,7 +34,7 @@ TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 
 @deploy("Volume")
 def provision(settings: Settings, plan: Plan) -> None:
-    """Make the logical volume and its filesystem, mount it, and make a directory for each store and the marker in it."""
+    """Make the logical volume with its filesystem, mount it, and make the stores' directories and the marker in it."""
     extra_filesystems = [volume.filesystem for volume in plan.extra_volumes]
     packages.installed(
         name="LVM and the filesystem's tools are installed",
@@ -56,7 +56,8 @@ def provision(settings: Settings, plan: Plan) -> None:
         path=settings.volume_mount,
         device=plan.device,
         fstype=plan.filesystem,
-        # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount fails.
+        # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount
+        # fails.
         options=["defaults", "private", *FSTAB_OPTIONS],
         immutable_mount_point=True,
     )

@@ -1,4 +1,4 @@
-"""After this, a host alerts before it is full: `check-disk` from cron, alerts through Apprise, a limit on the journal."""
+"""After this, cron runs `check-disk`, alerts go out through Apprise, and the system's journal has a size limit."""
 
 from __future__ import annotations
 

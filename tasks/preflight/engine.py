@@ -125,7 +125,7 @@ def _judge_configuration(state: HostState) -> Iterator[Finding]:
     if log_driver != "json-file":
         yield Finding(
             f"{DAEMON_JSON} sets the log driver {log_driver}",
-            "json-file, whose size log_max_size and log_max_file limit; another driver does not know its log-opts",
+            "json-file: log_max_size and log_max_file limit its files, and its log-opts fit no other driver",
             f"remove log-driver and log-opts from {DAEMON_JSON} (a single container can still have another driver, with "
             f"--log-driver), {LEAVE_OUT}",
         )
@@ -206,7 +206,7 @@ def _judge_packages(settings: Settings, state: HostState) -> Iterator[Finding]:
             )
         elif state.docker_data.any or state.containerd_data.any:
             yield Finding(
-                f"the engine {installed} is installed, with data: {state.docker_data}; containerd: {state.containerd_data}",
+                f"the engine {installed} is installed, and holds {state.docker_data}; containerd: {state.containerd_data}",
                 "no data on a host whose engine changes",
                 "save what you need and remove it (`docker system prune -a`, `docker volume rm`), or keep the engine: "
                 'engine_source = "auto"',

@@ -42,7 +42,7 @@ def examine(
         return Examination((system.not_root(),))  # without root the facts are not complete
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
         if phase in UNFINISHED:
-            return Examination((relocation.unfinished(what, phase),))  # whatever else is wrong comes from it
+            return Examination((relocation.unfinished(what, phase),))  # everything else that is wrong follows from it
     relocates = engine.has_data_off_the_volume(state, storage)
     findings = [
         *([system.another_run(lock_holder)] if lock_holder else []),

@@ -136,5 +136,10 @@ def _judge(
                 f"unmount it for the move, {instead}",
             )
     yield from too_little_room(
-        f"in {path}", f"size of {name} in extra_volumes", place.bytes, place.inodes, volume.size, volume.filesystem
+        f"the data in {path}",
+        f"size of {name} in extra_volumes",
+        place.bytes,
+        place.inodes,
+        volume.size,
+        volume.filesystem,
     )

@@ -39,8 +39,8 @@ _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 # Docker's own (BuildKit has one for the history of builds), and ctr's default, whose content is counted.
 _USUAL_NAMESPACES = {"moby", "moby_history", "plugins.moby", "default"}
 
-# The layout of a store: path → kind of the entries for find, and what such an entry is. A store that an engine made and
-# nobody has used has no such entries.
+# The layout of a store: path → kind of the entries for find, and what such an entry is. A store that an engine made
+# and nobody has used has no such entries.
 _DOCKER_LAYOUT = {
     r"image/[^/]+/imagedb/content/sha256": ("f", "images"),
     r"containers": ("d", "containers"),
@@ -59,7 +59,8 @@ _CONTAINERD_LAYOUT = {
 # daemon, whichever one root's Docker context names.
 # A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
 # Processes of other PID namespaces are a dockerd inside a container, which is no rootless Docker.
-# awk, where sed would do: awk ends every line. A file without a newline at its end would swallow the next section's mark.
+# awk, where sed would do: awk ends every line. A file without a newline at its end would swallow the next section's
+# mark.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7

@@ -94,7 +94,7 @@ class HostState:
         return next((u for u in self.units if u.name == name), Unit(name))
 
     def place(self, path: str) -> DirectoryToMove | None:
-        """Return what is known of a directory that gets a volume of its own; None where it has one or does not exist."""
+        """Return a directory that gets a volume of its own; None where it has one or does not exist."""
         return next((place for place in self.places if place.path == path), None)
 
     @property

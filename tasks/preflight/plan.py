@@ -10,7 +10,7 @@ from pyinfra_lvm.model import mapper_path
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run makes of a host. Preflight plans twice; where the plans differ, the run ends before its first change."""
+    """What a run makes of a host. Preflight plans twice; if the plans differ, the run ends before its first change."""
 
     volume_group: str
     new_physical_volumes: tuple[str, ...]  # named disks that are not in the group yet

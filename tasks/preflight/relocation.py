@@ -34,7 +34,7 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
     """Yield why Docker's data cannot move, onto whatever volume."""
     if not state.storage_driver:
         yield Finding(
-            f"Docker holds {state.docker_data}; containerd: {state.containerd_data}, and Docker does not run",
+            f"Docker does not run, and holds {state.docker_data}; containerd: {state.containerd_data}",
             "a running Docker: its containers, images and volumes are compared before and after the move",
             "`systemctl start docker`, and run again",
         )
@@ -63,7 +63,7 @@ def judge_room(state: HostState, size: int, filesystem: str) -> Iterator[Finding
         size: of the volume, in bytes.
         filesystem: of the volume.
     """
-    return too_little_room("of Docker's", "volume_size", state.store_bytes, state.store_inodes, size, filesystem)
+    return too_little_room("Docker's data", "volume_size", state.store_bytes, state.store_inodes, size, filesystem)
 
 
 def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
@@ -77,11 +77,11 @@ def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
             yield mount.target
 
 
-def too_little_room(whose: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
+def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
     """Yield why a volume cannot hold the data that moves onto it.
 
     Args:
-        whose: the data, such as "in /home".
+        data: in words, such as "the data in /home".
         setting: that has the volume's size.
         used: bytes of the data.
         inodes: files and directories of the data.
@@ -91,13 +91,13 @@ def too_little_room(whose: str, setting: str, used: int, inodes: int, size: int,
     needed = int(used * _MARGIN)
     if needed > size:
         yield Finding(
-            f"{human(used)} {whose}, and a volume of {human(size)} for them",
-            f"{human(needed)}: the data and a tenth more",
+            f"{data} takes {human(used)}, and its volume has {human(size)}",
+            f"{human(needed)}: a tenth more than the data",
             f"set a larger {setting}, or free space (in Docker: `docker system df`, `docker image prune`)",
         )
     if filesystem == "ext4" and inodes * _MARGIN > size // _BYTES_PER_INODE:
         yield Finding(
-            f"{inodes} files {whose}, and an ext4 of {size // _BYTES_PER_INODE} inodes for them",
+            f"{data} has {inodes} files, and its volume, as ext4, {size // _BYTES_PER_INODE} inodes",
             f"{int(inodes * _MARGIN)} inodes",
             f'set its filesystem to "xfs", which has no such limit, or a larger {setting}',
         )

@@ -101,7 +101,7 @@ def files(wanted: Mapping[str, File | None], service: str = "") -> Generator[Str
 
     Args:
         wanted: path → the file.
-        service: that reads them when it starts. It is restarted after a change, even if an earlier run made the change and
+        service: that reads them when it starts. It is restarted after a change, also after one of an earlier run that
             was cut.
     """
     present = host.get_fact(FileStates, paths=list(wanted), service=service)

@@ -17,8 +17,9 @@ from tasks.support import gpu
 from tasks.support.files import render, replace_file
 from tasks.support.version import matches, pattern
 
-# Wait for another package manager at work on the host (unattended-upgrades, cloud-init). DPkg::Lock::Timeout does so for
-# install only: update takes the lock of the lists, and gives up at once where it cannot (apt.conf(5)). Hence the loop.
+# Wait for another package manager at work on the host (unattended-upgrades, cloud-init). DPkg::Lock::Timeout does so
+# for install only: update takes the lock of the lists, and gives up at once where it cannot (apt.conf(5)). Hence the
+# loop.
 _APT = "env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout={timeout} " + (
     "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 )

@@ -56,7 +56,7 @@ class RepositoryEntry(FactBase[RepositoryState]):
 
 
 def addition_script(**values: str) -> str:
-    """Return the script that adds a repository, whose entry it reads from standard input. `repository` has the values."""
+    """Return the script that adds a repository. It reads the entry from standard input. `repository` has the values."""
     return render("add-repository.sh.j2", fingerprints=_FINGERPRINTS.format(file='"$aside/key.asc"'), **values)
 
 

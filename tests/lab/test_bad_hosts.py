@@ -35,7 +35,7 @@ PRECIOUS = (
 BAD = {
     "data_of_a_docker_that_does_not_run": (
         f"{PRECIOUS} && systemctl stop docker.socket docker",
-        "Docker holds 1 image, 1 volume, 1 layer; containerd: nothing, and Docker does not run",
+        "Docker does not run, and holds 1 image, 1 volume, 1 layer; containerd: nothing",
     ),
     "data_that_is_bound_elsewhere": (
         f"{PRECIOUS} && mkdir /srv/www && mount --bind /var/lib/docker/volumes/precious/_data /srv/www",

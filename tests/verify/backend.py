@@ -1,7 +1,7 @@
 """Run testinfra through pyinfra's own connection.
 
-The verification reaches a host exactly as the deploy does, on one connection: with ssh_config and its jump hosts, sudo with
-a password, @local, @docker. testinfra's ssh backend knows none of that.
+The verification reaches a host exactly as the deploy does, on one connection: with ssh_config and its jump hosts, sudo
+with a password, @local, @docker. testinfra's ssh backend knows none of that.
 """
 
 from __future__ import annotations

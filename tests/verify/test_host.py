@@ -126,7 +126,8 @@ def beneath(target: Target, paths: list[str]) -> list[str]:
 
 
 def test_directories_beneath_the_mounts_are_empty_and_immutable(target: Target) -> None:
-    # Until a move is finalized its old data stays beneath the mount; for homes, so do the keys that log their owners in.
+    # Until a move is finalized its old data stays beneath the mount; for homes, so do the keys that log their owners
+    # in.
     moved = target.run(f"cat {RELOCATION_JOURNAL} 2>/dev/null || echo '{{}}'")
     paths = [target.volume] if json.loads(moved).get("phase") in RELOCATED else target.mount_points
     paths += [

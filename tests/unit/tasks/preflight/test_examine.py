@@ -131,13 +131,13 @@ def test_volume_extra_volume_mount_point_and_data_are_judged_in_one_examination(
         "the logical volume ubuntu-vg/docker-lv holds xfs",
         "the logical volume ubuntu-vg/home-lv exists, with no ext4 or xfs on it, and this project did not make it",
         f"fstab mounts UUID=1 on {VOLUME_MOUNT}",
-        "58.0 GiB of Docker's, and a volume of 60.0 GiB for them",
+        "Docker's data takes 58.0 GiB, and its volume has 60.0 GiB",
     ]
 
 
 def test_move_is_judged_though_no_volume_can_be_planned() -> None:
     state = docker_host(docker_data=EngineData(images=1), storage_driver="")
     assert all_found(settings(volume_group="nope"), shared_vg(), state) == [
-        "Docker holds 1 image; containerd: nothing, and Docker does not run",
+        "Docker does not run, and holds 1 image; containerd: nothing",
         "there is no volume group nope; this host has ubuntu-vg",
     ]

@@ -192,8 +192,10 @@ def test_directory_with_a_mount_in_it_is_refused() -> None:
 
 
 def test_directory_larger_than_its_volume_is_refused() -> None:
-    assert "4.7 GiB in /home, and a volume of 5.0 GiB" in finding(*full_home(size=int(4.75 * GIB))).found
-    assert "files in /home" in finding(*full_home(inodes=400_000)).found
+    assert (
+        "the data in /home takes 4.7 GiB, and its volume has 5.0 GiB" in finding(*full_home(size=int(4.75 * GIB))).found
+    )
+    assert "the data in /home has 400000 files" in finding(*full_home(inodes=400_000)).found
 
 
 def test_files_on_both_sides_are_refused() -> None:

@@ -63,11 +63,11 @@ def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> Non
         (
             {"store_bytes": 55 * GIB},
             {},
-            "55.0 GiB of Docker's, and a volume of 60.0 GiB",
+            "Docker's data takes 55.0 GiB, and its volume has 60.0 GiB",
             "60.5 GiB",
             "volume_size",
         ),
-        ({"store_inodes": 10**7}, {}, "10000000 files of Docker's", "11000000 inodes", '"xfs"'),
+        ({"store_inodes": 10**7}, {}, "Docker's data has 10000000 files", "11000000 inodes", '"xfs"'),
     ],
 )
 def test_data_that_cannot_be_moved_is_refused(
