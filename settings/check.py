@@ -114,7 +114,7 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     }
     for (one, path), (other, below) in itertools.permutations(places.items(), 2):
         if fields.is_within(below, path) and (below != path or one < other):
-            yield SettingProblem(other, repr(below), f"must not lie within {one}, {path}")
+            yield SettingProblem(other, repr(below), f"must be outside of {one}, {path}")
 
 
 def _of_the_engine(settings: Settings) -> Iterator[SettingProblem]:

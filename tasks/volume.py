@@ -61,7 +61,7 @@ def provision(settings: Settings, plan: Plan) -> None:
         options=["defaults", "private", *FSTAB_OPTIONS],
         immutable_mount_point=True,
     )
-    stores(name="The volume has a directory for each store and the marker", volume=settings.volume_mount)
+    stores(name="The volume has a directory for each store, and its marker", volume=settings.volume_mount)
     for volume in plan.extra_volumes:
         _provision_extra(plan.volume_group, volume)
 

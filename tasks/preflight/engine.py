@@ -51,9 +51,9 @@ def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
         )
     if state.kubernetes:
         yield Finding(
-            f"Kubernetes: {', '.join(state.kubernetes)}",
+            f"directories of Kubernetes: {', '.join(state.kubernetes)}",
             "a host with Docker alone: the volume would hide the kubelet's containers and images in containerd",
-            f"remove those directories if Kubernetes is gone, {LEAVE_OUT}",
+            f"remove them if Kubernetes is gone, {LEAVE_OUT}",
         )
     if state.containerd_namespaces:
         yield Finding(
@@ -217,12 +217,12 @@ def _judge_packages(settings: Settings, state: HostState) -> Iterator[Finding]:
         yield Finding(
             f"the engine {newer[0]} is installed, and engine_version is {settings.engine_version}",
             "at most engine_version: this project upgrades an engine and never downgrades it",
-            "set engine_version to the installed version, or to an empty text",
+            "set engine_version to the installed version, or leave it empty",
         )
     elif upgrade := _upgrade_that_stops_containers(settings, state):
         yield Finding(
             f"containers run ({state.containers_running}), and {upgrade}",
-            "no running containers, or an upgrade to a patch release with live_restore: any other one stops them",
+            "no running containers, or an upgrade to a patch release with live_restore: any other upgrade stops them",
             "set engine_upgrade_stops_containers = True, which stops them for the upgrade and starts them again (those with "
             "--rm do not come back)",
         )
