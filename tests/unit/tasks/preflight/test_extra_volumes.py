@@ -80,8 +80,8 @@ def test_directory_with_files_moves() -> None:
 )
 def test_directory_that_has_moved_does_not_move_again(phase: str, old_tree: bool) -> None:
     state, storage = full_home()
-    for seen in (_listed(storage), _mounted(storage)):
-        found = home(replace(state, moves={JOURNAL: phase}), seen)
+    for after in (_listed(storage), _mounted(storage)):
+        found = home(replace(state, moves={JOURNAL: phase}), after)
         assert (found.relocates, found.old_tree, found.immutable) == (False, old_tree, False)
 
 
@@ -99,8 +99,8 @@ def test_volume_is_not_mounted_over_files_because_a_journal_says_that_they_moved
 def test_move_that_was_cut_or_taken_back_goes_on(phase: str) -> None:
     state, storage = full_home()
     state = replace(state, moves={JOURNAL: phase})
-    for seen in (_with_home_volume(storage, used=True), _listed(storage)):
-        plan = examine(WANTED, state, seen).plan
+    for after in (_with_home_volume(storage, used=True), _listed(storage)):
+        plan = examine(WANTED, state, after).plan
         assert plan
         assert plan.directories_to_move == ["/home"]
 

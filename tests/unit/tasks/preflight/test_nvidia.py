@@ -1,4 +1,4 @@
-"""Which hosts get NVIDIA's container toolkit, keep it or lose it, and what is said to the others."""
+"""Which hosts get NVIDIA's container toolkit, keep it or lose it, and which are refused."""
 
 from __future__ import annotations
 

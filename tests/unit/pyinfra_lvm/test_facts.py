@@ -1,6 +1,6 @@
-"""The fact of storage on what real hosts printed; that of the host is in tasks/test_facts.py.
+"""The fact about storage, on the output of real hosts.
 
-The fixtures were recorded on machines of the lab; a changed command has to be recorded again.
+The fixtures were recorded on machines of the lab. Record them again when the command changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyinfra_lvm.facts import StorageLayout
 
 HERE = Path(__file__).parent
 
-TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "pyinfra_lvm" / "facts")
+TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "facts")
 
 
 def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:
