@@ -1,15 +1,16 @@
-"""Takes off a host what deploy.py has put on it. Docker, its data and the volume with its mounts stay."""
+"""Remove from a host what deploy.py has installed. Docker, its data and the volume with its mounts stay."""
 
 from __future__ import annotations
 
 from pyinfra import config, host
 
-from tasks import departure, fleet
+from settings.check import settings_of
+from tasks import removal
 from tasks.support import run_lock
 
 config.ENV = run_lock.ENVIRONMENT
 
-settings = fleet.settings_of(host)
+settings = settings_of(host)  # bad settings of any host end the run here
 
-if departure.inspect():
-    departure.leave(settings)
+if removal.inspect():
+    removal.remove(settings)

@@ -1,5 +1,5 @@
-"""LVM, filesystems and mounts for pyinfra: one fact that takes all of it in one round trip, and operations.
+"""LVM, filesystems and mounts for pyinfra: operations, and one fact that reads all of it in one round trip.
 
-The operations create and grow; nothing in here shrinks, wipes or removes. What would destroy something is refused,
-and every command that writes to a device looks at the device once more on the host right before it does.
+The operations create and grow; none shrinks, wipes or removes. They refuse to destroy anything, and every command that
+writes to a device checks the device once more on the host right before it writes.
 """

@@ -1,4 +1,4 @@
-"""The fact: block devices, LVM, filesystems, mounts and fstab."""
+"""The fact about storage: block devices, LVM, filesystems, mounts and fstab."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from pyinfra_lvm.model import (
     VolumeGroup,
 )
 
-XFS_NEW_INODES = 3  # of an xfs that mkfs has just made: the root directory, and two of its realtime part
+XFS_NEW_INODES = 3  # in use on an xfs that mkfs has just made: the root directory, and two for the realtime part
 
 _SECTION = "##STORAGE## "
 
-# $1: devices to read the ends of, a space between them. $2: directories to look at beneath mounts, likewise.
+# $1: devices whose ends are read, separated by spaces. $2: directories that are inspected beneath mounts, likewise.
 #
-# - Signatures come from the devices themselves: udev's database, which lsblk's FSTYPE is read from, may be stale.
-# - lsblk prints a tree: in a list each device has one parent only, and the second disk beneath a volume looks unused.
-# - Sizes of filesystems come from lsblk, not from findmnt, which asks every mount and hangs on a dead NFS server.
-# - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512 bytes
-#   after it, and nothing else; one whose group was removed still has the text of the group (lvm2, format_text).
+# - Signatures come from the devices themselves: lsblk's FSTYPE comes from udev's database, which may be stale.
+# - lsblk prints a tree: in a list each device has only one parent, and the second disk beneath a volume seems unused.
+# - Sizes of filesystems come from lsblk: findmnt asks every mount, and hangs on a dead NFS server.
+# - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512
+#   bytes after it, and nothing else. One whose group was removed still has the group's text (lvm2, format_text).
 # - An ext4 counts its mounts. A new xfs has used 3 inodes (root, and two for its realtime part).
-# - The superblock of a mounted xfs, read from the device, is the one from when it was mounted, however much it has
-#   grown since: xfs writes past the page cache. xfs_info asks the kernel; without xfsprogs nothing grows anyway.
-# - fstab is encoded: it comes back byte for byte, with or without a newline at its end.
+# - The superblock of a mounted xfs, read from the device, still has the size from when it was mounted: xfs writes past
+#   the page cache. xfs_info asks the kernel; without xfsprogs nothing can have grown.
+# - fstab is encoded, so that it comes back byte for byte, with or without a newline at its end.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
@@ -99,11 +99,11 @@ true
 
 
 class StorageLayout(FactBase[Storage]):
-    """Returns block devices, LVM, filesystems, mounts and fstab as a ``pyinfra_lvm.model.Storage``.
+    """Return block devices, LVM, filesystems, mounts and fstab as a ``pyinfra_lvm.model.Storage``.
 
-    One command, so that what it says belongs together, and that changes nothing. Needs root.
+    It is one command, so that everything is from one moment. It changes nothing, and needs root.
 
-    + paths: directories to look at as they are beneath whatever is mounted on them
+    + paths: directories to inspect beneath the mounts on them
     + probe: devices whose first and last MiB are read: ``zeroed`` tells a blank device from one with unknown content
 
     .. code:: python
@@ -120,7 +120,7 @@ class StorageLayout(FactBase[Storage]):
             return parse_storage(output)
         except (KeyError, ValueError) as error:
             # Any other exception would end the run for every host.
-            raise FactProcessError(f"what the host said of its storage makes no sense: {error!r}") from error
+            raise FactProcessError(f"the storage of this host cannot be read: {error!r}") from error
 
     @staticmethod
     def default() -> Storage:
@@ -128,13 +128,13 @@ class StorageLayout(FactBase[Storage]):
 
 
 def parse_storage(output: list[str]) -> Storage:
-    """What the fact's command printed, as data.
+    """Parse the output of the fact's command.
 
     Raises:
-        KeyError, ValueError: it is not the output of that command.
+        KeyError, ValueError: another command printed this.
     """
     sections = split_sections(output, _SECTION)
-    # Bytes that are no UTF-8 survive the way there and back (PEP 383).
+    # Bytes that are not UTF-8 survive decoding and encoding (PEP 383).
     fstab_text = base64.b64decode("".join(sections.get("fstab", []))).decode(errors="surrogateescape")
     nodes = {node["kname"]: node for node in _nodes(_json(sections.get("lsblk", [])).get("blockdevices", []))}
     return Storage(
@@ -165,7 +165,7 @@ def parse_storage(output: list[str]) -> Storage:
                 r["segtype"],
                 r["origin"],
                 _tags(r["lv_tags"]),
-                merging=bool(r["origin"]) and r["lv_name"].startswith("["),  # it is hidden from then on
+                merging=bool(r["origin"]) and r["lv_name"].startswith("["),  # LVM hides it from then on
             )
             for r in _lvm_rows(sections, "lvs", "lv")
         ),
@@ -180,10 +180,10 @@ def parse_storage(output: list[str]) -> Storage:
 
 
 def split_sections(output: list[str], mark: str) -> dict[str, list[str]]:
-    """The lines of a command's output, by the title of the section that they stand in.
+    """Return the lines of a command's output, by the title of their section.
 
     Args:
-        mark: what a line that opens a section begins with; the rest of it is the title.
+        mark: the beginning of a line that opens a section; the rest of the line is the title.
     """
     sections: dict[str, list[str]] = {}
     current: list[str] = []
@@ -202,7 +202,7 @@ def _json(lines: list[str]) -> dict[str, Any]:
 
 def _lvm_rows(sections: dict[str, list[str]], name: str, key: str) -> list[dict[str, str]]:
     reports = _json(sections.get(name, [])).get("report", [])
-    # A volume with several segments has a line for each; the rest of the line is the same.
+    # A volume with several segments has a line for each of them, and these lines are the same.
     return [dict(t) for t in dict.fromkeys(tuple(row.items()) for report in reports for row in report[key])]
 
 
@@ -211,7 +211,7 @@ def _tags(text: str) -> tuple[str, ...]:
 
 
 def _nodes(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every device of lsblk's tree. One that is built on several others comes up beneath each of them."""
+    """Yield every device of lsblk's tree. One on several others comes once for each of them."""
     for row in rows:
         yield row
         yield from _nodes(row.get("children", []))
@@ -263,12 +263,12 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
 
 
 def _xfs_is_used(values: dict[str, str]) -> bool:
-    # Inodes that there are, less those that are free.
+    # Allocated inodes minus free ones.
     return _xfs_number(values, 128, 8) - _xfs_number(values, 136, 8) > XFS_NEW_INODES
 
 
 def _xfs_number(values: dict[str, str], offset: int, length: int) -> int:
-    """A number of the superblock, big-endian (xfs_sb in xfs_format.h); it was read from byte 4 on."""
+    """Return a big-endian number of the superblock, which was read from byte 4 on (xfs_sb in xfs_format.h)."""
     numbers = bytes(map(int, values["xfs-superblock"].split()))
     return int.from_bytes(numbers[offset - 4 :][:length], "big")
 
@@ -278,7 +278,7 @@ def _mounts(sections: dict[str, list[str]], nodes: dict[str, dict[str, Any]]) ->
     by_name = {node["name"]: node for node in nodes.values()}
     for row in _json(sections.get("findmnt", [])).get("filesystems", []):
         source = re.sub(r"\[.*\]$", "", row["source"] or "")
-        # btrfs has device numbers of its own: there the name tells. /dev/root is no name: there the number does.
+        # btrfs has device numbers of its own, so the name identifies it; /dev/root is no name, so the number does.
         node = by_number.get(row["maj:min"].strip()) or by_name.get(source) or {}
         yield Mount(
             target=row["target"],

@@ -1,4 +1,4 @@
-"""fstab as text and as entries (fstab(5)). Pure."""
+"""Read and change fstab as text (fstab(5)). Pure."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ if TYPE_CHECKING:
 
 
 class FstabEntry(NamedTuple):
+    """A line of fstab."""
+
     source: str
     target: str
     fstype: str
     options: tuple[str, ...]
     dump: int = 0
-    passno: int = 0  # when fsck looks at it at boot: 0 never, 1 root, 2 after root
+    passno: int = 0  # when fsck checks it at boot: 0 never, 1 root, 2 after root
 
     @classmethod
     def of(cls, source: str, target: str, fstype: str, options: Iterable[str]) -> FstabEntry:
-        """The entry for a mount: an ext filesystem is checked at boot, after root."""
+        """Return the entry for a mount. An ext filesystem is checked at boot, after root."""
         return cls(source, target, fstype, tuple(options), passno=2 if fstype.startswith("ext") else 0)
 
 
 def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
-    """The entries of a fstab. Comments, empty lines and lines that are no entry are passed over."""
+    """Return the entries of a fstab. Skip comments, empty lines and lines that are no entry."""
     return tuple(entry for line in text.split("\n") if (entry := _parse_line(line)))
 
 
 def fstab_lists(text: str, entry: FstabEntry) -> bool:
-    """Whether a line mounts the entry's source on its target, with whatever options."""
+    """Return whether a line mounts the entry's source on its target, with any options."""
     return any((found.source, found.target) == (entry.source, entry.target) for found in parse_fstab(text))
 
 
 def fstab_with(text: str, entry: FstabEntry) -> str:
-    """``text`` with one line for the entry's target; every other line stays byte for byte.
+    """Return ``text`` with one line for the entry's target. Every other line stays byte for byte.
 
     >>> print(fstab_with("# mine\\n/dev/sda1 / ext4 defaults 0 1", FstabEntry("/srv/a", "/b", "none", ("bind",))), end="")
     # mine
@@ -43,7 +45,7 @@ def fstab_with(text: str, entry: FstabEntry) -> str:
     """
     lines: list[str] = []
     written = False
-    # Not splitlines(): it would turn a form feed or a carriage return in somebody's comment into a new line.
+    # Not splitlines(): it splits at a form feed or a carriage return too, which may be in somebody's comment.
     for line in text.removesuffix("\n").split("\n") if text else []:
         found = _parse_line(line)
         if found and found.target == entry.target:
@@ -58,7 +60,7 @@ def fstab_with(text: str, entry: FstabEntry) -> str:
 
 
 def fstab_without(text: str, target: str) -> str:
-    """``text`` without the lines for a target; every other line stays byte for byte.
+    """Return ``text`` without the lines for a target. Every other line stays byte for byte.
 
     >>> fstab_without("# mine\\n/b /srv/a none bind 0 0\\n", "/srv/a")
     '# mine\\n'
@@ -68,7 +70,7 @@ def fstab_without(text: str, target: str) -> str:
 
 
 def format_entry(entry: FstabEntry) -> str:
-    """An entry as a line, white space and backslashes in its octal form."""
+    """Return an entry as a line, with white space and backslashes as octal escapes."""
     fields = (entry.source, entry.target, entry.fstype, ",".join(entry.options))
     return " ".join([*(_escape(field) for field in fields), str(entry.dump), str(entry.passno)])
 

@@ -1,32 +1,34 @@
-"""What a host's storage looks like: the data classes that the fact returns and the pure functions read."""
+"""A host's storage as data: the fact returns these classes, and pure functions read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
 
 
 @dataclass(frozen=True)
 class BlockDevice:
-    """A disk, a partition or a mapped device, as ``lsblk`` sees it, with what a low-level probe found on it."""
+    """A disk, a partition or a mapped device, from ``lsblk``, with the signatures and zeros on it."""
 
     path: str  # the kernel's name: /dev/vda, /dev/dm-0
     type: str  # lsblk's TYPE: disk, part, lvm, crypt, raid1, rom, loop …
     size: int  # bytes
     read_only: bool
-    aliases: tuple[str, ...]  # every symbolic link under /dev that leads here: /dev/disk/by-id/…, /dev/mapper/…
+    aliases: tuple[str, ...]  # every symbolic link under /dev to it: /dev/disk/by-id/…, /dev/mapper/…
     signatures: tuple[str, ...]  # every signature that wipefs finds: ext4, LVM2_member, gpt, dos …
-    children: tuple[str, ...]  # kernel names of what is built on it: partitions, mapped devices
+    children: tuple[str, ...]  # kernel names of the devices on it: partitions, mapped devices
     mount_points: tuple[str, ...]  # [SWAP] where it is swap
-    # First and last MiB hold nothing but zeros; None where the fact was not asked to read this device.
+    # The first and last MiB hold only zeros; None where the fact was not asked to read this device.
     zeroed: bool | None = None
-    # Nothing but zeros there, save the header that pvcreate writes: a physical volume that has never been in a group.
+    # Only zeros there beyond the header that pvcreate writes: a physical volume that was never in a group.
     zeroed_beyond_header: bool | None = None
 
 
 @dataclass(frozen=True)
 class PhysicalVolume:
+    """An LVM physical volume."""
+
     path: str
     volume_group: str  # empty: in no group
     size: int  # bytes
@@ -36,6 +38,8 @@ class PhysicalVolume:
 
 @dataclass(frozen=True)
 class VolumeGroup:
+    """An LVM volume group."""
+
     name: str
     size: int  # bytes
     free: int  # bytes
@@ -46,6 +50,8 @@ class VolumeGroup:
 
 @dataclass(frozen=True)
 class LogicalVolume:
+    """An LVM logical volume, a snapshot included."""
+
     name: str
     volume_group: str
     size: int  # bytes
@@ -53,16 +59,16 @@ class LogicalVolume:
     segment_type: str  # linear, striped, thin, thin-pool, snapshot, raid1 …
     origin: str  # of a snapshot; empty otherwise
     tags: tuple[str, ...] = ()
-    merging: bool = False  # a snapshot that its origin goes back to
+    merging: bool = False  # a snapshot that LVM merges into its origin
 
     @property
     def path(self) -> str:
-        """The name that LVM promises: /dev/<group>/<volume>."""
+        """Return LVM's own name of the volume: /dev/<group>/<volume>."""
         return f"/dev/{self.volume_group}/{self.name}"
 
     @property
     def mapper_path(self) -> str:
-        """The device-mapper name, hyphens doubled: what findmnt shows and what belongs in fstab (lvm(8))."""
+        """Return the device-mapper name, hyphens doubled, which findmnt shows and fstab should have (lvm(8))."""
         return mapper_path(self.volume_group, self.name)
 
 
@@ -72,28 +78,28 @@ class Filesystem:
 
     device: str  # kernel name
     type: str
-    size: int  # bytes that the superblock claims
-    used: bool = False  # it has been mounted (ext4), or holds more than mkfs puts there (xfs)
+    size: int  # bytes, from the superblock
+    used: bool = False  # it has been mounted (ext4), or has more inodes in use than a new one (xfs)
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of the mount table, in the order of mounting: the last one on a target is the one that is seen."""
+    """A line of the mount table, in the order of mounting: the last one on a target hides the others."""
 
     target: str
     source: str  # as findmnt prints it, without the [/directory] of a bind mount: /dev/mapper/vg-lv, tmpfs
-    device: str  # kernel name of the source; empty for what has none
+    device: str  # kernel name of the source; empty where there is none
     root: str  # the directory of the filesystem that is mounted: / or, for a bind mount, /docker
     fstype: str
     options: tuple[str, ...]
     propagation: str  # shared, private, …
-    size: int = 0  # bytes; 0 for what is on no block device
+    size: int = 0  # bytes; 0 where there is no block device
     available: int = 0  # bytes
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A path as it is beneath whatever is mounted on it."""
+    """A path as it is beneath the mounts on it."""
 
     path: str
     kind: str  # absent, directory, symlink, other
@@ -103,7 +109,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class Storage:
-    """Block devices, LVM, filesystems, mounts and fstab of a host, taken in one round trip."""
+    """Block devices, LVM, filesystems, mounts and fstab of a host, read in one round trip."""
 
     devices: tuple[BlockDevice, ...] = ()
     physical_volumes: tuple[PhysicalVolume, ...] = ()
@@ -113,12 +119,12 @@ class Storage:
     mounts: tuple[Mount, ...] = ()
     fstab: tuple[FstabEntry, ...] = ()
     fstab_text: str = ""
-    directories: tuple[Directory, ...] = field(default=())  # beneath the paths that the fact was asked for
+    directories: tuple[Directory, ...] = ()  # beneath the mounts on the paths that the fact was asked for
     lvm_installed: bool = True
     tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
 
     def device(self, path: str) -> BlockDevice | None:
-        """The device that ``path`` names: by kernel name, by any alias, or as fstab may name it (``UUID=…``)."""
+        """Return the device that ``path`` names: by kernel name, by an alias, or as in fstab (``UUID=…``)."""
         tag, _, value = path.partition("=")
         if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
             path = f"/dev/disk/by-{tag.lower()}/" + value.strip('"')
@@ -134,27 +140,27 @@ class Storage:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
 
     def group_of(self, path: str) -> str | None:
-        """The volume group of the device that ``path`` names: empty for a physical volume in none, None where it is none."""
+        """Return the volume group of the device that ``path`` names: empty for none, None for no physical volume."""
         device = self.device(path)
         names = (device.path, *device.aliases) if device else (path,)
         return next((volume.volume_group for volume in self.physical_volumes if volume.path in names), None)
 
     def filesystem(self, path: str) -> Filesystem | None:
-        """The filesystem on the device that ``path`` names."""
+        """Return the filesystem on the device that ``path`` names."""
         device = self.device(path)
         return next((f for f in self.filesystems if device and f.device == device.path), None)
 
     def mount(self, target: str) -> Mount | None:
-        """What is seen at ``target``: the last mount on exactly this path."""
+        """Return the visible mount on ``target``: the last one on exactly this path."""
         return next((m for m in reversed(self.mounts) if m.target == target), None)
 
     def mount_containing(self, path: str) -> Mount | None:
-        """The mount that holds ``path``: the one with the longest target that is a prefix of it."""
+        """Return the mount that holds ``path``: the one with the longest target that is a prefix of it."""
         holding = [m for m in self.mounts if m.target == "/" or path == m.target or path.startswith(m.target + "/")]
         return max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1] if holding else None
 
     def mounts_of(self, device: str) -> tuple[Mount, ...]:
-        """Every mount of the device that ``device`` names."""
+        """Return every mount of the device that ``device`` names."""
         found = self.device(device)
         return tuple(m for m in self.mounts if found and m.device == found.path)
 
@@ -166,9 +172,9 @@ class Storage:
 
 
 def mapper_path(group: str, volume: str) -> str:
-    """The device-mapper path of a logical volume.
+    """Return the device-mapper path of a logical volume.
 
-    Hyphens inside the names are doubled so that the single one between them stays unambiguous (lvm(8)).
+    Hyphens in the names are doubled, so that the single one between them is unambiguous (lvm(8)).
 
     >>> mapper_path("ubuntu-vg", "docker-lv")
     '/dev/mapper/ubuntu--vg-docker--lv'

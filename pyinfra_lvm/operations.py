@@ -1,7 +1,7 @@
 """Manage LVM physical volumes, volume groups and logical volumes, filesystems, and mounts with their line in fstab.
 
 Nothing here shrinks, wipes or removes. An operation that would destroy something refuses: it yields one command that
-prints why and fails, so that this host fails and the others go on (an exception in an operation ends the run for all).
+prints the reason and fails. So this host fails and the others go on: an exception would end the run for all hosts.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path
 
 Commands = Generator[StringCommand, None, None]
 
-# On a logical volume from its creation until its filesystem is complete. A power cut in between leaves it there, and
-# tells the next run that what it finds is its own unfinished work and nobody's data.
-UNFINISHED = "pyinfra-unfinished"
+# A logical volume carries this tag from its creation until its filesystem is complete. After a power cut in between,
+# the tag shows the next run that the volume is its own unfinished work and nobody's data.
+UNFINISHED_TAG = "pyinfra-unfinished"
 
-# A filesystem may end short of its device by less than this: mkfs and resize drop a last block group (ext4) or
-# allocation group (xfs: 16 MiB) that is too small to be of use.
+# A filesystem may be smaller than its device by less than this: mkfs and resize leave out a last block group (ext4) or
+# allocation group (xfs: 16 MiB) that is too small.
 GROWTH_TOLERANCE = 32 * 2**20
 
-# Forced, for what a cut left half-made. Neither touches a device that is in use all the same: both open it exclusively
-# (mkfs.ext4 wants -F twice for that).
+# Forced, because a cut may have left half a filesystem. Even so neither touches a device in use: both open it
+# exclusively (mkfs.ext4 would need -F twice).
 _MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
 def refusal(message: str) -> StringCommand:
-    """A command that fails this host with a message, and this host only.
+    """Return a command that fails this host with a message, and this host only.
 
     An exception in an operation's body would end the run for every host (pyinfra's api/operations.py).
     """
@@ -43,7 +43,7 @@ def refusal(message: str) -> StringCommand:
 
 
 def not_blank(device: BlockDevice) -> str:
-    """Why nothing may be made on a device, in words; empty when it is blank.
+    """Return why a device is not blank; empty for a blank one.
 
     >>> not_blank(BlockDevice("/dev/vdb", "disk", 2**30, False, (), ("ext4",), (), (), zeroed=False))
     'carries a signature: ext4'
@@ -61,12 +61,12 @@ def not_blank(device: BlockDevice) -> str:
     return ""
 
 
-# zeros FROM BYTES, of $device. Not a count of what is not zero: a device that cannot be read would pass.
+# zeros FROM BYTES, of $device. It compares, and does not count other bytes: a device that cannot be read must not pass.
 _ZEROS = 'zeros() { cmp -s -n "$2" -i "$1:0" "$device" /dev/zero; }; '
 
 
 def _blank_guard(device: str) -> str:
-    """Shell that ends the command unless the device is blank now: the fact may be minutes old."""
+    """Return shell code that ends the command unless the device is blank now: the fact may be minutes old."""
     quoted = shlex.quote(device)
     return (
         f"device={quoted}; "
@@ -113,9 +113,11 @@ def physical_volume(device: str) -> Commands:
     elif owner := storage.group_of(device):
         host.noop(f"{device} is a physical volume of {owner}")
     elif owner == "" and found.zeroed_beyond_header:
-        host.noop(f"{device} is a physical volume, as it was made")
+        host.noop(f"{device} is a physical volume in no group yet")
     elif reason := not_blank(found):
-        yield refusal(f"{device} {reason}; a physical volume is made on a blank device only, nothing was written to it")
+        yield refusal(
+            f"{device} {reason}; only a blank device becomes a physical volume, and nothing was written to it"
+        )
     else:
         yield StringCommand(f"{_blank_guard(device)} pvcreate --quiet {shlex.quote(device)} </dev/null")
 
@@ -127,7 +129,7 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
 
     + group: name of the volume group
     + devices: paths of its physical volumes
-    + extend: add physical volumes that the group lacks; without it a difference is refused
+    + extend: add physical volumes that the group lacks; without it, such a group is refused
 
     **Example:**
 
@@ -145,13 +147,13 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     owners = {device: storage.group_of(device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
-    # vgcreate and vgextend would make physical volumes of what is none, whatever it holds. And one whose group was removed
-    # still holds what `vgcfgrestore` brings back: only one that has never been in a group is taken.
+    # vgcreate and vgextend make a physical volume of any device, whatever it holds. And a physical volume whose group
+    # was removed still has what `vgcfgrestore` needs. So only one that was never in a group is taken.
     guard = (
         f"{_ZEROS}"
         f'for device in {missing}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
         '[ -z "$(echo $found)" ] && zeros 4608 1043968 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
-        '{ echo "refused: $device is no physical volume as pvcreate makes it; nothing was written to it" >&2; exit 1; }; done; '
+        '{ echo "refused: $device is no unused physical volume; nothing was written to it" >&2; exit 1; }; done; '
     )
     if foreign:
         listed = ", ".join(f"{device} (in {owner})" for device, owner in foreign.items())
@@ -174,10 +176,10 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     + volume: name of the logical volume
     + group: name of its volume group
     + size: bytes, rounded down to whole extents
-    + tags: LVM tags that the volume carries, from its creation on; others that it has stay
+    + tags: LVM tags that the volume carries from its creation on; its other tags stay
 
     A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
-    the extents that it gets are wiped: they are in free space. Refused: a name that a snapshot or a thin volume has.
+    its extents are wiped: they were in free space. The name of a snapshot or a thin volume is refused.
 
     **Example:**
 
@@ -198,7 +200,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     extent = holder.extent_size if holder else 1
     wanted = size // extent * extent
     if found is None:
-        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED, *(tags or [])))
+        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED_TAG, *(tags or [])))
         yield StringCommand(
             f"lvcreate --quiet --yes --wipesignatures y {added} "
             f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
@@ -215,7 +217,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
         if found.size < wanted:
             yield StringCommand(f"lvextend --quiet --size {wanted}b {name} </dev/null")
         elif not missing:
-            host.noop(f"{group}/{volume} has {found.size} bytes, at least the {wanted} that are asked for")
+            host.noop(f"{group}/{volume} has {found.size} bytes, at least {wanted}")
 
 
 @operation()
@@ -229,11 +231,11 @@ def filesystem(
     + group: name of its volume group
     + fstype: ext4 or xfs
     + options: further arguments for mkfs
-    + size: bytes that the volume is going to have; a dry run goes by it where the volume is yet to grow
+    + size: bytes that the volume is going to have; a dry run uses it where the volume has not grown yet
 
-    A filesystem is made only on a volume that carries the tag ``pyinfra-unfinished``, is neither mounted nor in fstab and
-    has no sign of having been mounted: one that ``logical_volume`` made and that nothing has used. The tag goes when the
-    filesystem is complete and on disk. What stands on any other volume stays.
+    A filesystem is made only on a volume that ``logical_volume`` made and that nothing has used: it carries the tag
+    ``pyinfra-unfinished``, is neither mounted nor in fstab, and shows no sign of an earlier mount. The tag is removed
+    when the filesystem is complete and on disk. The content of any other volume stays.
 
     **Example:**
 
@@ -257,35 +259,39 @@ def filesystem(
     mounted = storage.mounts_of(device)
     quoted = shlex.quote(device)
     unused = not mounted and not (present and present.used) and not is_in_fstab(storage, device)
-    if found is None or (UNFINISHED in found.tags and unused):
+    if found is None or (UNFINISHED_TAG in found.tags and unused):
         name = shlex.quote(f"{group}/{volume}")
         yield StringCommand(
-            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED} && "
+            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED_TAG} && "
             f"! findmnt --source {quoted} >/dev/null && "
-            # Mounted since, though it is no longer: by its count of mounts (ext4), by its inodes (xfs).
+            # It may have been mounted meanwhile: the count of mounts (ext4) or the inodes (xfs) show it.
             f"! dumpe2fs -h {quoted} 2>/dev/null | grep -q '^Mount count: *[1-9]' && "
             f"{{ [ \"$(head -c 4 {quoted} | tr -d '\\0')\" != XFSB ] || "
             f"od -An -j128 -N16 -tu8 --endian=big {quoted} | awk '{{ exit ($1 - $2 > {XFS_NEW_INODES}) }}'; }} || "
             f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
             f"{shlex.join([*_MKFS[fstype], *(options or []), device])} </dev/null && sync && "
-            f"lvchange --quiet --deltag {UNFINISHED} {name}"
+            f"lvchange --quiet --deltag {UNFINISHED_TAG} {name}"
         )
     elif not found.active:
-        yield refusal(f"{device} is not active; it was not touched. `lvchange --activate y {group}/{volume}` first.")
-    elif UNFINISHED in found.tags:
         yield refusal(
-            f"{device} carries the tag {UNFINISHED} and yet is in use, or has been; nothing was written to it. "
-            f"If what is on it is to stay: `lvchange --deltag {UNFINISHED} {group}/{volume}`."
+            f"{device} is not active; it was not touched. Run `lvchange --activate y {group}/{volume}` first."
+        )
+    elif UNFINISHED_TAG in found.tags:
+        yield refusal(
+            f"{device} carries the tag {UNFINISHED_TAG}, but it is or was in use; nothing was written to it. "
+            f"To keep its content, run `lvchange --deltag {UNFINISHED_TAG} {group}/{volume}`."
         )
     elif present is None or present.type != fstype:
-        there = present.type if present else "no ext4 or xfs"
-        yield refusal(f"{device} holds {there}, not {fstype}; nothing was written to it. Choose that, or another name.")
+        kind = present.type if present else "no ext4 or xfs"
+        yield refusal(
+            f"{device} holds {kind}, not {fstype}; nothing was written to it. Choose that filesystem, or another name."
+        )
     elif max(found.size, size) - present.size <= GROWTH_TOLERANCE:
         host.noop(f"{device} holds {fstype} over its whole size")
     elif fstype == "xfs" and mounted:
         yield StringCommand(f"xfs_growfs {shlex.quote(mounted[0].target)}")
     elif fstype == "xfs":
-        # xfs grows while it is mounted only: here where nobody sees it.
+        # xfs grows only while it is mounted, so mount it where nobody else sees it.
         inner = f"mount -t xfs {quoted} /mnt && xfs_growfs /mnt"
         yield StringCommand(f"unshare --mount --propagation private sh -c {shlex.quote(inner)}")
     elif mounted:
@@ -295,17 +301,17 @@ def filesystem(
 
 
 def is_in_fstab(storage: Storage, device: str) -> bool:
-    """Whether fstab mounts a device, by whatever name of it."""
+    """Return whether fstab mounts a device, by any of its names."""
     return any(_same_source(storage, entry.source, device) for entry in storage.fstab)
 
 
 def _is_unfinished(storage: Storage, device: str) -> bool:
-    tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED in volume.tags]
+    tagged = [volume.mapper_path for volume in storage.logical_volumes if UNFINISHED_TAG in volume.tags]
     return any(_same_source(storage, path, device) for path in tagged)
 
 
 def _same_source(storage: Storage, one: str, other: str) -> bool:
-    """Whether two sources of mounts are one: the same path, or two names of one device."""
+    """Return whether two sources of mounts are the same path, or two names of one device."""
     device = storage.device(one)
     return one == other or (device is not None and device == storage.device(other))
 
@@ -319,22 +325,23 @@ def mount(
     immutable_mount_point: bool = False,
 ) -> Commands:
     """
-    Mount a filesystem or bind a directory, now and at every boot.
+    Mount a filesystem or bind-mount a directory, now and at every boot.
 
-    + path: where; the directory is made where there is none
-    + device: a device, or the directory that is bound (``options`` then has ``bind``)
+    + path: the mount point; the directory is made where there is none
+    + device: a device, or the directory to bind-mount (``options`` then has ``bind``)
     + fstype: its type; ``none`` for a bind mount
     + options: mount options, as in fstab
-    + immutable_mount_point: make the directory beneath immutable, so that nothing is written there while it is not
-      mounted, not even by root. It must be empty.
+    + immutable_mount_point: make the directory beneath the mount immutable, so that not even root can write to it while
+      nothing is mounted. It must be empty.
 
-    fstab is replaced whole: written aside, checked with ``findmnt --verify``, synced, renamed. Every line but the one
-    for this path stays as it is. A device that is mounted elsewhere too is mounted here all the same. Other options
-    than those that fstab has count when it is mounted next. ``private`` among them sets the propagation (mount(8), since
-    util-linux 2.23, under systemd too); what changes it later is let be: dockerd, for one, shares the mount of its store.
+    fstab is replaced as a whole: the new file is written beside it, checked with ``findmnt --verify``, synced and
+    renamed. Every line but the one for this path stays as it is. A device that is mounted elsewhere too is mounted here
+    as well. Changed options apply from the next mount on. ``private`` among them sets the propagation (mount(8), since
+    util-linux 2.23, under systemd too). A later change of it by others stays: dockerd, for one, shares the mount of its
+    store.
 
-    Refused: a path where something else is mounted or listed in fstab, and a volume with the tag
-    ``pyinfra-unfinished``, which the next ``filesystem`` would make anew.
+    A path where something else is mounted or listed in fstab is refused. So is a volume with the tag
+    ``pyinfra-unfinished``, whose filesystem the next ``filesystem`` would make anew.
 
     **Example:**
 
@@ -364,11 +371,11 @@ def mount(
             f"fstab mounts {', '.join(foreign)} on {path}, not {device}; it was not touched. Take that line out first."
         )
     elif _is_unfinished(storage, device):
-        yield refusal(f"{device} carries the tag {UNFINISHED}: its filesystem is not complete; it was not mounted")
+        yield refusal(f"{device} carries the tag {UNFINISHED_TAG}: its filesystem is not complete; it was not mounted")
     elif beneath and beneath.kind in ("symlink", "other"):
         yield refusal(f"{path} is no directory; it was not touched. Move it away first.")
     elif beneath and immutable_mount_point and not beneath.empty:
-        yield refusal(f"{path} is not empty beneath the mount; it was not touched. Move away what is in it first.")
+        yield refusal(f"{path} is not empty beneath the mount; it was not touched. Move its content away first.")
     else:
         commands = list(_mount_commands(storage, entry, immutable_mount_point))
         yield from commands
@@ -377,7 +384,7 @@ def mount(
 
 
 def _mount_commands(storage: Storage, entry: FstabEntry, immutable: bool) -> Commands:
-    """What is yet to be done for an entry that nothing stands in the way of."""
+    """Yield the commands that are still missing for an entry that passed every check."""
     path = entry.target
     beneath, found = storage.directory(path), storage.mount(path)
     if beneath is None or beneath.kind == "absent" or (immutable and not beneath.immutable):
@@ -386,21 +393,21 @@ def _mount_commands(storage: Storage, entry: FstabEntry, immutable: bool) -> Com
     if not is_listed:
         yield replace_fstab(storage.fstab_text, fstab_with(storage.fstab_text, entry))
     quoted = shlex.quote(path)
-    missing = f"{path} is not mounted: is {entry.source} there?"
+    missing = f"{path} could not be mounted: does {entry.source} exist?"
     if not found or not is_listed:
-        # Through systemd, so that unit and mount agree; where another init runs, by mount itself.
+        # Through systemd, so that its unit and the mount agree; with another init, through mount(8).
         yield StringCommand(
             "systemd() { [ -d /run/systemd/system ]; }; "
             "{ ! systemd || systemctl daemon-reload; } && { "
             f"mountpoint -q {quoted} || if systemd; "
             f'then systemctl start "$(systemd-escape --path --suffix=mount {quoted})"; else mount {quoted}; fi; }} && '
-            # mount(8) says nothing and exits with 0 where there is no device and the options have nofail.
+            # Without the device, mount(8) prints nothing and exits with 0 if the options have nofail.
             f"{{ mountpoint -q {quoted} || {{ echo {shlex.quote(missing)} >&2; exit 1; }}; }}"
         )
 
 
 def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
-    """Whether what is seen at a path is what an entry of fstab mounts there."""
+    """Return whether the visible mount on a path is the one that an entry of fstab makes."""
     found = storage.mount(path)
     if found is None:
         return False
@@ -415,20 +422,20 @@ def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
 
 
 def replace_fstab(old: str, new: str) -> StringCommand:
-    """The command that replaces fstab whole, unless it has changed meanwhile or the new one has more errors."""
+    """Return the command that replaces fstab, unless it has changed meanwhile or the new one has more errors."""
     digest = hashlib.sha256(_bytes(old)).hexdigest()
     return StringCommand(
         "cd /etc && touch fstab && "
         f"{{ echo '{digest}  fstab' | sha256sum --check --status || "
         "{ echo 'fstab has changed meanwhile; it was not touched. Run again.' >&2; exit 1; }; } && "
-        # Mode, owner and labels of the old one, text of the new: byte for byte, so encoded.
+        # Mode, owner and labels of the old file, text of the new one, encoded to stay byte for byte.
         "cp --attributes-only --preserve=all fstab fstab.new && "
         f"echo {base64.b64encode(_bytes(new)).decode()} | base64 --decode >fstab.new && "
-        # A fstab may have had errors before us; only a further one is ours. Warnings are none.
+        # The old fstab may have errors already, and only an additional one is ours. Warnings do not count.
         "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error at'; } && "
         '{ [ "$(errors fstab.new)" -le "$(errors fstab)" ] || '
         "{ findmnt --verify --tab-file fstab.new >&2; rm fstab.new; "
-        "echo 'fstab was not touched: with the new line it has the errors above' >&2; exit 1; }; } && "
+        "echo 'fstab was not touched: with the new line it would have the errors above' >&2; exit 1; }; } && "
         "sync fstab.new && mv -f fstab.new fstab && sync ."
     )
 
@@ -438,7 +445,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _mount_point(path: str, immutable: bool) -> StringCommand:
-    """Make the directory beneath a mount, and make it immutable; whatever is mounted on it stays."""
+    """Return the command that makes the directory beneath a mount, immutable if asked. A mount on it stays."""
     parent, name = shlex.quote(str(PurePosixPath(path).parent)), shlex.quote(PurePosixPath(path).name)
     full = f"refused: {path} is not empty beneath the mount; it was not touched"
     flag = f'{{ [ -z "$(ls -A /mnt/{name})" ] || {{ echo {shlex.quote(full)} >&2; exit 1; }}; }} && chattr +i /mnt/{name} && '

@@ -1,4 +1,4 @@
-"""Check the settings of a fleet, and report all problems at once."""
+"""Check the settings of a fleet, and report every problem at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pyinfra.api import Host, Inventory
 from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 from pyinfra.api.exceptions import DeployError
@@ -28,7 +29,7 @@ OWN_PREFIX = "my_"
 
 @dataclass(frozen=True)
 class SettingProblem:
-    """A bad setting: its name, its value as it may be printed (empty: not at all), and what is allowed."""
+    """A bad setting: its name, its value as far as it may be printed (empty: not at all), and what is allowed."""
 
     name: str
     value: str
@@ -39,28 +40,28 @@ class SettingProblem:
 
 
 class SettingsError(DeployError):
-    """Bad settings, all of them in one message. pyinfra prints it and ends with 1, before anything is changed."""
+    """All bad settings of a fleet, in one message. pyinfra prints it and ends with 1, before it changes anything."""
 
 
 @cache
 def defaults() -> dict[str, Any]:
-    """What inventory/group_data/all.py says."""
+    """Return the settings of inventory/group_data/all.py."""
     return {name: value for name, value in runpy.run_path(str(DEFAULTS)).items() if not name.startswith("__")}
 
 
 @cache
 def _names_of_pyinfra() -> frozenset[str]:
-    """Host data that pyinfra itself reads: its connectors' and its global arguments."""
+    """Return the names of host data that pyinfra itself reads: for its connectors, and as global arguments."""
     connectors = (connector.data_cls.__annotations__ for connector in get_all_connectors().values())
     arguments = [name for name, _ in all_global_arguments()]
     return frozenset(name for names in (*connectors, arguments) for name in names)
 
 
 def check(host_data: Mapping[str, object]) -> Settings | list[SettingProblem]:
-    """The settings of one host from its data laid over the defaults, or everything that is wrong with them.
+    """Return the settings of one host, its data merged over the defaults; or every problem with them.
 
     Args:
-        host_data: settings, pyinfra's own names, and names that begin with ``my_``.
+        host_data: settings, names of pyinfra's own, and names that begin with ``my_``.
     """
     problems = []
     values = dict(defaults())
@@ -70,8 +71,8 @@ def check(host_data: Mapping[str, object]) -> Settings | list[SettingProblem]:
         elif name not in _names_of_pyinfra() and not name.startswith(OWN_PREFIX):
             known = [*Settings.model_fields, *_names_of_pyinfra()]
             nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"names of your own begin with {OWN_PREFIX}"
-            # Without its value: that may be the secret of a misspelled ssh_password.
+            hint = f"did you mean {nearest[0]}?" if nearest else f"begin names of your own with {OWN_PREFIX}"
+            # Without its value, which may be a secret: the name may be a misspelled ssh_password.
             problems.append(SettingProblem(name, "", f"no such setting; {hint}"))
     try:
         settings = Settings.model_validate(values)
@@ -82,15 +83,27 @@ def check(host_data: Mapping[str, object]) -> Settings | list[SettingProblem]:
 
 
 def _contradictions(settings: Settings) -> Iterator[SettingProblem]:
-    """What is wrong between settings that are right each by itself."""
-    size, reserve, cache_size = settings.volume_size, settings.volume_reserve, settings.build_cache_size
+    """Yield the problems between settings that are good one by one."""
+    yield from _of_the_volumes(settings)
+    yield from _of_the_engine(settings)
+    yield from _of_the_sizes(settings)
+    yield from _of_the_runtimes(settings)
+    if settings.check_critical < settings.check_threshold:
+        allowed = f"must be at least check_threshold, {settings.check_threshold}"
+        yield SettingProblem("check_critical", repr(settings.check_critical), allowed)
+    for name in ("guard_stop_pulls", "guard_rescue"):
+        if getattr(settings, name) and not settings.guard:
+            yield SettingProblem(name, "True", "needs guard = True: the guard does it")
+
+
+def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     if settings.volume_group_extend and (not settings.volume_disks or settings.volume_group == "auto"):
         yield SettingProblem(
             "volume_group_extend", "True", "needs volume_disks and the name of an existing volume_group"
         )
     if settings.adopt_volume and settings.volume_disks:
         yield SettingProblem(
-            "adopt_volume", "True", "takes a volume that is there, volume_disks make a new one: set one of them"
+            "adopt_volume", "True", "adopt_volume and volume_disks exclude each other: set only one of them"
         )
     if settings.logical_volume in settings.extra_volumes:
         yield SettingProblem(
@@ -101,27 +114,39 @@ def _contradictions(settings: Settings) -> Iterator[SettingProblem]:
     }
     for (one, path), (other, below) in itertools.permutations(places.items(), 2):
         if fields.is_within(below, path) and (below != path or one < other):
-            yield SettingProblem(other, repr(below), f"must be a place of its own, not within {one}, {path}")
+            yield SettingProblem(other, repr(below), f"must be outside of {one}, {path}")
+
+
+def _of_the_engine(settings: Settings) -> Iterator[SettingProblem]:
     if settings.engine_source not in ("docker-ce", "distro"):
         allowed = f'needs engine_source "docker-ce" or "distro"; it is "{settings.engine_source}"'
         if settings.engine_version:
             yield SettingProblem("engine_version", repr(settings.engine_version), allowed)
         if settings.engine_change:
             yield SettingProblem("engine_change", "True", allowed)
-    if settings.check_critical < settings.check_threshold:
-        allowed = f"must be at least check_threshold, {settings.check_threshold}"
-        yield SettingProblem("check_critical", repr(settings.check_critical), allowed)
+
+
+def _of_the_sizes(settings: Settings) -> Iterator[SettingProblem]:
+    size, reserve, cache, floor = (
+        settings.volume_size,
+        settings.volume_reserve,
+        settings.build_cache_size,
+        settings.guard_floor,
+    )
     beside_others = not settings.volume_disks or settings.volume_group_extend
     share = size or BESIDE_OTHERS
     if beside_others and share.of == "VG" and share.percent + reserve.percent > 100:
         yield SettingProblem(
             "volume_size", repr(share.text), f"is more than 100 % together with volume_reserve {reserve}"
         )
-    if size and size.bytes and cache_size.bytes >= size.bytes:
-        yield SettingProblem("build_cache_size", repr(cache_size.text), f"must be less than volume_size, {size}")
-    floor = settings.guard_floor
+    if size and size.bytes and cache.bytes >= size.bytes:
+        yield SettingProblem("build_cache_size", repr(cache.text), f"must be less than volume_size, {size}")
     if floor and size and size.bytes and 100 * floor.bytes > fields.FLOOR_AT_MOST * size.bytes:
-        yield SettingProblem("guard_floor", repr(floor.text), f"must be at most a quarter of volume_size, {size}")
+        allowed = f"must be at most {fields.FLOOR_AT_MOST} % of volume_size, {size}"
+        yield SettingProblem("guard_floor", repr(floor.text), allowed)
+
+
+def _of_the_runtimes(settings: Settings) -> Iterator[SettingProblem]:
     keys = settings.daemon_json
     if keys.get("default-runtime") == "nvidia" and "nvidia" not in (keys.get("runtimes") or {}):
         yield SettingProblem("daemon_json", "", "must be without 'default-runtime' (set nvidia_default_runtime)")
@@ -132,15 +157,12 @@ def _contradictions(settings: Settings) -> Iterator[SettingProblem]:
             yield SettingProblem(
                 "daemon_json", "", "must be without 'default-runtime' (nvidia_default_runtime is True)"
             )
-    for name in ("guard_stop_pulls", "guard_rescue"):
-        if getattr(settings, name) and not settings.guard:
-            yield SettingProblem(name, "True", "needs guard = True: there is nobody else to do it")
 
 
 def _problem(found: ErrorDetails) -> SettingProblem:
-    """Pydantic's finding in words of this project."""
+    """Return one of pydantic's errors in the words of this project."""
     first, *rest = (part for part in found["loc"] if part != "[key]")
-    if first == "alert_receivers":  # name and address may have changed places
+    if first == "alert_receivers":  # name and address may be swapped, and the address is a secret
         rest = [part if fields.RECEIVER_NAME.fullmatch(str(part)) else "…" for part in rest]
     name = f"{first}{''.join(f'[{part}]' if isinstance(part, int) else f'.{part}' for part in rest)}"
     kind, value, context = found["type"], found["input"], found.get("ctx", {})
@@ -151,19 +173,19 @@ def _problem(found: ErrorDetails) -> SettingProblem:
         "dict_type": "a dictionary",
         "string_type": "text in quotes",
         "model_type": 'a dictionary, such as {"mount": "/home", "size": "20G"}',
-        "missing": "there",
-        "extra_forbidden": f"one of {', '.join(ExtraVolume.model_fields)}",
     }
     if kind == "value_error":
         allowed = str(context["error"])
     elif kind == "literal_error":
         allowed = context["expected"].replace("'", '"')
-    elif kind in ("missing", "extra_forbidden"):
-        return SettingProblem(name, "", f"must be {words[kind]}")
+    elif kind == "missing":
+        return SettingProblem(name, "", "is missing")
+    elif kind == "extra_forbidden":
+        return SettingProblem(name, "", f"no such key; the keys are {', '.join(ExtraVolume.model_fields)}")
     elif kind in ("greater_than_equal", "less_than_equal"):
         allowed = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
     elif kind == "string_type" and name in Settings.model_fields and type(value) in (int, float):
-        # pyinfra reads --data as JSON: 27.5 is a number there.
+        # pyinfra reads --data as JSON, where 27.5 is a number.
         example = defaults()[name] or value
         allowed = f'text in quotes, such as "{example}" (on the command line: --data \'{name}="{example}"\')'
     else:
@@ -172,8 +194,8 @@ def _problem(found: ErrorDetails) -> SettingProblem:
 
 
 def _shown(name: str, value: object) -> str:
-    """A value as it may be printed: short, and without what may be a secret."""
-    # Addresses with tokens; proxies with passwords, tokens of log drivers.
+    """Return a value as it may be printed: short, and without what may be a secret."""
+    # Addresses have tokens, proxies have passwords, and so do log drivers.
     if name == "daemon_json" or name.startswith("alert_receivers"):
         if not isinstance(value, dict):
             return "(not shown)"
@@ -187,14 +209,35 @@ def _shown(name: str, value: object) -> str:
     return text if len(text) <= 100 else text[:99] + "…"
 
 
+def settings_of(host: Host) -> Settings:
+    """Return the settings of a host.
+
+    Raises:
+        SettingsError: the settings of any host of this run are bad.
+    """
+    fleet = _fleet(host.inventory)
+    if isinstance(fleet, SettingsError):
+        raise fleet
+    return fleet[host.name]
+
+
+@cache
+def _fleet(inventory: Inventory) -> dict[str, Settings] | SettingsError:
+    # The error is kept too: each of a thousand hosts asks for its settings, and all of them get the same answer.
+    try:
+        return check_fleet({host.name: host.data.dict() for host in inventory.iter_activated_hosts()})
+    except SettingsError as error:
+        return error
+
+
 def check_fleet(hosts: Mapping[str, Mapping[str, object]]) -> dict[str, Settings]:
-    """The settings of every host.
+    """Return the settings of every host.
 
     Args:
         hosts: host name → its data.
 
     Raises:
-        SettingsError: any of them is bad; its message has every problem of every host, the same one once.
+        SettingsError: any setting is bad. Its message has every problem once, with the hosts that have it.
     """
     good: dict[str, Settings] = {}
     bad: dict[SettingProblem, list[str]] = {}

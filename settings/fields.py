@@ -1,4 +1,8 @@
-"""How the value of one setting is read and checked."""
+"""Read and check the value of one setting.
+
+A function ``check_…`` returns the value as it is; a function ``parse_…`` returns it in another form. Both raise
+ValueError for a bad value, whose message says what is allowed and follows the words "must be".
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from bulkhead.names import CONTAINERD_STORE, DOCKER_STORE
 from bulkhead.sizes import MINIMUM, Size, human
 
-# What daemon.json may not have from the settings, and why.
+# Keys of daemon.json that the setting daemon_json must not have, and why.
 _NOT_IN_DAEMON_JSON = {
-    "data-root": "Docker's data belongs on the volume, which is mounted at the default place",
+    "data-root": "Docker's data belongs on the volume, which is mounted at the default path",
     "graph": "it is the old name of data-root",
     "exec-root": "the units of Docker and containerd expect the default",
-    "hosts": "the unit passes -H already, and Docker does not start when both are there",
+    "hosts": "the unit passes -H already, and Docker does not start with both",
     "containerd": "containerd's store belongs on the volume, and the unit names its socket already",
     "containerd-namespace": "hosts with namespaces other than Docker's own are refused",
     "containerd-plugins-namespace": "hosts with namespaces other than Docker's own are refused",
     "userns-remap": "it gives Docker another data root, below the default one",
-    "storage-driver": "overlay2 is the only one that this project sets up",
-    "log-driver": "the limits of log_max_size and log_max_file need json-file",
+    "storage-driver": "this project sets up overlay2 only",
+    "log-driver": "log_max_size and log_max_file need json-file",
     "live-restore": "set live_restore",
     "builder": "set build_cache_size",
     "swarm-default-advertise-addr": "hosts in a Swarm are refused",
@@ -35,13 +40,14 @@ _NOT_IN_DAEMON_JSON_BELOW = {
     },
 }
 
-# lvm2, lib/misc/lvm-string.c: what no logical volume may begin with, or contain. lvm(8) lists it in part.
+# lvm2, lib/misc/lvm-string.c: a logical volume must not begin with the first two, nor contain any of the
+# others. lvm(8) lists some of them.
 _LVM_RESERVED = re.compile(
     "^(pvmove|snapshot)|_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|vdata|"
     "vorigin|wcorig)"
 )
 
-# Where a volume would hide what the system needs, or be hidden itself.
+# A volume mounted there would hide files that the system needs, or would be hidden itself.
 _SYSTEM_DIRECTORIES = frozenset(
     "/ /home /media /mnt /opt /srv /var /var/backups /var/crash /var/lib /var/local /var/mail /var/opt /var/snap".split()
 )
@@ -51,12 +57,28 @@ _SYSTEM_TREES = tuple(
     "/var/cache /var/lib/apt /var/lib/dpkg /var/lib/systemd /var/lock /var/log /var/run /var/spool /var/tmp".split()
 )
 
-_STORES = ("/var/lib/docker", "/var/lib/containerd")
-_TOOLKIT_FROM = (1, 18)  # that version brings nvidia-cdi-refresh
-FLOOR_AT_MOST = 25  # percent of the volume: the guard takes no more (bulkhead.guard.floor_of)
+# An extra volume may replace these directories of the system: they hold people's files, not the system's.
+_MOVABLE_DIRECTORIES = frozenset("/home /opt /srv /var/backups /var/mail /var/opt".split())
+
+_STORES = (DOCKER_STORE, CONTAINERD_STORE)
+
+# -- bounds
+
+# Two names make one of device-mapper's, which has at most 127 characters, and each "-" in them counts twice.
+_LVM_NAME_LENGTH = 55
+_TOOLKIT_FROM = (1, 18)  # the first version with nvidia-cdi-refresh
+FLOOR_AT_MOST = 25  # percent of the volume: the guard keeps no more free (bulkhead.storage.volume.floor_of)
+
+RECEIVER_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def matches(pattern: str, allowed: str) -> Callable[[str], str]:
+def pattern_check(pattern: str, allowed: str) -> Callable[[str], str]:
+    """Return a check that a whole value matches a regular expression.
+
+    Args:
+        allowed: the message for a value that does not match.
+    """
+
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(allowed)
@@ -65,59 +87,66 @@ def matches(pattern: str, allowed: str) -> Callable[[str], str]:
     return check
 
 
-# The two names make one of device-mapper's, which has at most 127 characters, each "-" of theirs twice.
-lvm_name = matches(
-    r"[A-Za-z0-9+_][A-Za-z0-9+_.-]{0,54}",
-    "a name of LVM: at most 55 letters, digits and + _ . -, not beginning with . -",
+# -- the volume
+
+check_lvm_name = pattern_check(
+    rf"[A-Za-z0-9+_][A-Za-z0-9+_.-]{{0,{_LVM_NAME_LENGTH - 1}}}",
+    f"a name for LVM: at most {_LVM_NAME_LENGTH} letters, digits and + _ . -, not beginning with . or -",
 )
 
 
-def not_reserved(value: str) -> str:
+def check_not_reserved(value: str) -> str:
+    """Refuse the name of a logical volume that LVM reserves."""
     if found := _LVM_RESERVED.search(value):
-        raise ValueError(f'a name of LVM without "{found[0]}", which LVM keeps for itself')
+        raise ValueError(f'a name without "{found[0]}", which LVM reserves for itself')
     return value
 
 
-def device(value: str) -> str:
+def check_disk_path(value: str) -> str:
+    """Refuse what is not the path of a device, or not its plainest form."""
     if not re.fullmatch(r"/dev/[A-Za-z0-9][A-Za-z0-9/_.:+=@-]*", value) or posixpath.normpath(value) != value:
         raise ValueError('the path of a disk under /dev, such as "/dev/disk/by-id/scsi-0QEMU_disk2"')
     return value
 
 
-def distinct(value: list[str]) -> list[str]:
+def check_distinct(value: list[str]) -> list[str]:
+    """Refuse a list that names a disk twice."""
     if len(set(value)) < len(value):
-        raise ValueError("each disk once")
+        raise ValueError("a list that names each disk once")
     return value
 
 
 def is_within(path: str, directory: str) -> bool:
+    """Return whether a path is a directory or lies in it."""
     return path == directory or path.startswith(directory + "/")
 
 
-# Directories of the system that an extra volume may take the place of: they hold people's files, not the system's.
-_MOVABLE_DIRECTORIES = frozenset("/home /opt /srv /var/backups /var/mail /var/opt".split())
-
-
-def extra_mount_point(value: str) -> str:
-    return value if value in _MOVABLE_DIRECTORIES else mount_point(value)
-
-
-def mount_point(value: str) -> str:
+def check_mount_point(value: str) -> str:
+    """Refuse a mount point in a place of the system, or in one of Docker's stores."""
     if not re.fullmatch(r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+", value):
         raise ValueError('an absolute path of letters, digits and . _ -, such as "/srv/docker-volume"')
     if value in _SYSTEM_DIRECTORIES or any(is_within(value, tree) for tree in _SYSTEM_TREES):
-        raise ValueError("a directory of its own, not one that the system uses")
+        raise ValueError("a directory of its own, which the system does not use")
     if any(is_within(value, store) for store in _STORES):
-        raise ValueError("a neutral place, outside of /var/lib/docker and /var/lib/containerd")
+        raise ValueError(f"a directory outside of {' and '.join(_STORES)}")
     return value
 
 
-def size(*of: str) -> Callable[[object], Size]:
-    """A check for sizes: in bytes, and as a percentage of one of ``of``."""
-    forms = ['"60G"', *(f'"20%{what}"' for what in of)]
+def check_extra_mount_point(value: str) -> str:
+    """Refuse the same for an extra volume, except directories of the system that can move onto a volume."""
+    return value if value in _MOVABLE_DIRECTORIES else check_mount_point(value)
+
+
+def size_parser(*of: str) -> Callable[[object], Size]:
+    """Return a parser for sizes in bytes and in percent.
+
+    Args:
+        of: what a percentage may be of ("VG", "FREE"); "" allows a percentage without it.
+    """
+    forms = ['"60G"', *(f'"20%{whole}"' for whole in of)]
     allowed = f"a size such as {' or '.join(forms)}, in quotes"
 
-    def check(value: object) -> Size:
+    def parse(value: object) -> Size:
         try:
             size = Size.parse(value) if isinstance(value, str) else None
         except ValueError as error:
@@ -126,117 +155,150 @@ def size(*of: str) -> Callable[[object], Size]:
             raise ValueError(allowed)
         return size
 
-    return check
+    return parse
 
 
-def volume_size(value: object) -> Size | None:
+def _auto_or(parse: Callable[[object], Size], value: object) -> Size | None:
     if value == "auto":
         return None
     try:
-        return at_least_the_minimum(size("VG", "FREE")(value))
+        return parse(value)
     except ValueError as error:
         raise ValueError(f'"auto" or {error}') from None
 
 
-def at_least_the_minimum(size: Size) -> Size:
+def parse_volume_size(value: object) -> Size | None:
+    """Parse the size of Docker's volume; None for "auto"."""
+    return _auto_or(lambda value: check_volume_minimum(size_parser("VG", "FREE")(value)), value)
+
+
+def check_volume_minimum(size: Size) -> Size:
+    """Refuse a size in bytes that is too small for a volume."""
     if 0 < size.bytes < MINIMUM:
         raise ValueError(f"at least {human(MINIMUM)}")
     return size
 
 
-def reserve(value: object) -> Size:
-    parsed = size("")(value)
-    if parsed.percent == 100:
+def parse_reserve(value: object) -> Size:
+    """Parse what stays free in the volume group: a size, or less than all of it."""
+    reserve = size_parser("")(value)
+    if reserve.percent == 100:
         raise ValueError("less than 100 %")
-    return parsed
+    return reserve
 
 
-def floor(value: object) -> Size | None:
-    if value == "auto":
-        return None
-    try:
-        parsed = size("")(value)
-    except ValueError as error:
-        raise ValueError(f'"auto" or {error}') from None
-    if parsed.percent > FLOOR_AT_MOST:
+# -- the guard
+
+
+def parse_floor(value: object) -> Size | None:
+    """Parse what the guard keeps free of the volume; None for "auto"."""
+    floor = _auto_or(size_parser(""), value)
+    if floor and floor.percent > FLOOR_AT_MOST:
         raise ValueError(f"at most {FLOOR_AT_MOST} %")
-    return parsed
+    return floor
 
 
-def ballast(value: object) -> Size | None:
+def parse_ballast(value: object) -> Size | None:
+    """Parse the size of the guard's ballast; None for an empty text."""
     if value == "":
         return None
     try:
-        return size()(value)
+        return size_parser()(value)
     except ValueError as error:
         raise ValueError(f"{error}, or empty") from None
 
 
-def fingerprint(value: str) -> str:
+# -- the engine and its logs
+
+check_engine_version = pattern_check(r"([0-9][A-Za-z0-9.+~-]*)?", 'a version such as "27.5.1" (without "5:"), or empty')
+check_log_size = pattern_check(r"[1-9][0-9]*[kmg]", 'a size such as "10m" (k, m or g)')
+
+
+# -- apt repositories
+
+
+def parse_fingerprint(value: str) -> str:
+    """Return a key's fingerprint without spaces, in upper case."""
     bare = value.replace(" ", "").upper()
     if not re.fullmatch("[0-9A-F]{40}", bare):
         raise ValueError("a key's fingerprint: 40 hexadecimal digits")
     return bare
 
 
-def address(value: str) -> str:
+def parse_address(value: str) -> str:
+    """Return the address of an apt repository without a slash at its end."""
     if "@" in value:
-        raise ValueError("an address without a user name or password: apt's files can be read by everybody")
+        raise ValueError("an address without a user name or password: every user of the host can read apt's files")
     if not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9/._~-]*)?", value):
         raise ValueError('an address such as "https://mirror.example.com/docker"')
     return value.rstrip("/")
 
 
-def repository(value: str) -> str:
-    base = address(value)
+def parse_repository(value: str) -> str:
+    """Return the address of Docker's repository, which a run completes with the distribution's name."""
+    base = parse_address(value)
     if base.endswith(("/debian", "/ubuntu")):
-        raise ValueError("an address without the distribution's name, which is added to it")
+        raise ValueError("an address without the distribution's name: this project adds it")
     return base
 
 
-def auto_or_bool(value: object) -> object:
+def parse_key_address(value: str) -> str:
+    """Return the address of a repository's key; empty for its usual one."""
+    return value and parse_address(value)
+
+
+# -- NVIDIA
+
+
+def check_auto_or_bool(value: object) -> object:
+    """Refuse anything but "auto", True and False."""
     if value != "auto" and not isinstance(value, bool):
         raise ValueError('"auto", True or False')
     return value
 
 
-def toolkit_version(value: str) -> str:
+def check_toolkit_version(value: str) -> str:
+    """Refuse a version of NVIDIA's container toolkit that does not keep its CDI devices up to date."""
     numbers = re.fullmatch(r"([0-9]+)\.([0-9]+)(\.[0-9]+)?", value)
     if not numbers or (int(numbers[1]), int(numbers[2])) < _TOOLKIT_FROM:
-        raise ValueError('a version such as "1.20.1", from 1.18 on: older ones do not keep the CDI devices up to date')
+        first = ".".join(map(str, _TOOLKIT_FROM))
+        raise ValueError(
+            f'a version such as "1.20.1", from {first} on: older ones do not keep the CDI devices up to date'
+        )
     return value
 
 
-def key(value: str) -> str:
-    return value and address(value)
+# -- watch
 
 
-RECEIVER_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-def receivers(value: dict[str, str]) -> dict[str, str]:
+def check_receivers(value: dict[str, str]) -> dict[str, str]:
+    """Refuse receivers with a bad name, or an address that would add a line to Apprise's file."""
     for name, address in value.items():
         if not RECEIVER_NAME.fullmatch(name):
-            raise ValueError("names of letters, digits, - and _")
-        # A line break would begin another line of Apprise's file, and that may include others.
+            raise ValueError("a dictionary whose keys are names of letters, digits, - and _")
+        # A line break would begin another line of Apprise's file, and that may include other files.
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s]+", address):
-            raise ValueError(f'for "{name}" an address of Apprise, such as "slack://TokenA/TokenB/TokenC"')
+            raise ValueError(
+                f'a dictionary with an address of Apprise for "{name}", such as "slack://TokenA/TokenB/TokenC"'
+            )
     return value
 
 
-def directory(value: str) -> str:
-    if value and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", value):
-        raise ValueError("an absolute path of letters, digits and . _ -, or empty")
-    return value
+check_directory = pattern_check(r"((/[A-Za-z0-9._-]+)+)?", "an absolute path of letters, digits and . _ -, or empty")
+check_journal_size = pattern_check(r"([1-9][0-9]*[KMGT])?", 'a size such as "500M" (K, M, G or T), or empty')
 
 
-def journal_size(value: str) -> str:
-    if value and not re.fullmatch(r"[1-9][0-9]*[KMGT]", value):
-        raise ValueError('a size such as "500M" (K, M, G or T), or empty')
-    return value
+# -- prune
+
+check_time_of_day = pattern_check(r"(([01][0-9]|2[0-3]):[0-5][0-9])?", 'a time of day such as "03:00", or empty')
+check_name_pattern = pattern_check(r"\S+", "a name or a pattern of names, without blanks")
 
 
-def daemon_json(value: dict[str, Any]) -> dict[str, Any]:
+# -- daemon.json
+
+
+def parse_daemon_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys as they come back from the file. Refuse those that would undo this project."""
     problems = [f"without {key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in value]
     for key, below in _NOT_IN_DAEMON_JSON_BELOW.items():
         inner = value.get(key, {})
@@ -244,13 +306,13 @@ def daemon_json(value: dict[str, Any]) -> dict[str, Any]:
             problems.append(f"with a dictionary as {key!r}")
             continue
         problems += [f"without '{key}.{name}' ({why})" for name, why in below.items() if name in inner]
-        if key == "log-opts":  # dockerd reads strings there and does not start on anything else
+        if key == "log-opts":  # dockerd reads text there, and does not start on anything else
             problems += [f"with text as '{key}.{name}'" for name in inner if not isinstance(inner[name], str)]
     if problems:
         raise ValueError(f"a dictionary {', '.join(problems)}")
     try:
-        # As it comes back from the file: a tuple would differ from its list on every run.
-        normal: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+        # A tuple comes back from the file as a list, and would differ from it on every run.
+        keys: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         raise ValueError("a dictionary that can be written as JSON") from None
-    return normal
+    return keys

@@ -1,3 +1,3 @@
-"""One file for each capability of a host."""
+"""The capabilities of a host, one file for each."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """After this, daemon.json is this project's: log limits, overlay2, BuildKit with its garbage collection, live-restore.
 
-One owner. The keys of the setting ``daemon_json`` are merged in; keys that were on the host before us stay. A file that
-Docker does not come back with is taken back, and so is Docker.
+The file has one owner. The keys of the setting ``daemon_json`` are merged in; keys that the host had before stay. If
+Docker does not start with the new file, the old one comes back, and Docker runs with that.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tasks.support import gpu
 from tasks.support.files import render
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
-START_TIMEOUT = 180  # seconds that Docker may take to start: a host that restarts many containers is slow
+START_TIMEOUT = 180  # seconds for Docker to start: a host that restarts many containers is slow
 Json = dict[str, Any]
 
 
 def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = False, nvidia: bool = False) -> Json:
-    """What this project itself sets, with the user's own keys of ``daemon_json`` merged in.
+    """Return the keys that this project sets, with those of the setting ``daemon_json`` merged in.
 
     Args:
-        volume_bytes: size of Docker's volume, which the build cache's limits are a part of.
+        volume_bytes: size of Docker's volume, from which the build cache's limits follow.
         containerd_store: the engine has its images in containerd's store, and keeps them there.
-        nvidia: NVIDIA's runtime is there: the same keys as `nvidia-ctk runtime configure` writes, and CDI.
+        nvidia: add NVIDIA's runtime, with the keys that `nvidia-ctk runtime configure` writes, and CDI.
     """
     build_cache = settings.build_cache_size.bytes_of(volume_bytes)
     ours: Json = json.loads(
@@ -52,7 +52,7 @@ def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = 
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
-    """``base`` with ``over`` laid on it, object by object; anything else of ``over`` replaces what was there."""
+    """Merge ``over`` into ``base``, object by object; a value of ``over`` that is no object replaces the old one."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -61,7 +61,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
 
 
 def without(keys: Mapping[str, Any], drop: Mapping[str, Any]) -> Json:
-    """``keys`` less every key of ``drop``, object by object; objects that this empties go too."""
+    """Return ``keys`` without every key of ``drop``, object by object, and without objects that become empty."""
     result: Json = {}
     for key, value in keys.items():
         if key not in drop:
@@ -72,24 +72,24 @@ def without(keys: Mapping[str, Any], drop: Mapping[str, Any]) -> Json:
 
 
 def wanted(ours: Json, current: Json, applied: Json) -> Json:
-    """The file to have: ours, and what others have put into the present one.
+    """Merge our keys with those that others have put into the file, and return the result.
 
-    A three-way merge. A key that stands in the present file and that we never wrote is somebody's own and stays; one
-    that we wrote (``applied``) and no longer want goes; where both have a say, ours holds.
+    A three-way merge. A key of the present file that we never wrote is somebody else's and stays. A key that we wrote
+    (``applied``) and no longer want goes. Where both set a key, ours wins.
     """
     others = without(current, applied)
-    # A runtime is one thing: half of theirs and half of ours would be none.
+    # Take a runtime from one side as a whole: half of each would not work.
     set_by_us = ours.get("runtimes", {}).keys() | applied.get("runtimes", {}).keys()
-    theirs = {name: there for name, there in others.pop("runtimes", {}).items() if name not in set_by_us}
+    theirs = {name: runtime for name, runtime in others.pop("runtimes", {}).items() if name not in set_by_us}
     result = merged(others | ({"runtimes": theirs} if theirs else {}), ours)
     default = result.get("default-runtime")
     lost = current.get("runtimes", {}).keys() - result.get("runtimes", {}).keys()
-    # Docker does not start with one that it does not know.
+    # Docker does not start with a default runtime that it does not know.
     return without(result, {"default-runtime": default}) if default in lost else result
 
 
 def names(keys: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The name of every value, with those of the objects that it is in.
+    """Yield the name of every value, after the names of the objects around it.
 
     >>> list(names({"features": {"cdi": True}, "debug": True}))
     ['features.cdi', 'debug']
@@ -102,23 +102,23 @@ def names(keys: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def differences(ours: Mapping[str, Any], current: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """What others have done to our keys, key by key, in words.
+    """Yield, in words, each change that others have made to our keys.
 
     >>> list(differences({"features": {"buildkit": True}, "a": 1}, {"features": {"cdi": True}, "a": 2}))
-    ['features.buildkit is gone', 'a is not as it was written']
+    ['features.buildkit is missing', 'a has another value']
     """
     for key, value in ours.items():
-        there = current.get(key)
-        if isinstance(value, dict) and isinstance(there, dict):
-            yield from differences(value, there, f"{above}{key}.")
+        present = current.get(key)
+        if isinstance(value, dict) and isinstance(present, dict):
+            yield from differences(value, present, f"{above}{key}.")
         elif key not in current:
-            yield from (f"{name} is gone" for name in names({key: value}, above))
-        elif there != value:
-            yield f"{above}{key} is not as it was written"
+            yield from (f"{name} is missing" for name in names({key: value}, above))
+        elif present != value:
+            yield f"{above}{key} has another value"
 
 
 def _replaced(others: Mapping[str, Any], ours: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Keys of somebody's own that ours take the place of."""
+    """Yield the keys of others that ours replace."""
     for key in sorted(others.keys() & ours.keys()):
         theirs, value = others[key], ours[key]
         if isinstance(theirs, dict) and isinstance(value, dict) and above != "runtimes.":
@@ -129,19 +129,21 @@ def _replaced(others: Mapping[str, Any], ours: Mapping[str, Any], above: str = "
 
 @dataclass(frozen=True)
 class DaemonJsonFiles:
+    """daemon.json as it is on the host, and what this project knows of it."""
+
     current: str = ""
-    applied: str = ""  # the keys of ours that are in it since the last change that Docker came back with
-    unfinished: bool = False  # a change was begun, and cut before Docker had come back
+    applied: str = ""  # our keys in it, from the last change with which Docker started
+    unfinished: bool = False  # a change was cut before Docker had started with it
 
 
 class DaemonJson(FactBase[DaemonJsonFiles]):
-    """daemon.json, which of its keys we wrote, and whether a change of it was cut."""
+    """Return daemon.json, which of its keys this project wrote, and whether a change of it was cut."""
 
     def command(self) -> str:
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
         return (
             f"if [ -e {current}.old ]; then echo unfinished; fi; "
-            # awk, not sed: a last line without its newline must not swallow the next file's.
+            # awk, not sed: awk ends every line. A file without a newline at its end would swallow the next line.
             f"awk '{{ print \"current \" $0 }}' {current} 2>/dev/null; "
             f"awk '{{ print \"applied \" $0 }}' {applied} 2>/dev/null; echo read"
         )
@@ -165,7 +167,7 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
 
 @operation()
 def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
-    """Have this daemon.json in force, with Docker running on it where Docker is installed.
+    """Put this daemon.json in force, and have Docker run with it where Docker is installed.
 
     Args:
         ours: the keys of this project and of its settings.
@@ -180,35 +182,35 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if content == files.current and _text(ours) == files.applied and not files.unfinished:
         host.noop("daemon.json is in force")
         return
-    # Names alone: values can be secrets.
+    # Log names only: values may be secrets.
     if not files.unfinished and (changed := list(differences(applied, current))):
-        host.log(f"daemon.json: others have changed what this project wrote; it is put right: {'; '.join(changed)}")
+        host.log(f"daemon.json: others have changed our keys, and this run restores them: {'; '.join(changed)}")
     if replaced := list(_replaced(without(current, applied), ours)):
-        host.log(f"daemon.json: keys of the host's own are replaced: {', '.join(replaced)}")
+        host.log(f"daemon.json: our keys replace keys of the host's own: {', '.join(replaced)}")
     if own := list(names(without(result, ours))):
         host.log(f"daemon.json: keys of the host's own stay: {', '.join(own)}")
-    gpu.say_before("Docker is restarted")
+    gpu.warn_before("Docker is restarted")
     yield _apply(files, content, ours)
 
 
 @operation()
-def release() -> Generator[StringCommand, None, None]:
-    """Have none of our keys in daemon.json any more but what GPUs need, with Docker running on what is left of it."""
+def remove_our_keys() -> Generator[StringCommand, None, None]:
+    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest."""
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
         return
     if not files.applied:
-        host.noop("no key of ours is in daemon.json")
+        host.noop("daemon.json has no key of ours")
         return
     applied = json.loads(files.applied)
-    gpu.say_before("Docker is restarted")
-    rest = wanted(_of_gpus(applied), json.loads(files.current or "{}"), applied)
+    gpu.warn_before("Docker is restarted")
+    rest = wanted(_keys_for_gpus(applied), json.loads(files.current or "{}"), applied)
     yield _apply(files, _text(rest), {})
 
 
-def _of_gpus(keys: Json) -> Json:
-    """Those of our keys that containers with GPUs cannot do without."""
+def _keys_for_gpus(keys: Json) -> Json:
+    """Return those of our keys that containers with GPUs need."""
     if "nvidia" not in keys.get("runtimes", {}):
         return {}
     kept: Json = {"runtimes": {"nvidia": keys["runtimes"]["nvidia"]}, "features": {"cdi": True}}
@@ -216,7 +218,7 @@ def _of_gpus(keys: Json) -> Json:
 
 
 def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
-    """The command that puts a daemon.json in force, or the old one back."""
+    """Return the command that puts a daemon.json in force, or restores the old one."""
     script = render(
         "apply-daemon-json.sh.j2",
         path=DAEMON_JSON,
@@ -226,7 +228,7 @@ def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
         ours=_text(ours),
         start_timeout=START_TIMEOUT,
     )
-    # By standard input: a command line is for everybody to read, and the host's own keys may hold a password.
+    # Through standard input: every user can read a command line, and the host's own keys may hold a password.
     return StringCommand(script, _stdin=content)
 
 
@@ -235,6 +237,7 @@ def _text(keys: Json) -> str:
 
 
 def configure(settings: Settings, plan: Plan) -> None:
+    """Put daemon.json in force, with the keys that follow from settings and plan."""
     daemon_json(
         name="daemon.json: Docker's configuration is in force",
         ours=our_keys(settings, plan.size, containerd_store=plan.containerd_store, nvidia=plan.nvidia),

@@ -1,4 +1,4 @@
-"""After this, Docker is installed from where the settings say, runs, and starts at boot."""
+"""After this, Docker is installed from the source that the settings name, runs, and starts at boot."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tasks.support.packages import (
     Pinned,
     install_script,
     offer_command,
-    offer_of,
     outdated,
+    parse_offer,
     pin_command,
     under_pin,
     update_command,
 )
-from tasks.support.paths import DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
+from tasks.support.paths import DOCKER_HOST, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
 from tasks.support.repository import repository
-from tasks.support.version import is_outlived
+from tasks.support.version import is_survived
 
 # Without apparmor's tools every container fails to start where the kernel has AppArmor on.
 REQUIRED = {
@@ -44,7 +44,7 @@ REQUIRED = {
     "present": (),
 }
 
-# Debian and Ubuntu split these off in some releases and lack them in others.
+# In some releases Debian and Ubuntu have these as separate packages, in others not at all.
 WHERE_OFFERED = {"distro": ("docker-cli", "docker-buildx")}
 
 # The daemon first.
@@ -53,31 +53,31 @@ PINNED = {"docker-ce": ("docker-ce", "docker-ce-cli"), "distro": ("docker.io", "
 
 @dataclass(frozen=True)
 class EngineState:
-    """What apt and systemd say of the engine."""
+    """The engine as apt and systemd know it."""
 
     packages: Offer
-    running: bool = False  # docker and containerd, and enabled
-    stopped: bool = False  # an upgrade has stopped containers, and has not started them again
+    running: bool = False  # docker and containerd run and are enabled
+    stopped: bool = False  # an upgrade has stopped containers and not started them again
 
 
 class EngineInstallation(FactBase[EngineState]):
-    """The packages of an engine, their pin, and whether it runs.
+    """Return the packages of an engine, their pin, and whether it runs.
 
     Args:
-        packages: names to ask for.
+        packages: their names.
     """
 
     def command(self, packages: list[str]) -> str:
         return (
             offer_command(packages, DOCKER_PIN)
             + f"[ ! -e {STOPPED_BY_UPGRADE} ] || echo stopped; "
-            # Of several units is-active is content with one.
+            # With several units, is-active succeeds if one of them is active.
             + f"systemctl is-active --quiet {DOCKER} && systemctl is-active --quiet {CONTAINERD} && "
             f"systemctl is-enabled --quiet {DOCKER} && systemctl is-enabled --quiet {CONTAINERD} && echo running; true"
         )
 
     def process(self, output: list[str]) -> EngineState:
-        return EngineState(offer_of(output), "running" in output, "stopped" in output)
+        return EngineState(parse_offer(output), "running" in output, "stopped" in output)
 
     @staticmethod
     def default() -> EngineState:
@@ -86,24 +86,24 @@ class EngineInstallation(FactBase[EngineState]):
 
 @dataclass(frozen=True)
 class Consent:
-    """What may be done to a Docker that is there."""
+    """What a run may do to an installed Docker."""
 
-    change_engine: bool  # packages of another engine may go
-    stop_containers: bool  # for a step that they do not outlive
-    live_restore: bool  # they outlive one to a patch release
+    change_engine: bool  # remove the packages of another engine
+    stop_containers: bool  # for an upgrade that they do not survive
+    live_restore: bool  # containers survive an upgrade to a patch release
 
 
 @operation()
 def engine(
     required: list[str], where_offered: list[str], pinned: Pinned, consent: Consent, lock_timeout: int
 ) -> Generator[StringCommand, None, None]:
-    """Have an engine installed, running, and started at boot.
+    """Install an engine, run it, and start it at boot.
 
     Args:
-        required: packages.
-        where_offered: packages that are installed where the release has them.
-        pinned: those of them that stay at a version.
-        consent: what may be done for it.
+        required: packages to install.
+        where_offered: packages to install where the release has them.
+        pinned: those packages that stay at a version.
+        consent: what the run may do to an installed Docker.
         lock_timeout: seconds to wait for another package manager.
     """
     found = host.get_fact(EngineInstallation, packages=[*required, *where_offered])
@@ -112,10 +112,10 @@ def engine(
     missing = outdated(wanted, packages, pinned)
     if missing:
         yield update_command(lock_timeout)
-        # By the new lists. What is there and well stays at its version: apt upgrades what it is told to install.
+        # The new lists decide. A package that needs nothing is left out: apt would upgrade it.
         offered = host.get_fact(Offered, packages=where_offered).offered if where_offered else ()
         missing = outdated([*required, *offered], packages, pinned)
-        gpu.say_before("Docker is restarted")
+        gpu.warn_before("Docker is restarted")
         script = _installation(missing, packages, pinned, consent, found.stopped, lock_timeout)
         yield under_pin(pinned, [name for name in required if name in pinned.names], script)
     pin = pin_command(packages, pinned)
@@ -125,7 +125,7 @@ def engine(
         yield StringCommand(
             f"systemctl reset-failed {DOCKER} {CONTAINERD} 2>/dev/null; "
             f"systemctl enable --quiet --no-reload {CONTAINERD} {DOCKER} && systemctl start {CONTAINERD} {DOCKER} && "
-            "timeout 60 docker --host unix:///run/docker.sock version >/dev/null || "
+            f"timeout 60 docker --host {DOCKER_HOST} version >/dev/null || "
             f"{{ journalctl --unit {DOCKER} --lines 15 --no-pager --output cat >&2; "
             "echo 'Docker does not start, for the reason above' >&2; exit 1; }"
         )
@@ -139,17 +139,17 @@ _START_STOPPED = render("start-stopped.sh.j2", stopped=STOPPED_BY_UPGRADE)
 
 
 def _installation(
-    missing: list[str], found: Offer, pinned: Pinned, consent: Consent, is_begun: bool, lock_timeout: int
+    missing: list[str], found: Offer, pinned: Pinned, consent: Consent, was_cut: bool, lock_timeout: int
 ) -> str:
-    """The script that installs packages; where containers do not outlive it, it sees to them."""
+    """Return the script that installs packages; where containers do not survive that, it stops and starts them."""
     install = install_script(missing, lock_timeout, may_remove=consent.change_engine)
     version = found.installed.get(pinned.names[0], "") if pinned.version else ""
-    if is_outlived(version, pinned.version, live_restore=consent.live_restore):
+    if is_survived(version, pinned.version, live_restore=consent.live_restore):
         return install
     return render(
         "upgrade-engine.sh.j2",
         stopped=STOPPED_BY_UPGRADE,
-        consent=consent.stop_containers or is_begun,
+        consent=consent.stop_containers or was_cut,
         download=install_script(missing, lock_timeout, may_remove=consent.change_engine, only_download=True),
         install=install,
         start=f"({_START_STOPPED})",
@@ -158,10 +158,10 @@ def _installation(
 
 @deploy("Engine")
 def install(settings: Settings, plan: Plan) -> None:
-    """The packages of the engine that the plan names, and Docker running."""
+    """Install the engine that the plan names, and run Docker."""
     if plan.engine == "docker-ce":
         repository(
-            name="Docker's repository, its key checked",
+            name="apt has Docker's repository, its key verified",
             whose="Docker's",
             path=DOCKER_SOURCE,
             source=render(

@@ -1,6 +1,6 @@
 """After this, docker.service and containerd.service cannot start without the volume, its marker and both stores.
 
-The drop-ins may be there before the packages: systemd applies them when the units come.
+The drop-ins can be there before the packages: systemd applies them as soon as the units exist.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from tasks.support.files import render
 from tasks.support.paths import DROP_INS, STORES
 
 
-def released() -> None:
-    """Docker starts with and without the volume."""
+def removed() -> None:
+    """Let Docker start without the volume too."""
     units.unit_files_removed(
-        name="docker.service and containerd.service start with and without the volume",
+        name="docker.service and containerd.service no longer need the volume",
         paths=list(DROP_INS.values()),
         units=list(DROP_INS),
     )
 
 
 def ordering() -> dict[str, str]:
-    """Drop-ins that order Docker after its stores where fstab mounts them, and ask for nothing where it does not.
+    """Return drop-ins that only order Docker after its stores, and do not require them: path → content.
 
-    They are in force while data is moved: one rename of fstab then decides what Docker starts on. Path → content.
+    They are in place while data moves. One rename of fstab then decides on which data Docker starts.
     """
     content = render("ordering.conf.j2", stores=STORES.values())
     return dict.fromkeys(DROP_INS.values(), content)
 
 
 def refuse_to_start_without_the_volume(settings: Settings) -> None:
+    """Keep Docker and containerd from starting unless the volume, its marker and both stores are there."""
     mount_points = [settings.volume_mount, *STORES.values()]
     units.unit_files(
         name="Fail closed: docker.service and containerd.service need the volume",

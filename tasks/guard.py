@@ -13,6 +13,7 @@ _PATH = UNITS[GUARD_SERVICE]
 
 
 def install(settings: Settings) -> None:
+    """Run the guard, or remove it where the settings want none."""
     if not settings.guard:
         removed(settings)
         return
@@ -26,8 +27,8 @@ def install(settings: Settings) -> None:
 
 
 def removed(settings: Settings) -> None:
-    """Nothing of it is left on the host."""
+    """Remove the guard and its ballast from the host."""
     units.unit_files_removed(
-        name=f"{GUARD_SERVICE} is gone", paths=[_PATH], units=[GUARD_SERVICE], services=[GUARD_SERVICE]
+        name=f"{GUARD_SERVICE} is removed", paths=[_PATH], units=[GUARD_SERVICE], services=[GUARD_SERVICE]
     )
-    files.removed(name="The guard's ballast is gone", paths=[f"{settings.volume_mount}/{BALLAST}"])
+    files.removed(name="The guard's ballast is removed", paths=[f"{settings.volume_mount}/{BALLAST}"])

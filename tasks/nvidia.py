@@ -1,7 +1,8 @@
 """After this, a host with NVIDIA GPUs has NVIDIA's container toolkit, at one version, and its CDI devices up to date.
 
-daemon.json, which Docker knows the runtime from, is `tasks/daemon.py`'s alone: `nvidia-ctk runtime configure` is not run. It
-comes after the toolkit: dockerd looks for the toolkit's hook when it starts (moby, daemon/nvidia_linux.go).
+Only `tasks/daemon.py` writes daemon.json, from which Docker knows the runtime: `nvidia-ctk runtime configure` is not
+run. daemon.json comes after the toolkit, because dockerd checks for its hook when it starts (moby,
+daemon/nvidia_linux.go).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from tasks.support.packages import (
     Pinned,
     install_script,
     offer_command,
-    offer_of,
     outdated,
+    parse_offer,
     pin_command,
     purge_command,
     under_pin,
@@ -33,7 +34,7 @@ from tasks.support.packages import (
 from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 from tasks.support.repository import repository
 
-# Each depends on the next at its own version: apt takes another one only if all of them are named.
+# Each depends on the next one at its own version: apt changes the version only if all of them are named.
 PACKAGES = (
     "nvidia-container-toolkit",
     "nvidia-container-toolkit-base",
@@ -41,24 +42,26 @@ PACKAGES = (
     "libnvidia-container1",
 )
 
-# The toolkit's own: they write /var/run/cdi/nvidia.yaml at boot, and when driver or toolkit change. Its packages enable
-# them, but not everywhere (not before 1.20 while the host is still booting).
+# The toolkit's own units write /var/run/cdi/nvidia.yaml at boot, and when driver or toolkit change. Its packages do not
+# always enable them (before 1.20, not while the host is still booting).
 REFRESH = ("nvidia-cdi-refresh.path", "nvidia-cdi-refresh.service")
 
-# What the toolkit makes and its packages do not remove.
+# The toolkit makes these, and its packages do not remove them.
 _LEFTOVERS = ("/etc/nvidia-container-runtime/config.toml", "/run/cdi/nvidia.yaml")
 _LEFT_DIRECTORIES = ("/etc/nvidia-container-runtime", "/etc/nvidia-container-toolkit", "/run/cdi")
 
 
 @dataclass(frozen=True)
 class ToolkitState:
+    """NVIDIA's container toolkit as it is on the host."""
+
     packages: Offer
-    brought: tuple[str, ...] = ()  # those of the packages that were not there before us
-    disabled: tuple[str, ...] = ()  # of the units that keep the CDI devices up to date
+    brought: tuple[str, ...] = ()  # packages that this project has installed
+    disabled: tuple[str, ...] = ()  # units that keep the CDI devices up to date, where they are disabled
 
 
 class Toolkit(FactBase[ToolkitState]):
-    """NVIDIA's container toolkit: its packages, their pin, and the units that keep its CDI devices up to date."""
+    """Return the packages of NVIDIA's container toolkit, their pin, and its units that are disabled."""
 
     def command(self) -> str:
         return offer_command(PACKAGES, NVIDIA_PIN) + (
@@ -70,10 +73,10 @@ class Toolkit(FactBase[ToolkitState]):
     def process(self, output: list[str]) -> ToolkitState:
         words = [line.split() for line in output]
 
-        def those(what: str) -> tuple[str, ...]:
-            return tuple(line[1] for line in words if len(line) == 2 and line[0] == what)
+        def names(kind: str) -> tuple[str, ...]:
+            return tuple(line[1] for line in words if len(line) == 2 and line[0] == kind)
 
-        return ToolkitState(offer_of(output), those("brought"), those("disabled"))
+        return ToolkitState(parse_offer(output), names("brought"), names("disabled"))
 
     @staticmethod
     def default() -> ToolkitState:
@@ -82,7 +85,7 @@ class Toolkit(FactBase[ToolkitState]):
 
 @operation()
 def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None, None]:
-    """Have NVIDIA's container toolkit installed at a version, and its CDI devices kept up to date.
+    """Install NVIDIA's container toolkit at a version, and keep its CDI devices up to date.
 
     Args:
         pinned: its packages, and the version.
@@ -94,13 +97,13 @@ def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None,
         yield update_command(lock_timeout)
         brought = [name for name in PACKAGES if name in found.brought or name not in found.packages.installed]
         yield replace_file(NVIDIA_BROUGHT, "".join(f"{name}\n" for name in brought))
-        gpu.say_before("systemd is reloaded, by the toolkit's packages,")
+        gpu.warn_before("the toolkit's packages reload systemd")
         yield under_pin(pinned, PACKAGES, install_script(PACKAGES, lock_timeout))
     pin = pin_command(found.packages, pinned)
     if pin:
         yield pin
     if missing or found.disabled:
-        # A masked one is somebody's decision. That no device can be found is no reason to leave the rest undone.
+        # A masked unit is somebody's decision. A unit that finds no device must not stop the run, hence --no-block.
         yield StringCommand(
             f"for unit in {shlex.join(REFRESH)}; do "
             '[ "$(systemctl is-enabled "$unit" 2>/dev/null)" = masked ] || '
@@ -112,13 +115,13 @@ def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None,
 
 @operation()
 def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
-    """Have nothing of NVIDIA's container toolkit on the host that this project brought.
+    """Remove the packages of NVIDIA's container toolkit that this project has installed, and its own files.
 
     Args:
         lock_timeout: seconds to wait for another package manager.
     """
     found = host.get_fact(Toolkit)
-    gpu.say_before("systemd is reloaded, by the toolkit's packages,")
+    gpu.warn_before("the toolkit's packages reload systemd")
     if found.brought:
         # Packages before 1.20 leave their links behind.
         yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(REFRESH)} 2>/dev/null; true")
@@ -126,17 +129,18 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
     if PACKAGES[1] in found.brought:
         directories = shlex.join(_LEFT_DIRECTORIES)
         yield StringCommand(f"rm -f {shlex.join(_LEFTOVERS)}; rmdir {directories} 2>/dev/null; true")
-    # The entry last: by it the next run knows that there is something left to remove.
+    # The entry goes last: it shows the next run that there is something left to remove.
     yield StringCommand(f"rm -f {NVIDIA_PIN} {NVIDIA_BROUGHT} {NVIDIA_KEY} && rm -f {NVIDIA_SOURCE}")
     yield update_command(lock_timeout)
 
 
 @deploy("NVIDIA")
 def install(settings: Settings, plan: Plan) -> None:
+    """Add NVIDIA's repository and install the toolkit, where the plan wants it."""
     if not plan.nvidia:
         return
     repository(
-        name="NVIDIA's repository, its key checked",
+        name="apt has NVIDIA's repository, its key verified",
         whose="NVIDIA's",
         path=NVIDIA_SOURCE,
         source=render("nvidia.sources.j2", repository=settings.nvidia_repository, key=NVIDIA_KEY),
@@ -154,7 +158,7 @@ def install(settings: Settings, plan: Plan) -> None:
 
 
 @deploy("NVIDIA")
-def leave(settings: Settings, plan: Plan) -> None:
-    """After daemon.json no longer names the runtime."""
-    if plan.nvidia_leaves:
-        removed(name="NVIDIA's container toolkit is gone", lock_timeout=settings.apt_lock_timeout)
+def remove(settings: Settings, plan: Plan) -> None:
+    """Remove the toolkit where the plan says so, after daemon.json no longer names its runtime."""
+    if plan.removes_nvidia:
+        removed(name="NVIDIA's container toolkit is removed", lock_timeout=settings.apt_lock_timeout)

@@ -34,8 +34,8 @@ from tasks.volume import extra_entry, store_entry
 _TOP = Path(__file__).parent.parent
 
 
-# $1: the program. Prints what `digest` is of its sources, and whether its bytecode is of this host's Python.
-_LOOK = """
+# $1: the program. Print the digest of its sources, and whether its bytecode is of this host's Python.
+_DIGEST_SCRIPT = """
 import hashlib, importlib.util, sys, zipfile
 packed = zipfile.ZipFile(sys.argv[1])
 sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
@@ -75,7 +75,7 @@ def archive() -> bytes:
 
 
 def configuration(settings: Settings, plan: Plan) -> str:
-    """What the program is to know of the settings."""
+    """Return the content of the program's configuration file."""
     extra = [extra_entry(volume.mount, volume.device, volume.filesystem) for volume in plan.extra_volumes]
     values = {
         "volume_mount": settings.volume_mount,
@@ -115,17 +115,17 @@ def _lines(entries: Iterable[FstabEntry]) -> list[list[str | list[str]]]:
 
 
 def digest(content: bytes) -> str:
-    """Of the sources in an archive."""
+    """Return the digest of the sources in an archive."""
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
         return hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()
 
 
 class InstalledProgram(FactBase[str]):
-    """The digest of the program's sources; empty where it is not there, or has not the bytecode of the host's Python."""
+    """Return the digest of the program's sources; empty where it is missing or has bytecode for another Python."""
 
     def command(self) -> str:
-        return f"python3 -c {shlex.quote(_LOOK)} {PROGRAM} 2>/dev/null; true"
+        return f"python3 -c {shlex.quote(_DIGEST_SCRIPT)} {PROGRAM} 2>/dev/null; true"
 
     def process(self, output: list[str]) -> str:
         return next((line.split()[0] for line in output if line.endswith(" True")), "")
@@ -137,11 +137,11 @@ class InstalledProgram(FactBase[str]):
 
 @operation()
 def program(content: bytes, configuration: str) -> Commands:
-    """Have this program and this configuration on the host.
+    """Install the program and its configuration.
 
     Args:
-        content: of the program.
-        configuration: of its configuration file.
+        content: of the program's file.
+        configuration: content of its configuration file.
     """
     written = "\n".join(host.get_fact(FileContents, path=PROGRAM_CONFIGURATION) or []) + "\n"
     same = host.get_fact(InstalledProgram) == digest(content)
@@ -149,21 +149,22 @@ def program(content: bytes, configuration: str) -> Commands:
         yield FileUploadCommand(io.BytesIO(content), f"{PROGRAM}.new")
         yield StringCommand(f"python3 - {PROGRAM}.new {PROGRAM}", _stdin=verbatim("add-bytecode.py"))
         yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mv -fT {PROGRAM}.new {PROGRAM}")
-        # Where it remembers: made by the run, not by cron's first call some time after it.
+        # Made here, not by cron's first call some time later: a run after that would find the host changed.
         yield StringCommand(f"mkdir -p {PROGRAM_STATE}")
     if written != configuration:
         yield replace_file(PROGRAM_CONFIGURATION, configuration)
     if same and written == configuration:
-        host.noop("the program and its configuration are there")
+        host.noop("the program and its configuration are up to date")
 
 
 @deploy("Host program")
 def install(settings: Settings, plan: Plan) -> None:
+    """Install the program, its configuration, and the packages that it needs."""
     packages.installed(
-        name="What the program needs is installed",
+        name="The packages that the program needs are installed",
         packages=[
             *("python3", "cron"),
-            *(["rsync"] if plan.moved else []),
+            *(["rsync"] if plan.directories_to_move else []),
             *(["apprise"] if settings.alert_receivers else []),
         ],
         lock_timeout=settings.apt_lock_timeout,

@@ -1,4 +1,4 @@
-"""After this, what Docker no longer needs goes every night: docker-prune.timer, docker-prune.service, `bulkhead prune`."""
+"""After this, docker-prune.timer runs `bulkhead prune` every day, which removes Docker's unused objects."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _PATHS = [UNITS[unit] for unit in _UNITS]
 
 
 def install(settings: Settings) -> None:
+    """Run the timer, or remove it where the settings want none."""
     if not settings.prune_time:
         removed()
         return
     timer = render("docker-prune.timer.j2", time=settings.prune_time, spread=settings.prune_spread)
     units.unit_files(
-        name=f"Prune: {PRUNE_TIMER} removes what Docker no longer needs",
+        name=f"Prune: {PRUNE_TIMER} removes Docker's unused objects",
         contents=dict(zip(_PATHS, (verbatim(PRUNE_SERVICE), timer), strict=True)),
         units=_UNITS,
         timers=[PRUNE_TIMER],
@@ -26,5 +27,5 @@ def install(settings: Settings) -> None:
 
 
 def removed() -> None:
-    """Nothing of it is left on the host."""
-    units.unit_files_removed(name=f"{PRUNE_TIMER} is gone", paths=_PATHS, units=_UNITS, timers=[PRUNE_TIMER])
+    """Remove the timer and its service from the host."""
+    units.unit_files_removed(name=f"{PRUNE_TIMER} is removed", paths=_PATHS, units=_UNITS, timers=[PRUNE_TIMER])

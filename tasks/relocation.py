@@ -1,4 +1,4 @@
-"""After this, data is on its volume: moved by the host's own program, which goes on if this run is cut."""
+"""After this, data is on its volume. The host's own program moves it, and goes on if this run is cut."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tasks.support import connection
 
 @operation()
 def relocate(directories: list[str]) -> Generator[FunctionCommand, None, None]:
-    """Move directories onto their volumes, or join the move that is under way, and show how far it is.
+    """Move directories onto their volumes, or follow the move that is under way, and show its progress.
 
     Args:
-        directories: of extra volumes, and /var/lib/docker for Docker's data.
+        directories: mount points of extra volumes, and /var/lib/docker for Docker's data.
     """
     yield FunctionCommand(_relocate, [directories], {})
 
 
 def _relocate(state: State, host: Host, directories: list[str]) -> bool:
-    del state  # pyinfra tells by its name what kind of function this is
+    del state  # pyinfra passes state and host to a function with parameters of these names
     done, _ = connection.run(host, f"{PROGRAM} relocate {shlex.join(directories)}", show=True)
     return done
 
 
 @operation()
 def finalize() -> Generator[StringCommand, None, None]:
-    """Remove the old data that a move has left beneath the stores: Docker has come back whole on the volume."""
+    """Remove the old data that a move has left beneath the mounts, once Docker runs whole on the volume."""
     yield StringCommand(f"{PROGRAM} finalize --yes")
 
 
 def join(host: Host) -> None:
-    """Wait for a move that is under way, and show how far it is. It ends well or not: facts tell."""
+    """Wait for a move that is under way, and show its progress. The next facts show whether it succeeded."""
     connection.run(host, f"{PROGRAM} relocate --join", show=True)

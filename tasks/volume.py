@@ -1,9 +1,9 @@
 """After this, Docker's volume exists and is mounted, and both of Docker's stores are on it.
 
-One logical volume, mounted at a neutral place; its ``docker/`` and ``containerd/`` are bind-mounted over
-/var/lib/docker and /var/lib/containerd, so that images, containers and build cache share one pool of space wherever
-the engine keeps them. Beneath every mount the directory is empty and immutable: with a mount missing, not even root
-writes to the root filesystem there.
+One logical volume, mounted in a place of its own; its ``docker/`` and ``containerd/`` are bind-mounted over
+/var/lib/docker and /var/lib/containerd, so that images, containers and build cache share one pool of space wherever the
+engine keeps them. The directory beneath every mount is empty and immutable: where a mount is missing, not even root can
+write to the root filesystem there.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support import packages
 from tasks.support.paths import BEFORE, STORES, TAG
 
-# nofail: a volume that is lost must not keep the host from booting; it is the drop-ins that keep Docker down.
-# The device's time to appear is systemd's own default: hosts that all boot at once, after a power cut, are slow.
+# nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
+# systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
 TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 
 
 @deploy("Volume")
 def provision(settings: Settings, plan: Plan) -> None:
-    """The logical volume with its filesystem, mounted, with a directory for each store and the marker."""
+    """Make the logical volume with its filesystem, mount it, and make the stores' directories and the marker in it."""
     extra_filesystems = [volume.filesystem for volume in plan.extra_volumes]
     packages.installed(
         name="LVM and the filesystem's tools are installed",
@@ -56,7 +56,8 @@ def provision(settings: Settings, plan: Plan) -> None:
         path=settings.volume_mount,
         device=plan.device,
         fstype=plan.filesystem,
-        # Private, or every overlay mount of a container shows twice, through the bind mount too, and umount is busy.
+        # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount
+        # fails.
         options=["defaults", "private", *FSTAB_OPTIONS],
         immutable_mount_point=True,
     )
@@ -92,14 +93,17 @@ def _provision_extra(group: str, volume: PlannedExtraVolume) -> None:
 
 @deploy("Volume")
 def clear_stores(plan: Plan) -> None:
-    """Nothing where the stores will be mounted. Before the drop-ins: a Docker that is in use after all starts again."""
-    if plan.skeletons:
-        set_aside(name="The unused stores on the root filesystem are set aside", paths=list(plan.skeletons))
+    """Set aside the unused stores that lie where the stores will be mounted.
+
+    This comes before the drop-ins: a Docker that is in use after all must be able to start again.
+    """
+    if plan.unused_stores:
+        set_aside(name="The unused stores on the root filesystem are set aside", paths=list(plan.unused_stores))
 
 
 @deploy("Volume")
 def mount_stores(settings: Settings, plan: Plan) -> None:
-    """Both stores on the volume."""
+    """Mount both stores."""
     for directory in STORES:
         entry = store_entry(settings, directory)
         lvm.mount(
@@ -108,34 +112,34 @@ def mount_stores(settings: Settings, plan: Plan) -> None:
             device=entry.source,
             fstype=entry.fstype,
             options=list(entry.options),
-            # An old tree stays beneath until it is finalized.
+            # An old tree stays beneath the mount until it is finalized.
             immutable_mount_point=not plan.old_trees,
         )
 
 
 def store_entry(settings: Settings, directory: str) -> FstabEntry:
-    """The line of fstab that puts a store on the volume.
+    """Return the line of fstab that bind-mounts a store.
 
     Args:
         directory: of the store, on the volume.
     """
-    # The drop-ins order Docker after its stores as well; these do so too where the drop-ins have been taken off.
+    # The drop-ins order Docker after its stores too. These options do so after the drop-ins have been removed.
     before = [f"x-systemd.before={unit}" for unit in (DOCKER, CONTAINERD)]
     options = ("bind", "private", *FSTAB_OPTIONS, *before)
     return FstabEntry(f"{settings.volume_mount}/{directory}", STORES[directory], "none", options)
 
 
 def extra_entry(path: str, device: str, filesystem: str) -> FstabEntry:
-    """The line of fstab that mounts an extra volume."""
-    # Without /home nobody but root can log in while the boot waits for it (systemd-user-sessions.service): not for long.
+    """Return the line of fstab that mounts an extra volume."""
+    # While the boot waits for /home only root can log in (systemd-user-sessions.service), so it waits 30 s at most.
     return FstabEntry.of(device, path, filesystem, ("defaults", "nofail", "x-systemd.device-timeout=30s"))
 
 
 class VolumeContents(FactBase[set[str]]):
-    """Which of the stores and the marker are on the volume.
+    """Return which of the stores' directories and the marker are on the volume.
 
     Args:
-        volume: where the volume is mounted.
+        volume: its mount point.
     """
 
     def command(self, volume: str) -> str:
@@ -152,30 +156,29 @@ class VolumeContents(FactBase[set[str]]):
 
 @operation()
 def stores(volume: str) -> Generator[StringCommand, None, None]:
-    """Make a directory for each store, then the marker that says the volume is complete and ours.
+    """Make a directory for each store, then the marker, which shows that the volume is complete and ours.
 
     Args:
-        volume: where the volume is mounted.
+        volume: its mount point.
     """
     if host.get_fact(VolumeContents, volume=volume) == {*STORES, MARKER}:
         host.noop(f"{volume} has its stores and its marker")
         return
     at = shlex.quote(volume)
     yield StringCommand(
-        f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made there' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
-        f"echo 'The volume of docker-bulkhead: Docker starts only where this file is.' >{MARKER} && sync -f ."
+        f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made in it' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
+        f"echo 'The volume of docker-bulkhead. Docker starts only if this file is there.' >{MARKER} && sync -f ."
     )
 
 
 @operation()
 def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
-    """Rename stores that an engine made and nobody used, leaving empty directories to mount over.
+    """Rename stores that an engine made and nobody used, and make empty directories in their place to mount on.
 
-    Docker is stopped for it, and looked at again once it stands still: what was pulled in the meantime is not ours to
-    rename.
+    Docker stops for it. Its stores are counted once more then: an image that was pulled meanwhile must not be renamed.
 
     Args:
-        paths: the stores, as preflight found them.
+        paths: of the stores that preflight has found unused.
     """
     yield _each_unit("stop", DOCKER_SOCKET, DOCKER, CONTAINERD)
     state: HostState | None = host.get_fact(HostFacts)
@@ -184,20 +187,20 @@ def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
         yield refusal(
             "Docker has been used since this run began: its data was not touched and it runs again."
             if state
-            else "what Docker holds could not be counted: its stores were not touched and it runs again."
+            else "the content of Docker's stores could not be counted: they were not touched and Docker runs again."
         )
         return
     for path in paths:
         target = shlex.quote(path)
         yield StringCommand(
-            f"! mountpoint -q {target} && aside={shlex.quote(path + BEFORE)} && n=1 && "
-            f'while [ -e "$aside" ]; do n=$((n + 1)); aside={shlex.quote(path + BEFORE)}.$n; done && '
-            f'mv -T {target} "$aside" && mkdir -m 0711 {target} && sync -f {target}'
+            f"! mountpoint -q {target} && kept={shlex.quote(path + BEFORE)} && n=1 && "
+            f'while [ -e "$kept" ]; do n=$((n + 1)); kept={shlex.quote(path + BEFORE)}.$n; done && '
+            f'mv -T {target} "$kept" && mkdir -m 0711 {target} && sync -f {target}'
         )
 
 
 def _each_unit(verb: str, *units: str) -> StringCommand:
-    """Start or stop those units that there are: systemctl fails on any other."""
+    """Return the command that starts or stops those units that exist: systemctl fails on any other."""
     return StringCommand(
         f"for unit in {shlex.join(units)}; do "
         '[ "$(systemctl show --property LoadState --value "$unit")" != loaded ] || '

@@ -1,4 +1,4 @@
-"""After this, a host tells before it is full: `check-disk` from cron, alerts through Apprise, a bound on the journal."""
+"""After this, cron runs `check-disk`, alerts go out through Apprise, and the system's journal has a size limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tasks.support.paths import CHECK_CRON, CHECK_DISK, JOURNALD, JOURNALD_DROP_
 
 
 def receivers(settings: Settings) -> File | None:
-    """Apprise's configuration, with a tag for each receiver; it holds secrets."""
+    """Return Apprise's configuration, with a tag for each receiver; None without receivers. It holds secrets."""
     lines = [f"{name}={address}\n" for name, address in settings.alert_receivers.items()]
     return File("".join(lines), mode="0600") if lines else None
 
 
 class JournalLimits(FactBase[list[str]]):
-    """Bounds that others than we have set for the system's journal."""
+    """Return the size limits that others have set for the system's journal."""
 
     def command(self) -> str:
         places = "/etc/systemd/journald.conf /etc/systemd/journald.conf.d/*.conf"
@@ -35,13 +35,14 @@ class JournalLimits(FactBase[list[str]]):
 
 
 def journald(settings: Settings, others: list[str]) -> File | None:
-    """Our bound, where one is wanted and nobody else has set one."""
+    """Return the drop-in with our limit; None where the settings want none or somebody else has set one."""
     limit = settings.journal_max_use
     return File(render("journald.conf.j2", limit=limit)) if limit and not others else None
 
 
 @deploy("Watch")
 def install(settings: Settings) -> None:
+    """Install the check, its cron job, the alerts, and the limit on the journal."""
     units.unit_files(
         name=f"{ALERT_SERVICE} sends alerts",
         contents={UNITS[ALERT_SERVICE]: verbatim(ALERT_SERVICE)},
@@ -49,7 +50,7 @@ def install(settings: Settings) -> None:
     )
     cron = render("check-disk.cron.j2", interval=settings.check_interval, threshold=settings.check_threshold)
     files.files(
-        name=f"{CHECK_DISK}, cron runs it, and receivers of its alerts",
+        name=f"{CHECK_DISK}, its cron job, and the receivers of its alerts",
         wanted={
             CHECK_DISK: File(verbatim("check-disk"), mode="0755"),
             CHECK_CRON: File(cron),
@@ -57,17 +58,17 @@ def install(settings: Settings) -> None:
         },
     )
     files.files(
-        name="The system's journal is bounded",
+        name="The system's journal has a size limit",
         wanted={JOURNALD_DROP_IN: journald(settings, host.get_fact(JournalLimits))},
         service=JOURNALD,
     )
 
 
 def removed(settings: Settings) -> None:
-    """Nothing of it is left on the host."""
-    units.unit_files_removed(name=f"{ALERT_SERVICE} is gone", paths=[UNITS[ALERT_SERVICE]], units=[ALERT_SERVICE])
+    """Remove all of it from the host."""
+    units.unit_files_removed(name=f"{ALERT_SERVICE} is removed", paths=[UNITS[ALERT_SERVICE]], units=[ALERT_SERVICE])
     files.files(
-        name="check-disk, its cron, its metrics and the receivers are gone",
+        name="check-disk, its cron job, its metrics and the receivers are removed",
         wanted=dict.fromkeys(
             [
                 *(RECEIVERS, CHECK_CRON, CHECK_DISK),
@@ -76,7 +77,7 @@ def removed(settings: Settings) -> None:
         ),
     )
     files.files(
-        name="The system's journal has its own bounds again",
+        name="The system's journal has its own limits again",
         wanted={JOURNALD_DROP_IN: None},
         service=JOURNALD,
     )

@@ -1,15 +1,77 @@
-"""The disks that the settings name."""
+"""Judge the disks that the setting volume_disks names. Pure."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from bulkhead.sizes import MINIMUM, human
 from pyinfra_lvm.model import BlockDevice, Storage
 from pyinfra_lvm.operations import not_blank
 from settings.model import Settings
-from tasks.preflight.finding import Finding, Refused
+from tasks.preflight.finding import Finding
+
+
+def new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, ...]:
+    """Return the named disks that are not in the group yet.
+
+    Args:
+        group: name of the volume group.
+    """
+    return tuple(path for path in settings.volume_disks if storage.group_of(path) != group)
+
+
+def judge_disks(settings: Settings, storage: Storage, group: str) -> Iterator[Finding]:
+    """Yield why a named disk cannot become a part of the group.
+
+    Args:
+        group: name of the volume group.
+    """
+    first_names: dict[str, str] = {}
+    for path in settings.volume_disks:
+        device = storage.device(path)
+        if device is None:
+            disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
+            yield Finding(
+                f"there is no disk {path}; this host has {', '.join(disks)}",
+                "every disk that volume_disks names",
+                "attach the disk, or correct volume_disks",
+            )
+        elif (other := first_names.setdefault(device.path, path)) != path:
+            yield Finding(f"{other} and {path} are the same disk", "each disk once", "correct volume_disks")
+        else:
+            yield from _judge_disk(path, device, storage.group_of(path), group)
+
+
+def _judge_disk(path: str, device: BlockDevice, owner: str | None, group: str) -> Iterator[Finding]:
+    if owner == group:
+        return
+    if owner:
+        yield Finding(
+            f"{path} is in the volume group {owner}",
+            "a blank disk",
+            f"name another disk; or, to use the free space of that group, set volume_group to {owner} and "
+            "volume_disks to []",
+        )
+    elif reason := _why_not_blank(device, owner):
+        yield Finding(
+            f"{path} ({human(device.size)}) {reason}",
+            "a blank disk: a disk that carries anything is never overwritten",
+            "name another disk; only if you are sure that nobody needs what is on it, blank it yourself: "
+            f"`wipefs --all {path}`, and write zeros over its first and last MiB",
+        )
+
+
+def _why_not_blank(device: BlockDevice, owner: str | None) -> str:
+    """Return why a disk that is in no group is not taken; empty for a blank one."""
+    if owner == "":
+        # A cut between pvcreate and vgcreate leaves a physical volume with nothing beyond its header.
+        held = "is a physical volume that was in a volume group, which `vgcfgrestore` may bring back"
+        return "" if device.zeroed_beyond_header else held
+    return not_blank(device) or ("could not be read" if device.zeroed is None else "")
 
 
 def another_disk(settings: Settings, storage: Storage) -> str:
+    """Return the advice to name another disk, with the blank disks that the host has."""
     blank = (
         device
         for device in storage.devices
@@ -24,66 +86,3 @@ def another_disk(settings: Settings, storage: Storage) -> str:
 
 def _stable_name(device: BlockDevice) -> str:
     return next((alias for alias in device.aliases if alias.startswith("/dev/disk/by-id/")), device.path)
-
-
-# -- disks
-
-
-def new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, ...]:
-    """The named disks that are not in the group yet.
-
-    Raises:
-        Refused: any of them cannot be had, for each the reason.
-    """
-    new = []
-    findings = []
-    seen: dict[str, str] = {}
-    for path in settings.volume_disks:
-        device = storage.device(path)
-        other = seen.setdefault(device.path, path) if device else path
-        owner = storage.group_of(path)
-        if device is None:
-            disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
-            findings.append(
-                Finding(
-                    f"no disk {path}; there is: {', '.join(disks)}",
-                    "every disk that volume_disks names",
-                    "attach it, or correct volume_disks",
-                )
-            )
-        elif other != path:
-            findings.append(Finding(f"{other} and {path} are the same disk", "each disk once", "correct volume_disks"))
-        elif owner == group:
-            continue
-        elif owner:
-            findings.append(
-                Finding(
-                    f"{path} is in the volume group {owner}",
-                    "a blank disk",
-                    f"name another disk; if the free space of that group is meant, set volume_group to {owner} and "
-                    "volume_disks to []",
-                )
-            )
-        elif reason := _not_ours_to_take(device, owner):
-            findings.append(
-                Finding(
-                    f"{path} ({human(device.size)}) {reason}",
-                    "a blank disk: nothing that carries anything is ever overwritten",
-                    "name another disk; only if you are sure that nobody needs what is on it, blank it yourself: "
-                    f"`wipefs --all {path}`, and zeros over its first and last MiB",
-                )
-            )
-        else:
-            new.append(path)
-    if findings:
-        raise Refused(*findings)
-    return tuple(new)
-
-
-def _not_ours_to_take(device: BlockDevice, owner: str | None) -> str:
-    """Why a disk that is in no group is not taken, in words; empty for a blank one."""
-    if owner == "":
-        # As a cut between pvcreate and vgcreate leaves it.
-        made = "is a physical volume of no group, with traces of one, which `vgcfgrestore` may bring back"
-        return "" if device.zeroed_beyond_header else made
-    return not_blank(device) or ("could not be read" if device.zeroed is None else "")

@@ -1,4 +1,4 @@
-"""The fact behind preflight: the system, its Docker, and what others have set there. One command, changing nothing."""
+"""The fact behind preflight: the system, its Docker, and what others have set there. One command, which only reads."""
 
 from __future__ import annotations
 
@@ -22,18 +22,25 @@ from bulkhead.names import (
 )
 from pyinfra_lvm.facts import split_sections
 from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
-from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE, NVIDIA_SOURCE, RELOCATION_JOURNALS, STOPPED_BY_UPGRADE
+from tasks.support.paths import (
+    DAEMON_JSON,
+    DOCKER_HOST,
+    DOCKER_SOURCE,
+    NVIDIA_SOURCE,
+    RELOCATION_JOURNALS,
+    STOPPED_BY_UPGRADE,
+)
 
 _SECTION = "##HOST## "
 _PACKAGES = ("docker.io", "docker-ce", "podman-docker")
 _NOT_INSTALLED = ("not-installed", "config-files")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
-# Docker's own (BuildKit keeps the history of builds in one beside it), and ctr's default, whose content is counted.
+# Docker's own (BuildKit has one for the history of builds), and ctr's default, whose content is counted.
 _USUAL_NAMESPACES = {"moby", "moby_history", "plugins.moby", "default"}
 
-# Where a store keeps what it holds: path in the store, kind of entry for find, what such an entry is. A store that an
-# engine made and nobody has used has no such entries.
+# The layout of a store: path → kind of the entries for find, and what such an entry is. A store that an engine made
+# and nobody has used has no such entries.
 _DOCKER_LAYOUT = {
     r"image/[^/]+/imagedb/content/sha256": ("f", "images"),
     r"containers": ("d", "containers"),
@@ -48,11 +55,12 @@ _CONTAINERD_LAYOUT = {
     r"io\.containerd\.runtime\.v2\.task/[^/]+": ("d", "containers"),
 }
 
-# docker and ctr are asked only while their daemons run: a question to docker.socket would start Docker. And of this
-# host's daemon, wherever root's Docker context leads.
+# docker and ctr run only while their daemons do: a request to docker.socket would start Docker. They ask this host's
+# daemon, whichever one root's Docker context names.
 # A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
-# Processes of other PID namespaces are Docker's in containers: no business of ours.
-# awk, where sed would do: a file whose last line has no newline must not swallow the next section's line.
+# Processes of other PID namespaces are a dockerd inside a container, which is no rootless Docker.
+# awk, where sed would do: awk ends every line. A file without a newline at its end would swallow the next section's
+# mark.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
@@ -77,7 +85,7 @@ section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev
 section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
 section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
 set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
-docker_is=$1 containerd_is=$2 docker="timeout 20 docker --host unix:///run/docker.sock"
+docker_is=$1 containerd_is=$2 docker="timeout 20 docker --host $docker_host"
 section info
 [ "$docker_is" != active ] || $docker info --format '{{json .}}' 2>/dev/null
 section namespaces
@@ -189,12 +197,12 @@ true
 
 
 class HostFacts(FactBase[HostState]):
-    """Returns what a host is, as a ``tasks.host.HostState``. Without root it says little more than that.
+    """Return the facts of a host as a ``HostState``. Without root most of it is empty.
 
     Args:
-        docker_repository, nvidia_repository: addresses of apt repositories: the files under /etc/apt that name them are
-            listed.
-        places: directories that are to be on volumes of their own.
+        docker_repository, nvidia_repository: addresses of apt repositories; the files under /etc/apt that name one of
+            them are listed.
+        places: directories that get volumes of their own.
     """
 
     def command(self, docker_repository: str = "", nvidia_repository: str = "", places: list[str] | None = None) -> str:
@@ -202,14 +210,14 @@ class HostFacts(FactBase[HostState]):
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *_PACKAGES)
-        return shlex.join(["sh", "-c", _SCRIPT, "host", *words])
+        return shlex.join(["sh", "-c", f"docker_host={DOCKER_HOST}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
         try:
             return parse_host(output)
         except (KeyError, ValueError) as error:
             # Any other exception would end the run for every host.
-            raise FactProcessError(f"what the host said of itself makes no sense: {error!r}") from error
+            raise FactProcessError(f"the facts of this host cannot be read: {error!r}") from error
 
 
 _ROOT_SCRIPT = r"""
@@ -224,15 +232,17 @@ cd "$target" && ls -A && ls -A docker 2>/dev/null | sed 's,^,docker/,'
 
 
 class VolumeRoot(FactBase[list[str]]):
-    """Returns what lies at the root of a filesystem, mounted or not, and in its ``docker/``, by name.
+    """Return the names of the entries at the root of a filesystem, mounted or not, and in its ``docker/``.
 
     Args:
-        device: that it is on.
+        device: of the filesystem.
     """
 
     def command(self, device: str) -> str:
-        looks = shlex.join(["unshare", "--mount", "--propagation", "private", "sh", "-c", _ROOT_SCRIPT, "root", device])
-        return f"{looks} || echo unreadable"
+        listing = shlex.join(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ROOT_SCRIPT, "root", device]
+        )
+        return f"{listing} || echo unreadable"
 
     def process(self, output: list[str]) -> list[str]:
         return output
@@ -243,10 +253,10 @@ class VolumeRoot(FactBase[list[str]]):
 
 
 def parse_host(output: list[str]) -> HostState:
-    """What the fact's command printed, as data.
+    """Parse the output of the fact's command.
 
     Raises:
-        KeyError, ValueError: it is not the output of that command.
+        KeyError, ValueError: another command printed this.
     """
     sections = split_sections(output, _SECTION)
     uid, architecture, systemd = sections["system"]
@@ -299,7 +309,7 @@ def parse_host(output: list[str]) -> HostState:
 
 
 def _counts(lines: list[str], layout: dict[str, tuple[str, str]]) -> Counter[str]:
-    """How many of each thing ``count`` saw, by the layout of the store."""
+    """Return how many entries of each kind ``count`` found, by the layout of the store."""
     counts: Counter[str] = Counter()
     for line in lines:
         if match := re.fullmatch(r" *(\d+) (\w) (.*)", line):

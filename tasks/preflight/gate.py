@@ -1,12 +1,12 @@
-"""Before this has passed, nothing is changed on a host; a host that it refuses is left exactly as it was.
+"""Ask a host for its facts, and stop it before the first change where it cannot be provisioned.
 
-``examine`` decides from facts alone. It is asked twice: while pyinfra prepares, which a dry run shows, and again under
-the run lock, right before the first change.
+``examine`` decides, from the facts alone. The gate asks twice: while pyinfra prepares, which a dry run shows, and again
+under the run lock, right before the first change. A host that is refused is left exactly as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra import host, logger
 from pyinfra.api import StringCommand, operation
@@ -15,19 +15,60 @@ from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
 from tasks import relocation
-from tasks.preflight import logical_volume
-from tasks.preflight.examine import Examination, examine, report
+from tasks.preflight.examine import Examination, examine
 from tasks.preflight.facts import HostFacts, VolumeRoot
+from tasks.preflight.finding import Finding, report
 from tasks.preflight.host import HostState
+from tasks.preflight.logical_volume import to_be_adopted
 from tasks.preflight.plan import Plan
 from tasks.support import gpu, run_lock
 from tasks.support.paths import STORES
 
-# -- in the deploy
+
+def inspect(settings: Settings) -> Plan | None:
+    """Return the plan for this host while pyinfra prepares; None where the host fails, with its findings printed."""
+    result = _examine_host(settings, take_lock=False)
+    if result is None:
+        return None
+    for warning in result.warnings:
+        host.log_styled(f"Warning: {warning}", fg="yellow", log_func=logger.warning)
+    if result.plan is None:
+        refuse(result.findings)
+    elif not result.is_mounted:
+        gpu.warn_before("systemd is reloaded for the mounts")
+    return result.plan
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Print the findings on this host and fail it, while pyinfra prepares."""
+    host.log_styled(report(host.name, findings), fg="red", log_func=logger.error)
+    host.state.fail_hosts({host})
+
+
+@operation()
+def hold_the_lock(settings: Settings, plan: Plan) -> Generator[StringCommand, None, None]:
+    """Take the run lock and examine the host again: from here to the end of the run nobody else changes it.
+
+    Args:
+        settings: of this host.
+        plan: from the first examination.
+    """
+    if not host.state.is_executing:
+        host.noop("a dry run takes no lock")
+        return
+    result = _examine_host(settings, take_lock=True)
+    if result is None:
+        yield refusal(f"{host.name} was left untouched: its facts could not be read")
+    elif result.plan is None:
+        yield refusal(report(host.name, result.findings))
+    elif result.plan != plan:
+        yield refusal(f"{host.name} was left untouched: it has changed since this run examined it. Run again.")
+    else:
+        host.noop("this run holds the lock, and the host has not changed")
 
 
 def _examine_host(settings: Settings, take_lock: bool) -> Examination | None:
-    """What the facts say; None where they could not be had, which has failed the host already."""
+    """Ask for the facts and examine them; None where they could not be read, which has failed the host already."""
     holder = run_lock.holder(host, take=take_lock)
     extra = [volume.mount for volume in settings.extra_volumes.values()]
     state = _host_facts(settings, extra)
@@ -40,7 +81,7 @@ def _examine_host(settings: Settings, take_lock: bool) -> Examination | None:
     )
     if state is None or holder is None:
         return None
-    foreign = logical_volume.to_be_adopted(settings, storage)
+    foreign = to_be_adopted(settings, storage)
     adopted = [name for volume in foreign for name in host.get_fact(VolumeRoot, device=volume.mapper_path)]
     return examine(settings, state, storage, holder, adopted)
 
@@ -53,40 +94,3 @@ def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
         places=places,
     )
     return state
-
-
-def inspect(settings: Settings) -> Plan | None:
-    """The plan for this host, while pyinfra prepares; None fails the host, with its findings printed."""
-    result = _examine_host(settings, take_lock=False)
-    if result is None:
-        return None
-    for warning in result.warnings:
-        host.log_styled(f"Warning: {warning}", fg="yellow", log_func=logger.warning)
-    if result.plan and not result.is_mounted:
-        gpu.say_before("systemd is reloaded, for the mounts,")
-    if result.plan is None:
-        host.log_styled(report(host.name, result.findings), fg="red", log_func=logger.error)
-        host.state.fail_hosts({host})
-    return result.plan
-
-
-@operation()
-def hold_the_lock(settings: Settings, plan: Plan) -> Generator[StringCommand, None, None]:
-    """Take the run lock and look again: from here to the end of the run nobody else changes the host.
-
-    Args:
-        settings: of this host.
-        plan: what was seen while preparing.
-    """
-    if not host.state.is_executing:
-        host.noop("a dry run takes no lock")
-        return
-    result = _examine_host(settings, take_lock=True)
-    if result is None:
-        yield refusal(f"{host.name} was left untouched: its facts could not be taken")
-    elif result.plan is None:
-        yield refusal(report(host.name, result.findings))
-    elif result.plan != plan:
-        yield refusal(f"{host.name} was left untouched: it has changed since this run looked at it. Run again.")
-    else:
-        host.noop("this run holds the lock, and the host is as it was seen")

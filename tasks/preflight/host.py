@@ -1,4 +1,4 @@
-"""What a host is before anything is changed on it: the system, its Docker, and what others have set there."""
+"""A host as preflight finds it: the system, its Docker, and what others have set there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, field
 
 @dataclass(frozen=True)
 class EngineData:
-    """What lies in a store, counted from its directories: a stopped engine is counted too."""
+    """The contents of a store, counted from its directories, whether the engine runs or not."""
 
     images: int = 0
     containers: int = 0
@@ -18,6 +18,7 @@ class EngineData:
 
     @property
     def any(self) -> bool:
+        """Return whether the store holds anything."""
         return any(astuple(self))
 
     def __str__(self) -> str:
@@ -27,7 +28,7 @@ class EngineData:
 
 @dataclass(frozen=True)
 class Unit:
-    """A systemd unit, as ``systemctl show`` tells it."""
+    """A systemd unit, from ``systemctl show``."""
 
     name: str
     load_state: str = "not-found"  # loaded, not-found, masked …
@@ -36,17 +37,17 @@ class Unit:
 
 @dataclass(frozen=True)
 class DirectoryToMove:
-    """A directory that is to be on a volume of its own, and is on none yet."""
+    """A directory that gets a volume of its own, and has none yet."""
 
     path: str
     bytes: int
     inodes: int
-    users: tuple[str, ...] = ()  # processes that use it, in words; those of our own login are none
+    users: tuple[str, ...] = ()  # processes that use it, in words, without those of our own login
 
 
 @dataclass(frozen=True)
 class HostState:
-    """One host, from one command."""
+    """The facts of one host, from one command."""
 
     uid: int
     os_id: str  # debian, ubuntu
@@ -54,50 +55,51 @@ class HostState:
     os_codename: str
     architecture: str  # dpkg's name: amd64, arm64
     systemd: bool  # is PID 1
-    packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half installed ones too
-    dockerd: str = ""  # path of the program, whoever brought it
+    packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half-installed ones too
+    dockerd: str = ""  # path of the program, from whatever package
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users
     swarm: bool = False  # active, or joined when the daemon ran last
-    kubernetes: tuple[str, ...] = ()  # directories that tell of it
+    kubernetes: tuple[str, ...] = ()  # its directories on the host
     containerd_namespaces: tuple[str, ...] = ()  # beside Docker's own
     storage_driver: str = ""  # of the running daemon; empty when it does not run
     containerd_store: bool = False  # the running daemon keeps images in containerd
     data_root: str = ""  # of the running daemon
     containers_running: int = 0
-    stopped_by_upgrade: bool = False  # containers that an upgrade of the engine, which was cut, has stopped
+    stopped_by_upgrade: bool = False  # an upgrade of the engine was cut, and has containers stopped
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
-    docker_data: EngineData = EngineData()  # in /var/lib/docker as it is seen
+    docker_data: EngineData = EngineData()  # in /var/lib/docker as it is mounted now
     containerd_data: EngineData = EngineData()
     containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
-    store_bytes: int = 0  # that the stores take which are not mounted
+    store_bytes: int = 0  # of the stores that are not mounted
     store_inodes: int = 0
-    device_volumes: tuple[
-        str, ...
-    ] = ()  # Docker's volumes that lie elsewhere: it mounts them itself (`--opt device=…`)
+    # Docker's volumes with their data elsewhere, which Docker itself mounts (`--opt device=…`).
+    device_volumes: tuple[str, ...] = ()
     places: tuple[DirectoryToMove, ...] = ()
     moves: dict[str, str] = field(default_factory=dict)  # journal of an extra volume's move → its phase
-    relocation: str = ""  # how far a move of Docker's data has come: the phase in its journal
-    rollback: str = ""  # the same of a rollback to a snapshot
+    relocation: str = ""  # the phase in the journal of the move of Docker's data
+    rollback: str = ""  # the phase in the journal of a rollback to a snapshot
     relocation_under_way: bool = False
     daemon_json: str = ""  # the file's text; empty where there is none
-    docker_sources: tuple[str, ...] = ()  # files of apt that name Docker's repository, and ours in any case
-    gpus: tuple[str, ...] = ()  # NVIDIA's, by their PCI addresses; those of virtual machines are none
-    gpu_driver: str = ""  # of NVIDIA: loaded, installed, or empty
-    toolkit_is_ours: bool = False  # NVIDIA's container toolkit, or what we began of it
-    toolkit_sources: tuple[str, ...] = ()  # files of apt that name its repository, but ours
-    nvidia_containers: tuple[str, ...] = ()  # that need the toolkit, running or not, where it is ours
+    docker_sources: tuple[str, ...] = ()  # apt's files that name Docker's repository, and always our own
+    gpus: tuple[str, ...] = ()  # PCI addresses of NVIDIA's GPUs, without those of virtual machines
+    gpu_driver: str = ""  # NVIDIA's: loaded, installed, or empty
+    toolkit_is_ours: bool = False  # this project has installed NVIDIA's container toolkit, or has begun to
+    toolkit_sources: tuple[str, ...] = ()  # apt's files that name the toolkit's repository, without our own
+    nvidia_containers: tuple[str, ...] = ()  # that need the toolkit, running or not; empty where it is not ours
 
     def unit(self, name: str) -> Unit:
+        """Return the unit of that name, "not-found" where there is none."""
         return next((u for u in self.units if u.name == name), Unit(name))
 
     def place(self, path: str) -> DirectoryToMove | None:
+        """Return a directory that gets a volume of its own; None where it has one or does not exist."""
         return next((place for place in self.places if place.path == path), None)
 
     @property
     def engine(self) -> str:
-        """The engine that is there: docker-ce, distro, unknown (no package that we know brought it), or empty."""
+        """Return the installed engine: docker-ce, distro, unknown (from no package that we know), or empty."""
         if "docker-ce" in self.packages:
             return "docker-ce"
         if "docker.io" in self.packages:

@@ -1,4 +1,4 @@
-"""Docker's logical volume: the one that is there, or the one to make."""
+"""Judge the logical volume that the settings name, where there is one already. Pure."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from dataclasses import dataclass
 
 from bulkhead.names import BALLAST, MARKER, SNAPSHOT_TAG
 from bulkhead.sizes import human
-from pyinfra_lvm.model import LogicalVolume, Storage
-from pyinfra_lvm.operations import UNFINISHED, is_in_fstab
+from pyinfra_lvm.model import Filesystem, LogicalVolume, Storage
+from pyinfra_lvm.operations import UNFINISHED_TAG, is_in_fstab
 from settings.model import Settings
-from tasks.preflight.finding import Finding, refused
+from tasks.preflight.finding import Finding
 from tasks.support.paths import STORES, TAG
 
 _OTHER_DRIVERS = ("aufs", "btrfs", "devicemapper", "fuse-overlayfs", "vfs", "zfs")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedVolume:
     """A logical volume as the settings want it."""
 
     name: str
     filesystem: str
     mount_points: tuple[str, ...]
     adopt: bool
-    other_name: str  # what to do to have another name
+    other_name: str  # what the owner does to give it another name
 
 
-def docker_volume(settings: Settings) -> Wanted:
-    return Wanted(
+def docker_volume(settings: Settings) -> WantedVolume:
+    """Return Docker's volume as the settings want it."""
+    return WantedVolume(
         settings.logical_volume,
         settings.filesystem,
         (settings.volume_mount, *STORES.values()),
@@ -37,119 +38,151 @@ def docker_volume(settings: Settings) -> Wanted:
     )
 
 
-# -- the logical volume
-
-
-def check_volume(wanted: Wanted, storage: Storage, group: str, size: int) -> None:
-    """Refuse a volume of that name that is somebody else's, or not of the right shape, or cannot grow.
+def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int = 0) -> Iterator[Finding]:
+    """Yield why the volume of that name cannot be used: somebody else's, of another shape, or unable to grow.
 
     Args:
         group: name of the volume group.
-        size: bytes that the volume is to have.
-
-    Raises:
-        Refused: it is.
+        size: bytes that the volume is going to have; 0 where no size could be planned.
     """
     volume = storage.logical_volume(group, wanted.name)
     if volume is None:
         return
-    name = f"{volume.volume_group}/{volume.name}"
-    filesystem = storage.filesystem(volume.mapper_path)
-    mounted = [mount.target for mount in storage.mounts_of(volume.mapper_path)]
     ours = TAG in volume.tags
-    kind = filesystem.type if filesystem else "no ext4 or xfs"
-    other_name = wanted.other_name
+    filesystem = storage.filesystem(volume.mapper_path)
     if not ours:
-        elsewhere = [target for target in mounted if target not in wanted.mount_points]
-        if elsewhere:
-            raise refused(
-                f"the logical volume {name} is mounted on {', '.join(elsewhere)}",
-                "a volume of Docker's own",
-                other_name,
-            )
+        yield from _judge_foreign(wanted, storage, volume, filesystem)
         if not wanted.adopt:
-            raise refused(
-                f"there is a logical volume {name} that is not ours, with {kind} on it",
-                "a free name, or a volume that may be taken over",
-                f"{other_name}, or adopt_volume = True to take it over with what is on it",
-            )
-        if volume.segment_type != "linear" or volume.origin:
-            raise refused(
-                f"the logical volume {name} is of the type {volume.segment_type}",
-                "a linear volume, which grows in whatever is free; a thin pool or a snapshot that runs full damages it",
-                other_name,
-            )
+            return  # it stays with its owner, whatever is on it
     if not volume.active:
-        raise refused(
-            f"the logical volume {name} is not active", "one that can be read", f"`lvchange --activate y {name}`"
+        name = _name(volume)
+        yield Finding(
+            f"the logical volume {name} is not active",
+            "an active volume, which can be read",
+            f"`lvchange --activate y {name}`",
         )
-    if UNFINISHED in volume.tags:
-        # Only what we made and nothing has mounted is ours to make anew.
-        listed = is_in_fstab(storage, volume.mapper_path)
-        used = filesystem is not None and filesystem.used
-        if not ours or mounted or listed or used:
-            state = (
-                f"is mounted on {', '.join(mounted)}" if mounted else "is in fstab" if listed else "has been mounted"
-            )
-            raise refused(
-                f"the logical volume {name} carries the tag {UNFINISHED}, and {state if ours else 'is not ours'}",
-                "a volume whose tag says the truth: the next run would make its filesystem anew",
-                f"look at what is on it; `lvchange --deltag {UNFINISHED} {name}` keeps it",
-            )
-        return
+    elif UNFINISHED_TAG in volume.tags:
+        use = _use(storage, volume, filesystem) if ours else "was not made by this project"
+        if not use:
+            return  # its filesystem is made anew
+        yield _wrongly_tagged(volume, use)
+        if filesystem:
+            yield from _judge_filesystem(wanted, volume, filesystem)
+    else:
+        yield from _judge_filesystem(wanted, volume, filesystem)
+    yield from _judge_growth(storage, volume, size)
+
+
+def _name(volume: LogicalVolume) -> str:
+    return f"{volume.volume_group}/{volume.name}"
+
+
+def _kind(filesystem: Filesystem | None) -> str:
+    return filesystem.type if filesystem else "no ext4 or xfs"
+
+
+def _judge_foreign(
+    wanted: WantedVolume, storage: Storage, volume: LogicalVolume, filesystem: Filesystem | None
+) -> Iterator[Finding]:
+    name = _name(volume)
+    mounted = [mount.target for mount in storage.mounts_of(volume.mapper_path)]
+    if elsewhere := [target for target in mounted if target not in wanted.mount_points]:
+        yield Finding(
+            f"the logical volume {name} is mounted on {', '.join(elsewhere)}",
+            "a volume of Docker's own",
+            wanted.other_name,
+        )
+    if not wanted.adopt:
+        yield Finding(
+            f"the logical volume {name} exists, with {_kind(filesystem)} on it, and this project did not make it",
+            "a free name, or permission to take the volume over",
+            f"{wanted.other_name}; or set adopt_volume = True, which takes it over with what is on it",
+        )
+    elif volume.segment_type != "linear" or volume.origin:
+        yield Finding(
+            f"the logical volume {name} is of the type {volume.segment_type}",
+            "a linear volume, which can grow into any free space; a thin pool or a snapshot that runs full damages it",
+            wanted.other_name,
+        )
+
+
+def _use(storage: Storage, volume: LogicalVolume, filesystem: Filesystem | None) -> str:
+    """Return how an unfinished volume is used; empty for one that nothing has used, which is ours to make anew."""
+    if mounted := [mount.target for mount in storage.mounts_of(volume.mapper_path)]:
+        return f"is mounted on {', '.join(mounted)}"
+    if is_in_fstab(storage, volume.mapper_path):
+        return "is in fstab"
+    return "has been mounted" if filesystem and filesystem.used else ""
+
+
+def _wrongly_tagged(volume: LogicalVolume, use: str) -> Finding:
+    name = _name(volume)
+    return Finding(
+        f"the logical volume {name} carries the tag {UNFINISHED_TAG}, and {use}",
+        "a volume that is either unfinished or in use, not both: the next run would make its filesystem anew",
+        f"check what is on it; to keep that, `lvchange --deltag {UNFINISHED_TAG} {name}`",
+    )
+
+
+def _judge_filesystem(wanted: WantedVolume, volume: LogicalVolume, filesystem: Filesystem | None) -> Iterator[Finding]:
+    name = _name(volume)
     if filesystem is None or filesystem.type != wanted.filesystem:
-        raise refused(
-            f"the logical volume {name} holds {kind}",
+        yield Finding(
+            f"the logical volume {name} holds {_kind(filesystem)}",
             f"{wanted.filesystem}, as the setting filesystem says",
-            f'set filesystem to "{filesystem.type}": what is there is never replaced'
+            f'set filesystem to "{filesystem.type}": an existing filesystem is never replaced'
             if filesystem
-            else f"look at what is on it; {other_name}, or remove it yourself (`lvremove {name}`)",
+            else f"check what is on it; {wanted.other_name}, or remove the volume yourself (`lvremove {name}`)",
         )
-    if filesystem.size > volume.size:
-        raise refused(
+    if filesystem and filesystem.size > volume.size:
+        yield Finding(
             f"the logical volume {name} has {human(volume.size)}, its filesystem {human(filesystem.size)}",
             "a volume at least as large as its filesystem",
             f"somebody has shrunk it: `lvextend --size {filesystem.size}b {name}` before anything is written there",
         )
-    snapshots = [v for v in storage.logical_volumes if (v.volume_group, v.origin) == (group, volume.name)]
-    if size > volume.size and snapshots:
-        drop = (
-            "bulkhead snapshot drop" if SNAPSHOT_TAG in snapshots[0].tags else f"lvremove {group}/{snapshots[0].name}"
-        )
-        action = (
-            "wait: LVM is still merging it (`lvs -a` on the host)"
-            if snapshots[0].merging
-            else f"`{drop}` on the host if nobody needs it"
-        )
-        raise refused(
-            f"{name} has a snapshot, {', '.join(s.name for s in snapshots)}, and is to grow to {human(size)}",
-            "no snapshot of it: LVM does not grow a volume that has one",
-            f"{action}, or set its size to {human(volume.size)} for now",
-        )
+
+
+def _judge_growth(storage: Storage, volume: LogicalVolume, size: int) -> Iterator[Finding]:
+    name = _name(volume)
+    snapshots = [v for v in storage.logical_volumes if (v.volume_group, v.origin) == (volume.volume_group, volume.name)]
+    if size <= volume.size or not snapshots:
+        return
+    first = snapshots[0]
+    drop = "bulkhead snapshot drop" if SNAPSHOT_TAG in first.tags else f"lvremove {_name(first)}"
+    action = (
+        "wait until LVM has merged it (`lvs -a` on the host no longer shows it)"
+        if first.merging
+        else f"`{drop}` on the host if nobody needs it"
+    )
+    yield Finding(
+        f"{name} has to grow to {human(size)}, and it has a snapshot: {', '.join(s.name for s in snapshots)}",
+        "no snapshot of it: LVM does not grow a volume that has one",
+        f"{action}, or set its size to {human(volume.size)} for now",
+    )
 
 
 def to_be_adopted(settings: Settings, storage: Storage) -> list[LogicalVolume]:
-    """Volumes of the name of the settings that are not ours, and that the settings let us take over."""
+    """Return the volumes of the name of the settings that this project did not make and is allowed to take over."""
     named = [volume for volume in storage.logical_volumes if volume.name == settings.logical_volume]
     return [volume for volume in named if settings.adopt_volume and volume.active and TAG not in volume.tags]
 
 
-def adopted_contents(settings: Settings, names: Sequence[str]) -> Iterator[Finding]:
-    """What lies on a volume that is to be taken over and has no place there.
+def judge_adopted_contents(settings: Settings, names: Sequence[str]) -> Iterator[Finding]:
+    """Yield what lies on a volume to be taken over and has no place there.
 
     Args:
-        names: of what is at its root, and in its ``docker/``.
+        names: of the entries at its root, and in its ``docker/``.
     """
     at_root = {name for name in names if not name.startswith("docker/")}
     if others := sorted(at_root - {*STORES, BALLAST, MARKER, "lost+found"}):
         yield Finding(
-            f"the volume {settings.logical_volume}, which is to be taken over, holds {', '.join(others[:5])}",
+            f"the volume {settings.logical_volume}, which adopt_volume takes over, holds {', '.join(others[:5])}",
             "docker/ and containerd/ at its root and nothing else: Docker would start empty beside it",
-            "move what was mounted on /var/lib/docker into docker/ on the volume, and anything else away",
+            "move what was mounted on /var/lib/docker into docker/ on the volume, and anything else off the volume",
         )
     if drivers := sorted({f"docker/{name}" for name in _OTHER_DRIVERS} & {*names}):
         yield Finding(
             f"the volume {settings.logical_volume} holds data of another storage driver: {', '.join(drivers)}",
-            "overlay2, or nothing: the change would hide every image and container",
+            "overlay2, or nothing: a change of the driver would hide every image and container",
             "save what you need, and remove it",
         )

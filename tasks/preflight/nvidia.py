@@ -1,4 +1,4 @@
-"""What preflight judges of NVIDIA's GPUs and their container toolkit. Pure."""
+"""Judge NVIDIA's GPUs and their container toolkit. Pure."""
 
 from __future__ import annotations
 
@@ -11,38 +11,43 @@ from tasks.support.paths import NVIDIA_SOURCE
 
 
 def is_wanted(settings: Settings, state: HostState) -> bool:
-    """Whether a host gets NVIDIA's container toolkit, or keeps it."""
+    """Return whether a host gets or keeps NVIDIA's container toolkit."""
     if settings.nvidia != "auto":
         return settings.nvidia
-    # A driver that an upgrade of the kernel has lost comes back; what is there from us waits for it.
+    # A driver that was lost to an upgrade of the kernel comes back; the toolkit that we installed waits for it.
     return bool(state.gpus) and (bool(state.gpu_driver) or state.toolkit_is_ours)
 
 
-def judge(settings: Settings, state: HostState) -> Iterator[Finding]:
-    """Entries of apt that are in the way, and containers that are left without their runtime."""
+def judge_nvidia(settings: Settings, state: HostState) -> Iterator[Finding]:
+    """Yield apt entries that are in the way, and containers that would lose their runtime."""
     if is_wanted(settings, state):
         if state.toolkit_sources:
             foreign = ", ".join(state.toolkit_sources)
             yield Finding(
-                f"NVIDIA's container toolkit is in {foreign}",
-                f"one entry for it, {NVIDIA_SOURCE}: apt refuses two that name different keys",
-                f"remove {foreign}, or set nvidia = False and look after the toolkit yourself",
+                f"the apt repository of NVIDIA's container toolkit is listed in {foreign}",
+                f"one entry for it, {NVIDIA_SOURCE}: apt refuses two entries that name different keys",
+                f"remove {foreign}, or set nvidia = False and maintain the toolkit yourself",
             )
     elif state.toolkit_is_ours and state.nvidia_containers:
         yield Finding(
-            f"containers with GPUs, and NVIDIA's container toolkit is to be removed: {', '.join(state.nvidia_containers)}",
-            "none: they would not start any more",
-            "remove them, or set nvidia = True",
+            "this run would remove NVIDIA's container toolkit, and containers need it: "
+            f"{', '.join(state.nvidia_containers)}",
+            "no containers with GPUs: they would no longer start",
+            "remove these containers, or set nvidia = True",
         )
 
 
-def warnings(settings: Settings, state: HostState) -> Iterator[str]:
+def nvidia_warnings(settings: Settings, state: HostState) -> Iterator[str]:
+    """Yield what the owner should know of a GPU whose driver does not run."""
     if settings.nvidia is False or state.gpu_driver == "loaded":
         return
     gpus = f"{', '.join(state.gpus)}: an NVIDIA GPU" if state.gpus else "nvidia = True"
     if is_wanted(settings, state) and state.gpu_driver == "installed":
-        yield f"{gpus}, whose driver is installed and not loaded: containers with a GPU fail until it is (a reboot?)"
+        yield f"{gpus}, whose driver is installed and not loaded: containers with a GPU fail until it is loaded (a reboot?)"
     elif is_wanted(settings, state):
-        yield f"{gpus}, and no driver: the container toolkit is there, and containers with a GPU fail until there is one"
+        yield f"{gpus}, and no driver: the container toolkit is installed, but containers with a GPU fail until a driver is"
     elif state.gpus:
-        yield f"{gpus}, and no driver: the container toolkit is left out. Install NVIDIA's driver and run again (docs/gpu.md)"
+        yield (
+            f"{gpus}, and no driver: the container toolkit is not installed. Install NVIDIA's driver and run again "
+            "(docs/gpu.md)"
+        )

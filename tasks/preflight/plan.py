@@ -1,4 +1,4 @@
-"""What is going to be made of a host."""
+"""The plan: what a run makes of a host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyinfra_lvm.model import mapper_path
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be made of a host. The same twice, or the run ends before its first change."""
+    """What a run makes of a host. Preflight plans twice; if the plans differ, the run ends before its first change."""
 
     volume_group: str
     new_physical_volumes: tuple[str, ...]  # named disks that are not in the group yet
@@ -21,38 +21,40 @@ class Plan:
     engine: str  # docker-ce, distro or present
     os_id: str
     os_codename: str
-    skeletons: tuple[str, ...]  # stores off the volume that an engine made and nobody used
-    relocates: bool  # Docker's data is off the volume, and moved onto it
+    unused_stores: tuple[str, ...]  # stores off the volume that an engine made and nobody used
+    relocates: bool  # Docker's data is off the volume, and moves onto it
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
-    containerd_store: bool  # the engine keeps its images in containerd, and goes on so
-    nvidia: bool = False  # its container toolkit is there
-    nvidia_leaves: bool = False  # it is there from us, and goes
+    containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
+    nvidia: bool = False  # the host has NVIDIA's container toolkit
+    removes_nvidia: bool = False  # the toolkit that this project installed is removed
     extra_volumes: tuple[PlannedExtraVolume, ...] = ()
 
     @property
-    def moved(self) -> list[str]:
-        """Directories that move onto their volumes. Docker's store stands for containerd's too."""
+    def directories_to_move(self) -> list[str]:
+        """Return the directories that move onto their volumes. Docker's store stands for containerd's too."""
         directories = [volume.mount for volume in self.extra_volumes if volume.relocates]
         return [*directories, *([DOCKER_STORE] if self.relocates else [])]
 
     @property
     def keeps_old_trees(self) -> bool:
+        """Return whether old data is kept beneath a mount."""
         return self.old_trees or any(volume.old_tree for volume in self.extra_volumes)
 
     @property
     def device(self) -> str:
+        """Return the mapper path of Docker's volume."""
         return mapper_path(self.volume_group, self.logical_volume)
 
 
 @dataclass(frozen=True)
 class PlannedExtraVolume:
-    """An extra volume as it is going to be."""
+    """What a run makes of an extra volume."""
 
     name: str
     size: int  # bytes
     filesystem: str
     mount: str
     device: str
-    relocates: bool  # the directory holds files, which are moved onto it
-    old_tree: bool  # files are kept beneath the mount, and may be removed
-    immutable: bool  # nothing is kept beneath the mount: nothing shall be written there
+    relocates: bool  # the directory holds files, which move onto the volume
+    old_tree: bool  # the old files are kept beneath the mount, and can be removed
+    immutable: bool  # the directory beneath the mount is empty, and is made immutable

@@ -1,4 +1,4 @@
-"""What preflight judges of a host whose Docker data is to be moved onto the volume. Pure."""
+"""Judge a host whose Docker data has to move onto the volume. Pure."""
 
 from __future__ import annotations
 
@@ -10,57 +10,60 @@ from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support.paths import STORES
 
-# What is written while the copy runs, and room to live afterwards.
+# The copy grows while it runs, and Docker needs room afterwards.
 _MARGIN = 1.1
 
 # ext4 has an inode for each 16 KiB (mke2fs.conf); xfs makes them as it needs them.
 _BYTES_PER_INODE = 16384
 
-# What Docker itself mounts in its stores.
+# Docker itself mounts these in its stores.
 _DOCKERS_MOUNTS = ("overlay", "tmpfs", "shm", "nsfs", "mqueue")
 
 
 def unfinished(what: str, phase: str) -> Finding:
-    """A move, or a rollback to a snapshot, that neither ended nor goes on: its own recovery has failed."""
+    """Return the finding for a move, or a rollback to a snapshot, whose own recovery has failed."""
     return Finding(
         f"a {what} of Docker's data was cut ({phase}), and could not be finished or undone",
-        "Docker whole, on one or the other data: until then nobody may touch either",
-        "look why on the host (`journalctl -u bulkhead-recover -u bulkhead-relocate`), put that right, and run "
+        "Docker whole, on its old data or its new: until then nothing may touch either",
+        "find out why on the host (`journalctl -u bulkhead-recover -u bulkhead-relocate`), correct that, and run "
         "`bulkhead relocate --recover`",
     )
 
 
-def judge(state: HostState, storage: Storage, size: int, filesystem: str) -> Iterator[Finding]:
-    """Why the data cannot be moved.
-
-    Args:
-        size: of the volume, in bytes.
-        filesystem: that it has.
-    """
-    held = f"Docker holds {state.docker_data}; containerd: {state.containerd_data}"
+def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
+    """Yield why Docker's data cannot move, onto whatever volume."""
     if not state.storage_driver:
         yield Finding(
-            f"{held}, and Docker does not run",
-            "a running Docker, to compare what it has before the move and after",
+            f"Docker does not run, and holds {state.docker_data}; containerd: {state.containerd_data}",
+            "a running Docker: its containers, images and volumes are compared before and after the move",
             "`systemctl start docker`, and run again",
         )
-    yield from too_little_room("of Docker's", "volume_size", state.store_bytes, state.store_inodes, size, filesystem)
     within = tuple(f"{path}/" for path in STORES.values())
     for mount in storage.mounts:
         is_dockers_own = mount.fstype in _DOCKERS_MOUNTS or mount.target in state.device_volumes
         if mount.target.startswith(within) and not is_dockers_own:
             yield Finding(
                 f"{mount.source} is mounted on {mount.target}, in Docker's data",
-                "no mounts of others in there: what is on them would not be moved",
+                "no mounts of others there: the move would leave their contents behind",
                 "unmount it for the move, or leave this host out",
             )
     for path in STORES.values():
         for target in _bound_elsewhere(storage, path):
             yield Finding(
-                f"a part of {path} is bound to {target}",
-                "nothing that would go on with Docker's old data when the volume is mounted over it",
+                f"part of {path} is bind-mounted on {target}",
+                "no other way to Docker's old data, which would be used on after the volume is mounted over it",
                 f"unmount {target} for the move, or leave this host out",
             )
+
+
+def judge_room(state: HostState, size: int, filesystem: str) -> Iterator[Finding]:
+    """Yield why Docker's volume cannot hold the data that moves onto it.
+
+    Args:
+        size: of the volume, in bytes.
+        filesystem: of the volume.
+    """
+    return too_little_room("Docker's data", "volume_size", state.store_bytes, state.store_inodes, size, filesystem)
 
 
 def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
@@ -74,26 +77,27 @@ def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
             yield mount.target
 
 
-def too_little_room(whose: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
-    """Why a volume cannot hold what is to be moved onto it.
+def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
+    """Yield why a volume cannot hold the data that moves onto it.
 
     Args:
-        whose: where the data is, in words.
-        setting: of the volume's size.
-        used: bytes of it.
-        inodes: files and directories of it.
+        data: in words, such as "the data in /home".
+        setting: that has the volume's size.
+        used: bytes of the data.
+        inodes: files and directories of the data.
         size: of the volume, in bytes.
+        filesystem: of the volume.
     """
     needed = int(used * _MARGIN)
     if needed > size:
         yield Finding(
-            f"{human(used)} {whose}, and a volume of {human(size)} for them",
-            f"{human(needed)}: what is there and a tenth",
+            f"{data} takes {human(used)}, and its volume has {human(size)}",
+            f"{human(needed)}: a tenth more than the data",
             f"set a larger {setting}, or free space (in Docker: `docker system df`, `docker image prune`)",
         )
     if filesystem == "ext4" and inodes * _MARGIN > size // _BYTES_PER_INODE:
         yield Finding(
-            f"{inodes} files {whose}, and an ext4 of {size // _BYTES_PER_INODE} inodes for them",
+            f"{data} has {inodes} files, and its volume, as ext4, {size // _BYTES_PER_INODE} inodes",
             f"{int(inodes * _MARGIN)} inodes",
             f'set its filesystem to "xfs", which has no such limit, or a larger {setting}',
         )

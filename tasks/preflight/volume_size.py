@@ -1,4 +1,4 @@
-"""How large Docker's volume becomes."""
+"""Plan how large a volume becomes. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, MINIMUM, Size, human
 
+WHOLE_GROUP = Size.parse("100%VG")  # less the reserve
+
 
 class DoesNotFit(ValueError):
-    """A volume of the size that is asked for has no room in its group.
+    """The group has no room for a volume of this size.
 
     Args:
-        needed: bytes that are asked for.
-        available: bytes that could be had, the volume's present size included.
+        needed: bytes that the size asks for.
+        available: bytes that the volume could have, its present size included.
     """
 
     def __init__(self, needed: int, available: int) -> None:
@@ -21,12 +23,9 @@ class DoesNotFit(ValueError):
         self.available = available
 
 
-OWN_GROUP = Size.parse("100%VG")  # less the reserve
-
-
 @dataclass(frozen=True)
 class PlannedSize:
-    """Bytes that a volume shall have, in whole extents, and what there is to say of it."""
+    """The bytes that a volume is going to have, in whole extents, and what its owner should know."""
 
     bytes: int
     warnings: tuple[str, ...] = ()
@@ -42,7 +41,7 @@ def plan_size(
     own_group: bool,
     existing: int = 0,
 ) -> PlannedSize:
-    """How large Docker's volume shall be.
+    """Plan how large a volume becomes.
 
     Args:
         size: what the settings ask for; None: 60 % of the group beside other volumes, nearly all of a group of its own.
@@ -52,10 +51,10 @@ def plan_size(
         existing: the volume's present size in bytes. It is never shrunk, and ``%FREE`` counts at creation only.
 
     Raises:
-        DoesNotFit: there is no room for it.
+        DoesNotFit: the group has no room for it.
     """
     is_default = size is None
-    size = size or (OWN_GROUP if own_group else BESIDE_OTHERS)
+    size = size or (WHOLE_GROUP if own_group else BESIDE_OTHERS)
     available = group_free + existing
     kept = reserve.bytes_of(group_size)
     if size.of == "FREE":
@@ -64,16 +63,16 @@ def plan_size(
         asked = size.bytes_of(group_size)
     wanted = asked
     if size.percent and (own_group or size.of == "FREE"):
-        wanted = min(asked, available - kept)  # "nearly all": the reserve is what makes it nearly
+        wanted = min(asked, available - kept)  # nearly all: all but the reserve
     wanted = wanted // extent_size * extent_size
     warnings = []
     if is_default and existing and existing < wanted > available - kept:
-        # The group has grown, and others have taken the space. Nobody has asked for more by its size.
+        # The group has grown, and others have taken the space. No setting asks for more.
         warnings.append(f"the volume stays at {human(existing)}: there is no room for the {human(wanted)} of a new one")
         wanted = existing
     if existing and wanted <= existing:
-        # Nothing is to be made. What others have taken of the group since (a home volume, a snapshot) is no reason to
-        # refuse a host that has what it asks for.
+        # Nothing has to be made. Space that others have taken in the group since (a home volume, a snapshot) is no
+        # reason to refuse a host whose volume is as large as it should be.
         if existing - asked > extent_size:
             warnings.append(
                 f"the volume has {human(existing)}, more than the {human(asked)} of its setting: it is never shrunk"

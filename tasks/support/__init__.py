@@ -1,1 +1,1 @@
-"""What the capabilities are made of: files, units, packages, repositories, the run lock."""
+"""The parts that capabilities share: files, units, packages, repositories, the run lock."""

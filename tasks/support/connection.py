@@ -1,4 +1,4 @@
-"""Commands on a host outside of operations and facts, as pyinfra itself runs them."""
+"""Run commands on a host outside of operations and facts, as pyinfra itself runs them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 
 
 def run(host: Host, command: str, timeout: int | None = None, *, show: bool = False) -> tuple[bool, Any]:
-    """Run a command as the host's data say (``_sudo``, ``_su_user`` …): whether it succeeded, and its output.
+    """Run a command as the host's data say (``_sudo``, ``_su_user`` …). Return whether it succeeded, and its output.
 
     Args:
         timeout: seconds; none by default.
-        show: print what it prints, as it comes.
+        show: print its output as it comes.
 
     Raises:
-        TimeoutError: it did not end in time.
+        TimeoutError: the command did not end in time.
     """
     arguments, _ = pop_global_arguments(host.state, host, {})
     chosen: dict[str, Any] = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}

@@ -1,4 +1,4 @@
-"""How this project writes a file on a host: whole, synced, renamed. A power cut leaves the old file or the new one."""
+"""Write a file on a host: whole, synced, then renamed. A power cut leaves the old file or the new one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
+from tasks.support.paths import DOCKER_HOST
+
 _TOP = Path(__file__).parents[2]
 
 
@@ -25,50 +27,54 @@ def _templates() -> Environment:
         autoescape=False,  # noqa: S701 - configuration files, not HTML
     )
     environment.filters["quote"] = shlex.quote
+    environment.globals["docker_host"] = DOCKER_HOST
     return environment
 
 
 def render(template: str, **values: object) -> str:
-    """A template of ``templates/`` with these values; an undefined name in it is an error."""
+    """Return a template of ``templates/`` filled with these values. A name that is not among them is an error."""
     return _templates().get_template(template).render(**values)
 
 
 def verbatim(name: str) -> str:
-    """A file of ``files/``."""
+    """Return a file of ``files/`` as it is."""
     return (_TOP / "files" / name).read_text()
 
 
 def replace_file(path: str, content: str, mode: str = "0644") -> StringCommand:
-    """The command that replaces ``path`` as a whole, making its directory where there is none.
+    """Return the command that replaces ``path`` as a whole, and makes its directory where there is none.
 
-    pyinfra's files.put copies over the file in place: a cut in the middle leaves half of it. The content goes by
-    standard input: a command line is for everybody on the host to read.
+    pyinfra's files.put writes over the file in place, and a cut leaves half of it. The content goes through standard
+    input, because every user of the host can read a command line.
     """
     directory = shlex.quote(str(PurePosixPath(path).parent))
-    target, aside = shlex.quote(path), shlex.quote(f"{path}.new")
+    target, new_file = shlex.quote(path), shlex.quote(f"{path}.new")
     return StringCommand(
-        f"mkdir -p {directory} && rm -f {aside} && (umask 077; cat >{aside}) && chmod {mode} {aside} && "
-        f"sync {aside} && mv -fT {aside} {target} && sync {directory}",
+        f"mkdir -p {directory} && rm -f {new_file} && (umask 077; cat >{new_file}) && chmod {mode} {new_file} && "
+        f"sync {new_file} && mv -fT {new_file} {target} && sync {directory}",
         _stdin=content,
     )
 
 
 @dataclass(frozen=True)
 class File:
+    """A file as it should be on a host."""
+
     content: str
     mode: str = "0644"
 
     @property
     def state(self) -> str:
+        """Return mode and checksum, as ``FileStates`` reports them."""
         return f"{self.mode.lstrip('0')} {hashlib.sha256(self.content.encode()).hexdigest()}"
 
 
 class FileStates(FactBase[dict[str, str]]):
-    """Mode and checksum of those of some files that are there.
+    """Return mode and checksum of each of some files that exists.
 
     Args:
-        paths: of them.
-        service: that reads them when it starts. One that has been changed since is "unread".
+        paths: of the files.
+        service: that reads them when it starts. A file that has changed since then is "unread".
     """
 
     def command(self, paths: list[str], service: str = "") -> str:
@@ -91,25 +97,26 @@ class FileStates(FactBase[dict[str, str]]):
 
 @operation()
 def files(wanted: Mapping[str, File | None], service: str = "") -> Generator[StringCommand, None, None]:
-    """Have these files, and not those that are None.
+    """Write these files, and remove those that are None.
 
     Args:
         wanted: path → the file.
-        service: that reads them when it starts: it is restarted after a change, also one that a run was cut after.
+        service: that reads them when it starts. It is restarted after a change, also after one of an earlier run that
+            was cut.
     """
-    there = host.get_fact(FileStates, paths=list(wanted), service=service)
-    changed = [path for path, file in wanted.items() if there.get(path) != (file and file.state)]
+    present = host.get_fact(FileStates, paths=list(wanted), service=service)
+    changed = [path for path, file in wanted.items() if present.get(path) != (file and file.state)]
     for path in changed:
         file = wanted[path]
         yield replace_file(path, file.content, file.mode) if file else StringCommand(f"rm -f {shlex.quote(path)}")
     if changed and service:
         yield StringCommand(f"systemctl restart {shlex.quote(service)}")
     if not changed:
-        host.noop(f"{', '.join(wanted)}: as they should be")
+        host.noop(f"{', '.join(wanted)}: up to date")
 
 
 class Present(FactBase[list[str]]):
-    """Which of some paths exist.
+    """Return which of some paths exist.
 
     Args:
         paths: of files and directories.
@@ -131,10 +138,10 @@ def removed(paths: list[str]) -> Generator[StringCommand, None, None]:
     """Remove files and directories of this project.
 
     Args:
-        paths: of them.
+        paths: of these files and directories.
     """
     found = host.get_fact(Present, paths=paths)
     if found:
         yield StringCommand(f"rm -rf {shlex.join(found)}")
     else:
-        host.noop("nothing of it is there")
+        host.noop("none of them exists")

@@ -1,4 +1,4 @@
-"""GPUs that running containers can lose, and what is said before they do."""
+"""Warn before running containers can lose their GPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FactBase
 
-# Of the environment one variable alone: the others may be secrets.
+from tasks.support.paths import DOCKER_HOST
+
+# Read one variable of the environment only: the others may be secrets.
 _TEMPLATE = (
     "[{{json .Name}},{{json .HostConfig.Runtime}},{{json .HostConfig.DeviceRequests}},"
     '{{range .Config.Env}}{{if eq (index (split . "=") 0) "NVIDIA_VISIBLE_DEVICES"}}{{json .}},{{end}}{{end}}""]'
@@ -18,12 +20,12 @@ _NO_GPU = ("", "void", "none")
 
 
 class GpuContainers(FactBase[list[str]]):
-    """Names of the running containers that were given GPUs by NVIDIA's hook or runtime."""
+    """Return the names of the running containers that got GPUs from NVIDIA's hook or runtime."""
 
     def command(self) -> str:
-        docker = "timeout 20 docker --host unix:///run/docker.sock"
+        docker = f"timeout 20 docker --host {DOCKER_HOST}"
         return (
-            # A question to docker.socket would start Docker.
+            # A request to docker.socket would start Docker.
             "! systemctl is-active --quiet docker.service || ! command -v nvidia-container-runtime >/dev/null || "
             f"{docker} ps --quiet | xargs --no-run-if-empty {docker} inspect --format '{_TEMPLATE}'; true"
         )
@@ -33,8 +35,8 @@ class GpuContainers(FactBase[list[str]]):
             containers = [json.loads(line) for line in output]
             return [name.lstrip("/") for name, *traits in containers if _has_gpus(*traits)]
         except (ValueError, TypeError, KeyError):
-            # Who is only to be warned is not failed for it.
-            return ["those that Docker could not be asked for"]
+            # A warning is no reason to fail the host.
+            return ["containers that Docker could not list"]
 
     @staticmethod
     def default() -> list[str]:
@@ -42,8 +44,8 @@ class GpuContainers(FactBase[list[str]]):
 
 
 def _has_gpus(runtime: str, requests: list[dict[str, Any]] | None, visible: str, *_: str) -> bool:
-    # Only what NVIDIA's hook has given a container behind systemd's back is lost: what CDI gives is in its specification.
-    # Under NVIDIA's runtime, from toolkit 1.18 on, it is too, but who knows when the container was made.
+    # A container loses only GPUs that NVIDIA's hook gave it without systemd's knowledge: those from CDI are in its
+    # specification. So are those from NVIDIA's runtime since toolkit 1.18, but the container may be older.
     if runtime.startswith("nvidia") and visible.partition("=")[2] not in _NO_GPU:
         return True
     return any(
@@ -53,26 +55,26 @@ def _has_gpus(runtime: str, requests: list[dict[str, Any]] | None, visible: str,
     )
 
 
-# Host → its containers, as they were when they were first asked for.
+# Host → its containers with GPUs, from the first time that they were needed.
 _running: dict[str, list[str]] = {}
-_said: set[tuple[str, str, bool]] = set()
+_warned: set[tuple[str, str, bool]] = set()
 
 
-def say_before(what: str) -> None:
-    """Say which running containers can lose their GPUs by what comes next.
+def warn_before(what: str) -> None:
+    """Warn of the running containers that can lose their GPUs by what happens next.
 
     Args:
-        what: comes, such as "systemd is reloaded".
+        what: happens next, such as "systemd is reloaded".
     """
-    once = (host.name, what, host.state.is_executing)  # said before the prompt, and again where it happens
-    if once in _said:
+    warning = (host.name, what, host.state.is_executing)  # once before the prompt, and once when it happens
+    if warning in _warned:
         return
-    _said.add(once)
+    _warned.add(warning)
     if host.name not in _running:
         _running[host.name] = host.get_fact(GpuContainers)
     if containers := _running[host.name]:
         host.log_styled(
-            f"Warning: {what} while containers with GPUs run: {', '.join(containers)}. They may lose them ("
+            f"Warning: {what} while containers with GPUs run: {', '.join(containers)}. They may lose their GPUs ("
             '"Failed to initialize NVML: Unknown Error"): then `docker restart` them (docs/gpu.md)',
             fg="yellow",
             log_func=logger.warning,

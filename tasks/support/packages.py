@@ -1,6 +1,6 @@
-"""Debian packages, installed by apt as a run that may be cut needs it: waiting for apt's lock, mending what a cut left.
+"""Install Debian packages with apt: wait for its lock, and first repair the installation that a cut interrupted.
 
-Some stay at a version: by a pin, which apt's own upgrades heed too.
+Some packages stay at a version. A pin holds them there, in apt's own upgrades too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from tasks.support import gpu
 from tasks.support.files import render, replace_file
 from tasks.support.version import matches, pattern
 
-# A package manager at work on the host (unattended-upgrades, cloud-init) is waited for. DPkg::Lock::Timeout covers
-# install alone: update takes the lock of the lists and gives up at once (apt.conf(5)), hence the loop.
+# Wait for another package manager at work on the host (unattended-upgrades, cloud-init). DPkg::Lock::Timeout does so
+# for install only: update takes the lock of the lists, and gives up at once where it cannot (apt.conf(5)). Hence the
+# loop.
 _APT = "env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout={timeout} " + (
     "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 )
@@ -34,7 +35,7 @@ done
 
 
 class PackageStates(FactBase[dict[str, str]]):
-    """dpkg's state of each package that it knows: ``installed``, ``unpacked``, ``half-configured`` …
+    """Return dpkg's state of each package that it knows: ``installed``, ``unpacked``, ``half-configured`` …
 
     Args:
         packages: their names.
@@ -52,7 +53,7 @@ class PackageStates(FactBase[dict[str, str]]):
 
 
 def update_command(lock_timeout: int) -> StringCommand:
-    """The command that brings apt's lists up to date.
+    """Return the command that updates apt's lists.
 
     Args:
         lock_timeout: seconds to wait for another package manager.
@@ -60,62 +61,62 @@ def update_command(lock_timeout: int) -> StringCommand:
     return StringCommand(_UPDATE.format(apt=_APT.format(timeout=lock_timeout), timeout=lock_timeout).strip())
 
 
-# What was interrupted inside dpkg only dpkg goes on with; what lacks its dependencies only apt mends.
-_MEND = (
+# Only dpkg can go on where dpkg was interrupted, and only apt can install dependencies that are missing.
+_REPAIR = (
     'if [ -n "$(dpkg --audit)" ] || [ -n "$(ls -A /var/lib/dpkg/updates)" ]; then '
     "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold || true; {apt} -y --fix-broken install; fi; "
 )
 
 
 def install_command(packages: Sequence[str], lock_timeout: int, **how: bool) -> StringCommand:
-    """The command of `install_script`, by itself."""
+    """Return the script of `install_script` as a command."""
     return StringCommand(install_script(packages, lock_timeout, **how))
 
 
 def install_script(
     packages: Sequence[str], lock_timeout: int, *, may_remove: bool = False, only_download: bool = False
 ) -> str:
-    """The shell script that installs packages without recommendations, after whatever a cut left is mended.
+    """Return the shell script that installs packages without recommendations, after a repair of what a cut interrupted.
 
     Args:
         packages: their names.
         lock_timeout: seconds to wait for another package manager.
-        may_remove: others may go for them; without it, it fails where they would.
-        only_download: so that the installation itself takes no longer than it must.
+        may_remove: remove packages that are in the way; without it the script fails where there are any.
+        only_download: fetch the packages, so that a later installation takes less time.
     """
     apt = _APT.format(timeout=lock_timeout)
     options = ["--no-install-recommends", *([] if may_remove else ["--no-remove"])]
     options += ["--download-only"] if only_download else []
-    return f"{_MEND.format(apt=apt)}{apt} -y {' '.join(options)} install {shlex.join(packages)}"
+    return f"{_REPAIR.format(apt=apt)}{apt} -y {' '.join(options)} install {shlex.join(packages)}"
 
 
 def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
-    """The command that removes packages with their configuration, and nothing else: it fails where others need them.
+    """Return the command that removes packages with their configuration. It fails where other packages need them.
 
     Args:
-        packages: their names; dpkg need not know all of them.
+        packages: their names; those that dpkg does not know are left out.
         lock_timeout: seconds to wait for another package manager.
     """
     apt, names = _APT.format(timeout=lock_timeout), shlex.join(packages)
-    only = " ".join(f"-e {name}" for name in packages)
+    these = " ".join(f"-e {name}" for name in packages)
     return StringCommand(
-        f"{_MEND.format(apt=apt)}"
+        f"{_REPAIR.format(apt=apt)}"
         f"names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null | "
         'awk \'$2 != "not-installed" { print $1 }\'); [ -z "$names" ] || { '
-        f'others=$({apt} --simulate purge $names | awk \'$1 == "Purg" || $1 == "Remv" {{ print $2 }}\' | grep -vxF {only}); '
-        f'[ -z "$others" ] || {{ echo $others: needs $names"; nothing was removed" >&2; exit 1; }}; {apt} -y purge $names; }}'
+        f'others=$({apt} --simulate purge $names | awk \'$1 == "Purg" || $1 == "Remv" {{ print $2 }}\' | grep -vxF {these}); '
+        f'[ -z "$others" ] || {{ echo "these packages need $(echo $names): $(echo $others); nothing was removed" >&2; exit 1; }}; {apt} -y purge $names; }}'
     )
 
 
 def missing_of(packages: Sequence[str]) -> list[str]:
-    """Those of some packages that the host has not installed and configured."""
+    """Return the packages that are not installed and configured on the host."""
     states = host.get_fact(PackageStates, packages=list(packages))
     return [name for name in packages if states.get(name) != "installed"]
 
 
 @operation()
 def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand, None, None]:
-    """Have packages installed and configured.
+    """Install and configure packages.
 
     Args:
         packages: their names.
@@ -123,7 +124,7 @@ def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand
     """
     if missing := missing_of(packages):
         yield update_command(lock_timeout)
-        gpu.say_before("systemd may be reloaded, by packages,")
+        gpu.warn_before("new packages may reload systemd")
         yield install_command(missing, lock_timeout)
     else:
         host.noop(f"{', '.join(packages)}: installed")
@@ -137,10 +138,10 @@ class Pinned:
     """Packages that stay at one version.
 
     Args:
-        names: of them.
+        names: of the packages.
         version: an upstream version or the beginning of one; empty for no pin.
-        path: of the pin.
-        setting: that the version comes from.
+        path: of the pin's file.
+        setting: that has the version.
     """
 
     names: tuple[str, ...]
@@ -150,30 +151,31 @@ class Pinned:
 
     @property
     def pin(self) -> str:
-        """The content of the pin's file."""
+        """Return the content of the pin's file; empty for no pin."""
         if not self.version:
             return ""
         return render("preferences.j2", packages=self.names, pattern=f"/{pattern(self.version)}/", setting=self.setting)
 
     def is_met(self, name: str, version: str) -> bool:
+        """Return whether a package may have a version."""
         return not self.version or name not in self.names or matches(version, self.version)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What dpkg has of some packages, what apt could install of them, and a pin."""
+    """Which of some packages are installed, which apt can install, and their pin."""
 
-    installed: dict[str, str]  # package → version, configured ones
+    installed: dict[str, str]  # package → version, of configured ones
     offered: frozenset[str]
     pin: str = ""
 
 
 def offer_command(packages: Sequence[str], pin: str) -> str:
-    """The command whose output `offer_of` reads.
+    """Return the command whose output `parse_offer` reads.
 
     Args:
         packages: their names.
-        pin: path of the pin.
+        pin: path of the pin's file.
     """
     names = shlex.join(packages)
     of_packages = (
@@ -181,11 +183,12 @@ def offer_command(packages: Sequence[str], pin: str) -> str:
         f"LC_ALL=C apt-cache policy {names} 2>/dev/null | "
         'awk \'/^[^ ]/ { name = $1 } $1 == "Candidate:" && $2 != "(none)" { sub(":$", "", name); print "offered", name }\'; '
     )
-    # Without a name both would list every package there is.
+    # Without a name both programs would list every package.
     return f"{of_packages if packages else ''}[ ! -f {pin} ] || sed 's/^/pin=/' {pin}; "
 
 
-def offer_of(output: list[str]) -> Offer:
+def parse_offer(output: list[str]) -> Offer:
+    """Parse the output of `offer_command`."""
     words = [line.split() for line in output]
     return Offer(
         installed={w[1]: w[3] for w in words if len(w) == 4 and w[0] == "package" and w[2] == "installed"},
@@ -195,7 +198,7 @@ def offer_of(output: list[str]) -> Offer:
 
 
 class Offered(FactBase[Offer]):
-    """Which of some packages apt could install now.
+    """Return which of some packages apt can install now.
 
     Args:
         packages: their names.
@@ -205,7 +208,7 @@ class Offered(FactBase[Offer]):
         return f"{offer_command(packages, '/nonexistent')}true"
 
     def process(self, output: list[str]) -> Offer:
-        return offer_of(output)
+        return parse_offer(output)
 
     @staticmethod
     def default() -> Offer:
@@ -213,26 +216,26 @@ class Offered(FactBase[Offer]):
 
 
 def outdated(packages: Sequence[str], found: Offer, pinned: Pinned) -> list[str]:
-    """Those of the packages that are missing, or at another version than the pinned one."""
+    """Return the packages that are missing or not at the pinned version."""
     return [name for name in packages if name not in found.installed or not pinned.is_met(name, found.installed[name])]
 
 
 def pin_command(found: Offer, pinned: Pinned) -> StringCommand | None:
-    """The command that makes the pin what it should be; None where it is."""
+    """Return the command that writes or removes the pin; None where it is right already."""
     if found.pin == pinned.pin:
         return None
     return replace_file(pinned.path, pinned.pin) if pinned.pin else StringCommand("rm", pinned.path)
 
 
 def under_pin(pinned: Pinned, packages: Sequence[str], script: str) -> StringCommand:
-    """The command that does something with apt at a version, or fails where apt would take another one.
+    """Return the command that runs a script under a pin, or fails where apt would choose another version.
 
-    The pin itself comes after it: a version that there is not, or an upgrade that does not come about, leaves the old one.
+    The pin is put in place only afterwards: where there is no such version or the upgrade fails, the old pin stays.
 
     Args:
         pinned: the version.
-        packages: names of those that have to be there at it.
-        script: what is done.
+        packages: names of those that apt must offer at that version.
+        script: that uses apt.
     """
     if not pinned.version:
         return StringCommand(script)

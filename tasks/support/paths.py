@@ -1,4 +1,4 @@
-"""Paths and names that more than one file of the deploy needs. bulkhead.names has those that the host program shares."""
+"""Paths and names that several files of the deploy need. bulkhead.names has those that the host program needs too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from bulkhead.names import (
     CONTAINERD,
     CONTAINERD_STORE,
     DOCKER,
+    DOCKER_API,
     DOCKER_STORE,
     GUARD_SERVICE,
     PROGRAM_STATE,
@@ -17,10 +18,10 @@ from bulkhead.names import (
 # Directory on the volume → where it is bind-mounted.
 STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}
 
-# LVM's tag on the logical volume from its creation on. It says whose the volume is before it is mounted for the first time.
+# LVM's tag on our logical volumes from their creation on. It marks them as ours before they are mounted.
 TAG = "docker-bulkhead"
 
-# A store that held no data is kept beside the new one under this suffix.
+# A store that held no data, and the daemon.json from before this project, are kept with this suffix.
 BEFORE = ".before-bulkhead"
 
 CHECK_DISK = "/usr/local/bin/check-disk"
@@ -28,6 +29,9 @@ CHECK_CRON = "/etc/cron.d/check-disk"
 JOURNALD = "systemd-journald.service"
 JOURNALD_DROP_IN = "/etc/systemd/journald.conf.d/50-bulkhead.conf"
 RELOCATION_JOURNALS = f"{PROGRAM_STATE}/relocation*.json"  # of Docker's data and of the extra volumes
+
+# The API of this host's Docker, whichever host root's Docker context names.
+DOCKER_HOST = f"unix://{DOCKER_API}"
 
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Lists the keys of daemon.json that this project wrote. The host's owner wrote the others.

@@ -1,4 +1,4 @@
-"""Apt repositories of others: tried before they are in place, so that one that is wrong leaves apt as it was."""
+"""Add apt repositories of others. Each is tried before it is put in place: a wrong one leaves apt as it was."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tasks.support.packages import install_command, missing_of, update_command
 
 _NEEDED = ("gpg", "ca-certificates")
 
-# The shell command that prints the fingerprint of each primary key of a file: apt would trust a second one too. Without these
-# options gpg makes itself a directory in the home, and a look changes nothing on a host.
+# The shell command that prints the fingerprint of each primary key in a file: apt would trust a second key too. Without
+# these options gpg makes itself a directory in the home, and a fact must not change the host.
 _FINGERPRINTS = (
     "gpg --no-options --no-keyring --trust-model always --batch --quiet --show-keys --with-colons {file} | "
     'awk -F: \'$1 == "pub" {{ primary = 1 }} $1 == "fpr" && primary {{ print $10; primary = 0 }}\''
@@ -24,12 +24,14 @@ _FINGERPRINTS = (
 
 @dataclass(frozen=True)
 class RepositoryState:
+    """Our entry for a repository and its key, as they are on the host."""
+
     source: str = ""  # content of our entry
-    fingerprint: str = ""  # of its key; of each, where somebody has put more into the file
+    fingerprint: str = ""  # of its key; of each key, where somebody has added others to the file
 
 
-class Repository(FactBase[RepositoryState]):
-    """Our entry for a repository, and the fingerprint of its key.
+class RepositoryEntry(FactBase[RepositoryState]):
+    """Return our entry for a repository, and the fingerprint of its key.
 
     Args:
         source, key: paths of the two.
@@ -53,8 +55,8 @@ class Repository(FactBase[RepositoryState]):
         return RepositoryState()
 
 
-def addition(**values: str) -> str:
-    """The script that adds a repository, whose entry comes on standard input; `repository` says what the values are."""
+def addition_script(**values: str) -> str:
+    """Return the script that adds a repository. It reads the entry from standard input. `repository` has the values."""
     return render("add-repository.sh.j2", fingerprints=_FINGERPRINTS.format(file='"$aside/key.asc"'), **values)
 
 
@@ -62,24 +64,24 @@ def addition(**values: str) -> str:
 def repository(
     whose: str, path: str, source: str, key: str, key_url: str, fingerprint: str, setting: str, lock_timeout: int
 ) -> Generator[StringCommand, None, None]:
-    """Have a repository in apt, its key checked against a fingerprint, and seen to be signed with it.
+    """Add a repository to apt, after its key has matched a fingerprint and apt has verified its signature.
 
     Args:
-        whose: is named where it goes wrong.
+        whose: the repository, for messages, such as "Docker's".
         path: of the entry.
-        source: its content, deb822.
-        key: path of the key, which the content names.
-        key_url: where the key is fetched from.
-        fingerprint: 40 hexadecimal digits.
+        source: content of the entry, deb822.
+        key: path of the key, which the entry names.
+        key_url: address of the key.
+        fingerprint: of the key, 40 hexadecimal digits.
         setting: that has the repository's address; the one with ``_fingerprint`` after it has the fingerprint.
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(Repository, source=path, key=key)
+    found = host.get_fact(RepositoryEntry, source=path, key=key)
     if found == RepositoryState(source, fingerprint):
-        host.noop(f"{whose} repository is there, with its key")
+        host.noop(f"apt has {whose} repository and its key")
         return
     if missing := missing_of(_NEEDED):
         yield update_command(lock_timeout)
         yield install_command(missing, lock_timeout)
-    script = addition(whose=whose, source=path, key=key, url=key_url, fingerprint=fingerprint, setting=setting)
+    script = addition_script(whose=whose, source=path, key=key, url=key_url, fingerprint=fingerprint, setting=setting)
     yield StringCommand(script, _stdin=source)

@@ -1,4 +1,4 @@
-"""One run at a time: a lock on the host that lives exactly as long as the connection that took it.
+"""Allow one run at a time: a lock on the host that lives exactly as long as the connection that took it.
 
 The lock names the process on the host that our commands descend from: the sshd of this connection, or pyinfra itself
 with the @local connector. That process ends with the run, however the run ends, so a killed run leaves nothing to
@@ -17,11 +17,11 @@ from pyinfra.api import FactBase, Host
 
 from tasks.support.paths import RUN_LOCK
 
-# In the environment of every command of a run. Of a run that was killed the last command may still be at work on the
-# host: sshd ends with its connection and leaves it to PID 1.
+# In the environment of every command of a run. After a run was killed, its last command may still be at work on the
+# host: sshd ends with its connection, and PID 1 adopts the command.
 ENVIRONMENT = {"BULKHEAD_RUN": "1"}
 
-# $1: the lock's path. $2: "take" or "look". $3: who asks. $4: seconds to wait for what a killed run left.
+# $1: the lock's path. $2: "take" or "read". $3: who asks. $4: seconds to wait for the last command of a killed run.
 # Field 22 of /proc/PID/stat, the start time, tells a process from a later one with the same number (proc(5)).
 _SCRIPT = r"""
 lock=$1 mode=$2 who=$3 patience=$4
@@ -42,10 +42,10 @@ orphan() {
     done
     return 1
 }
-# Without such an ancestor (a connector that is neither ssh nor local) nothing tells what was left behind.
+# Without such an ancestor (a connector that is neither ssh nor local) nothing shows whose command an orphan is.
 anchor=$(ancestor $$) && tied=yes || { anchor=$PPID; tied=; }
 while [ "$tied" ] && orphan; do
-    # Our own connection is gone: what was left behind is this very script.
+    # Our own connection is gone: the orphan is this script itself.
     ancestor $$ >/dev/null || exit
     if [ "$patience" -le 0 ]; then echo "left $left"; exit; fi
     patience=$((patience - 1)); sleep 1
@@ -63,23 +63,23 @@ PATIENCE = 900  # seconds: apt on a slow host
 
 @dataclass(frozen=True)
 class Holder:
-    """What stands in the way of a run."""
+    """The obstacle to a run."""
 
     words: str = ""  # who holds the lock; empty: nobody, or this connection
-    left: bool = False  # it is the last command of a run that was killed, which ends by itself
+    left: bool = False  # the last command of a run that was killed, which ends by itself
 
 
 class RunLockHolder(FactBase[Holder]):
-    """What stands in the way of a run on this host, as a ``Holder``.
+    """Return what keeps a run from this host, as a ``Holder``.
 
     Args:
-        take: take the lock when it is free. Looking changes nothing on the host.
-        patience: seconds to wait for the last command of a run that was killed: facts taken beside it would be stale.
+        take: take the lock when it is free. Without it nothing changes on the host.
+        patience: seconds to wait for the last command of a run that was killed: facts read beside it would be stale.
     """
 
     def command(self, take: bool = False, patience: int = 0) -> str:
         who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
-        mode = "take" if take else "look"
+        mode = "take" if take else "read"
         return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(patience)])
 
     def process(self, output: list[str]) -> Holder:
@@ -90,10 +90,11 @@ class RunLockHolder(FactBase[Holder]):
 
 
 def holder(host: Host, *, take: bool = False) -> str | None:
-    """Who holds the run lock, in words, after what a killed run left has ended.
+    """Return who holds the run lock, in words, after the last command of a killed run has ended.
 
     Returns:
-        Empty when nobody does, or this connection; None where it could not be told, which has failed the host already.
+        Empty when nobody holds it, or this connection does; None where it could not be read, which has failed the host
+        already.
     """
     found: Holder | None = host.get_fact(RunLockHolder, take=take)
     if found and found.left:

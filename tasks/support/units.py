@@ -1,4 +1,4 @@
-"""How this project brings files to systemd: written, read by it once, and timers and services running by them."""
+"""Write files for systemd, have it read them, and keep timers and services running by them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _STAMPS = "/var/lib/systemd/timers"  # when persistent timers elapsed last (syst
 
 @dataclass(frozen=True)
 class UnitFiles:
-    """What is on disk, whether systemd has read it, and which units are enabled and active, and since when."""
+    """Files of systemd's on disk, whether it has read them, and which units are enabled and active, since when."""
 
     contents: dict[str, str]
     needs_reload: bool
     up: frozenset[str]
-    changed: int = 0  # when the newest of the files was written, in seconds since the epoch
-    started: dict[str, int] = field(default_factory=dict)  # when the process of a service was
+    changed: int = 0  # when the newest file was written, in seconds since the epoch
+    started: dict[str, int] = field(default_factory=dict)  # service → when its process started, likewise
 
 
 class SystemdFiles(FactBase[UnitFiles]):
-    """Contents of files of systemd's by path, and whether it has yet to read a change of one of these units.
+    """Return the contents of files of systemd's by path, and the state of the units that they belong to.
 
     Args:
         paths: of the files.
-        units: that they are about.
+        units: that the files belong to.
     """
 
     def command(self, paths: list[str], units: list[str]) -> str:
@@ -74,7 +74,7 @@ class SystemdFiles(FactBase[UnitFiles]):
 
 
 def _moment(text: str) -> int:
-    """A time of systemctl's, in UTC, in seconds since the epoch. (It says them so itself only since systemd 250.)
+    """Return a time that systemctl prints, in UTC, as seconds since the epoch. (systemd prints those only since 250.)
 
     >>> _moment("Wed 2026-11-25 02:43:54 UTC")
     1795574634
@@ -86,35 +86,35 @@ def _moment(text: str) -> int:
 def unit_files(
     contents: Mapping[str, str], units: Sequence[str], timers: Sequence[str] = (), services: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
-    """Have these files, read by systemd, also when an earlier run was cut between the two.
+    """Write these files and have systemd read them, even if an earlier run was cut between the two.
 
     Args:
         contents: path → content.
-        units: that the files are about.
-        timers: those of them that are enabled, and run by what their files say now.
+        units: that the files belong to.
+        timers: those units that are enabled, and restarted after a change.
         services: likewise.
     """
     found = host.get_fact(SystemdFiles, paths=list(contents), units=list(units))
     changed = [path for path, content in contents.items() if found.contents.get(path) != content]
     if changed or found.needs_reload:
-        gpu.say_before("systemd is reloaded")
+        gpu.warn_before("systemd is reloaded")
     for path in changed:
         yield replace_file(path, contents[path])
     if changed or found.needs_reload:
         yield StringCommand("systemctl daemon-reload")
-    restarted = [unit for unit in (*timers, *services) if changed or found.needs_reload or not _in_force(unit, found)]
+    restarted = [unit for unit in (*timers, *services) if changed or found.needs_reload or not _is_current(unit, found)]
     if restarted:
         yield StringCommand(f"systemctl enable --quiet --no-reload {shlex.join(restarted)}")
-        # A timer that is persistent takes what it has missed by its new times for due.
+        # Without the stamp a persistent timer would run at once, for a time in its new schedule that has passed.
         stamps = shlex.join(f"{_STAMPS}/stamp-{unit}" for unit in restarted if unit in timers)
         stamped = f"mkdir -p {_STAMPS} && touch {stamps} && " if stamps else ""
         yield StringCommand(f"{stamped}systemctl restart {shlex.join(restarted)}")
     elif not changed and not found.needs_reload:
-        host.noop(f"{', '.join(units)}: in force")
+        host.noop(f"{', '.join(units)}: up to date")
 
 
-def _in_force(unit: str, found: UnitFiles) -> bool:
-    """Whether it is enabled, and runs by what its files say; a service also since they were written."""
+def _is_current(unit: str, found: UnitFiles) -> bool:
+    """Return whether a unit is enabled and active. A service must also have started after its files were written."""
     return unit in found.up and found.started.get(unit, found.changed) >= found.changed
 
 
@@ -122,24 +122,24 @@ def _in_force(unit: str, found: UnitFiles) -> bool:
 def unit_files_removed(
     paths: Sequence[str], units: Sequence[str], timers: Sequence[str] = (), services: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
-    """Have none of these files, and systemd know of it.
+    """Remove these files, and have systemd know it.
 
     Args:
         paths: of the files.
-        units: that they are about.
-        timers, services: those of them that were enabled.
+        units: that the files belong to.
+        timers, services: those units that were enabled.
     """
     found = host.get_fact(SystemdFiles, paths=list(paths), units=list(units))
     if not found.contents and not found.needs_reload:
-        host.noop(f"{', '.join(units)}: no file of ours")
+        host.noop(f"{', '.join(units)}: already removed")
         return
-    gpu.say_before("systemd is reloaded")
+    gpu.warn_before("systemd is reloaded")
     enabled = (*timers, *services)
-    if there := [unit for unit in enabled if any(path.endswith(f"/{unit}") for path in found.contents)]:
-        yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(there)}")
-    if stamps := [f"{_STAMPS}/stamp-{unit}" for unit in there if unit in timers]:
+    if present := [unit for unit in enabled if any(path.endswith(f"/{unit}") for path in found.contents)]:
+        yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(present)}")
+    if stamps := [f"{_STAMPS}/stamp-{unit}" for unit in present if unit in timers]:
         yield StringCommand(f"rm -f {shlex.join(stamps)}")
     yield StringCommand(f"rm -f {shlex.join(paths)}")
     if drop_ins := sorted({path.rpartition("/")[0] for path in paths if ".d/" in path}):
-        yield StringCommand(f"rmdir {shlex.join(drop_ins)} 2>/dev/null; true")  # what others have put there stays
+        yield StringCommand(f"rmdir {shlex.join(drop_ins)} 2>/dev/null; true")  # files of others there stay
     yield StringCommand("systemctl daemon-reload")

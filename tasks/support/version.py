@@ -1,4 +1,4 @@
-"""Versions of Debian packages against a pin, which is an upstream version or the beginning of one. Pure."""
+"""Compare versions of Debian packages with a pin: an upstream version or the beginning of one. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def matches(version: str, pin: str) -> bool:
-    """Whether a Debian version is the upstream version of a pin, or begins with it.
+    """Return whether a Debian version is the upstream version of a pin, or begins with it.
 
     >>> matches("5:27.5.1-1~debian.12~bookworm", "27.5")
     True
@@ -18,7 +18,7 @@ def matches(version: str, pin: str) -> bool:
 
 
 def is_newer(version: str, pin: str) -> bool:
-    """Whether a Debian version is newer than a pin asks for, by the numbers that both have.
+    """Return whether a Debian version is newer than a pin, by the numbers that both have.
 
     >>> is_newer("5:28.0.1-1~debian.12~bookworm", "27.5")
     True
@@ -29,13 +29,13 @@ def is_newer(version: str, pin: str) -> bool:
     return _numbers(version.split(":", 1)[-1])[: len(wanted)] > wanted
 
 
-def is_outlived(version: str, pin: str, *, live_restore: bool) -> bool:
-    """Whether running containers outlive the step from an engine's version to a pin; without either there is no step.
+def is_survived(version: str, pin: str, *, live_restore: bool) -> bool:
+    """Return whether running containers survive the step from an engine's version to a pin. (An empty one: no step.)
 
-    With live-restore they outlive one to another patch release, and no other.
+    With live-restore they survive a step to another patch release, and no other.
 
     >>> old, older = "5:27.5.0-1~debian.12~bookworm", "5:27.4.1-1~debian.12~bookworm"
-    >>> is_outlived(old, "27.5.1", live_restore=True), is_outlived(older, "27.5.1", live_restore=True)
+    >>> is_survived(old, "27.5.1", live_restore=True), is_survived(older, "27.5.1", live_restore=True)
     (True, False)
     """
     if not version or not pin or matches(version, pin):
@@ -48,7 +48,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def pattern(pin: str) -> str:
-    """An extended regular expression for the Debian versions that a pin matches, with or without an epoch.
+    """Return an extended regular expression for the Debian versions that a pin matches, with or without an epoch.
 
     >>> pattern("26.1.5+dfsg1")
     '^([0-9]+:)?26[.]1[.]5[+]dfsg1([^0-9A-Za-z].*)?$'

@@ -35,16 +35,16 @@ PRECIOUS = (
 BAD = {
     "data_of_a_docker_that_does_not_run": (
         f"{PRECIOUS} && systemctl stop docker.socket docker",
-        "Docker holds 1 image, 1 volume, 1 layer; containerd: nothing, and Docker does not run",
+        "Docker does not run, and holds 1 image, 1 volume, 1 layer; containerd: nothing",
     ),
     "data_that_is_bound_elsewhere": (
         f"{PRECIOUS} && mkdir /srv/www && mount --bind /var/lib/docker/volumes/precious/_data /srv/www",
-        "a part of /var/lib/docker is bound to /srv/www",
+        "part of /var/lib/docker is bind-mounted on /srv/www",
     ),
     "volume_of_somebody_else": (
         "lvcreate -qq -y -L 512M -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && mkdir /data && "
         "mount /dev/ubuntu-vg/docker-lv /data && echo data >/data/file && umount /data",
-        "there is a logical volume ubuntu-vg/docker-lv that is not ours, with ext4 on it",
+        "the logical volume ubuntu-vg/docker-lv exists, with ext4 on it, and this project did not make it",
     ),
     "store_on_a_filesystem_of_its_own": (
         "systemctl stop docker.socket docker && lvcreate -qq -y -L 2G -n other ubuntu-vg && "

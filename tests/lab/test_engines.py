@@ -98,7 +98,7 @@ def test_upgrade_beyond_a_patch_release_needs_consent_while_containers_run(
     ran = machine.out("docker inspect --format '{{.State.Pid}} {{.State.Running}}' runs")
     refused = deploy(machine, **larger)
     assert refused.code == 1
-    assert "containers run (1), and the engine is to go from 5:26.1.5" in refused.output
+    assert "containers run (1), and engine_version upgrades the engine from 5:26.1.5" in refused.output
     assert machine.out("docker inspect --format '{{.State.Pid}} {{.State.Running}}' runs") == ran
     converge(machine, **larger, engine_upgrade_stops_containers=True)
     assert machine.out("dpkg-query -W -f '${Version}' docker-ce") == "5:27.5.1-1~debian.13~trixie"
@@ -109,7 +109,7 @@ def test_upgrade_beyond_a_patch_release_needs_consent_while_containers_run(
     assert dry(machine, **larger).predicted == set()
     older = deploy(machine, **from_repository(repository, engine_version="26.1.5"))
     assert older.code == 1
-    assert "an engine is upgraded here and never downgraded" in older.output
+    assert "this project upgrades an engine and never downgrades it" in older.output
 
 
 @pytest.mark.full

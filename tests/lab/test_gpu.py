@@ -113,7 +113,7 @@ def test_host_without_a_driver_gets_a_warning_and_no_toolkit(host: Machine) -> N
     assert "it was not installed; nothing was changed" in refused.output
     assert host.out("systemctl is-active docker containerd").split() == ["active", "active"]
     run = converge(host)
-    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out" in run.output
+    assert "0000:41:00.0: an NVIDIA GPU, and no driver: the container toolkit is not installed" in run.output
     assert host.out(OURS) == host.out(TOOLKIT) == ""
     assert "runtimes" not in daemon_json(host)
     verify(host)
@@ -128,7 +128,7 @@ def test_apt_entry_of_somebody_else_is_refused_by_name(host: Machine, settings: 
     )
     refused = deploy(host)
     assert refused.code == 1
-    assert f"NVIDIA's container toolkit is in {entry}" in refused.output
+    assert f"NVIDIA's container toolkit is listed in {entry}" in refused.output
     assert host.out(OURS) == ""
 
 
@@ -218,9 +218,9 @@ def test_changes_of_a_manual_nvidia_ctk_run_are_named_key_by_key_and_repaired(gp
     )
     observed = verification(host)
     assert observed.returncode == 1
-    assert "features.buildkit is gone; features.containerd-snapshotter is gone" in observed.stdout
+    assert "features.buildkit is missing; features.containerd-snapshotter is missing" in observed.stdout
     run = converge(host)
-    assert "features.buildkit is gone" in run.output
+    assert "features.buildkit is missing" in run.output
     assert "keys of the host's own stay: debug" in run.output
     keys = daemon_json(host)
     assert keys["features"] == {"buildkit": True, "cdi": True, "containerd-snapshotter": False}
@@ -244,7 +244,7 @@ def test_toolkit_is_removed_from_a_host_whose_setting_is_off(gpu_host: Machine) 
     host.run("docker create --name computes --network none --runtime nvidia box sleep 1")
     refused = deploy(host, nvidia=False)
     assert refused.code == 1
-    assert "containers with GPUs, and NVIDIA's container toolkit is to be removed: computes" in refused.output
+    assert "this run would remove NVIDIA's container toolkit, and containers need it: computes" in refused.output
     host.run("docker rm computes")
     converge(host, nvidia=False)
     assert host.out(OURS) == host.out(TOOLKIT) == ""

@@ -1,7 +1,7 @@
-"""testinfra through pyinfra's own connection.
+"""Run testinfra through pyinfra's own connection.
 
-What reaches a host in a deploy reaches it here, in the same way and on one connection: ssh_config and its jump hosts,
-sudo with a password, @local, @docker. testinfra's ssh backend knows none of that.
+The verification reaches a host exactly as the deploy does, on one connection: with ssh_config and its jump hosts, sudo
+with a password, @local, @docker. testinfra's ssh backend knows none of that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 
 from tasks.support import connection
 
-TIMEOUT = 300  # seconds for a command: Docker on a volume that is full may never answer
+TIMEOUT = 300  # seconds for a command: Docker on a full volume may never answer
 
 
 class PyinfraBackend(BaseBackend):
@@ -30,12 +30,12 @@ class PyinfraBackend(BaseBackend):
         self._target = host
 
     def run(self, command: str, *args: str, **_kwargs: Any) -> CommandResult:
-        """Run a command as root where the host's data say so.
+        """Run a command, as root where the host's data say so.
 
-        pyinfra tells success from failure and no more: the exit status is 0 or 1.
+        pyinfra reports success or failure only, so the exit status is 0 or 1.
 
         Raises:
-            AssertionError: it did not end in time.
+            AssertionError: the command did not end in time.
         """
         command = self.quote(command, *args)
         try:

@@ -1,4 +1,4 @@
-"""The hosts of a pyinfra inventory, each with one connection, and what a few commands on it say."""
+"""Connect to the hosts of a pyinfra inventory, and give the tests their facts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from settings.check import check_fleet
 from settings.model import Settings
 from tasks.support.paths import STORES
 from tests.verify.backend import PyinfraBackend
-from tests.verify.summary import Result, sentence, summary
+from tests.verify.summary import PropertyResult, sentence, summary
 
 TOP = Path(__file__).parent.parent.parent
 CONNECT_TIMEOUT = 20  # seconds
@@ -32,9 +32,11 @@ SETTINGS = pytest.StashKey[dict[str, Settings]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("docker-bulkhead")
-    group.addoption("--inventory", required=True, help="a pyinfra inventory, or what pyinfra takes for one")
-    group.addoption("--limit", action="append", default=[], help="a host, a pattern or a group; again for more")
-    group.addoption("--disruptive", action="store_true", help="also what stops Docker for a moment")
+    group.addoption(
+        "--inventory", required=True, help="a pyinfra inventory: a file, host names with commas between them, or @local"
+    )
+    group.addoption("--limit", action="append", default=[], help="a host, a pattern or a group; may be repeated")
+    group.addoption("--disruptive", action="store_true", help="also run the test that stops Docker for a moment")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,25 +50,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def hosts_of(name: str, limits: list[str], *, sudo: bool = False) -> list[Host]:
-    """The hosts of an inventory that are meant, ready to be connected to, by pyinfra's rules.
+    """Return the chosen hosts of an inventory, ready to connect to, by pyinfra's rules.
 
     Args:
-        name: an inventory as pyinfra's command line takes it.
-        limits: names or patterns of hosts, and groups; none is all.
+        name: an inventory as on pyinfra's command line.
+        limits: names or patterns of hosts, and groups; empty for all hosts.
         sudo: run commands with sudo, unless the host's data say otherwise.
 
     Raises:
-        LookupError: a limit, or the whole inventory, means no host.
+        LookupError: a limit matches no host, or the inventory has none.
     """
     with ctx_state.use(State()):
         inventory: Inventory = make_inventory(name, cwd=str(TOP))
     State(inventory, Config(CONNECT_TIMEOUT=CONNECT_TIMEOUT, SUDO=sudo))
     chosen: dict[str, Host] = {}
     for limit in limits or ["*"]:
-        meant = [host for host in inventory if limit in host.groups or fnmatchcase(host.name, limit)]
-        if not meant:
-            raise LookupError(f"no host is meant by --limit {limit}" if limits else "there is no host in it")
-        chosen.update((host.name, host) for host in meant)
+        matching = [host for host in inventory if limit in host.groups or fnmatchcase(host.name, limit)]
+        if not matching:
+            raise LookupError(f"--limit {limit} matches no host" if limits else "the inventory has no host")
+        chosen.update((host.name, host) for host in matching)
     return list(chosen.values())
 
 
@@ -99,14 +101,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 .removeprefix("AssertionError: ")
                 .removeprefix("Failed: ")
             )
-            results.append(Result(known["host"], known["property"], found, looked=outcome != "error"))
+            results.append(PropertyResult(known["host"], known["property"], found, checked=outcome != "error"))
     terminalreporter.section("hosts")
     for line in summary([host.name for host in config.stash[HOSTS]], results):
         terminalreporter.write_line(line)
 
 
 class Target:
-    """A host: its settings, and what commands on it say."""
+    """A host under examination: its settings, and commands on it."""
 
     def __init__(self, name: str, settings: Settings, connection: Connection) -> None:
         self.name = name
@@ -114,10 +116,10 @@ class Target:
         self.connection = connection
 
     def run(self, command: str) -> str:
-        """What a command prints; it must succeed.
+        """Return the output of a command, which must succeed.
 
         Raises:
-            AssertionError: it failed; what it said is in the message.
+            AssertionError: the command failed; its output is in the message.
         """
         done = self.connection.run(command)
         if done.failed:
@@ -125,6 +127,7 @@ class Target:
         return done.stdout.strip()
 
     def fails(self, command: str) -> bool:
+        """Return whether a command fails."""
         return self.connection.run(command).failed
 
     @property
@@ -137,18 +140,18 @@ class Target:
 
     @cached_property
     def mounts(self) -> dict[str, dict[str, Any]]:
-        """The mount table, by mount point."""
+        """Return the mount table, by mount point."""
         table = json.loads(self.run("findmnt --kernel --list --json -o TARGET,SOURCE,FSTYPE,PROPAGATION"))
         return {row["target"]: row for row in table["filesystems"]}
 
     def mount(self, path: str) -> dict[str, Any]:
-        """The line of the mount table for a mount point."""
+        """Return the line of the mount table for a mount point."""
         assert path in self.mounts, f"nothing is mounted on {path}"
         return self.mounts[path]
 
     @cached_property
     def docker(self) -> dict[str, Any]:
-        """``docker info``."""
+        """Return the output of ``docker info``."""
         info: dict[str, Any] = json.loads(self.run("docker info --format '{{json .}}'"))
         return info
 
@@ -158,7 +161,7 @@ class Target:
 
     @cached_property
     def logical_volume(self) -> dict[str, str]:
-        """What LVM says of the volume and its group."""
+        """Return LVM's report on the volume and its group."""
         report = self.run(
             "lvs --reportformat json --units b --nosuffix "
             f"-o lv_name,vg_name,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
@@ -176,7 +179,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     except ConnectError as error:
         unreachable = str(error)
     if unreachable:
-        # pytest keeps the failure of a session's fixture: the host's other tests fail with it at once.
+        # pytest remembers that a fixture of the session failed: the host's other tests fail at once.
         pytest.fail(f"cannot be reached: {unreachable}", pytrace=False)
     connection = Connection(PyinfraBackend(host))
     yield Target(host.name, request.config.stash[SETTINGS][host.name], connection)
@@ -185,7 +188,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture(scope="session")
 def image(target: Target) -> Iterator[str]:
-    """The name of an image of the host's own shell: nothing is pulled. Names are new each time; so nobody else's."""
+    """The name of an image made from the host's own shell: nothing is pulled. The name is new each time."""
     name = f"docker-bulkhead-verify:{uuid.uuid4().hex[:12]}"
     target.run(
         "set -e; tree=$(mktemp -d); trap 'rm -rf $tree' EXIT; mkdir $tree/bin; "

@@ -1,4 +1,4 @@
-"""What a verification found, for people: a line a host, and for what does not hold, what was found instead."""
+"""Summarize a verification for people: a line for each host, and under it each property that does not hold."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a property on a host.
+class PropertyResult:
+    """The result for one property of a host.
 
     Args:
-        sentence: the property.
-        found: what was found instead; empty where it holds.
-        looked: False where the host could not be looked at for it.
+        host: its name.
+        sentence: the property, in words.
+        found: what was found instead; empty where the property holds.
+        checked: False where it could not be checked.
     """
 
     host: str
     sentence: str
     found: str = ""
-    looked: bool = True
+    checked: bool = True
 
 
 def sentence(test: str, *cases: object) -> str:
-    """A test's name and what it was parametrized with, as words.
+    """Return a test's name and its parameters as words.
 
     >>> sentence("test_store_is_on_the_volume", "/var/lib/docker")
     'store is on the volume (/var/lib/docker)'
@@ -32,21 +33,21 @@ def sentence(test: str, *cases: object) -> str:
     return f"{words} ({', '.join(map(str, cases))})" if cases else words
 
 
-def summary(hosts: Iterable[str], results: Iterable[Result]) -> list[str]:
-    """The lines to print."""
-    by_host: dict[str, list[Result]] = {host: [] for host in hosts}
+def summary(hosts: Iterable[str], results: Iterable[PropertyResult]) -> list[str]:
+    """Return the lines to print."""
+    by_host: dict[str, list[PropertyResult]] = {host: [] for host in hosts}
     for result in results:
         by_host[result.host].append(result)
     width = max(map(len, by_host), default=0)
     lines = []
     for host, of_host in by_host.items():
-        failed = [result for result in of_host if result.found and result.looked]
-        unseen = [result for result in of_host if not result.looked]
-        counts = [f"{len(of_host) - len(failed) - len(unseen)} passed", f"{len(failed)} failed"]
-        lines.append(f"{host:<{width}}  {', '.join(counts + ([f'{len(unseen)} not looked at'] if unseen else []))}")
+        failed = [result for result in of_host if result.found and result.checked]
+        unchecked = [result for result in of_host if not result.checked]
+        counts = [f"{len(of_host) - len(failed) - len(unchecked)} passed", f"{len(failed)} failed"]
+        lines.append(f"{host:<{width}}  {', '.join(counts + ([f'{len(unchecked)} not checked'] if unchecked else []))}")
         for result in failed:
             lines += [f"{'':<{width}}    does not hold: {result.sentence}", *_indented(result.found, width + 10)]
-        for found in dict.fromkeys(result.found for result in unseen):
+        for found in dict.fromkeys(result.found for result in unchecked):
             lines += _indented(found, width + 4)
     return lines
 

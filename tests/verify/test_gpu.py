@@ -1,4 +1,4 @@
-"""What a host with NVIDIA GPUs shows. Where there is none, or no driver, each says so."""
+"""Examine a host with NVIDIA GPUs. Without a GPU or a driver the tests are skipped, and give the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.support.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY,
 from tasks.support.version import matches
 from tests.verify.conftest import Target
 
-# One that vfio-pci has is handed to a virtual machine.
+# A GPU with the driver vfio-pci belongs to a virtual machine.
 _GPUS = (
     "for device in /sys/bus/pci/devices/*; do case $(cat $device/vendor $device/class) in 0x10de*0x03????) "
     "readlink $device/driver | grep -q /vfio-pci$ || echo ${device##*/};; esac; done"
@@ -30,7 +30,7 @@ def wanted(target: Target) -> bool:
 
 @pytest.fixture
 def gpu_host(target: Target) -> Target:
-    """A host that NVIDIA's container toolkit belongs on."""
+    """A host that should have NVIDIA's container toolkit."""
     if not wanted(target):
         pytest.skip(f"nvidia = {target.settings.nvidia!r} in the settings, and no NVIDIA GPU with a driver on the host")
     return target
@@ -38,7 +38,7 @@ def gpu_host(target: Target) -> Target:
 
 @pytest.fixture
 def driven(gpu_host: Target) -> Target:
-    """One whose GPUs are at work."""
+    """Such a host with a driver."""
     if not has_driver(gpu_host):
         pytest.skip("no NVIDIA driver on the host")
     return gpu_host
@@ -46,7 +46,7 @@ def driven(gpu_host: Target) -> Target:
 
 @pytest.fixture
 def gpu(driven: Target) -> Target:
-    """One with a GPU that containers can compute on."""
+    """Such a host with a GPU that containers can use."""
     if driven.fails("test -c /dev/nvidia0"):
         pytest.skip("no GPU: there is no /dev/nvidia0 on the host")
     return driven
@@ -59,7 +59,7 @@ def test_toolkit_is_at_the_version_of_the_settings(gpu_host: Target) -> None:
     assert matches(installed[0], gpu_host.settings.nvidia_version)
 
 
-def test_toolkit_stays_at_it_whatever_apt_offers(gpu_host: Target) -> None:
+def test_toolkit_stays_at_its_version_whatever_apt_offers(gpu_host: Target) -> None:
     planned = gpu_host.run("apt-get --quiet=2 --simulate dist-upgrade").splitlines()
     assert not [line for line in planned if line.startswith(tuple(f"Inst {name} " for name in PACKAGES))]
 
@@ -99,14 +99,14 @@ def test_nvidia_smi_in_a_container_sees_the_gpus_of_the_host(gpu: Target, image:
 
 
 def test_container_has_a_cuda_device(gpu: Target, image: str) -> None:
-    look = (
+    search = (
         "test -c /dev/nvidia0 && test -c /dev/nvidia-uvm && "
         "for library in /usr/lib/*/libcuda.so.1 /usr/lib64/libcuda.so.1; do [ ! -e $library ] || echo $library; done"
     )
-    assert gpu.run(f"docker run --rm --network none --gpus all {image} sh -c '{look}'"), "no libcuda.so.1"
+    assert gpu.run(f"docker run --rm --network none --gpus all {image} sh -c '{search}'"), "no libcuda.so.1"
 
 
-def test_host_without_gpus_has_nothing_of_it(target: Target) -> None:
+def test_host_without_gpus_has_no_toolkit_of_ours(target: Target) -> None:
     if wanted(target):
         pytest.skip("the host has NVIDIA GPUs")
     if target.settings.nvidia == "auto" and target.run(_GPUS):

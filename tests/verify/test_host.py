@@ -1,4 +1,4 @@
-"""What a provisioned host shows, looked at from outside with the system's own tools. Each test is a sentence."""
+"""Examine a provisioned host from outside, with the system's own tools. The name of each test is a sentence."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:
 
 def test_volume_fills_its_logical_volume(target: Target) -> None:
     size = int(target.run(f"findmnt --noheadings --bytes --output SIZE {target.volume}"))
-    # Of an ext4 the inode tables and the journal are not counted: about 2 %.
+    # The size of an ext4 does not count inode tables and journal: about 2 %.
     assert size > 0.95 * int(target.logical_volume["lv_size"])
 
 
 def test_volume_leaves_the_reserve_to_its_group(target: Target) -> None:
     volume, wanted = target.logical_volume, target.settings.volume_size
     size, extent = int(volume["vg_size"]), int(volume["vg_extent_size"])
-    # A size in bytes may use the reserve up; what other volumes have taken since is not Docker's doing.
+    # A size in bytes may use up the reserve. So may other volumes later, which this test does not count.
     reserve = 0 if wanted and wanted.bytes else target.settings.volume_reserve.bytes_of(size)
     assert int(volume["lv_size"]) <= size - reserve + extent
 
@@ -58,7 +58,7 @@ def test_volume_carries_its_marker(target: Target) -> None:
 
 
 def test_volume_is_mounted_private(target: Target) -> None:
-    # The store's own mount is Docker's to share: it does so when it starts (moby, setupDaemonRootPropagation).
+    # Not the stores: Docker shares their mount when it starts (moby, setupDaemonRootPropagation).
     assert target.mount(target.volume)["propagation"] == "private"
 
 
@@ -81,7 +81,7 @@ def test_docker_and_root_are_on_different_devices(target: Target) -> None:
     assert root not in stores
 
 
-def test_fstab_mounts_all_of_them_and_never_holds_up_the_boot(target: Target) -> None:
+def test_fstab_mounts_every_volume_and_never_delays_the_boot(target: Target) -> None:
     lines = [line.split() for line in target.run("cat /etc/fstab").splitlines()]
     found = {fields[1]: fields for fields in lines if len(fields) > 3 and not fields[0].startswith("#")}
     dockers = {target.volume: target.device} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
@@ -99,8 +99,8 @@ def test_fstab_is_valid(target: Target) -> None:
 
 @pytest.mark.parametrize("unit", DROP_INS)
 def test_unit_does_not_start_without_the_volume(target: Target, unit: str) -> None:
-    # What systemd has loaded, over D-Bus: a line of a file can be undone by another drop-in, and systemctl does not
-    # show assertions.
+    # Ask systemd over D-Bus for the unit as it has loaded it: another drop-in may undo a line of a file, and systemctl
+    # does not show assertions.
     path = f"/org/freedesktop/systemd1/unit/{unit.replace('.', '_2e')}"
     answers = target.run(
         f"busctl --json=short get-property org.freedesktop.systemd1 {path} org.freedesktop.systemd1.Unit "
@@ -110,23 +110,24 @@ def test_unit_does_not_start_without_the_volume(target: Target, unit: str) -> No
     assert DROP_INS[unit] in drop_ins
     assert set(target.mount_points) <= set(mounts)
     assert not needs_reload, "systemd has not read the last change of the unit"
-    # [what, whether one of several is enough, whether it is negated, of what, how it went]
-    firm = {(what, of) for what, trigger, negated, of, _ in asserts if not trigger and not negated}
+    # Each has a kind, whether one of several is enough, whether it is negated, a path and a result.
+    firm = {(kind, path) for kind, trigger, negated, path, _ in asserts if not trigger and not negated}
     wanted = {("AssertPathIsMountPoint", path) for path in target.mount_points}
     assert wanted | {("AssertPathExists", f"{target.volume}/{MARKER}")} <= firm
 
 
 def beneath(target: Target, paths: list[str]) -> list[str]:
-    """The attributes of directories that mounts hide, and what is in them, a line for each."""
-    look = "; ".join(
+    """Return a line with the attributes of each directory beneath a mount, and a line for each entry in it."""
+    listing = "; ".join(
         f"mount --bind $(dirname {path}) /mnt; lsattr -d /mnt/$(basename {path}); ls -A /mnt/$(basename {path}); umount /mnt"
         for path in paths
     )
-    return target.run(f"unshare --mount --propagation private sh -ec '{look}'").splitlines()
+    return target.run(f"unshare --mount --propagation private sh -ec '{listing}'").splitlines()
 
 
 def test_directories_beneath_the_mounts_are_empty_and_immutable(target: Target) -> None:
-    # The old data of a move is kept beneath, until it is finalized; of homes, the keys that let their owners log in.
+    # Until a move is finalized its old data stays beneath the mount; for homes, so do the keys that log their owners
+    # in.
     moved = target.run(f"cat {RELOCATION_JOURNAL} 2>/dev/null || echo '{{}}'")
     paths = [target.volume] if json.loads(moved).get("phase") in RELOCATED else target.mount_points
     paths += [
@@ -134,9 +135,9 @@ def test_directories_beneath_the_mounts_are_empty_and_immutable(target: Target) 
         for volume in target.settings.extra_volumes.values()
         if target.fails(f"test -e {move_journal(volume.mount)}")
     ]
-    seen = beneath(target, paths)
-    assert len(seen) == len(paths), "there is something in them"
-    assert all("i" in line.split()[0] for line in seen)
+    lines = beneath(target, paths)
+    assert len(lines) == len(paths), "they are not empty"
+    assert all("i" in line.split()[0] for line in lines)
 
 
 def test_docker_and_containerd_run_and_start_at_boot(target: Target) -> None:
@@ -165,12 +166,12 @@ def test_daemon_json_has_the_users_own_keys_and_collects_build_cache(target: Tar
 def test_daemon_json_is_as_this_project_wrote_it(target: Target) -> None:
     written, applied = (json.loads(target.run(f"cat {path}")) for path in (DAEMON_JSON, DAEMON_JSON_APPLIED))
     changed = list(differences(applied, written))
-    assert not changed, f"others have changed it: {'; '.join(changed)}. The next run puts it right"
+    assert not changed, f"others have changed our keys: {'; '.join(changed)}. The next run restores them"
 
 
-def test_log_of_a_container_is_bounded(target: Target, image: str) -> None:
+def test_log_of_a_container_has_a_size_limit(target: Target, image: str) -> None:
     settings = target.settings
-    # Long lines: what is measured is the log's files, not how fast lines are wrapped.
+    # Long lines: wrapping short ones would take most of the time.
     output = f"yes {'0123456789abcdef' * 250} | head -c 100000000"
     container = target.run(f'docker create --network none {image} sh -c "{output}"')
     try:
@@ -188,7 +189,7 @@ def test_log_of_a_container_is_bounded(target: Target, image: str) -> None:
 
 def test_image_is_built_by_buildkit_and_runs(target: Target, image: str) -> None:
     built = f"{image}-built"
-    said = target.run(
+    output = target.run(
         f'printf \'FROM {image}\\nRUN echo {built} >/proof\\nCMD ["cat", "/proof"]\\n\' | '
         f"docker build --network none --tag {built} - 2>&1"
     )
@@ -196,26 +197,26 @@ def test_image_is_built_by_buildkit_and_runs(target: Target, image: str) -> None
         assert target.run(f"docker run --rm --network none {built}") == built
     finally:
         target.run(f"docker image rm {built}")
-    # BuildKit's own words, "#1 [internal] …"; the classic builder says "Step 1/3".
-    assert re.search(r"^#\d+ ", said, re.MULTILINE), said
+    # BuildKit prints "#1 [internal] …", the classic builder "Step 1/3".
+    assert re.search(r"^#\d+ ", output, re.MULTILINE), output
 
 
-def test_cron_looks_at_the_disks(target: Target) -> None:
+def test_cron_checks_the_disks(target: Target) -> None:
     assert target.run("systemctl is-active cron") == "active"
     lines = [line for line in target.run(f"cat {CHECK_CRON}").splitlines() if " root " in line]
     settings = target.settings
     assert lines == [f"*/{settings.check_interval} * * * * root check-disk {settings.check_threshold} >/dev/null"]
 
 
-def test_check_disk_tells_of_root_and_of_the_volume(target: Target) -> None:
-    said = target.run("check-disk --no-alert || [ $? -le 2 ]")
-    assert re.match("DISK (OK|WARNING|CRITICAL) - ", said), said
-    performance = said.partition("|")[2]
+def test_check_disk_reports_root_and_the_volume(target: Target) -> None:
+    output = target.run("check-disk --no-alert || [ $? -le 2 ]")
+    assert re.match("DISK (OK|WARNING|CRITICAL) - ", output), output
+    performance = output.partition("|")[2]
     assert "'/'=" in performance
     assert f"'{target.volume}'=" in performance
 
 
-def test_receivers_of_alerts_are_for_root_alone(target: Target) -> None:
+def test_only_root_can_read_the_receivers_of_alerts(target: Target) -> None:
     if not target.settings.alert_receivers:
         pytest.skip("no alert_receivers in the settings")
     assert target.run(f"stat --format '%a %U' {RECEIVERS}") == "600 root"
@@ -230,30 +231,30 @@ def test_prune_runs_every_day(target: Target) -> None:
     assert re.search(rf"OnCalendar=\*-\*-\* {target.settings.prune_time}:00 ; next_elapse=\w", shown), shown
 
 
-def test_prune_says_what_it_would_remove(target: Target) -> None:
+def test_prune_shows_what_it_would_remove(target: Target) -> None:
     assert "would come back" in target.run("bulkhead prune --dry-run")
 
 
-def guarded(target: Target) -> None:
+def skip_unless_guarded(target: Target) -> None:
     if not target.settings.guard:
         pytest.skip("guard = False in the settings")
 
 
 def test_guard_runs_and_starts_at_boot(target: Target) -> None:
-    guarded(target)
+    skip_unless_guarded(target)
     shown = target.run(f"systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload {GUARD_SERVICE}")
     assert set(shown.splitlines()) == {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"}
     since = f'$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value {GUARD_SERVICE})" +%s)'
     target.run(f"test $(stat --format %Y {UNITS[GUARD_SERVICE]}) -le {since}")
 
 
-def test_check_disk_tells_of_the_guard(target: Target) -> None:
-    guarded(target)
+def test_check_disk_reports_the_guard(target: Target) -> None:
+    skip_unless_guarded(target)
     assert f"OK: {GUARD_SERVICE} is active" in target.run("check-disk --verbose --no-alert || [ $? -le 2 ]")
 
 
-def test_guard_looks_at_the_volume_and_keeps_its_floor(target: Target) -> None:
-    guarded(target)
+def test_guard_watches_the_volume_and_keeps_its_floor(target: Target) -> None:
+    skip_unless_guarded(target)
     state = json.loads(target.run(f"cat {PROGRAM_RUN}/guard.json"))
     now, size = map(int, target.run(f"date +%s; df --block-size=1 --output=size {target.volume} | tail -n 1").split())
     assert now - state["time"] < 60
@@ -262,8 +263,8 @@ def test_guard_looks_at_the_volume_and_keeps_its_floor(target: Target) -> None:
     assert abs(state["floor"] - min(floor, size // 4)) < size / 100
 
 
-def test_guard_has_ballast_to_give_back(target: Target) -> None:
-    guarded(target)
+def test_guard_has_ballast(target: Target) -> None:
+    skip_unless_guarded(target)
     wanted = target.settings.guard_ballast
     if not wanted:
         pytest.skip("no guard_ballast in the settings")
@@ -273,21 +274,21 @@ def test_guard_has_ballast_to_give_back(target: Target) -> None:
     if free < 2 * json.loads(target.run(f"cat {PROGRAM_RUN}/guard.json"))["floor"] + size and target.fails(
         f"test -e {path}"
     ):
-        pytest.skip("the guard has given it back: there is not much room left")
-    # It is taken a few seconds after the guard's start, or after the next half minute in which nothing is written.
+        pytest.skip("the guard has deleted its ballast, because the volume is nearly full")
+    # The guard makes it a few seconds after its start, or after the next half minute without writes.
     target.run(f"timeout 120 sh -c 'until [ -s {path} ]; do sleep 1; done'")
     owner, blocks = target.run(f"stat --format '%U:%a %b' {path}").split()
     assert owner == "root:600"
     assert int(blocks) * 512 >= size
 
 
-def test_journal_of_the_system_is_bounded(target: Target) -> None:
+def test_journal_of_the_system_has_a_size_limit(target: Target) -> None:
     if not target.settings.journal_max_use:
         pytest.skip("no journal_max_use in the settings")
     found = target.run("systemd-analyze cat-config systemd/journald.conf | grep ^SystemMaxUse= || true").splitlines()
-    assert found, "it has no bound"
+    assert found, "it has no size limit"
     if target.fails(f"test -e {JOURNALD_DROP_IN}"):
-        return  # the host has one of its own
+        return  # the host has a limit of its own
     assert found[-1] == f"SystemMaxUse={target.settings.journal_max_use}"
     since = '$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value systemd-journald)" +%s)'
     target.run(f"test $(stat --format %Y {JOURNALD_DROP_IN}) -le {since}")
@@ -296,15 +297,15 @@ def test_journal_of_the_system_is_bounded(target: Target) -> None:
 @pytest.mark.disruptive
 def test_docker_stops_with_its_volume_and_nothing_is_written_to_root(target: Target) -> None:
     containers = target.run("docker ps --quiet").split()
-    assert not containers, "containers run, and keep the volume mounted: stop them first. Nothing was stopped"
+    assert not containers, "containers run and keep the volume mounted: stop them first. This test has stopped nothing"
     mount = target.run(f"systemd-escape --path --suffix=mount {target.volume}")
     try:
         target.run(f"systemctl stop '{mount}'")
         assert target.run(f"systemctl is-active {DOCKER} {CONTAINERD} || true").split() == ["inactive", "inactive"]
-        # A mask stands for a volume that does not come: without it systemd would mount it again for Docker.
+        # The mask plays a lost volume: without it systemd would mount the volume again for Docker.
         target.run(f"systemctl mask --quiet --runtime '{mount}'")
         assert target.fails(f"systemctl start {DOCKER}")
-        assert target.fails("docker version"), "a client has woken Docker through its socket"
+        assert target.fails("docker version"), "a client has started Docker through its socket"
         assert len(beneath(target, [target.volume])) == 1, "something was written to the root filesystem"
     finally:
         target.run(

@@ -1,18 +1,12 @@
-"""Sizes, in whole extents, within the room there is."""
+"""Sizes: how they are written, and how people read them."""
 
 from __future__ import annotations
 
 import pytest
 
 from bulkhead.sizes import Size, human
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 
 G = 2**30
-
-
-def plan(size: str | None, **changes: object) -> PlannedSize:
-    group = {"group_size": 100 * G, "group_free": 70 * G, "extent_size": 4 * 2**20, "own_group": False}
-    return plan_size(Size.parse(size) if size else None, reserve=Size.parse("5%"), **group | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -20,94 +14,6 @@ def plan(size: str | None, **changes: object) -> PlannedSize:
 )
 def test_bytes_are_powers_of_1024(text: str, expected: int) -> None:
     assert Size.parse(text).bytes == expected
-
-
-def test_default_beside_other_volumes_is_60_percent_of_the_group() -> None:
-    assert plan(None).bytes == 60 * G
-
-
-def test_default_of_an_own_group_is_all_but_the_reserve() -> None:
-    assert plan(None, group_free=100 * G, own_group=True).bytes == 95 * G
-
-
-def test_percent_free_counts_what_is_free() -> None:
-    assert plan("50%FREE").bytes == 35 * G
-
-
-def test_percent_free_of_everything_keeps_the_reserve() -> None:
-    assert plan("100%FREE").bytes == 65 * G
-
-
-def test_percent_free_of_an_existing_volume_is_its_size() -> None:
-    assert plan("50%FREE", existing=35 * G, group_free=35 * G) == PlannedSize(35 * G)
-
-
-def test_percentage_that_would_use_the_reserve_does_not_fit() -> None:
-    with pytest.raises(DoesNotFit) as error:
-        plan("70%VG")
-    assert (error.value.needed, error.value.available) == (75 * G, 70 * G)
-
-
-def test_bytes_may_use_the_reserve_with_a_warning() -> None:
-    planned = plan("68G")
-    assert planned.bytes == 68 * G
-    assert planned.warnings == ("2.0 GiB stay free in the volume group, less than the reserve of 5.0 GiB",)
-
-
-def test_bytes_beyond_what_is_free_do_not_fit() -> None:
-    with pytest.raises(DoesNotFit, match=r"80\.0 GiB are needed and 70\.0 GiB are available"):
-        plan("80G")
-
-
-def test_size_is_rounded_down_to_whole_extents() -> None:
-    assert plan("33.333%VG").bytes % (4 * 2**20) == 0
-
-
-def test_volume_grows_into_what_is_free_and_its_own_size() -> None:
-    assert plan("60G", existing=40 * G, group_free=30 * G).bytes == 60 * G
-
-
-def test_volume_larger_than_set_stays_and_is_reported() -> None:
-    planned = plan("40G", existing=60 * G, group_free=10 * G)
-    assert planned.bytes == 60 * G
-    assert "never shrunk" in planned.warnings[0]
-
-
-def test_converged_volume_plans_itself_without_a_warning() -> None:
-    assert plan(None, existing=60 * G, group_free=10 * G) == PlannedSize(60 * G)
-    assert plan(None, existing=95 * G, group_free=5 * G, own_group=True) == PlannedSize(95 * G)
-
-
-@pytest.mark.parametrize(("existing", "own_group"), [(60 * G, False), (95 * G, True)])
-def test_volume_stays_when_others_have_taken_the_reserve_since(existing: int, own_group: bool) -> None:
-    """The incident's layout: root 30, Docker 60, home 10, and nothing free. A snapshot does the same for a while."""
-    planned = plan(None, existing=existing, group_free=0, own_group=own_group)
-    assert planned.bytes == existing
-    assert planned.warnings == ("0 bytes stay free in the volume group, less than the reserve of 5.0 GiB",)
-
-
-def test_volume_of_an_own_group_grows_as_far_as_the_reserve_lets_it() -> None:
-    assert plan(None, existing=50 * G, group_free=40 * G, own_group=True).bytes == 85 * G
-
-
-def test_percentage_of_a_group_that_has_grown_does_not_grow_into_the_reserve() -> None:
-    with pytest.raises(DoesNotFit):
-        plan("60%VG", existing=50 * G, group_free=12 * G)
-
-
-def test_default_of_a_group_that_has_grown_refuses_no_host_that_has_its_volume() -> None:
-    planned = plan(None, existing=50 * G, group_free=12 * G)
-    assert planned.bytes == 50 * G
-    assert "stays at 50.0 GiB: there is no room for the 60.0 GiB" in planned.warnings[0]
-
-
-def test_volume_that_is_small_already_stays() -> None:
-    assert plan("50%FREE", existing=G // 2) == PlannedSize(G // 2)
-
-
-def test_less_than_a_gibibyte_does_not_fit() -> None:
-    with pytest.raises(DoesNotFit):
-        plan("50%FREE", group_free=G)
 
 
 @pytest.mark.parametrize("text", ["", "G", "60", "-1G", "0%", "101%", "1e3G", "60G;id", "60%vg", "9" * 400 + "G"])

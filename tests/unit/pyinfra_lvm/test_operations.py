@@ -54,7 +54,7 @@ UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("pyinfra-unfin
 
 
 @dataclass
-class Host:
+class StorageHost:
     """As much of a host as an operation sees."""
 
     storage: Storage
@@ -68,7 +68,7 @@ class Host:
 
 
 def commands(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[str]:
-    host = Host(storage)
+    host = StorageHost(storage)
     with ctx_host.use(host):
         found = [get_command_string(command) for command in operation._inner(**arguments)]  # type: ignore[attr-defined]
     assert bool(found) != bool(host.noops), "an operation either does something or says why not"
@@ -85,7 +85,7 @@ def refused(operation: Callable[..., Any], storage: Storage, **arguments: Any) -
 # -- physical volumes
 
 
-def test_physical_volume_is_made_on_a_blank_device_that_is_looked_at_once_more() -> None:
+def test_physical_volume_is_made_on_a_blank_device_that_is_checked_once_more() -> None:
     (command,) = commands(lvm.physical_volume, Storage(devices=(BLANK,)), device="/dev/vdb")
     assert command.endswith("pvcreate --quiet /dev/vdb </dev/null")
     assert command.index("wipefs --no-act") < command.index("pvcreate")
@@ -356,7 +356,7 @@ def test_mount_point_that_holds_something_is_not_made_immutable(kind: Directory)
 
 # -- the command that replaces fstab, run for real
 
-OURS = "tmpfs /tmp tmpfs nofail 0 0\n"  # on a directory that is everywhere: findmnt looks
+OURS = "tmpfs /tmp tmpfs nofail 0 0\n"  # on a directory that every machine has: findmnt checks
 
 
 def replace_in(folder: Path, old: str, new: str) -> subprocess.CompletedProcess[str]:

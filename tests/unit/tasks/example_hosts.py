@@ -19,7 +19,7 @@ from pyinfra_lvm.model import (
     VolumeGroup,
     mapper_path,
 )
-from pyinfra_lvm.operations import UNFINISHED
+from pyinfra_lvm.operations import UNFINISHED_TAG
 from settings.check import check
 from settings.model import Settings
 from tasks.preflight.host import HostState, Unit
@@ -33,6 +33,8 @@ SPARE = "/dev/disk/by-id/virtio-spare"
 VOLUME_MOUNT = "/srv/docker-volume"
 MOUNT_POINTS = (VOLUME_MOUNT, *STORES.values())
 
+DEVICE = "/dev/mapper/ubuntu--vg-docker--lv"
+
 DEBIAN_UNIT = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
 DOCKER_CE_UNIT = "/usr/bin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock"
 
@@ -42,6 +44,9 @@ def settings(**changes: object) -> Settings:
     result = check(changes)
     assert isinstance(result, Settings), result
     return result
+
+
+ON_SPARE = settings(volume_disks=[SPARE])
 
 
 # -- the system and its Docker
@@ -174,6 +179,28 @@ def with_directory(storage: Storage, path: str, kind: str = "directory", **chang
     return replace(storage, directories=(*others, Directory(path, kind, **changes)))
 
 
+def with_disk(storage: Storage) -> Storage:
+    """A second disk, blank, beside what is there."""
+    return replace(storage, devices=(*storage.devices, spare_disk().devices[-1]))
+
+
+def with_docker_volume(**changes: object) -> Storage:
+    """A volume of the name that Docker's has: somebody else's, unless it is tagged as ours."""
+    return with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB, **changes)
+
+
+def with_foreign_mount(target: str) -> Storage:
+    """Somebody else's volume, mounted on a path."""
+    storage = with_volume(shared_vg(), "ubuntu-vg", "data-lv", 2 * GIB)
+    return with_mount(storage, target, "/dev/mapper/ubuntu--vg-data--lv")
+
+
+def in_no_group(**changes: object) -> Storage:
+    """A second disk that is a physical volume in no group."""
+    storage = spare_disk(signatures=("LVM2_member",), zeroed=False, **changes)
+    return replace(storage, physical_volumes=(PhysicalVolume("/dev/vdb", "", 20 * GIB, 20 * GIB),))
+
+
 def on_the_way(storage: Storage, plan: Plan) -> Iterator[tuple[str, Storage]]:
     """Every state that a run with this plan passes through, and that a cut may leave behind; the last is converged."""
     if plan.new_physical_volumes:
@@ -190,7 +217,7 @@ def on_the_way(storage: Storage, plan: Plan) -> Iterator[tuple[str, Storage]]:
         storage = with_group(storage, plan.volume_group, disk)
         yield "volume group made", storage
     name, device_path = plan.logical_volume, mapper_path(plan.volume_group, plan.logical_volume)
-    storage = with_volume(storage, plan.volume_group, name, plan.size, tags=(UNFINISHED, TAG))
+    storage = with_volume(storage, plan.volume_group, name, plan.size, tags=(UNFINISHED_TAG, TAG))
     yield "logical volume made", storage
     storage = with_filesystem(storage, device_path, plan.filesystem)
     yield "filesystem made", storage

@@ -17,29 +17,29 @@ from pyinfra_testing.util import get_command_string
 from tasks.support import gpu
 
 
-@dataclass
-class Host:
+@dataclass(eq=False)
+class OperationHost:
     """As much of a host as an operation sees. Of facts that are not given it has the default."""
 
     facts: dict[type[FactBase[Any]], Any] = field(default_factory=dict)
     name: str = "web-1"
     asked: list[type[FactBase[Any]]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
     noops: list[str] = field(default_factory=list)
     state: Any = field(default_factory=lambda: SimpleNamespace(is_executing=True))
-    events: list[str] = field(default_factory=list)  # what was said, and the commands, in their order
+    events: list[str] = field(default_factory=list)  # log messages and commands, in their order
 
     def __post_init__(self) -> None:
-        # A new host has not been asked yet, and nothing has been said of it.
+        # Forget what was asked of an earlier host of this name, and what was logged on it.
         gpu._running.clear()
-        gpu._said.clear()
+        gpu._warned.clear()
 
     def get_fact(self, fact: type[FactBase[Any]], **_: Any) -> Any:
         self.asked.append(fact)
         return self.facts[fact] if fact in self.facts else fact.default()
 
     def log(self, message: str, **_: Any) -> None:
-        self.said.append(message)
+        self.logged.append(message)
         self.events.append(message)
 
     log_styled = log
@@ -48,7 +48,7 @@ class Host:
         self.noops.append(description)
 
 
-def performed(operation: Callable[..., Any], host: Host, **arguments: Any) -> list[StringCommand]:
+def performed(operation: Callable[..., Any], host: OperationHost, **arguments: Any) -> list[StringCommand]:
     """The commands of an operation on a host."""
     commands = []
     with ctx_host.use(host):
@@ -59,7 +59,7 @@ def performed(operation: Callable[..., Any], host: Host, **arguments: Any) -> li
     return commands
 
 
-def commands(operation: Callable[..., Any], host: Host, **arguments: Any) -> list[str]:
+def commands(operation: Callable[..., Any], host: OperationHost, **arguments: Any) -> list[str]:
     """The same as text."""
     return [get_command_string(command) for command in performed(operation, host, **arguments)]
 

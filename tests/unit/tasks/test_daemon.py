@@ -13,7 +13,7 @@ from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, merged, names, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
 
-from .operations import Host, performed
+from .operations import OperationHost, performed
 
 G = 2**30
 
@@ -127,7 +127,7 @@ def test_default_runtime_of_the_hosts_own_stays_where_its_runtime_does(default: 
     assert wanted({}, current, before)["default-runtime"] == default
 
 
-def test_names_are_those_of_values_and_tell_nothing_of_them() -> None:
+def test_names_are_those_of_values_and_reveal_none_of_them() -> None:
     assert list(names({"log-opts": {"splunk": {"token": "hunter2"}, "empty": {}}, "dns": ["192.0.2.1"]})) == [
         "log-opts.splunk.token",
         "log-opts.empty",
@@ -135,14 +135,14 @@ def test_names_are_those_of_values_and_tell_nothing_of_them() -> None:
     ]
 
 
-def test_what_others_have_done_to_our_keys_is_told_key_by_key() -> None:
+def test_changes_of_others_to_our_keys_are_reported_key_by_key() -> None:
     ours = {"a": 1, "b": {"c": True, "d": {"e": 1, "f": 2}}, "g": {"h": 1}, "same": {"x": 1}}
     found = {"a": 2, "b": {"c": True}, "g": "text", "same": {"x": 1, "theirs": 1}, "theirs": 3}
     assert list(differences(ours, found)) == [
-        "a is not as it was written",
-        "b.d.e is gone",
-        "b.d.f is gone",
-        "g is not as it was written",
+        "a has another value",
+        "b.d.e is missing",
+        "b.d.f is missing",
+        "g has another value",
     ]
 
 
@@ -153,34 +153,34 @@ def text(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=4, sort_keys=True) + "\n"
 
 
-def applied(host: Host, ours: dict[str, Any] | None = None) -> dict[str, Any]:
+def applied(host: OperationHost, ours: dict[str, Any] | None = None) -> dict[str, Any]:
     """The daemon.json that a host gets: with these keys of ours, or, without any, when it is left."""
     if ours is None:
-        (script,) = performed(daemon.release, host)
+        (script,) = performed(daemon.remove_our_keys, host)
     else:
         (script,) = performed(daemon.daemon_json, host, ours=ours)
     written: dict[str, Any] = json.loads(script.connector_arguments["_stdin"])
     return written
 
 
-def host_with(current: dict[str, Any], ours: dict[str, Any], **changes: Any) -> Host:
-    return Host({DaemonJson: DaemonJsonFiles(text(current), text(ours), **changes), GpuContainers: ["train"]})
+def host_with(current: dict[str, Any], ours: dict[str, Any], **changes: Any) -> OperationHost:
+    return OperationHost({DaemonJson: DaemonJsonFiles(text(current), text(ours), **changes), GpuContainers: ["train"]})
 
 
 def test_file_that_is_in_force_is_left_and_docker_not_restarted() -> None:
     host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
     assert performed(daemon.daemon_json, host, ours=keys(nvidia=True)) == []
-    assert host.said == []
+    assert host.logged == []
 
 
 def test_nvidia_ctk_that_somebody_has_run_is_put_right_and_reported() -> None:
     ours = keys(nvidia=True)
     host = host_with(nvidia_ctk(ours), ours)
     assert applied(host, ours) == ours
-    report, gpus = host.said
+    report, gpus = host.logged
     assert report == (
-        "daemon.json: others have changed what this project wrote; it is put right: "
-        "features.buildkit is gone; features.containerd-snapshotter is gone"
+        "daemon.json: others have changed our keys, and this run restores them: "
+        "features.buildkit is missing; features.containerd-snapshotter is missing"
     )
     assert gpus.startswith("Warning: Docker is restarted while containers with GPUs run: train.")
 
@@ -190,35 +190,35 @@ def test_keys_of_the_hosts_own_stay_and_are_reported_without_their_values() -> N
     own = {"http-proxy": "http://me:hunter2@proxy", "log-opts": {"labels": "team"}}
     host = host_with(merged(ours, own), ours)
     assert applied(host, keys(log_max_file=5)) == merged(keys(log_max_file=5), own)
-    report, _ = host.said
+    report, _ = host.logged
     assert report == "daemon.json: keys of the host's own stay: http-proxy, log-opts.labels"
 
 
 def test_change_of_a_setting_is_nobody_elses() -> None:
     host = host_with(keys(), keys())
     assert applied(host, keys(nvidia=True)) == keys(nvidia=True)
-    assert [said for said in host.said if said.startswith("daemon.json")] == []
+    assert [message for message in host.logged if message.startswith("daemon.json")] == []
 
 
 def test_own_change_that_was_cut_is_made_again_and_not_taken_for_somebody_elses() -> None:
     new = keys(log_max_file=5)
     host = host_with(new, keys(), unfinished=True)
     assert applied(host, new) == new
-    assert [said for said in host.said if said.startswith("daemon.json")] == []
+    assert [message for message in host.logged if message.startswith("daemon.json")] == []
 
 
 def test_runtime_goes_with_the_toolkit() -> None:
     host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
     assert applied(host, keys()) == keys() | {"theirs": 1}
-    report, _ = host.said
+    report, _ = host.logged
     assert report == "daemon.json: keys of the host's own stay: theirs"
 
 
-def test_key_that_becomes_ours_is_not_said_to_stay() -> None:
+def test_key_that_becomes_ours_is_not_reported_to_stay() -> None:
     host = host_with({"log-driver": "journald", "theirs": 1}, {})
     assert applied(host, keys()) == keys() | {"theirs": 1}
-    replaced, stay, _ = host.said
-    assert replaced == "daemon.json: keys of the host's own are replaced: log-driver"
+    replaced, stay, _ = host.logged
+    assert replaced == "daemon.json: our keys replace keys of the host's own: log-driver"
     assert stay == "daemon.json: keys of the host's own stay: theirs"
 
 
@@ -226,16 +226,16 @@ def test_keys_of_the_hosts_own_that_are_replaced_are_named_in_order_and_without_
     own = {"runtimes": {"nvidia": {"path": "/opt/hunter2"}}, "log-opts": {"max-size": "1k", "max-file": "3"}}
     host = host_with(own | {"log-driver": "journald", "live-restore": keys()["live-restore"]}, {})
     assert applied(host, keys(nvidia=True)) == keys(nvidia=True)
-    replaced, _ = host.said
+    replaced, _ = host.logged
     assert replaced == (
-        "daemon.json: keys of the host's own are replaced: log-driver, log-opts.max-size, runtimes.nvidia"
+        "daemon.json: our keys replace keys of the host's own: log-driver, log-opts.max-size, runtimes.nvidia"
     )
 
 
-def test_default_runtime_that_went_with_its_runtime_is_not_said_to_stay() -> None:
+def test_default_runtime_that_went_with_its_runtime_is_not_reported_to_stay() -> None:
     host = host_with(keys(nvidia=True) | {"default-runtime": "nvidia", "theirs": 1}, keys(nvidia=True))
     assert applied(host, keys()) == keys() | {"theirs": 1}
-    report, _ = host.said
+    report, _ = host.logged
     assert report == "daemon.json: keys of the host's own stay: theirs"
 
 
@@ -258,6 +258,6 @@ def test_host_that_is_left_without_gpus_keeps_its_own_keys_alone() -> None:
 
 
 def test_file_that_could_not_be_read_is_not_touched() -> None:
-    for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.release, {})):
-        (refusal,) = performed(operation, Host({DaemonJson: None}), **arguments)
+    for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.remove_our_keys, {})):
+        (refusal,) = performed(operation, OperationHost({DaemonJson: None}), **arguments)
         assert "it was not touched" in str(refusal)

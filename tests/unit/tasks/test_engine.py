@@ -14,7 +14,7 @@ from tasks.support.gpu import GpuContainers
 from tasks.support.packages import Offer, Offered, Pinned
 from tasks.support.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
 
-from .operations import Host, commands, shell, stand_in
+from .operations import OperationHost, commands, shell, stand_in
 
 OLD = dict.fromkeys(REQUIRED["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
 
@@ -36,7 +36,9 @@ def upgrade(
     """What is done on a host with these packages on the way to a version, whose pin is in place unless another is given."""
     wanted = pinned(version)
     offer = Offer(installed, frozenset(), wanted.pin if pin is None else pin)
-    host = Host({EngineInstallation: EngineState(offer, **{"running": True} | state), GpuContainers: ["train"]})
+    host = OperationHost(
+        {EngineInstallation: EngineState(offer, **{"running": True} | state), GpuContainers: ["train"]}
+    )
     done = commands(
         engine.engine,
         host,
@@ -47,8 +49,10 @@ def upgrade(
         lock_timeout=600,
     )
     installs = any(" install " in command for command in done)
-    assert host.said == [said for said in host.said if "Docker is restarted while containers with GPUs" in said]
-    assert bool(host.said) == installs, "GPUs are spoken of when Docker is restarted, and only then"
+    assert host.logged == [
+        message for message in host.logged if "Docker is restarted while containers with GPUs" in message
+    ]
+    assert bool(host.logged) == installs, "GPUs are named when Docker is restarted, and only then"
     return done
 
 
@@ -154,7 +158,7 @@ def test_docker_runs_when_its_own_socket_answers(tmp_path: Path, answers: str, d
 
 def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> None:
     new_lists = Offer({}, frozenset({"docker-cli"}))
-    host = Host({EngineInstallation: EngineState(Offer({}, frozenset())), Offered: new_lists})
+    host = OperationHost({EngineInstallation: EngineState(Offer({}, frozenset())), Offered: new_lists})
     _, install, *_ = commands(
         engine.engine,
         host,
@@ -187,7 +191,7 @@ def test_engine_runs_where_both_of_its_daemons_do(tmp_path: Path, down: str) -> 
 # -- the scripts that stop containers and start them again, with stand-ins for Docker, systemd and apt
 
 
-class Machine:
+class UpgradeHost:
     """A host with Docker 27.5.0 and containers, each a file that says "running" or "stopped".
 
     Names tell how a container behaves: `rm-…` goes when it is stopped; `gone-…` is gone before that; `restless-…` always
@@ -202,7 +206,7 @@ class Machine:
         (top / "created").touch()
         self.run(running)
         (top / "docker").write_text(docker)
-        (top / "processes").write_text("/usr/sbin/sshd -D\nsh -c look for containerd-shim\n")
+        (top / "processes").write_text("/usr/sbin/sshd -D\nsh -c grep containerd-shim\n")
         (top / "install").write_text("")
         (top / "on-stop").write_text("")
         stand_in(
@@ -296,7 +300,7 @@ class Machine:
 
 
 def test_upgrade_fetches_first_then_stops_all_that_runs_and_leaves_word_of_it_oldest_first(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web c2 app")
+    machine = UpgradeHost(tmp_path, "web c2 app")
     assert machine.upgrade().returncode == 0
     assert machine.log == ["download", "stop app c2 web", "install"]
     assert not machine.ran_meanwhile
@@ -309,14 +313,14 @@ def test_upgrade_fetches_first_then_stops_all_that_runs_and_leaves_word_of_it_ol
 
 @pytest.mark.parametrize("consent", [True, False])
 def test_host_without_running_containers_is_upgraded_too(tmp_path: Path, consent: bool) -> None:
-    machine = Machine(tmp_path)
+    machine = UpgradeHost(tmp_path)
     assert machine.upgrade(consent=consent).returncode == 0
     assert machine.log == ["download", "install"]
     assert machine.noted == []
 
 
 def test_container_that_runs_by_now_is_not_stopped_without_consent(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web")
+    machine = UpgradeHost(tmp_path, "web")
     done = machine.upgrade(consent=False)
     assert done.returncode == 1
     assert done.stderr == (
@@ -327,13 +331,13 @@ def test_container_that_runs_by_now_is_not_stopped_without_consent(tmp_path: Pat
 
 
 def test_step_that_was_begun_needs_no_consent(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web")
+    machine = UpgradeHost(tmp_path, "web")
     assert machine.upgrade(consent=False, stopped=True).returncode == 0
     assert machine.noted == ["web"]
 
 
 def test_containers_without_their_docker_are_no_reason_to_go_on(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web", docker="failed")
+    machine = UpgradeHost(tmp_path, "web", docker="failed")
     (tmp_path / "processes").write_text("/usr/bin/containerd-shim-runc-v2 -namespace moby -id web\n")
     done = machine.upgrade()
     assert done.returncode == 1
@@ -342,14 +346,14 @@ def test_containers_without_their_docker_are_no_reason_to_go_on(tmp_path: Path) 
 
 
 def test_docker_that_is_down_without_containers_is_upgraded(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, docker="failed")
+    machine = UpgradeHost(tmp_path, docker="failed")
     assert machine.upgrade().returncode == 0
     assert machine.log == ["download", "install"]
 
 
 @pytest.mark.parametrize("consent", [True, False])
 def test_docker_that_does_not_answer_is_not_upgraded(tmp_path: Path, consent: bool) -> None:
-    machine = Machine(tmp_path, "web", docker="mute")
+    machine = UpgradeHost(tmp_path, "web", docker="mute")
     done = machine.upgrade(consent=consent)
     assert done.returncode == 1
     assert "Docker does not say which containers run; nothing was upgraded" in done.stderr
@@ -357,14 +361,14 @@ def test_docker_that_does_not_answer_is_not_upgraded(tmp_path: Path, consent: bo
 
 
 def test_packages_that_cannot_be_fetched_stop_nothing(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web")
+    machine = UpgradeHost(tmp_path, "web")
     (tmp_path / "no-network").touch()
     assert machine.upgrade().returncode == 100
     assert (machine.running, machine.log, machine.noted) == ({"web"}, ["download"], [])
 
 
 def test_container_that_starts_in_between_is_stopped_and_noted_too(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web")
+    machine = UpgradeHost(tmp_path, "web")
     (tmp_path / "on-stop").write_text("grep -qx late ../created || { echo late >>../created; echo running >late; }\n")
     assert machine.upgrade().returncode == 0
     assert not machine.ran_meanwhile
@@ -372,7 +376,7 @@ def test_container_that_starts_in_between_is_stopped_and_noted_too(tmp_path: Pat
 
 
 def test_containers_that_go_when_they_are_stopped_or_before_are_no_failure(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "gone-1 web rm-1")
+    machine = UpgradeHost(tmp_path, "gone-1 web rm-1")
     assert machine.upgrade().returncode == 0
     assert not machine.ran_meanwhile
     assert machine.noted == ["gone-1", "web", "rm-1"]
@@ -382,7 +386,7 @@ def test_containers_that_go_when_they_are_stopped_or_before_are_no_failure(tmp_p
 
 
 def test_container_that_always_runs_again_keeps_the_old_engine_with_all_that_ran(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web restless-1")
+    machine = UpgradeHost(tmp_path, "web restless-1")
     done = machine.upgrade()
     assert done.returncode == 1
     assert "containers cannot be stopped: restless-1" in done.stderr
@@ -392,7 +396,7 @@ def test_container_that_always_runs_again_keeps_the_old_engine_with_all_that_ran
 
 
 def test_container_that_gives_in_at_the_fifth_time_is_no_obstacle(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web restless-1")
+    machine = UpgradeHost(tmp_path, "web restless-1")
     (tmp_path / "on-stop").write_text("echo >>../tries; [ $(wc -l <../tries) -lt 5 ] || echo stopped >restless-1\n")
     assert machine.upgrade().returncode == 0
     assert machine.log[-2:] == ["stop restless-1", "install"]
@@ -400,7 +404,7 @@ def test_container_that_gives_in_at_the_fifth_time_is_no_obstacle(tmp_path: Path
 
 
 def test_docker_that_fails_while_containers_are_stopped_is_started_again_with_them(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web app")
+    machine = UpgradeHost(tmp_path, "web app")
     (tmp_path / "on-stop").write_text("echo failed >../docker; : >../on-stop\n")
     assert machine.upgrade().returncode == 1
     assert "install" not in machine.log
@@ -410,7 +414,7 @@ def test_docker_that_fails_while_containers_are_stopped_is_started_again_with_th
 
 
 def test_upgrade_that_apt_refuses_ends_with_the_old_engine_and_what_ran_running(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web app rm-1")
+    machine = UpgradeHost(tmp_path, "web app rm-1")
     (tmp_path / "install").write_text(f"echo failed >{tmp_path}/docker; exit 100")
     assert machine.upgrade().returncode == 1
     assert machine.log[3:] == ["systemctl start docker.service", "start web", "start app"]
@@ -419,7 +423,7 @@ def test_upgrade_that_apt_refuses_ends_with_the_old_engine_and_what_ran_running(
 
 
 def test_upgrade_that_apt_refuses_names_what_does_not_start_again(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "web broken-1")
+    machine = UpgradeHost(tmp_path, "web broken-1")
     (tmp_path / "install").write_text("exit 100")
     done = machine.upgrade()
     assert done.returncode == 1
@@ -430,7 +434,7 @@ def test_upgrade_that_apt_refuses_names_what_does_not_start_again(tmp_path: Path
 
 @pytest.mark.parametrize("at", ["before it stops", "after it has stopped", "in dpkg"])
 def test_upgrade_that_is_cut_is_finished_by_the_next_run_which_starts_all_that_ran(tmp_path: Path, at: str) -> None:
-    machine = Machine(tmp_path, "web app rm-1")
+    machine = UpgradeHost(tmp_path, "web app rm-1")
     if at == "in dpkg":
         (tmp_path / "install").write_text("kill -9 $PPID")
     else:
@@ -452,9 +456,9 @@ def test_upgrade_that_is_cut_is_finished_by_the_next_run_which_starts_all_that_r
 # -- what starts again
 
 
-def stopped(top: Path, names: str) -> Machine:
+def stopped(top: Path, names: str) -> UpgradeHost:
     """A host whose upgrade is over, and has stopped these."""
-    machine = Machine(top, names)
+    machine = UpgradeHost(top, names)
     assert machine.upgrade().returncode == 0
     (top / "log").unlink()
     return machine
@@ -491,7 +495,7 @@ def test_docker_that_does_not_answer_makes_none_of_them_forgotten(tmp_path: Path
 
 
 def test_nothing_that_was_stopped_is_nothing_to_start(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, docker="failed")
+    machine = UpgradeHost(tmp_path, docker="failed")
     assert machine.start().returncode == 0
     machine.stopped.parent.mkdir()
     machine.stopped.touch()

@@ -9,7 +9,7 @@ import pytest
 
 from bulkhead.names import move_journal
 from pyinfra_lvm.model import Mount, Storage
-from pyinfra_lvm.operations import UNFINISHED
+from pyinfra_lvm.operations import UNFINISHED_TAG
 from tasks.preflight.examine import examine
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import DirectoryToMove, HostState
@@ -71,7 +71,7 @@ def test_directory_with_files_moves() -> None:
     assert (found.relocates, found.old_tree, found.immutable) == (True, True, False)
     plan = examine(WANTED, *full_home()).plan
     assert plan
-    assert plan.moved == ["/home"]
+    assert plan.directories_to_move == ["/home"]
     assert plan.keeps_old_trees
 
 
@@ -80,8 +80,8 @@ def test_directory_with_files_moves() -> None:
 )
 def test_directory_that_has_moved_does_not_move_again(phase: str, old_tree: bool) -> None:
     state, storage = full_home()
-    for seen in (_listed(storage), _mounted(storage)):
-        found = home(replace(state, moves={JOURNAL: phase}), seen)
+    for after in (_listed(storage), _mounted(storage)):
+        found = home(replace(state, moves={JOURNAL: phase}), after)
         assert (found.relocates, found.old_tree, found.immutable) == (False, old_tree, False)
 
 
@@ -89,8 +89,8 @@ def test_directory_that_has_moved_does_not_move_again(phase: str, old_tree: bool
 def test_volume_is_not_mounted_over_files_because_a_journal_says_that_they_moved(phase: str) -> None:
     state, storage = full_home()
     found = finding(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=True))
-    assert "the volume home-lv for it has been used too" in found.found
-    assert "only its line of fstab was lost, put that back" in found.action
+    assert "its volume home-lv has been used too" in found.found
+    assert "only its line of fstab was lost, put that line back" in found.action
     # A new volume under the old name.
     assert home(replace(state, moves={JOURNAL: phase}), _with_home_volume(storage, used=False)).relocates
 
@@ -99,10 +99,10 @@ def test_volume_is_not_mounted_over_files_because_a_journal_says_that_they_moved
 def test_move_that_was_cut_or_taken_back_goes_on(phase: str) -> None:
     state, storage = full_home()
     state = replace(state, moves={JOURNAL: phase})
-    for seen in (_with_home_volume(storage, used=True), _listed(storage)):
-        plan = examine(WANTED, state, seen).plan
+    for after in (_with_home_volume(storage, used=True), _listed(storage)):
+        plan = examine(WANTED, state, after).plan
         assert plan
-        assert plan.moved == ["/home"]
+        assert plan.directories_to_move == ["/home"]
 
 
 def _listed(storage: Storage) -> Storage:
@@ -130,7 +130,7 @@ def test_every_interrupted_run_goes_on_with_the_same_plan() -> None:
 def _on_the_way(storage: Storage, plan: Plan) -> Iterator[tuple[str, Storage]]:
     storage = converged(storage, plan)
     yield "Docker's volume made", storage
-    yield "made", with_volume(storage, "ubuntu-vg", "home-lv", 5 * GIB, tags=(UNFINISHED, TAG))
+    yield "made", with_volume(storage, "ubuntu-vg", "home-lv", 5 * GIB, tags=(UNFINISHED_TAG, TAG))
     yield "filesystem complete", _with_home_volume(storage, used=False)
     yield "mounted", with_directory(_mounted(storage), "/home", immutable=True)
 
@@ -141,7 +141,7 @@ def test_volume_of_a_group_of_its_own_leaves_them_their_space() -> None:
     assert fresh
     assert fresh.size + 5 * GIB < 0.95 * 20 * GIB < fresh.size + 5.1 * GIB
     made = with_directory(converged(spare_disk(), fresh), "/home")
-    made = with_volume(made, "docker-vg", "home-lv", 5 * GIB, tags=(UNFINISHED, TAG))
+    made = with_volume(made, "docker-vg", "home-lv", 5 * GIB, tags=(UNFINISHED_TAG, TAG))
     again = examine(wanted, bare_host(), made).plan
     assert again
     assert (again.size, again.extra_volumes) == (fresh.size, fresh.extra_volumes)
@@ -192,14 +192,16 @@ def test_directory_with_a_mount_in_it_is_refused() -> None:
 
 
 def test_directory_larger_than_its_volume_is_refused() -> None:
-    assert "4.7 GiB in /home, and a volume of 5.0 GiB" in finding(*full_home(size=int(4.75 * GIB))).found
-    assert "files in /home" in finding(*full_home(inodes=400_000)).found
+    assert (
+        "the data in /home takes 4.7 GiB, and its volume has 5.0 GiB" in finding(*full_home(size=int(4.75 * GIB))).found
+    )
+    assert "the data in /home has 400000 files" in finding(*full_home(inodes=400_000)).found
 
 
 def test_files_on_both_sides_are_refused() -> None:
     state, storage = full_home()
     found = finding(state, _with_home_volume(storage, used=True))
-    assert "/home holds 1.0 GiB, and the volume home-lv for it has been used too" in found.found
+    assert "/home holds 1.0 GiB, and its volume home-lv has been used too" in found.found
 
 
 def test_volume_of_somebody_elses_is_refused() -> None:
@@ -207,7 +209,9 @@ def test_volume_of_somebody_elses_is_refused() -> None:
         with_volume(with_directory(shared_vg(), "/home"), "ubuntu-vg", "home-lv", 5 * GIB), DEVICE, "ext4"
     )
     found = finding(bare_host(), storage)
-    assert "there is a logical volume ubuntu-vg/home-lv that is not ours" in found.found
+    assert (
+        "the logical volume ubuntu-vg/home-lv exists, with ext4 on it, and this project did not make it" in found.found
+    )
     assert "give it a name that is free in extra_volumes" in found.action
 
 

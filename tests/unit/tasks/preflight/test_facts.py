@@ -1,4 +1,4 @@
-"""What is read from a host. The files in hosts/ are what virtual machines printed, `docker info` cut to what is read."""
+"""The facts of a host. The files in hosts/ are the output of virtual machines, with `docker info` cut to what is read."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
     assert parse_host(text.replace("##HOST## namespaces\n", names).splitlines()).containerd_namespaces == ("k8s.io",)
 
 
-def test_output_that_makes_no_sense_fails_this_host_alone() -> None:
-    with pytest.raises(FactProcessError, match="makes no sense"):
+def test_output_that_cannot_be_parsed_fails_this_host_alone() -> None:
+    with pytest.raises(FactProcessError, match="cannot be read"):
         HostFacts().process(["bash: fork: Cannot allocate memory"])
 
 
 # -- the command itself, on this machine, with stores made here
 
 
-def look_at(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
+def facts_of(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
     command = shlex.split(HostFacts().command())
     command[4:7] = map(str, (docker_store, containerd_store, daemon_json))
     return parse_host(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
@@ -125,7 +125,7 @@ def test_every_kind_of_data_in_a_store_is_counted(tmp_path: Path) -> None:
     networks = b'\0"name":"bridge","networkType"\0"name":"mine","networkType"\0"name":"mine","networkType"'
     (docker / "network/files/local-kv.db").write_bytes(networks)
     (containerd / "io.containerd.content.v1.content/blobs/sha256/b1").touch()
-    state = look_at(docker, containerd, tmp_path / "none")
+    state = facts_of(docker, containerd, tmp_path / "none")
     assert state.docker_data == EngineData(images=1, containers=1, volumes=2, layers=1, networks=1, plugins=1)
     assert state.containerd_data == EngineData(images=1, containers=1, layers=2)
     assert state.swarm
@@ -133,13 +133,13 @@ def test_every_kind_of_data_in_a_store_is_counted(tmp_path: Path) -> None:
 
 
 def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
-    state = look_at(tmp_path / "none", tmp_path / "none", tmp_path / "none")
+    state = facts_of(tmp_path / "none", tmp_path / "none", tmp_path / "none")
     assert (state.docker_data, state.containerd_data, state.daemon_json) == (EngineData(), EngineData(), "")
 
 
 def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
     (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
-    assert look_at(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
+    assert facts_of(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
 
 
 def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) 
     assert found.users == (f"sleep (process {stranger})",)
 
 
-def test_moves_are_told_apart() -> None:
+def test_journals_of_moves_are_kept_apart() -> None:
     text = (HOSTS / "trixie-with-data.txt").read_text()
     journals = {"relocation-home": "copying", "relocation": "done", "rollback": "checking"}
-    said = "".join(f"/var/lib/bulkhead/{name}.json {phase}\n" for name, phase in journals.items()) + "under-way\n"
-    state = parse_host(text.replace("##HOST## relocation\n", f"##HOST## relocation\n{said}").splitlines())
+    lines = "".join(f"/var/lib/bulkhead/{name}.json {phase}\n" for name, phase in journals.items()) + "under-way\n"
+    state = parse_host(text.replace("##HOST## relocation\n", f"##HOST## relocation\n{lines}").splitlines())
     assert (state.relocation, state.moves) == ("done", {move_journal("/home"): "copying"})
     assert state.rollback == "checking"
     assert state.relocation_under_way
@@ -178,14 +178,14 @@ def test_phase_of_a_journal_is_read_as_the_program_writes_it(tmp_path: Path) -> 
     Journal(f"{tmp_path}/relocation-home.json", "copying", reason='"phase": "done",').save()
     command = shlex.split(HostFacts().command())
     command = [word.replace("/var/lib/bulkhead", str(tmp_path)) for word in command]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert parse_host(said.splitlines()).moves == {f"{tmp_path}/relocation-home.json": "copying"}
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert parse_host(output.splitlines()).moves == {f"{tmp_path}/relocation-home.json": "copying"}
 
 
 # -- GPUs
 
 
-def look_for_gpus(top: Path, repository: str = "") -> HostState:
+def gpu_facts_of(top: Path, repository: str = "") -> HostState:
     """The same command, with the GPUs, the driver, apt's files and the programs that are in a directory."""
     command = HostFacts().command(nvidia_repository=repository)
     for path in ("/sys/bus/pci/devices", "/proc/driver/nvidia/version", "/etc/apt"):
@@ -195,7 +195,7 @@ def look_for_gpus(top: Path, repository: str = "") -> HostState:
 
 
 def test_machine_without_gpus_has_none(tmp_path: Path) -> None:
-    state = look_for_gpus(tmp_path)
+    state = gpu_facts_of(tmp_path)
     assert (state.gpus, state.gpu_driver, state.toolkit_is_ours) == ((), "", False)
     assert (state.toolkit_sources, state.nvidia_containers) == ((), ())
 
@@ -214,20 +214,20 @@ def test_nvidias_gpus_are_seen_and_those_of_virtual_machines_are_not(tmp_path: P
         (device / "class").write_text(f"{kind}\n")
         if driver:
             (device / "driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
-    assert look_for_gpus(tmp_path).gpus == ("0000:01:00.0", "0000:03:00.0")
+    assert gpu_facts_of(tmp_path).gpus == ("0000:01:00.0", "0000:03:00.0")
 
 
 def test_driver_is_seen_by_its_module_or_its_tool(tmp_path: Path) -> None:
     version = tmp_path / "proc/driver/nvidia/version"
     version.parent.mkdir(parents=True)
     version.touch()
-    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    assert gpu_facts_of(tmp_path).gpu_driver == "loaded"
     stand_in(tmp_path / "bin", "nvidia-smi", "")
-    assert look_for_gpus(tmp_path).gpu_driver == "loaded"
+    assert gpu_facts_of(tmp_path).gpu_driver == "loaded"
     version.unlink()
-    assert look_for_gpus(tmp_path).gpu_driver == "installed"
+    assert gpu_facts_of(tmp_path).gpu_driver == "installed"
     (tmp_path / "bin/nvidia-smi").unlink()
-    assert look_for_gpus(tmp_path).gpu_driver == ""
+    assert gpu_facts_of(tmp_path).gpu_driver == ""
 
 
 @pytest.mark.parametrize("containers", ["", "c1\n"])
@@ -248,12 +248,12 @@ def test_entries_of_others_for_the_toolkit_are_named_and_ours_is_known(tmp_path:
     ours = sources / "nvidia-bulkhead.sources"
     (sources / "commented.list").write_text(f"# {NVIDIA_LIST}")
     (sources / "docker.list").write_text("deb https://download.docker.com/linux/debian bookworm stable\n")
-    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    state = gpu_facts_of(tmp_path, repository="https://mirror.example.com/nvidia")
     assert (state.toolkit_sources, state.toolkit_is_ours) == ((), False)
     ours.write_text("URIs: https://mirror.example.com/nvidia/stable/deb/$(ARCH)\n")
     (sources / "toolkit.list").write_text(NVIDIA_LIST)
     (sources / "mirror.sources").write_text("URIs: http://mirror.example.com/nvidia/stable/deb/amd64\n")
-    state = look_for_gpus(tmp_path, repository="https://mirror.example.com/nvidia")
+    state = gpu_facts_of(tmp_path, repository="https://mirror.example.com/nvidia")
     assert state.toolkit_sources == (str(sources / "mirror.sources"), str(sources / "toolkit.list"))
     assert state.toolkit_is_ours
 
@@ -278,4 +278,4 @@ def test_containers_that_need_the_toolkit_are_named_where_it_is_ours(tmp_path: P
         (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
         (tmp_path / "etc/apt/sources.list.d/nvidia-bulkhead.sources").touch()
     expected = ("train", "infer", "by-hook", "by-cdi") if ours and docker == "active" else ()
-    assert look_for_gpus(tmp_path).nvidia_containers == expected
+    assert gpu_facts_of(tmp_path).nvidia_containers == expected

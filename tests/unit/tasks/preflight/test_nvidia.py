@@ -1,25 +1,15 @@
-"""Which hosts get NVIDIA's container toolkit, keep it or lose it, and what is said to the others."""
+"""Which hosts get NVIDIA's container toolkit, keep it or lose it, and which are refused."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from pyinfra.context import ctx_host
 
-from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import Storage
-from tasks.preflight import gate
-from tasks.preflight.examine import examine
-from tasks.preflight.facts import HostFacts
-from tasks.support.gpu import GpuContainers
 from tasks.support.paths import NVIDIA_SOURCE
-from tasks.support.run_lock import Holder, RunLockHolder
 
-from ..example_hosts import MOUNT_POINTS, converged, our_docker_ce_host, settings, shared_vg
-from ..operations import Host
-from .test_gate import assert_says, finding, plan_of
+from ..example_hosts import our_docker_ce_host, settings, shared_vg
+from .verdicts import assert_says, finding, plan_of
 
 GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
 DRIVER: dict[str, Any] = GPU | {"gpu_driver": "loaded"}
@@ -27,16 +17,16 @@ NOT_LOADED: dict[str, Any] = GPU | {"gpu_driver": "installed"}
 TOOLKIT: dict[str, Any] = {"toolkit_is_ours": True}
 
 NO_DRIVER = (
-    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is left out. Install NVIDIA's driver and run again "
+    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is not installed. Install NVIDIA's driver and run again "
     "(docs/gpu.md)"
 )
 DRIVER_LOST = (
-    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is there, and containers with a GPU fail until there "
-    "is one"
+    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is installed, but containers with a GPU fail "
+    "until a driver is"
 )
-UNLOADED = "0000:01:00.0: an NVIDIA GPU, whose driver is installed and not loaded: containers with a GPU fail until it is (a reboot?)"
+UNLOADED = "0000:01:00.0: an NVIDIA GPU, whose driver is installed and not loaded: containers with a GPU fail until it is loaded (a reboot?)"
 FORCED = (
-    "nvidia = True, and no driver: the container toolkit is there, and containers with a GPU fail until there is one"
+    "nvidia = True, and no driver: the container toolkit is installed, but containers with a GPU fail until a driver is"
 )
 
 KEEPS, LEAVES, NEITHER = (True, False), (False, True), (False, False)
@@ -71,7 +61,7 @@ def test_toolkit_is_for_a_gpu_with_its_driver_and_stays_when_the_driver_is_lost(
     wanted: object, state: dict[str, Any], becomes: tuple[bool, bool], warnings: tuple[str, ...]
 ) -> None:
     plan = plan_of(our_docker_ce_host(**state), shared_vg(), settings(nvidia=wanted), warnings=warnings)
-    assert (plan.nvidia, plan.nvidia_leaves) == becomes
+    assert (plan.nvidia, plan.removes_nvidia) == becomes
 
 
 def test_entries_of_others_for_the_toolkit_are_refused_by_name() -> None:
@@ -79,7 +69,7 @@ def test_entries_of_others_for_the_toolkit_are_refused_by_name() -> None:
     found = finding(our_docker_ce_host(**DRIVER, toolkit_sources=files), shared_vg())
     assert_says(
         found,
-        found_has=f"NVIDIA's container toolkit is in {files[0]}, {files[1]}",
+        found_has=f"NVIDIA's container toolkit is listed in {files[0]}, {files[1]}",
         needed=f"one entry for it, {NVIDIA_SOURCE}",
         action=f"remove {files[0]}, {files[1]}, or set nvidia = False",
     )
@@ -97,8 +87,8 @@ def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> No
     found = finding(state, shared_vg(), settings(nvidia=wanted))
     assert_says(
         found,
-        found_has="NVIDIA's container toolkit is to be removed: train, infer",
-        needed="they would not start any more",
+        found_has="remove NVIDIA's container toolkit, and containers need it: train, infer",
+        needed="they would no longer start",
         action="nvidia = True",
     )
 
@@ -106,38 +96,4 @@ def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> No
 def test_containers_are_no_obstacle_where_the_toolkit_stays_or_is_not_ours() -> None:
     named: dict[str, Any] = {"nvidia_containers": ("train",)}
     assert plan_of(our_docker_ce_host(**DRIVER | TOOLKIT | named), shared_vg()).nvidia
-    assert not plan_of(our_docker_ce_host(**named), shared_vg(), settings(nvidia=False)).nvidia_leaves
-
-
-# -- what is said before systemd reads fstab
-
-
-def look(storage: Storage) -> Host:
-    host = Host(
-        {
-            HostFacts: our_docker_ce_host(),
-            StorageLayout: storage,
-            RunLockHolder: Holder(),
-            GpuContainers: ["train"],
-        }
-    )
-    with ctx_host.use(host):
-        assert gate.inspect(settings())
-    return host
-
-
-def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then() -> None:
-    fresh = plan_of(our_docker_ce_host(), shared_vg())
-    whole = converged(shared_vg(), fresh)
-    assert look(whole).said == []
-    for missing in MOUNT_POINTS:
-        (said,) = look(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).said
-        assert "systemd is reloaded, for the mounts, while containers with GPUs run: train." in said
-
-
-def test_volume_of_its_own_that_is_not_mounted_is_said_too() -> None:
-    wanted = settings(extra_volumes={"data-lv": {"mount": "/srv/data", "size": "5G"}})
-    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
-    result = examine(wanted, our_docker_ce_host(), whole)
-    assert result.plan
-    assert not result.is_mounted
+    assert not plan_of(our_docker_ce_host(**named), shared_vg(), settings(nvidia=False)).removes_nvidia

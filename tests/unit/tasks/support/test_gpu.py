@@ -1,4 +1,4 @@
-"""Which running containers can lose their GPUs, and that it is said before they do."""
+"""Which running containers can lose their GPUs, and the warning before they do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyinfra.context import ctx_host
 from tasks.support import gpu
 from tasks.support.gpu import GpuContainers
 
-from ..operations import Host, commands, shell, stand_in
+from ..operations import OperationHost, commands, shell, stand_in
 
 ALL_BY_HOOK = {"Driver": "", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {}}
 ALL_BY_CDI = {"Driver": "cdi", "Count": 0, "DeviceIDs": ["nvidia.com/gpu=all"], "Capabilities": None, "Options": None}
@@ -23,8 +23,8 @@ ALL_BY_CDI = {"Driver": "cdi", "Count": 0, "DeviceIDs": ["nvidia.com/gpu=all"], 
 
 def line(name: str, runtime: str = "runc", requests: Any = None, environment: Any = None) -> str:
     """What `docker inspect` prints of a container by the fact's template."""
-    seen = [one for one in environment or [] if one.split("=")[0] == "NVIDIA_VISIBLE_DEVICES"]
-    return json.dumps([f"/{name}", runtime, requests, *seen, ""])
+    visible = [one for one in environment or [] if one.split("=")[0] == "NVIDIA_VISIBLE_DEVICES"]
+    return json.dumps([f"/{name}", runtime, requests, *visible, ""])
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,10 @@ def test_of_a_containers_environment_one_variable_alone_leaves_the_host() -> Non
 WHOLE = line("train", "nvidia", [ALL_BY_HOOK], ["NVIDIA_VISIBLE_DEVICES=all"])
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        *(WHOLE[:length] for length in range(len(WHOLE))),
-        "[]",
-        "{}",
-        "5",
-        "null",
-        '["/train"]',
-        '["/a", "runc", [{}], ""]',
-    ],
-)
-def test_output_that_is_cut_is_no_reason_to_fail_and_is_said(cut: str) -> None:
-    assert GpuContainers().process([WHOLE, cut]) == ["those that Docker could not be asked for"]
+def test_output_that_is_cut_fails_no_host_and_is_reported() -> None:
+    others = ("[]", "{}", "5", "null", '["/train"]', '["/a", "runc", [{}], ""]')
+    for cut in (*(WHOLE[:length] for length in range(len(WHOLE))), *others):
+        assert GpuContainers().process([WHOLE, cut]) == ["containers that Docker could not list"], cut
 
 
 @pytest.mark.parametrize(
@@ -116,7 +106,7 @@ def test_docker_is_asked_only_where_it_runs_and_has_the_toolkit(
     assert (tmp_path / "asked").exists() == bool(found)
 
 
-# -- what is said
+# -- the warning
 
 
 class Reload:
@@ -124,12 +114,12 @@ class Reload:
 
     @staticmethod
     def _inner() -> Generator[StringCommand, None, None]:
-        gpu.say_before("systemd is reloaded")
+        gpu.warn_before("systemd is reloaded")
         yield StringCommand("systemctl daemon-reload")
 
 
 def test_containers_are_named_before_what_comes_and_what_to_do_then() -> None:
-    host = Host({GpuContainers: ["train", "infer"]})
+    host = OperationHost({GpuContainers: ["train", "infer"]})
     commands(Reload, host)
     warning, command = host.events
     assert warning.startswith("Warning: systemd is reloaded while containers with GPUs run: train, infer. ")
@@ -138,30 +128,30 @@ def test_containers_are_named_before_what_comes_and_what_to_do_then() -> None:
     assert command == "systemctl daemon-reload"
 
 
-def test_nothing_is_said_where_no_container_has_gpus() -> None:
-    host = Host()
+def test_nothing_is_logged_where_no_container_has_gpus() -> None:
+    host = OperationHost()
     commands(Reload, host)
-    assert host.said == []
+    assert host.logged == []
 
 
 def test_each_host_is_asked_once() -> None:
-    one, other = Host({GpuContainers: ["train"]}), Host({GpuContainers: []}, name="web-2")
+    one, other = OperationHost({GpuContainers: ["train"]}), OperationHost({GpuContainers: []}, name="web-2")
     for _ in range(2):
         for host in (one, other):
             commands(Reload, host)
     assert (one.asked, other.asked) == ([GpuContainers], [GpuContainers])
-    assert (len(one.said), len(other.said)) == (1, 0)
+    assert (len(one.logged), len(other.logged)) == (1, 0)
 
 
-def test_each_thing_is_said_once_before_the_prompt_and_once_where_it_happens() -> None:
-    host = Host({GpuContainers: ["train"]})
+def test_each_warning_comes_once_before_the_prompt_and_once_where_it_happens() -> None:
+    host = OperationHost({GpuContainers: ["train"]})
     reload, restart = "systemd is reloaded", "Docker is restarted"
     with ctx_host.use(host):
         for phase in (False, True):
             host.state.is_executing = phase
             for what in (reload, restart, reload, restart):
-                gpu.say_before(what)
-    assert [said.partition(" while ")[0] for said in host.said] == [
+                gpu.warn_before(what)
+    assert [warning.partition(" while ")[0] for warning in host.logged] == [
         f"Warning: {what}" for what in (reload, restart) * 2
     ]
     assert host.asked == [GpuContainers]

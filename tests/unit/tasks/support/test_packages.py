@@ -17,8 +17,8 @@ from tasks.support.packages import (
     Pinned,
     install_command,
     offer_command,
-    offer_of,
     outdated,
+    parse_offer,
     pin_command,
     purge_command,
     under_pin,
@@ -45,7 +45,7 @@ def test_what_is_configured_and_what_apt_could_install_is_seen(tmp_path: Path) -
     )
     (tmp_path / "pin").write_text("Package: docker-ce\nPin: version /x/\n")
     done = shell(offer_command(["docker-ce", "docker-ce-cli", "docker-buildx"], f"{tmp_path}/pin"), tmp_path)
-    assert offer_of(done.stdout.splitlines()) == Offer(
+    assert parse_offer(done.stdout.splitlines()) == Offer(
         {"docker-ce": "5:27.5.0-1"}, frozenset({"docker-ce"}), "Package: docker-ce\nPin: version /x/\n"
     )
 
@@ -54,7 +54,7 @@ def test_without_a_name_nothing_is_asked_for(tmp_path: Path) -> None:
     for name in ("dpkg-query", "apt-cache"):
         stand_in(tmp_path, name, "echo package everything installed 1")
     done = shell(offer_command([], f"{tmp_path}/none"), tmp_path)
-    assert offer_of(done.stdout.splitlines()) == Offer({}, frozenset())
+    assert parse_offer(done.stdout.splitlines()) == Offer({}, frozenset())
 
 
 def test_outdated_is_what_is_missing_or_at_another_version_than_its_pin() -> None:
@@ -90,7 +90,7 @@ def test_pin_is_written_replaced_and_removed_as_the_settings_say() -> None:
 
 
 class Apt:
-    """Debian's apt and dpkg-query, told of packages that are there and of a repository; what they would do is only noted.
+    """Debian's apt and dpkg-query, with fake packages and a fake repository; they note what they would do, and do nothing.
 
     Args:
         installed, offered: "name version [on what it depends]".
@@ -145,7 +145,7 @@ class Apt:
         name, version, *depends = one.split()
         return (
             f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\n"
-            f"{f'Depends: {chr(44).join(depends)}' + chr(10) if depends else ''}{more}Description: played\n\n"
+            f"{f'Depends: {chr(44).join(depends)}' + chr(10) if depends else ''}{more}Description: fake\n\n"
         )
 
     def run(self, command: StringCommand) -> CompletedProcess[str]:
@@ -163,7 +163,7 @@ class Apt:
         return (self.top / "log").read_text().splitlines() if (self.top / "log").exists() else []
 
     @property
-    def aside(self) -> list[Path]:
+    def leftovers(self) -> list[Path]:
         return list(self.top.glob("with-pin*"))
 
 
@@ -195,7 +195,7 @@ def test_under_a_pin_apt_takes_its_version_and_etc_keeps_the_old_one(tmp_path: P
     assert "5:29.1.0" not in done.stdout
     assert "Inst other (1.0 " in done.stdout
     assert etc(apt) == old
-    assert apt.aside == []
+    assert apt.leftovers == []
 
 
 @needs_apt
@@ -225,7 +225,7 @@ def test_version_that_apt_would_not_take_ends_the_run_with_those_there_are(
         then == "nothing was installed. Correct engine_version. apt installs no version older than the installed one."
     )
     assert etc(apt) == before
-    assert apt.aside == []
+    assert apt.leftovers == []
 
 
 @needs_apt
@@ -236,11 +236,11 @@ def test_pin_aside_is_readable_for_apts_user_and_gone_however_the_script_ends(
     tmp_path: Path, script: str, code: int
 ) -> None:
     apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
-    look = f'stat -c %a "$aside"; cat "$aside/preferences/engine"; {script}'
-    done = apt.run(under_pin(PINNED, PINNED.names, look))
+    inspect = f'stat -c %a "$aside"; cat "$aside/preferences/engine"; {script}'
+    done = apt.run(under_pin(PINNED, PINNED.names, inspect))
     assert done.returncode == code, done.stderr
     assert done.stdout == f"755\n{PINNED.pin}"
-    assert apt.aside == []
+    assert apt.leftovers == []
     assert etc(apt) == {}
 
 
@@ -319,9 +319,9 @@ def test_packages_that_others_need_stay_all_of_them(tmp_path: Path) -> None:
     apt = Apt(tmp_path, [*TOOLKIT, "app 1.0 toolkit", "toolkit-extras 1.0 base"])
     done = apt.run(purge_command(["base", "toolkit"], 600))
     assert done.returncode == 1
-    others, _, rest = done.stderr.partition(": needs ")
+    needed, _, others = done.stderr.removesuffix("; nothing was removed\n").partition(": ")
+    assert needed == "these packages need base toolkit"
     assert sorted(others.split()) == ["app", "toolkit-extras"]
-    assert rest == "base toolkit; nothing was removed\n"
     assert apt.log == []
 
 

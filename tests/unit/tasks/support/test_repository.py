@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from tasks.support.packages import PackageStates
-from tasks.support.repository import Repository, RepositoryState, addition, repository
+from tasks.support.repository import RepositoryEntry, RepositoryState, addition_script, repository
 
-from ..operations import Host, commands, performed
+from ..operations import OperationHost, commands, performed
 
 # This module's repositories need Debian's own tools.
 needs_apt = pytest.mark.skipif(
@@ -94,7 +94,7 @@ def _fingerprint(listing: str) -> str:
 
 
 @dataclass
-class Target:
+class AptHost:
     """Where the entry and its key go."""
 
     server: Server
@@ -115,14 +115,14 @@ class Target:
     def add(
         self, name: str = "good", key: str = "key", fingerprint: str = "", path: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        script = addition(
+        script = addition_script(
             whose="NVIDIA's",
             source=str(self.source),
             key=str(self.key),
             url=f"{self.server.url}/{key}",
             fingerprint=fingerprint or self.server.fingerprint,
             setting="nvidia_repository",
-        )
+        ).replace("/tmp/add-repository.", f"{self.server.top}/tmp/add-repository.")
         environment = self.server.environment | {"PATH": f"{path}:{os.environ['PATH']}"}
         return subprocess.run(
             ["sh", "-c", script], input=self.content(name), env=environment, capture_output=True, text=True, check=False
@@ -132,20 +132,20 @@ class Target:
         return {path.name: path.read_text() for path in self.top.rglob("*") if path.is_file()}
 
     def state(self) -> RepositoryState:
-        command = Repository().command(source=str(self.source), key=str(self.key))
+        command = RepositoryEntry().command(source=str(self.source), key=str(self.key))
         environment = os.environ | {"HOME": str(self.top.parent)}
         done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
-        assert not list(self.top.parent.glob(".*")), "a look changes nothing"
-        return Repository().process(done.stdout.splitlines())
+        assert not list(self.top.parent.glob(".*")), "a fact has changed the host"
+        return RepositoryEntry().process(done.stdout.splitlines())
 
 
 @pytest.fixture
-def target(server: Server, tmp_path: Path) -> Target:
-    return Target(server, tmp_path / "apt")
+def target(server: Server, tmp_path: Path) -> AptHost:
+    return AptHost(server, tmp_path / "apt")
 
 
 @needs_apt
-def test_repository_that_its_key_has_signed_is_added(target: Target) -> None:
+def test_repository_that_its_key_has_signed_is_added(target: AptHost) -> None:
     assert target.state() == RepositoryState()
     done = target.add()
     assert (done.returncode, done.stderr) == (0, "")
@@ -160,7 +160,7 @@ def test_repository_that_its_key_has_signed_is_added(target: Target) -> None:
 
 @needs_apt
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (
             {"fingerprint": "A" * 40},
@@ -178,7 +178,7 @@ def test_repository_that_its_key_has_signed_is_added(target: Target) -> None:
     ids=str,
 )
 def test_repository_that_apt_could_not_trust_leaves_apt_as_it_was(
-    target: Target, arguments: dict[str, str], said: str
+    target: AptHost, arguments: dict[str, str], reason: str
 ) -> None:
     for found in ({}, {"ours.sources": "the old entry\n", "ours.asc": "the old key\n"}):
         if found:
@@ -186,7 +186,7 @@ def test_repository_that_apt_could_not_trust_leaves_apt_as_it_was(
             target.key.write_text(found["ours.asc"])
         done = target.add(**arguments)
         assert done.returncode == 1
-        assert said in done.stderr
+        assert reason in done.stderr
         if "name" in arguments:
             assert "apt cannot use NVIDIA's repository, for the reason above; nothing was changed." in done.stderr
         else:
@@ -201,7 +201,7 @@ def test_repository_that_apt_could_not_trust_leaves_apt_as_it_was(
     [("install", 2, ()), ("sync", 1, ()), ("mv", 1, ()), ("mv", 2, ("ours.asc",))],
 )
 def test_run_that_is_cut_leaves_the_old_entry_and_the_next_one_finishes(
-    target: Target, tmp_path: Path, program: str, call: int, new: tuple[str, ...]
+    target: AptHost, tmp_path: Path, program: str, call: int, new: tuple[str, ...]
 ) -> None:
     for path in (target.source, target.key):
         path.parent.mkdir(parents=True)
@@ -243,18 +243,18 @@ TOOLS = {"gpg": "installed", "ca-certificates": "installed"}
 
 @pytest.mark.parametrize("found", [RepositoryState("Types: deb\n", "B" * 40), RepositoryState("other\n", "A" * 40)])
 def test_entry_or_key_that_differs_is_made_anew(found: RepositoryState) -> None:
-    (script,) = performed(repository, Host({Repository: found, PackageStates: TOOLS}), **ARGUMENTS)
+    (script,) = performed(repository, OperationHost({RepositoryEntry: found, PackageStates: TOOLS}), **ARGUMENTS)
     assert script.connector_arguments["_stdin"] == "Types: deb\n"
 
 
 def test_repository_that_is_there_with_its_key_is_left_alone() -> None:
     there = RepositoryState("Types: deb\n", "A" * 40)
-    assert commands(repository, Host({Repository: there}), **ARGUMENTS) == []
+    assert commands(repository, OperationHost({RepositoryEntry: there}), **ARGUMENTS) == []
 
 
 def test_tools_that_are_missing_come_first() -> None:
     tools = TOOLS | {"gpg": "half-configured"}
-    update, install, script = commands(repository, Host({PackageStates: tools}), **ARGUMENTS)
+    update, install, script = commands(repository, OperationHost({PackageStates: tools}), **ARGUMENTS)
     assert "update" in update
     assert install.endswith("install gpg")
     assert "--show-keys" in script

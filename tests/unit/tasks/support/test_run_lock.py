@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tasks.support.run_lock import _SCRIPT, Holder, RunLockHolder
+
+from ...processes import orphan
+from ..operations import stand_in
 
 
 def started(pid: int) -> str:
@@ -25,30 +31,43 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+def with_fast_sleep(lock: Path) -> dict[str, str]:
+    """An environment whose `sleep` notes the seconds that it was asked for, and takes a twentieth of one."""
+    programs = lock.parent / "bin"
+    programs.mkdir(exist_ok=True)
+    stand_in(programs, "sleep", f'echo "$1" >>{lock.parent}/slept; exec /bin/sleep 0.05')
+    return os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+
 def ask(lock: Path, mode: str, patience: int = 5) -> str:
     words = ["sh", "-c", _SCRIPT, "run-lock", str(lock), mode, "ann on desk (process 7)", str(patience)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=with_fast_sleep(lock), capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.strip()
 
 
-def test_looking_writes_nothing(tmp_path: Path) -> None:
-    assert ask(tmp_path / "lock", "look") == "free"
-    assert list(tmp_path.iterdir()) == []
+def slept(lock: Path) -> int:
+    """The seconds that the script has waited."""
+    return sum(map(int, (lock.parent / "slept").read_text().split()))
+
+
+def test_reading_writes_nothing(tmp_path: Path) -> None:
+    assert ask(tmp_path / "lock", "read") == "free"
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 
 
 def test_lock_is_taken_and_is_no_obstacle_to_its_own_run(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert ask(lock, "take") == "free"
     assert "ann on desk (process 7), since 20" in lock.read_text()
-    assert ask(lock, "look") == "free"
+    assert ask(lock, "read") == "free"
     assert ask(lock, "take") == "free"
 
 
 def test_lock_of_a_living_connection_is_named_and_kept(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     lock = tmp_path / "lock"
     lock.write_text(f"{other.pid} {started(other.pid)} bob on laptop (process 9), since yesterday\n")
-    for mode in ("look", "take"):
+    for mode in ("read", "take"):
         assert ask(lock, mode) == f"held bob on laptop (process 9), since yesterday; process {other.pid} on the host"
     assert "bob" in lock.read_text()
 
@@ -65,37 +84,50 @@ def test_lock_goes_with_its_connection(tmp_path: Path, other: subprocess.Popen[b
 def test_later_process_of_the_same_number_does_not_hold_it(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     lock = tmp_path / "lock"
     lock.write_text(f"{other.pid} {int(started(other.pid)) - 1} bob\n")
-    assert ask(lock, "look") == "free"
+    assert ask(lock, "read") == "free"
 
 
-def leave_behind(seconds: float) -> None:
+@contextmanager
+def left_behind(seconds: float) -> Iterator[None]:
     """A command of a run whose connection is gone: its parent has ended, it has not."""
-    subprocess.run(["sh", "-c", f"BULKHEAD_RUN=1 setsid sleep {seconds} >/dev/null 2>&1 &"], check=True)
-    time.sleep(0.2)
+    pid = orphan("env", "BULKHEAD_RUN=1", "/bin/sleep", str(seconds))
+    environment = Path(f"/proc/{pid}/environ")
+    while b"BULKHEAD_RUN=1" not in environment.read_bytes():
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_last_command_of_a_killed_run_is_waited_for(tmp_path: Path) -> None:
-    leave_behind(2.5)
-    began = time.monotonic()
-    assert ask(tmp_path / "lock", "take") == "free"
-    assert time.monotonic() - began > 1.5
+    lock = tmp_path / "lock"
+    with left_behind(0.5):
+        began = time.monotonic()
+        assert ask(lock, "take", patience=200) == "free"
+        assert time.monotonic() - began > 0.3
+    assert slept(lock) > 1
 
 
 def test_lock_that_is_asked_for_by_a_run_that_is_killed_is_not_waited_for(tmp_path: Path) -> None:
     """It would take itself for what was left behind, and the next run would wait for it."""
-    leave_behind(3)
     lock = tmp_path / "lock"
-    asked = f'BULKHEAD_RUN=1 setsid sh -c "$0" run-lock {lock} take bob 60 >/dev/null 2>&1 & sleep 0.5'
-    subprocess.run(["sh", "-c", asked, _SCRIPT], check=True)
-    began = time.monotonic()
-    assert ask(lock, "take", patience=30) == "free"
-    assert time.monotonic() - began < 10
+    with left_behind(0.8):
+        # The shell is the connection of the killed run: it ends as soon as the script has begun to wait.
+        asked = f'BULKHEAD_RUN=1 setsid sh -c "$0" run-lock {lock} take bob 200 >/dev/null 2>&1 &'
+        until = f"until [ -e {tmp_path}/slept ]; do /bin/sleep 0.01; done"
+        subprocess.run(["sh", "-c", f"{asked} {until}", _SCRIPT], env=with_fast_sleep(lock), check=True)
+        began = time.monotonic()
+        assert ask(lock, "take", patience=60) == "free"
+        assert time.monotonic() - began < 10
     assert "ann" in lock.read_text()
 
 
 def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path) -> None:
-    leave_behind(4)
-    answer = ask(tmp_path / "lock", "take", patience=1)
+    with left_behind(60):
+        answer = ask(tmp_path / "lock", "take", patience=1)
+    assert slept(tmp_path / "lock") == 1
     holder = RunLockHolder().process([answer])
     assert holder.left
     assert holder.words.startswith("a command of a run that was killed; process ")

@@ -12,7 +12,7 @@ from tasks.support import units
 from tasks.support.gpu import GpuContainers
 from tasks.support.units import SystemdFiles, UnitFiles
 
-from ..operations import Host, commands
+from ..operations import OperationHost, commands
 
 SHOWN = """\
 Id=docker-prune.service
@@ -90,7 +90,7 @@ UP = UnitFiles(
 def kept(found: UnitFiles, content: str = "new\n") -> list[str]:
     return commands(
         units.unit_files,
-        Host({SystemdFiles: found}),
+        OperationHost({SystemdFiles: found}),
         contents={GUARD: content},
         units=["docker-guard.service"],
         services=["docker-guard.service"],
@@ -128,15 +128,15 @@ def test_service_that_a_cut_run_left_behind_is_restarted(left: UnitFiles) -> Non
 
 def test_timer_gets_a_stamp_before_it_is_restarted_and_a_service_none() -> None:
     paths = {f"/etc/systemd/system/{name}": "" for name in ("a.timer", "b.service")}
-    said = commands(
+    done = commands(
         units.unit_files,
-        Host({SystemdFiles: UnitFiles({}, False, frozenset())}),
+        OperationHost({SystemdFiles: UnitFiles({}, False, frozenset())}),
         contents=paths,
         units=["a.timer", "b.service"],
         timers=["a.timer"],
         services=["b.service"],
     )
-    assert said[-1] == (
+    assert done[-1] == (
         "mkdir -p /var/lib/systemd/timers && touch /var/lib/systemd/timers/stamp-a.timer && "
         "systemctl restart a.timer b.service"
     )
@@ -148,23 +148,23 @@ def test_what_is_removed_is_stopped_first_and_nothing_is_done_twice() -> None:
         "units": ["docker-guard.service"],
         "services": ["docker-guard.service"],
     }
-    assert commands(units.unit_files_removed, Host({SystemdFiles: UP}), **arguments) == [
+    assert commands(units.unit_files_removed, OperationHost({SystemdFiles: UP}), **arguments) == [
         "systemctl disable --quiet --no-reload --now docker-guard.service",
         f"rm -f {GUARD}",
         "systemctl daemon-reload",
     ]
-    assert commands(units.unit_files_removed, Host(), **arguments) == []
+    assert commands(units.unit_files_removed, OperationHost(), **arguments) == []
 
 
 def test_containers_with_gpus_are_named_before_systemd_is_reloaded_and_only_then() -> None:
     arguments: dict[str, Any] = {"contents": {GUARD: "new\n"}, "units": ["docker-guard.service"]}
-    host = Host({SystemdFiles: UP, GpuContainers: ["train"]})
+    host = OperationHost({SystemdFiles: UP, GpuContainers: ["train"]})
     commands(units.unit_files, host, **arguments)
-    assert host.said == []
+    assert host.logged == []
     for found in (UnitFiles({}, False, frozenset()), UnitFiles(UP.contents, True, UP.up)):
-        host = Host({SystemdFiles: found, GpuContainers: ["train"]})
+        host = OperationHost({SystemdFiles: found, GpuContainers: ["train"]})
         commands(units.unit_files, host, **arguments)
         assert "systemd is reloaded while containers with GPUs run: train." in host.events[0]
-    host = Host({SystemdFiles: UP, GpuContainers: ["train"]})
+    host = OperationHost({SystemdFiles: UP, GpuContainers: ["train"]})
     commands(units.unit_files_removed, host, paths=[GUARD], units=["docker-guard.service"])
     assert "systemd is reloaded while containers with GPUs run: train." in host.events[0]

@@ -1,4 +1,4 @@
-"""After this, nothing of this project is on a host but its volume, with Docker's data, and the mounts of it."""
+"""After this, a host has nothing of this project but its volume, with Docker's data and its mounts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Generator
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy
 
@@ -25,19 +25,25 @@ from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
 from tasks import daemon, fail_closed, guard, prune, watch
-from tasks.preflight import examine, system
+from tasks.preflight import gate, system
 from tasks.preflight.facts import HostFacts
-from tasks.preflight.finding import Finding
+from tasks.preflight.finding import Finding, report
 from tasks.preflight.host import HostState
 from tasks.support import files, run_lock
 from tasks.support.paths import DOCKER_PIN, NVIDIA_PIN, STORES
 
 Commands = Generator[StringCommand, None, None]
-_MOVED_FOR_GOOD = ("", "finalized", "rolled-back", "failed")
+# In these phases of a move the data is in one place.
+_ENDED = ("", "finalized", "rolled-back", "failed")
 
 
-def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
-    """Why a host cannot be left as it is."""
+def judge(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
+    """Return why this project cannot be removed from a host now.
+
+    Args:
+        state, storage: its facts.
+        lock_holder: who holds the run lock, in words; empty for nobody.
+    """
     if state.uid != 0:
         return [system.not_root()]
     found = [system.another_run(lock_holder)] if lock_holder else []
@@ -46,32 +52,32 @@ def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Findi
         found.append(
             Finding(
                 "the old data of a move is kept on the root disk",
-                "one place for the data: without the program nobody could tell which of the two it is",
-                "`bulkhead status` on the host says where; then `bulkhead finalize`, or `bulkhead rollback`",
+                "one copy of the data: without the program nothing shows which of the two is in use",
+                "`bulkhead status` on the host shows where it is; then `bulkhead finalize`, or `bulkhead rollback`",
             )
         )
-    if any(phase not in (*RELOCATED, *_MOVED_FOR_GOOD) for phase in phases):
+    if any(phase not in (*RELOCATED, *_ENDED) for phase in phases):
         found.append(
             Finding(
                 "a move of data has not ended",
                 "data in one place",
-                "`bulkhead status` on the host; the next run of deploy.py finishes it",
+                "run deploy.py, which finishes it; `bulkhead status` on the host shows its state",
             )
         )
     if state.rollback in UNFINISHED:
         found.append(
             Finding(
                 "a rollback to a snapshot has not ended",
-                "Docker whole, on one or the other data",
-                "`bulkhead relocate --recover` on the host finishes or undoes it; `bulkhead status` says what it has come to",
+                "Docker whole, on its old data or its new",
+                "`bulkhead relocate --recover` on the host finishes or undoes it; `bulkhead status` shows the result",
             )
         )
     if state.stopped_by_upgrade:
         found.append(
             Finding(
-                "an upgrade of the engine was cut, and has containers stopped",
-                "all of them started again",
-                "run deploy.py: it starts them",
+                "an upgrade of the engine was cut, and has left containers stopped",
+                "these containers started again",
+                "run deploy.py, which starts them",
             )
         )
     ours = [volume for volume in storage.logical_volumes if SNAPSHOT_TAG in volume.tags]
@@ -79,15 +85,15 @@ def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Findi
         found.append(
             Finding(
                 "LVM is still merging a snapshot of Docker's volume",
-                "none",
-                "wait until `lvs -a` on the host does not show it any more",
+                "no snapshot",
+                "wait until `lvs -a` on the host no longer shows it",
             )
         )
     if snapshots := [volume.path for volume in ours if not volume.merging]:
         found.append(
             Finding(
-                f"a snapshot of Docker's volume stands: {', '.join(snapshots)}",
-                "none: without the program nobody would drop it before it is full",
+                f"there is a snapshot of Docker's volume: {', '.join(snapshots)}",
+                "no snapshot: without the program nothing drops it before it is full",
                 "`bulkhead snapshot drop` on the host, or `bulkhead snapshot rollback` to go back to it",
             )
         )
@@ -95,14 +101,14 @@ def findings(state: HostState, storage: Storage, lock_holder: str) -> list[Findi
 
 
 def inspect() -> bool:
-    """Whether the host can be left; if not, it fails with what was found."""
+    """Return whether this project can be removed from the host; if not, print the findings and fail the host."""
     holder, state, storage = run_lock.holder(host), host.get_fact(HostFacts), host.get_fact(StorageLayout)
     if holder is None or state is None:
         return False
-    if found := findings(state, storage, holder):
-        host.log_styled(examine.report(host.name, found), fg="red", log_func=logger.error)
-        host.state.fail_hosts({host})
-    return not found
+    findings = judge(state, storage, holder)
+    if findings:
+        gate.refuse(findings)
+    return not findings
 
 
 @operation()
@@ -110,16 +116,16 @@ def take_lock() -> Commands:
     """Take the run lock: from here to the end of the run nobody else changes the host."""
     holder = run_lock.holder(host, take=True) if host.state.is_executing else ""
     if holder is None:
-        yield refusal(f"{host.name} was left untouched: the run lock could not be asked for")
+        yield refusal(f"{host.name} was left untouched: the run lock could not be read")
     elif holder:
-        yield refusal(examine.report(host.name, [system.another_run(holder)]))
+        yield refusal(report(host.name, [system.another_run(holder)]))
     else:
         host.noop("this run holds the lock")
 
 
 @operation()
 def mutable(paths: list[str]) -> Commands:
-    """Make the directories beneath mounts ordinary ones again.
+    """Make the directories beneath mounts writable again.
 
     Args:
         paths: of the mounts.
@@ -131,20 +137,20 @@ def mutable(paths: list[str]) -> Commands:
         inner = f"mount --bind {shlex.quote(parent)} /mnt && chattr -R -i {shlex.quote(f'/mnt/{name}')}"
         yield StringCommand(f"unshare --mount --propagation private sh -c {shlex.quote(inner)}")
     if not immutable:
-        host.noop("none of them is immutable")
+        host.noop("no directory beneath a mount is immutable")
 
 
-@deploy("Departure")
-def leave(settings: Settings) -> None:
-    """daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
+@deploy("Removal")
+def remove(settings: Settings) -> None:
+    """Leave daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
     take_lock(name="One run at a time")
-    daemon.release(name="daemon.json has the host's own keys alone")
-    fail_closed.released()
+    daemon.remove_our_keys(name="daemon.json has only the host's own keys")
+    fail_closed.removed()
     watch.removed(settings)
     prune.removed()
     guard.removed(settings)
     files.removed(
-        name="The program, its configuration, the pins and the volume's marker are gone",
+        name="The program, its configuration, the pins and the volume's marker are removed",
         paths=[
             PROGRAM,
             CONFIGURATION,
@@ -157,6 +163,6 @@ def leave(settings: Settings) -> None:
     )
     extra = [volume.mount for volume in settings.extra_volumes.values()]
     mutable(
-        name="The directories beneath the mounts are ordinary ones",
+        name="The directories beneath the mounts can be written to",
         paths=[settings.volume_mount, *STORES.values(), *extra],
     )

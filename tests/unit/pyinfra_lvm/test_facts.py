@@ -13,7 +13,7 @@ from pyinfra_lvm.facts import StorageLayout
 
 HERE = Path(__file__).parent
 
-TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "pyinfra_lvm" / "facts")
+TestStorageLayout = make_fact_tests("pyinfra_lvm", "facts.StorageLayout", HERE / "facts")
 
 
 def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:

@@ -1,0 +1,271 @@
+"""Judge the engine: who else uses Docker, what others have set for it, and the engine to install. Pure."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bulkhead.names import CONTAINERD, CONTAINERD_STORE, DOCKER, DOCKER_STORE
+from pyinfra_lvm.model import Storage
+from settings.model import Settings
+from tasks.preflight.finding import LEAVE_OUT, Finding
+from tasks.preflight.host import HostState
+from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE
+from tasks.support.version import is_newer, is_survived
+
+# The units of Debian, Ubuntu and Docker start the two daemons with these flags. The owner may let a daemon listen
+# elsewhere too; any other flag is somebody's own.
+_USUAL_FLAGS = re.compile(r"--?H[= ]\S+|--host[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS")
+_CHANGE_DRIVER = "save what you need, change the driver as Docker's documentation says, and run again"
+_HIDES_IMAGES = "overlay2: a change of the driver would hide every image and container"
+
+
+def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
+    """Yield why this host's Docker cannot move onto a volume, or cannot be the engine that the settings ask for."""
+    if state.snap_docker:
+        yield Finding(
+            "Docker from snap",
+            "Docker from packages: a snap has its data and its configuration in other places",
+            "save what you need, `snap remove docker`, and run again",
+        )
+    if state.rootless_docker:
+        yield Finding(
+            f"rootless Docker of {', '.join(state.rootless_docker)}",
+            "only the system's Docker: a rootless Docker has its data in a home directory, not on the volume",
+            f"`dockerd-rootless-setuptool.sh uninstall` as that user, {LEAVE_OUT}",
+        )
+    if "podman-docker" in state.packages:
+        yield Finding(
+            "podman-docker, which replaces the docker command",
+            "Docker itself",
+            f"`apt-get remove podman-docker`, {LEAVE_OUT}",
+        )
+    if state.swarm:
+        yield Finding(
+            "Swarm is active",
+            "no Swarm: when Docker stops, its tasks move to other nodes, and live-restore does not work with it",
+            f"`docker swarm leave` if the cluster does not need this node, {LEAVE_OUT}",
+        )
+    if state.kubernetes:
+        yield Finding(
+            f"directories of Kubernetes: {', '.join(state.kubernetes)}",
+            "a host with Docker alone: the volume would hide the kubelet's containers and images in containerd",
+            f"remove them if Kubernetes is gone, {LEAVE_OUT}",
+        )
+    if state.containerd_namespaces:
+        yield Finding(
+            f"other programs use containerd, in the namespaces {', '.join(state.containerd_namespaces)}",
+            "Docker's own namespaces alone: the volume would hide the containers and images of the others",
+            f"stop and remove these programs (`ctr namespaces ls`), {LEAVE_OUT}",
+        )
+    yield from _judge_storage_driver(state)
+    if state.systemd:
+        yield from _judge_units(settings, state)
+    yield from _judge_configuration(state)
+    yield from _judge_packages(settings, state)
+    yield from _judge_repository(settings, state)
+
+
+def _judge_storage_driver(state: HostState) -> Iterator[Finding]:
+    # With containerd's store, Docker shows the name of a snapshotter here.
+    if not state.containerd_store and state.storage_driver not in ("", "overlay2"):
+        yield Finding(
+            f"Docker's storage driver is {state.storage_driver}",
+            _HIDES_IMAGES,
+            _CHANGE_DRIVER,
+        )
+
+
+def _judge_units(settings: Settings, state: HostState) -> Iterator[Finding]:
+    masked = [unit.name for unit in state.units if unit.load_state == "masked"]
+    if masked:
+        yield Finding(
+            f"{', '.join(masked)} {'is' if len(masked) == 1 else 'are'} masked",
+            "units that systemd can start",
+            f"`systemctl unmask {' '.join(masked)}` if Docker is wanted here, {LEAVE_OUT}",
+        )
+    elif engine_to_install(settings, state) == "present":
+        missing = [name for name in (DOCKER, CONTAINERD) if state.unit(name).load_state != "loaded"]
+        if missing:
+            yield Finding(
+                f"there is no {' and no '.join(missing)}" + (f", but {state.dockerd}" if state.dockerd else ""),
+                "an installed Docker with its units, because engine_source installs nothing here",
+                'install Docker completely, or set engine_source to "docker-ce" or "distro"',
+            )
+
+
+def _judge_configuration(state: HostState) -> Iterator[Finding]:
+    """Yield paths, drivers and flags that somebody else has set and that cannot stay."""
+    configuration = _configuration(state)
+    if configuration is None:
+        configuration = {}
+        yield Finding(
+            f"{DAEMON_JSON} is not a JSON object",
+            "a JSON object, to merge our keys into: otherwise its content would be lost",
+            f"correct {DAEMON_JSON}, or remove it",
+        )
+    # The file counts beside the running daemon: the next start reads it.
+    roots = (state.data_root, configuration.get("data-root"), configuration.get("graph"))
+    for root in dict.fromkeys(str(root) for root in roots if root and posixpath.normpath(str(root)) != DOCKER_STORE):
+        yield Finding(
+            f"Docker's data root is {root}",
+            f"the default, {DOCKER_STORE}, where the volume is mounted",
+            f"stop Docker, move its data to the default path and remove data-root from {DAEMON_JSON}, {LEAVE_OUT}",
+        )
+    if "userns-remap" in configuration:
+        yield Finding(
+            f"{DAEMON_JSON} sets userns-remap",
+            "no userns-remap: it gives Docker another data root, below the default one",
+            f"remove userns-remap from {DAEMON_JSON} if Docker holds nothing yet, {LEAVE_OUT}",
+        )
+    log_driver = configuration.get("log-driver", "json-file")
+    if log_driver != "json-file":
+        yield Finding(
+            f"{DAEMON_JSON} sets the log driver {log_driver}",
+            "json-file: log_max_size and log_max_file limit its files, and its log-opts fit no other driver",
+            f"remove log-driver and log-opts from {DAEMON_JSON} (a single container can still have another driver, with "
+            f"--log-driver), {LEAVE_OUT}",
+        )
+    driver = configuration.get("storage-driver", "overlay2")
+    if driver not in ("overlay2", state.storage_driver):
+        yield Finding(
+            f"{DAEMON_JSON} sets the storage driver {driver}",
+            _HIDES_IMAGES,
+            _CHANGE_DRIVER,
+        )
+    if posixpath.normpath(state.containerd_root or CONTAINERD_STORE) != CONTAINERD_STORE:
+        yield Finding(
+            f"containerd's root is {state.containerd_root}",
+            f"the default, {CONTAINERD_STORE}, where the volume is mounted",
+            f"stop containerd, move its data to the default path and remove root from /etc/containerd/config.toml, "
+            f"{LEAVE_OUT}",
+        )
+    for daemon, flags in (("dockerd", _docker_flags(state)), ("containerd", _flags(state, CONTAINERD))):
+        if flags:
+            yield Finding(
+                f"{daemon} starts with extra flags: {flags}",
+                "no extra flags: they can move data elsewhere, and Docker does not start when one repeats a key of "
+                f"{DAEMON_JSON}",
+                "remove them from the unit, its drop-ins and /etc/default/docker; set those that Docker still needs in "
+                "the setting daemon_json",
+            )
+
+
+def _configuration(state: HostState) -> dict[str, Any] | None:
+    """Return the content of daemon.json; None where it is no JSON object."""
+    try:
+        configuration = json.loads(state.daemon_json or "{}")
+    except ValueError:
+        return None
+    return configuration if isinstance(configuration, dict) else None
+
+
+def _flags(state: HostState, unit: str) -> str:
+    """Return the flags of a unit's command line that no distribution's unit has."""
+    _, _, arguments = state.unit(unit).exec_start.partition(" ")
+    return " ".join(_USUAL_FLAGS.sub("", arguments).split())
+
+
+def _docker_flags(state: HostState) -> str:
+    unit = state.unit(DOCKER)
+    # Docker's own unit does not read /etc/default/docker; Debian's, which may yet be installed, does.
+    options_count = unit.load_state != "loaded" or "$DOCKER_OPTS" in unit.exec_start
+    options = _USUAL_FLAGS.sub("", state.docker_options) if options_count else ""
+    return " ".join([*_flags(state, DOCKER).split(), *options.split()])
+
+
+def engine_to_install(settings: Settings, state: HostState) -> str:
+    """Return the engine that engine_source means on this host: docker-ce, distro or present."""
+    if settings.engine_source != "auto":
+        return settings.engine_source
+    # An installation that this project began is finished, however far it came.
+    begun = state.engine == "docker-ce" and DOCKER_SOURCE in state.docker_sources
+    return "docker-ce" if begun or not state.engine else "present"
+
+
+def _judge_packages(settings: Settings, state: HostState) -> Iterator[Finding]:
+    wanted = engine_to_install(settings, state)
+    if wanted == "present":
+        return
+    if state.engine not in ("", wanted):
+        installed = state.engine if state.engine != "unknown" else f"{state.dockerd}, from no package that we know,"
+        if not settings.engine_change:
+            yield Finding(
+                f"the engine {installed} is installed",
+                f'{wanted}, as engine_source asks, or engine_source = "auto", which keeps what is installed',
+                "set engine_change = True, which replaces the engine where Docker holds no data",
+            )
+        elif state.engine == "unknown":
+            yield Finding(
+                f"the engine {installed} is installed",
+                "an engine from packages, which apt can replace",
+                'remove it in the way it was installed, or set engine_source to "present"',
+            )
+        elif state.docker_data.any or state.containerd_data.any:
+            yield Finding(
+                f"the engine {installed} is installed, and holds {state.docker_data}; containerd: {state.containerd_data}",
+                "no data on a host whose engine changes",
+                "save what you need and remove it (`docker system prune -a`, `docker volume rm`), or keep the engine: "
+                'engine_source = "auto"',
+            )
+    elif newer := [
+        v for v in state.packages.values() if settings.engine_version and is_newer(v, settings.engine_version)
+    ]:
+        yield Finding(
+            f"the engine {newer[0]} is installed, and engine_version is {settings.engine_version}",
+            "at most engine_version: this project upgrades an engine and never downgrades it",
+            "set engine_version to the installed version, or leave it empty",
+        )
+    elif upgrade := _upgrade_that_stops_containers(settings, state):
+        yield Finding(
+            f"containers run ({state.containers_running}), and {upgrade}",
+            "no running containers, or an upgrade to a patch release with live_restore: any other upgrade stops them",
+            "set engine_upgrade_stops_containers = True, which stops them for the upgrade and starts them again (those with "
+            "--rm do not come back)",
+        )
+
+
+def _judge_repository(settings: Settings, state: HostState) -> Iterator[Finding]:
+    foreign = [path for path in state.docker_sources if path != DOCKER_SOURCE]
+    if foreign and engine_to_install(settings, state) == "docker-ce":
+        yield Finding(
+            f"the apt repository {settings.docker_repository} is listed in {', '.join(foreign)}",
+            f"one entry for it, {DOCKER_SOURCE}: apt refuses two entries that name different keys",
+            f'remove {", ".join(foreign)}, or set engine_source to "present" and install Docker yourself',
+        )
+
+
+def _upgrade_that_stops_containers(settings: Settings, state: HostState) -> str:
+    """Return the upgrade that running containers would not survive, in words; empty: none, or one with permission."""
+    pin = settings.engine_version
+    # Docker's client and its plugins have versions of their own.
+    version = state.packages.get("docker-ce") or state.packages.get("docker.io", "")
+    if not state.containers_running or is_survived(version, pin, live_restore=settings.live_restore):
+        return ""
+    # An upgrade that was cut goes on: the containers that it has stopped start after it.
+    if settings.engine_upgrade_stops_containers or state.stopped_by_upgrade:
+        return ""
+    return f"engine_version upgrades the engine from {version} to {pin}"
+
+
+def has_data_off_the_volume(state: HostState, storage: Storage) -> bool:
+    """Return whether Docker holds data that a mount of the volume would hide."""
+    stores = ((DOCKER_STORE, state.docker_data), (CONTAINERD_STORE, state.containerd_data))
+    return any(data.any and storage.mount(path) is None for path, data in stores)
+
+
+def uses_containerd_store(state: HostState) -> bool:
+    """Return whether the engine's images are in containerd's store, where they stay.
+
+    A running daemon with data shows it; otherwise its configuration and the contents of the stores do. An unused engine
+    that chose containerd's store by itself (Docker 29 does) has no images there that a change would hide.
+    """
+    if state.storage_driver and (state.docker_data.any or state.containerd_data.any):
+        return state.containerd_store
+    features = (_configuration(state) or {}).get("features")
+    if isinstance(features, dict) and "containerd-snapshotter" in features:
+        return features["containerd-snapshotter"] is True
+    return bool(state.containerd_data.images) and not state.docker_data.images

@@ -1,0 +1,80 @@
+"""The mount points: what may stand there, and what may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.support.paths import TAG
+
+from ..example_hosts import (
+    DEVICE,
+    VOLUME_MOUNT,
+    bare_host,
+    converged,
+    docker_host,
+    our_docker_ce_host,
+    shared_vg,
+    with_directory,
+    with_docker_volume,
+    with_filesystem,
+    with_foreign_mount,
+    with_fstab,
+    with_mount,
+)
+from .verdicts import assert_says, finding, plan_of
+
+
+def test_volume_unmounted_under_its_stores_is_mounted_again() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = converged(shared_vg(), fresh)
+    storage = replace(storage, mounts=tuple(m for m in storage.mounts if m.target != VOLUME_MOUNT))
+    assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+@pytest.mark.parametrize("path", ["/var/lib/docker", "/var/lib/containerd"])
+def test_store_on_a_filesystem_of_others_is_refused(path: str) -> None:
+    found = finding(docker_host(), with_foreign_mount(path))
+    assert_says(
+        found,
+        found_has=f"{path} is on a filesystem of its own already: /dev/mapper/ubuntu--vg-data--lv",
+        needed=f"/srv/docker-volume/{path.rsplit('/')[-1]}, or nothing",
+        action="adopt_volume = True",
+    )
+
+
+def test_store_on_the_root_of_our_volume_is_refused() -> None:
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
+    found = finding(docker_host(), with_mount(storage, "/var/lib/docker", DEVICE))
+    assert "/var/lib/docker is on a filesystem of its own already" in found.found
+
+
+def test_foreign_mount_in_the_volumes_place_is_refused() -> None:
+    found = finding(bare_host(), with_foreign_mount(VOLUME_MOUNT))
+    assert_says(found, found_has=f"is mounted on {VOLUME_MOUNT}", needed=DEVICE, action="set volume_mount")
+
+
+@pytest.mark.parametrize("path", [VOLUME_MOUNT, "/var/lib/docker", "/var/lib/containerd"])
+def test_line_of_others_in_fstab_is_refused(path: str) -> None:
+    found = finding(bare_host(), with_fstab(shared_vg(), "UUID=1234", path))
+    assert_says(found, found_has=f"fstab mounts UUID=1234 on {path}", needed="or no line", action="take that line out")
+
+
+@pytest.mark.parametrize("path", [VOLUME_MOUNT, "/var/lib/docker"])
+@pytest.mark.parametrize(("kind", "words"), [("symlink", "a symbolic link"), ("other", "no directory")])
+def test_place_that_is_no_directory_is_refused(path: str, kind: str, words: str) -> None:
+    found = finding(bare_host(), with_directory(shared_vg(), path, kind, empty=False))
+    assert_says(found, found_has=f"{path} is {words}", needed="a directory to mount on", action="or")
+
+
+def test_volume_mount_that_is_not_empty_is_refused() -> None:
+    found = finding(bare_host(), with_directory(shared_vg(), VOLUME_MOUNT, empty=False))
+    assert_says(found, found_has="is not empty", needed="empty directory", action="set volume_mount to another")
+
+
+def test_old_tree_beneath_a_mounted_store_is_refused() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
+    found = finding(our_docker_ce_host(), storage)
+    assert_says(found, found_has="is not empty beneath the mount", needed="empty", action="mount --bind / /mnt")

@@ -1,0 +1,87 @@
+"""Docker's data: when it moves onto the volume, and what keeps it from moving."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.preflight.host import EngineData
+
+from ..example_hosts import (
+    GIB,
+    bare_host,
+    converged,
+    docker_host,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    with_directory,
+    with_mount,
+)
+from .verdicts import assert_says, finding, plan_of
+
+USED = {"docker_data": EngineData(images=3, containers=1, volumes=2), "store_bytes": 40 * GIB, "store_inodes": 10**6}
+
+
+@pytest.mark.parametrize("store", ["docker", "containerd"])
+def test_data_off_the_volume_is_moved(store: str) -> None:
+    data = EngineData(images=3)
+    state = docker_host(docker_data=data) if store == "docker" else docker_host(containerd_data=data)
+    plan = plan_of(state, with_directory(shared_vg(), f"/var/lib/{store}", empty=False))
+    assert plan.relocates
+    assert plan.old_trees
+    assert plan.unused_stores == ()
+
+
+@pytest.mark.parametrize("phase", ["copying", "stopping", "switching", "checking", "returning"])
+@pytest.mark.parametrize(("which", "what"), [("relocation", "a move"), ("rollback", "a rollback")])
+def test_unfinished_move_is_the_only_finding(which: str, what: str, phase: str) -> None:
+    """What else such a host shows (Docker is down, files beneath the mounts) has no other cure."""
+    storage = with_directory(shared_vg(), "/var/lib/docker", empty=False)
+    found = finding(docker_host(**{which: phase, "storage_driver": "", **USED}), storage)
+    assert_says(found, found_has=f"{what} of Docker's data was cut ({phase})", needed="whole", action="--recover")
+
+
+@pytest.mark.parametrize("phase", ["done", "failed"])
+def test_rollback_that_has_ended_is_no_obstacle(phase: str) -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    assert plan_of(our_docker_ce_host(rollback=phase), converged(shared_vg(), fresh)) == fresh
+
+
+def test_old_trees_beneath_the_mounts_are_kept_until_they_are_finalized() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
+    plan = plan_of(our_docker_ce_host(relocation="done", docker_data=EngineData(images=3)), storage)
+    assert (plan.relocates, plan.old_trees) == (False, True)
+    found = finding(our_docker_ce_host(relocation="finalized"), storage)
+    assert_says(found, found_has="/var/lib/docker is not empty beneath", needed="empty", action="check what is there")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted", "found_has", "needed", "action"),
+    [
+        ({"storage_driver": ""}, {}, "Docker does not run", "a running Docker", "systemctl start docker"),
+        (
+            {"store_bytes": 55 * GIB},
+            {},
+            "Docker's data takes 55.0 GiB, and its volume has 60.0 GiB",
+            "60.5 GiB",
+            "volume_size",
+        ),
+        ({"store_inodes": 10**7}, {}, "Docker's data has 10000000 files", "11000000 inodes", '"xfs"'),
+    ],
+)
+def test_data_that_cannot_be_moved_is_refused(
+    changes: dict[str, object], wanted: dict[str, object], found_has: str, needed: str, action: str
+) -> None:
+    found = finding(docker_host(**USED | changes), shared_vg(), settings(**wanted))
+    assert_says(found, found_has=found_has, needed=needed, action=action)
+
+
+def test_xfs_has_inodes_for_any_number_of_files() -> None:
+    assert plan_of(docker_host(**USED | {"store_inodes": 10**7}), shared_vg(), settings(filesystem="xfs")).relocates
+
+
+def test_mount_of_others_in_dockers_data_is_refused() -> None:
+    storage = with_mount(shared_vg(), "/var/lib/docker/volumes/big/_data", "/dev/vda1", "/")
+    found = finding(docker_host(**USED), storage)
+    assert_says(found, found_has="on /var/lib/docker/volumes/big/_data", needed="no mounts", action="unmount it")

@@ -1,0 +1,221 @@
+"""The volume group: which one is chosen or refused, and the room in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pyinfra_lvm.model import BlockDevice
+from tasks.preflight.examine import examine
+from tasks.support.paths import TAG
+
+from ..example_hosts import (
+    DEVICE,
+    GIB,
+    MIB,
+    ON_SPARE,
+    SPARE,
+    bare_host,
+    converged,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    spare_disk,
+    with_disk,
+    with_docker_volume,
+    with_filesystem,
+    with_group,
+    with_volume,
+)
+from .verdicts import all_found, assert_says, finding, plan_of
+
+
+def test_the_rest_of_the_group_may_be_used_up_after_the_volume_was_made() -> None:
+    """The incident's own layout: a home-lv of 10 GiB beside root's 30 and Docker's 60."""
+    fresh = plan_of(bare_host(), shared_vg())
+    full = with_volume(converged(shared_vg(), fresh), "ubuntu-vg", "home-lv", 10 * GIB)
+    assert examine(settings(), our_docker_ce_host(), full).plan == fresh
+
+
+def test_size_in_bytes_that_takes_the_reserve_is_warned_about() -> None:
+    result = examine(settings(volume_size="68G"), bare_host(), shared_vg())
+    assert result.plan
+    assert "less than the reserve of 5.0 GiB" in result.warnings[0]
+
+
+def test_auto_takes_the_only_group_with_room_for_the_size() -> None:
+    storage = with_group(spare_disk(), "data-vg", SPARE)
+    both = replace(
+        shared_vg(),
+        devices=(*shared_vg().devices, storage.devices[-1]),
+        volume_groups=(*shared_vg().volume_groups, *storage.volume_groups),
+        physical_volumes=(*shared_vg().physical_volumes, *storage.physical_volumes),
+    )
+    assert plan_of(bare_host(), both, settings(volume_size="40G")).volume_group == "ubuntu-vg"
+
+
+def test_auto_stays_with_the_group_that_has_our_volume() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_group(with_disk(converged(shared_vg(), fresh)), "data-vg", SPARE)
+    storage = with_volume(storage, "data-vg", "docker-lv", 5 * GIB)
+    assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+def test_docker_group_takes_a_further_disk() -> None:
+    fresh = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    storage = converged(spare_disk(), fresh)
+    second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, (), (), (), (), zeroed=True)
+    storage = replace(storage, devices=(*storage.devices, second))
+    grown = plan_of(our_docker_ce_host(), storage, settings(volume_disks=[SPARE, "/dev/vdc"]))
+    assert grown.new_physical_volumes == ("/dev/vdc",)
+    assert grown.size > 1.9 * fresh.size
+
+
+def test_snapshot_of_the_volume_makes_dockers_own_group_no_shared_one() -> None:
+    fresh = plan_of(bare_host(), spare_disk(), ON_SPARE)
+    storage = with_volume(converged(spare_disk(), fresh), "docker-vg", "docker-lv-snapshot", GIB, origin="docker-lv")
+    result = examine(ON_SPARE, our_docker_ce_host(), storage)
+    assert result.plan == replace(fresh, new_physical_volumes=())
+    (warning,) = result.warnings
+    assert "less than the reserve" in warning
+
+
+def test_extending_roots_group_says_what_it_costs() -> None:
+    wanted = settings(volume_group="ubuntu-vg", volume_disks=[SPARE], volume_group_extend=True)
+    result = examine(wanted, bare_host(), with_disk(shared_vg()))
+    assert result.plan
+    assert result.plan.size < 75 * GIB  # beside other volumes: 60 %, not nearly all
+    assert result.warnings == (
+        f"the volume group ubuntu-vg is extended by {SPARE}: when one of its disks is lost, the host does not boot",
+    )
+
+
+def test_host_without_lvm_hears_of_the_blank_disk_it_has() -> None:
+    found = finding(bare_host(), spare_disk())
+    assert_says(
+        found,
+        found_has="no volume group (LVM is not installed); root has 29.0 GiB on /dev/vda1",
+        needed="a volume group with room",
+        action=f"volume_disks (there is {SPARE} (20.0 GiB))",
+    )
+
+
+def test_root_that_has_taken_the_whole_disk_leaves_another_disk_or_a_smaller_size() -> None:
+    found = finding(bare_host(), shared_vg(free=3 * GIB))
+    assert_says(
+        found,
+        found_has="volume group ubuntu-vg has 3.0 GiB for Docker's volume; root has 97.0 GiB on /dev/mapper/ubuntu--vg-ubuntu--lv",
+        needed="65.0 GiB, for volume_size auto and volume_reserve 5%",
+        action="set a smaller volume_size, or name a blank disk in volume_disks (there is none: attach one)",
+    )
+    assert "never shrunk" in found.action
+
+
+def test_size_beyond_the_free_space_says_how_much_is_free() -> None:
+    found = finding(bare_host(), shared_vg(), settings(volume_size="80G"))
+    assert_says(
+        found, found_has="has 70.0 GiB for", needed="80.0 GiB, for volume_size 80G", action="smaller volume_size"
+    )
+
+
+def test_missing_group_is_refused_with_those_there_are() -> None:
+    found = finding(bare_host(), shared_vg(), settings(volume_group="data-vg"))
+    assert_says(
+        found,
+        found_has="there is no volume group data-vg; this host has ubuntu-vg",
+        needed="names",
+        action="correct volume_group",
+    )
+
+
+def test_two_groups_with_room_are_ambiguous() -> None:
+    storage = with_group(with_disk(shared_vg()), "data-vg", SPARE)
+    found = finding(bare_host(), storage, settings(volume_size="10G"))
+    assert_says(
+        found,
+        found_has="2 volume groups with room for the volume: ubuntu-vg (70.0 GiB free), data-vg (",
+        needed="one",
+        action="set volume_group",
+    )
+
+
+def test_two_groups_without_room_are_both_shown() -> None:
+    storage = with_group(with_disk(shared_vg()), "data-vg", SPARE)
+    found = finding(bare_host(), storage, settings(volume_size="90G"))
+    assert_says(found, found_has="no volume groups with room", needed="one", action="smaller volume_size")
+
+
+def test_group_that_misses_a_disk_is_refused() -> None:
+    groups = tuple(replace(group, missing_physical_volumes=1) for group in shared_vg().volume_groups)
+    found = finding(bare_host(), replace(shared_vg(), volume_groups=groups))
+    assert_says(found, found_has="lacks 1 of its physical volumes", needed="complete", action="bring the disk back")
+
+
+def test_disk_that_is_too_small_is_refused() -> None:
+    found = finding(bare_host(), spare_disk(size=500 * MIB), ON_SPARE)
+    assert_says(
+        found,
+        found_has=f"volume group docker-vg, made of {SPARE}, has 468.0 MiB",
+        needed="1.0 GiB",
+        action="name a blank disk in volume_disks (there is none: attach one)",
+    )
+
+
+def test_group_of_others_is_not_extended_without_its_setting() -> None:
+    wanted = settings(volume_group="ubuntu-vg", volume_disks=[SPARE])
+    found = finding(bare_host(), with_disk(shared_vg()), wanted)
+    assert_says(
+        found,
+        found_has=f"ubuntu-vg is on /dev/vda1 already, and not on {SPARE}",
+        needed="of Docker's own",
+        action="the host does not boot",
+    )
+
+
+def test_group_without_volumes_is_not_ours_for_that() -> None:
+    storage = with_disk(shared_vg())
+    empty = replace(storage, logical_volumes=())
+    found = finding(bare_host(), empty, settings(volume_group="ubuntu-vg", volume_disks=[SPARE]))
+    assert_says(found, found_has="is on /dev/vda1 already", needed="of Docker's own", action="volume_group_extend")
+
+
+def test_misspelled_group_is_not_made_where_one_was_to_be_extended() -> None:
+    wanted = settings(volume_group="ubuntu_vg", volume_disks=[SPARE], volume_group_extend=True)
+    found = finding(bare_host(), with_disk(shared_vg()), wanted)
+    assert_says(found, found_has="no volume group ubuntu_vg", needed="volume_group", action="correct volume_group")
+
+
+def test_group_that_lost_a_disk_does_not_make_our_own_mounts_a_finding() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = converged(shared_vg(), fresh)
+    broken = tuple(replace(group, missing_physical_volumes=1) for group in storage.volume_groups)
+    assert "lacks 1" in finding(our_docker_ce_host(), replace(storage, volume_groups=broken)).found
+
+
+# -- every finding, not only the first
+
+
+def test_findings_on_disks_group_and_volume_come_at_once() -> None:
+    storage = with_filesystem(with_docker_volume(), DEVICE)
+    storage = replace(
+        storage, volume_groups=tuple(replace(g, missing_physical_volumes=1) for g in storage.volume_groups)
+    )
+    assert all_found(settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdz"]), storage) == [
+        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
+        "the volume group ubuntu-vg lacks 1 of its physical volumes",
+        "the volume group ubuntu-vg is on /dev/vda1 already, and not on /dev/vdz",
+        "the logical volume ubuntu-vg/docker-lv exists, with ext4 on it, and this project did not make it",
+    ]
+
+
+def test_group_and_disk_that_do_not_exist_are_both_reported() -> None:
+    wanted = settings(volume_group="ubuntu_vg", volume_disks=["/dev/vdz"], volume_group_extend=True)
+    assert all_found(wanted, shared_vg()) == [
+        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
+        "there is no volume group ubuntu_vg; this host has ubuntu-vg",
+    ]
+
+
+def test_volume_is_judged_where_the_group_has_no_room_for_its_size() -> None:
+    found = all_found(settings(volume_size="120G"), with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, "xfs"))
+    assert found[0].startswith("volume group ubuntu-vg has 70.0 GiB for Docker's volume")
+    assert found[1:] == ["the logical volume ubuntu-vg/docker-lv holds xfs"]
