@@ -1,4 +1,4 @@
-"""Names that the deploy and the host program must agree on, each in this one place."""
+"""Names and bounds that the deploy and the host program must agree on, each in this one place."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ RECEIVERS = f"{CONFIGURATION}/receivers"  # of alerts, a line each: NAME=ADDRESS
 PROGRAM_STATE = "/var/lib/bulkhead"
 PROGRAM_RUN = "/run/bulkhead"  # in memory: it takes files when the root disk is full or read-only
 METRICS = "bulkhead.prom"  # in the setting metrics_directory
+
+# Percent of the volume: the guard keeps no more free, whatever guard_floor says.
+FLOOR_AT_MOST = 25
 
 ALERT_SERVICE = "bulkhead-alert.service"
 GUARD_SERVICE = "docker-guard.service"

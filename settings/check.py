@@ -19,6 +19,7 @@ from pyinfra.api.arguments import all_global_arguments
 from pyinfra.api.connectors import get_all_connectors
 from pyinfra.api.exceptions import DeployError
 
+from bulkhead.names import FLOOR_AT_MOST
 from bulkhead.sizes import BESIDE_OTHERS, Size
 from settings import fields
 from settings.model import ExtraVolume, Settings
@@ -141,8 +142,8 @@ def _of_the_sizes(settings: Settings) -> Iterator[SettingProblem]:
         )
     if size and size.bytes and cache.bytes >= size.bytes:
         yield SettingProblem("build_cache_size", repr(cache.text), f"must be less than volume_size, {size}")
-    if floor and size and size.bytes and 100 * floor.bytes > fields.FLOOR_AT_MOST * size.bytes:
-        allowed = f"must be at most {fields.FLOOR_AT_MOST} % of volume_size, {size}"
+    if floor and size and size.bytes and 100 * floor.bytes > FLOOR_AT_MOST * size.bytes:
+        allowed = f"must be at most {FLOOR_AT_MOST} % of volume_size, {size}"
         yield SettingProblem("guard_floor", repr(floor.text), allowed)
 
 

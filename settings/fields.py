@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from bulkhead.names import CONTAINERD_STORE, DOCKER_STORE
+from bulkhead.names import CONTAINERD_STORE, DOCKER_STORE, FLOOR_AT_MOST
 from bulkhead.sizes import MINIMUM, Size, human
 
 # Keys of daemon.json that the setting daemon_json must not have, and why.
@@ -67,7 +67,6 @@ _STORES = (DOCKER_STORE, CONTAINERD_STORE)
 # Two names make one of device-mapper's, which has at most 127 characters, and each "-" in them counts twice.
 _LVM_NAME_LENGTH = 55
 _TOOLKIT_FROM = (1, 18)  # the first version with nvidia-cdi-refresh
-FLOOR_AT_MOST = 25  # percent of the volume: the guard keeps no more free (bulkhead.storage.volume.floor_of)
 
 RECEIVER_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

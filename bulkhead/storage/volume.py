@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.errors import Problem
-from bulkhead.names import MARKER
+from bulkhead.names import FLOOR_AT_MOST, MARKER
 from bulkhead.storage import lvm
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def floor_of(floor: Size | None, size: int) -> int:
     (5, 1.5, 300)
     """
     wanted = floor.bytes_of(size) if floor else max(size * _FLOOR_PERCENT // 100, _FLOOR_LEAST)
-    return min(wanted, size // 4)
+    return min(wanted, size * FLOOR_AT_MOST // 100)
 
 
 def is_mounted(volume: str) -> bool:
