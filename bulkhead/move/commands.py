@@ -115,7 +115,7 @@ def rollback(config: Config, options: argparse.Namespace) -> int:
     if options.foreground:
         return in_the_unit(lambda: _roll_back(config, options.directory))
     (move,) = _chosen(config, [options.directory], print)
-    move.refuse_no_way_back()
+    move.refuse_impossible_rollback()
     _refuse_snapshot(config, move)
     for line in move.written_since():
         print(line)

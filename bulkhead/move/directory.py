@@ -253,7 +253,7 @@ class DirectoryMove(Move):
         Raises:
             Failed: there is no old data, or somebody uses the directory.
         """
-        self.refuse_no_way_back()
+        self.refuse_impossible_rollback()
         self._refuse_users()
         self.journal.enter(journal.RETURNING)
         self._go_back()

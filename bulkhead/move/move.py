@@ -1,4 +1,7 @@
-"""What every move has: old data that is kept beneath the mount, a way back to it, and its end, which removes it."""
+"""The parts that every move shares: whether a rollback is possible, the removal of the old data, the check for room.
+
+After a move the old data is kept beneath the mount, until `finalize` removes it.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ class Move(ABC):
         say: receives each line that reports progress.
     """
 
-    path: str  # the directory's, as command lines name it
-    stops: str  # what a rollback stops, in sentences
+    path: str  # the directory that is moved, as it is named on a command line
+    stops: str  # sentences that say what a rollback stops
 
     def __init__(self, journal: Journal, say: Callable[[str], None]) -> None:
         self.journal = journal
@@ -43,7 +46,7 @@ class Move(ABC):
     @property
     @abstractmethod
     def is_on_volume(self) -> bool:
-        """Whether fstab mounts the volume, and it is mounted."""
+        """Whether fstab has the volume, and the volume is mounted."""
 
     @abstractmethod
     def outcome(self) -> str:
@@ -56,7 +59,7 @@ class Move(ABC):
         """Move the data onto the volume.
 
         Raises:
-            Failed: it was not moved, and is in use where it was.
+            Failed: the data was not moved. It is in use where it was.
         """
 
     @abstractmethod
@@ -65,26 +68,26 @@ class Move(ABC):
 
     @abstractmethod
     def written_since(self) -> list[str]:
-        """Describe what a rollback would leave behind on the volume."""
+        """Describe the data that a rollback would leave behind on the volume."""
 
     @abstractmethod
     def roll_back(self) -> None:
-        """Use the old data again. What is on the volume stays there, set aside.
+        """Use the old data again. The data on the volume stays there, set apart.
 
         Raises:
-            Failed: there is no old data, or somebody uses what is on the volume.
+            Failed: there is no old data, or somebody uses the data on the volume.
         """
 
-    def refuse_no_way_back(self) -> None:
-        """Refuse a rollback that has no old data to go back to.
+    def refuse_impossible_rollback(self) -> None:
+        """Refuse a rollback unless a move has ended and its old data is kept.
 
         Raises:
-            Failed: there is none.
+            Failed: there is nothing to go back to.
         """
         if self.journal.phase != journal.DONE:
-            raise Failed(f"there is nothing to go back to: {self.outcome()}")
+            raise Failed(f"no rollback is possible: {self.outcome()}")
 
-    # -- its end
+    # -- the old data
 
     def finalize(self, *, force: bool = False) -> None:
         """Remove the old data. After that a rollback is no longer possible.
@@ -103,7 +106,7 @@ class Move(ABC):
         if not self.is_on_volume:
             raise Failed(f"the volume is not mounted on {' and '.join(self._directories())}; nothing was removed")
         if self.journal.phase == journal.DONE and not force:
-            for path in self.journal.old:
+            for path in self.journal.old or self._directories():
                 refuse_changed(path, self.journal.switched)
         self.journal.enter(journal.FINALIZING)
         for path in self._directories():
@@ -117,7 +120,7 @@ class Move(ABC):
         """Return the directories that the volume is mounted on."""
 
     def _kept_beneath(self, path: str) -> Sequence[str]:
-        """Return the files of the old data that the end of the move keeps."""
+        """Return the files of the old data that `finalize` keeps."""
         del path
         return ()
 
@@ -129,7 +132,7 @@ def refuse_too_little_room(volume: str, needed: int, begun: Iterable[str], advic
         volume: where it is mounted.
         needed: bytes of the copy.
         begun: copies of an interrupted move, which the copy replaces.
-        advice: what else to do, in a sentence.
+        advice: a sentence that says what to do.
 
     Raises:
         Failed: it does not fit.

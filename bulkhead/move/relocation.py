@@ -173,7 +173,7 @@ class Relocation(Move):
             for path in self._old_trees()
             for where in bound_elsewhere(path, but_of=_DOCKERS_PROGRAMS)
         ]
-        return [*self._outage.destroys(), *writing, *bound]
+        return [*self._outage.would_destroy(), *writing, *bound]
 
     def stop(self) -> None:
         """Stop Docker and its containers. The outage lasts from here until `check` ends.
@@ -326,7 +326,7 @@ class Relocation(Move):
         Raises:
             Failed: there is no old data, or other programs write to Docker's data.
         """
-        self.refuse_no_way_back()
+        self.refuse_impossible_rollback()
         if others := foreign_writers(self._directories()):
             raise Failed(f"other programs write to Docker's data: {', '.join(map(str, others))}. Stop them first")
         with contextlib.suppress(EngineError):  # a Docker that does not answer is a reason to go back

@@ -1,6 +1,6 @@
 """The directories of Docker's stores on the volume.
 
-A store is copied to NAME.moving, which gets its name NAME when the copy is complete: NAME never holds half a copy.
+A store is copied to NAME.moving. The complete copy is renamed to NAME, so NAME never holds half a copy.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class VolumeStores:
                     raise Failed(f"{target} is not empty, and not our copy. See what it holds, and move it away")
 
     def put_in_place(self, moved: Container[str]) -> None:
-        """Give the complete copies of these stores their names."""
+        """Rename the complete copies of these stores: NAME.moving becomes NAME."""
         for path in self._names:
             if path in moved:
-                os.rename(self.copy_of(path), self.place_of(path))  # which is empty
+                os.rename(self.copy_of(path), self.place_of(path))  # an empty directory's place
         sync_directory(self._volume)
 
     def take_back(self, moved: Container[str]) -> None:
@@ -68,7 +68,7 @@ class VolumeStores:
         sync_directory(self._volume)
 
     def set_apart(self) -> None:
-        """Rename stores that Docker has written to, to NAME.left-1 and so on: they are people's to remove."""
+        """Rename stores that Docker has written to: to NAME.left-1 and so on. Only people remove them."""
         for path in self._names:
             place = Path(self.place_of(path))
             number = 1

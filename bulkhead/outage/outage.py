@@ -79,7 +79,7 @@ class Outage:
 
     # -- before it
 
-    def destroys(self) -> list[str]:
+    def would_destroy(self) -> list[str]:
         """Describe what an outage that begins now would destroy: builds, --rm containers, paused containers' memory.
 
         Raises:

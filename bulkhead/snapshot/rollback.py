@@ -124,7 +124,7 @@ class Rollback:
                 lines.append(f"new since then, and lost: {count(len(new), kind[:-1])}: {abbreviated(names)}")
         if changed := differences(then["before"], now["before"], then["ran"]):
             lines.append(f"changed since then, and restored: {abbreviated(changed)}")
-        if destroyed := self._outage.destroys():
+        if destroyed := self._outage.would_destroy():
             lines.append(f"under way, and lost: {abbreviated(destroyed)}")
         return lines
 

@@ -134,8 +134,8 @@ class DirectoryHost(Steps):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryHost:
-    return DirectoryHost(tmp_path, monkeypatch)
+def host(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryHost:
+    return DirectoryHost(memory_path, monkeypatch)
 
 
 def test_move_ends_on_the_volume_and_keeps_the_old_files(host: DirectoryHost) -> None:
@@ -148,13 +148,13 @@ def test_move_ends_on_the_volume_and_keeps_the_old_files(host: DirectoryHost) ->
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
-def test_move_that_is_cut_at_any_step_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    count = DirectoryHost(tmp_path / "count", monkeypatch)
+def test_move_that_is_cut_at_any_step_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    count = DirectoryHost(memory_path / "count", monkeypatch)
     count.move().relocate()
     assert count.steps > 10
     ends = set()
     for last in range(1, count.steps + 1):
-        host = DirectoryHost(tmp_path / f"{how}{last}", monkeypatch)
+        host = DirectoryHost(memory_path / f"{how}{last}", monkeypatch)
         host.last_step = last
         with pytest.raises(PowerCut):
             host.move().relocate()
@@ -241,10 +241,10 @@ def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host
 
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_rollback_that_is_cut_at_any_step_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     for last in range(1, 20):
-        host = DirectoryHost(tmp_path / f"{how}{last}", monkeypatch)
+        host = DirectoryHost(memory_path / f"{how}{last}", monkeypatch)
         host.move().relocate()
         (host.files / "since").write_text("since the move")
         host.steps, host.last_step = 0, last
@@ -333,13 +333,18 @@ def test_finalize_needs_the_volume_in_place(host: DirectoryHost, monkeypatch: py
 
 
 def test_keys_of_the_accounts_that_live_in_a_directory_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, home in {"me": tmp_path / "home/me", "you": tmp_path / "home/you", "other": tmp_path / "home2"}.items():
+    for name, home in {
+        "me": memory_path / "home/me",
+        "you": memory_path / "home/you",
+        "other": memory_path / "home2",
+    }.items():
         os.makedirs(home / ".ssh")
         (home / ".ssh" / ("authorized_keys" if name != "you" else "id_ed25519")).touch()
     accounts = [
-        SimpleNamespace(pw_dir=str(home)) for home in (tmp_path / "home/me", tmp_path / "home/you", tmp_path / "home2")
+        SimpleNamespace(pw_dir=str(home))
+        for home in (memory_path / "home/me", memory_path / "home/you", memory_path / "home2")
     ]
     monkeypatch.setattr(directory.pwd, "getpwall", lambda: accounts)
-    assert list(directory._login_files(f"{tmp_path}/home")) == [f"{tmp_path}/home/me/.ssh/authorized_keys"]
+    assert list(directory._login_files(f"{memory_path}/home")) == [f"{memory_path}/home/me/.ssh/authorized_keys"]

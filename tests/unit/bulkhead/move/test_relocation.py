@@ -70,6 +70,7 @@ class RelocationHost(Engine, Steps):
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
+        monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
         monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
         for name, fake in {
             "under_way": lambda _: [],
@@ -247,8 +248,8 @@ class RelocationHost(Engine, Steps):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RelocationHost:
-    return RelocationHost(tmp_path, monkeypatch)
+def host(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> RelocationHost:
+    return RelocationHost(memory_path, monkeypatch)
 
 
 def test_move_that_is_not_cut_ends_on_the_volume(host: RelocationHost) -> None:
@@ -265,13 +266,13 @@ def _steps(host: RelocationHost) -> int:
 
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    steps = _steps(RelocationHost(tmp_path / "count", monkeypatch))
+    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
     assert steps > 15
     ends = set()
     for last in range(1, steps + 1):
-        host = RelocationHost(tmp_path / f"{how}{last}", monkeypatch)
+        host = RelocationHost(memory_path / f"{how}{last}", monkeypatch)
         host.last_step = last
         with pytest.raises(PowerCut):
             host.move().relocate()
@@ -292,11 +293,11 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
-def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    steps = _steps(RelocationHost(tmp_path / "count", monkeypatch))
+def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
     for last in range(1, steps + 1):
         for again in (1, 4, 7, 10, 99):
-            host = RelocationHost(tmp_path / f"{last}-{again}", monkeypatch)
+            host = RelocationHost(memory_path / f"{last}-{again}", monkeypatch)
             host.last_step = last
             with pytest.raises(PowerCut):
                 host.move().relocate()
@@ -387,9 +388,9 @@ def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: RelocationHo
     assert Path(host.volume, "docker.left-1", "later").exists()
 
 
-def test_rollback_that_is_cut_at_any_step_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for last in range(1, 30):
-        host = RelocationHost(tmp_path / str(last), monkeypatch)
+        host = RelocationHost(memory_path / str(last), monkeypatch)
         host.move().relocate()
         host.steps, host.last_step = 0, last
         try:

@@ -69,6 +69,7 @@ class RollbackHost(Engine, Steps):
         monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
+        monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
         monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
         monkeypatch.setattr(state, "PERSISTENT", f"{top}/lib")
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
