@@ -232,7 +232,7 @@ class Relocation(Move):
     # -- after a failure, a kill, a power cut
 
     def recover(self, reason: str = "it was interrupted", *, forward: bool = True) -> None:
-        """Finish or undo a move that did not end: Docker runs on the volume or on its old data, and so does what ran.
+        """Finish or undo a move that did not end. Docker and what ran are up again, on the volume or on the old data.
 
         Args:
             reason: why the move did not end.

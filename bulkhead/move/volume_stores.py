@@ -55,7 +55,7 @@ class VolumeStores:
         """Rename the complete copies of these stores: NAME.moving becomes NAME."""
         for path in self._names:
             if path in moved:
-                os.rename(self.copy_of(path), self.place_of(path))  # an empty directory's place
+                os.rename(self.copy_of(path), self.place_of(path))  # replaces an empty directory
         sync_directory(self._volume)
 
     def take_back(self, moved: Container[str]) -> None:

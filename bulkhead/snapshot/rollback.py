@@ -48,11 +48,11 @@ _OUTLIVED = (
 
 
 class Rollback:
-    """One rollback, from its journal, in a move's phases.
+    """One rollback. Its journal has three of a move's phases.
 
-    STOPPING: Docker is being stopped. SWITCHING: from before LVM is told to merge until the merge is known to have begun.
-    CHECKING: Docker is started on the snapshot's content. The journal's `lived`: Docker ran before the rollback, and
-    shall run after it.
+    STOPPING: Docker is being stopped. SWITCHING: LVM is about to be told to merge, or was told and is not known to have
+    begun. CHECKING: Docker is being started on the snapshot's content. The journal's field `lived` says that Docker ran
+    before the rollback, so it is started again if the rollback is undone.
 
     Args:
         config: names the volume, its group and the stores.
