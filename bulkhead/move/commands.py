@@ -23,17 +23,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bulkhead.config import Config
-
-Move = Relocation | DirectoryMove
+    from bulkhead.move.move import Move
 
 
 def moves(config: Config, say: Callable[[str], None]) -> list[Move]:
-    """The extra volumes' first: they ask for no outage."""
+    """Return all moves of the host: the extra volumes' first, because they need no outage, and Docker's as the last."""
     login = Login.parse(os.environ[unit.LOGIN]) if unit.LOGIN in os.environ else Login.own()
     return [*(DirectoryMove(entry, say, login) for entry in config.extra_fstab), Relocation(config, say)]
 
 
+def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
+    """Return the moves of these directories; of all, if there are none.
+
+    Raises:
+        Failed: one of the directories has no move.
+    """
+    known = {move.path: move for move in moves(config, say)}
+    paths = [os.path.abspath(directory) for directory in directories]
+    if unknown := [path for path in paths if path not in known]:
+        raise Failed(f"there is no volume for {unknown[0]}. There is one for {', '.join(known)}")
+    return [move for path, move in known.items() if path in paths or not paths]
+
+
+def _refuse_snapshot(config: Config, move: Move) -> None:
+    """Refuse to move Docker's data while a snapshot exists: a rollback to it would lose what is moved.
+
+    Raises:
+        Failed: there is a snapshot.
+        OSError: LVM does not answer.
+    """
+    if isinstance(move, Relocation) and (snapshots := ours(config)):
+        raise Failed(
+            f"the snapshot {config.vg_name}/{snapshots[0].name} is older than the move: a rollback to it would lose what is "
+            "moved. Remove it with `bulkhead snapshot drop`"
+        )
+
+
+# -- relocate
+
+
 def relocate(config: Config, options: argparse.Namespace) -> int:
+    """Run `bulkhead relocate`, and return its exit code."""
     if options.recover:
         return _recover(config)
     if options.foreground:
@@ -54,28 +84,14 @@ def _move(config: Config, directories: list[str]) -> None:
             move.relocate()
 
 
-def _refuse_snapshot(config: Config, move: Move) -> None:
-    """See that no snapshot stands from before a move of Docker's data: who went back to it would lose what moved.
-
-    Raises:
-        Failed: one does.
-        OSError: LVM does not answer.
-    """
-    if isinstance(move, Relocation) and (snapshots := ours(config)):
-        raise Failed(
-            f"{config.vg_name}/{snapshots[0].name} is a snapshot from before: going back to it would lose what is moved. "
-            "`bulkhead snapshot drop` removes it"
-        )
-
-
 def _recover(config: Config) -> int:
-    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # which has its own end for it
+    if unit.is_under_way(unit.UNIT) and not os.environ.get("SERVICE_RESULT"):  # the unit recovers itself when it ends
         return 0
     failed = False
     with lock.lock(wait=True):
         *extra, docker = moves(config, unit.say)
         rollback = Rollback(config, unit.say)
-        is_rollback = rollback.is_pending  # then it has stopped Docker, and no move of it is under way beside it
+        is_rollback = rollback.is_pending  # then it has stopped Docker, and no move of Docker's data is unfinished
         for move in [rollback if is_rollback else docker, *reversed(extra)]:  # Docker first
             try:
                 move.recover()
@@ -85,22 +101,25 @@ def _recover(config: Config) -> int:
         if is_rollback:
             unit.say(rollback.outcome())
     if is_rollback:
-        with contextlib.suppress(*PROBLEMS):  # else the guard does it, or the next snapshot
+        with contextlib.suppress(*PROBLEMS):  # if this fails, the guard or the next snapshot removes them
             for name in leftovers(config):
                 drop(config, name, LEFT)
     return int(failed)
 
 
+# -- rollback
+
+
 def rollback(config: Config, options: argparse.Namespace) -> int:
+    """Run `bulkhead rollback`, and return its exit code."""
     if options.foreground:
         return in_the_unit(lambda: _roll_back(config, options.directory))
     (move,) = _chosen(config, [options.directory], print)
-    if move.journal.phase != journal.DONE:
-        raise Failed(f"there is no way back: {move.outcome()}")
+    move.refuse_impossible_rollback()
     _refuse_snapshot(config, move)
     for line in move.written_since():
         print(line)
-    if not consents(options, f"{move.stops} What has been written since stays on the volume, out of sight."):
+    if not consents(options, f"{move.stops} Data written since the move stays on the volume, set apart."):
         return 1
     unit.begin("rollback", "--foreground", options.directory)
     unit.follow()
@@ -115,20 +134,11 @@ def _roll_back(config: Config, directory: str) -> None:
     move.roll_back()
 
 
-def _chosen(config: Config, directories: list[str], say: Callable[[str], None]) -> list[Move]:
-    """The moves of these directories, or all of them.
-
-    Raises:
-        Failed: one of them is none that moves.
-    """
-    known = {move.path: move for move in moves(config, say)}
-    paths = [os.path.abspath(directory) for directory in directories]
-    if unknown := [path for path in paths if path not in known]:
-        raise Failed(f"{unknown[0]} has no volume of its own; there is one for {', '.join(known)}")
-    return [move for path, move in known.items() if path in paths or not paths]
+# -- finalize
 
 
 def finalize(config: Config, options: argparse.Namespace) -> int:
+    """Run `bulkhead finalize`, and return its exit code."""
     chosen = _chosen(config, options.directories, print)
     if not options.directories:
         chosen = [move for move in chosen if move.journal.phase in (journal.DONE, journal.FINALIZING)]
@@ -137,11 +147,11 @@ def finalize(config: Config, options: argparse.Namespace) -> int:
             print(f"the old data of {path} takes {human(size)} of the root disk")
     if not chosen:
         print("there is no old data to remove")
-    elif not consents(options, "It is removed, and with it the way back."):
+    elif not consents(options, "The old data is removed. After that there is no way back to it."):
         return 1
     with lock.lock():
         asked_for = {move.path for move in chosen}
-        for move in moves(config, print):  # as they are now
+        for move in moves(config, print):  # read again, now that no other command changes them
             if move.path in asked_for:
                 move.finalize(force=options.force)
     return 0

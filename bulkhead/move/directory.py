@@ -1,8 +1,8 @@
-"""A directory moves onto an extra volume: copied as it is used, looked at once more while nobody can write, switched.
+"""Move a directory onto an extra volume: copy it while it is in use, freeze it for the last comparison, and switch.
 
-As with Docker's stores the old tree stays beneath the mount, and the rename of an fstab that has the volume's line
-commits. There is nothing to start again: before the rename the old tree is what is used, after it the volume. The next
-run goes on from either.
+As with Docker's stores, the old data stays beneath the mount, and the rename of an fstab with the volume's line commits
+the move. Nothing is stopped and started. Before the rename the old data is in use, and after it the volume. The next
+run continues from either.
 """
 
 from __future__ import annotations
@@ -11,87 +11,87 @@ import contextlib
 import os
 import pwd
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkhead import state
 from bulkhead.command import run
 from bulkhead.errors import Failed, in_words
 from bulkhead.move import rsync
+from bulkhead.move.directory_volume import KEPT, LEFT, LOST_AND_FOUND, DirectoryVolume, identity_of, unmount_staged
+from bulkhead.move.move import Move, refuse_too_little_room
+from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
 from bulkhead.procfs import Login, User, booted, is_within, users_of
-from bulkhead.sizes import human
-from bulkhead.storage.beneath import empty_beneath, refuse_changed
-from bulkhead.storage.fstab import read_fstab, replace_fstab
 from bulkhead.storage.mounts import bound_elsewhere, is_mounted, kernel_uses, mount_by_fstab, mounts_within
 from bulkhead.text import count
-from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyinfra_lvm.fstab import FstabEntry
 
-STAGING = f"{state.VOLATILE}/volume"  # for root alone: whatever the mode of the directory that is copied, nobody looks
-_LOST_AND_FOUND = "lost+found"
-_LEFT = ".bulkhead-left"  # where a rollback puts what is on the volume
-_CLOCK_GRAIN = 0.05  # seconds; a filesystem's clock is behind the system's by a tick of the kernel (10 ms at most)
-_BEGUN = (journal.COPYING, journal.SWITCHING, journal.FAILED)  # what is on the volume is a copy, which nobody has used
+_CLOCK_GRAIN = 0.05  # seconds; a filesystem's clock lags the system's by at most one tick of the kernel (10 ms)
+_BEGUN = (journal.COPYING, journal.SWITCHING, journal.FAILED)  # the volume holds a copy that nobody has used
+_USERS_SHOWN, _FILES_SHOWN = 10, 5
 
 
-class DirectoryMove:
+class DirectoryMove(Move):
     """The move of one directory onto its volume.
 
     Args:
-        entry: the line of fstab that mounts the volume there.
-        say: is told what happens, a line each.
-        login: of those who asked for the move; it may stand in the directory.
+        entry: the line of fstab that mounts the volume on the directory.
+        say: receives each line that reports progress.
+        login: of those who asked for the move. Its processes may have their working directory in the directory.
     """
 
-    stops = "Nothing is stopped: whoever uses the directory keeps it from going back."
+    stops = "Nothing is stopped. The rollback is refused while anybody uses the directory."
 
     def __init__(self, entry: FstabEntry, say: Callable[[str], None], login: Login) -> None:
+        super().__init__(Journal.load(move_journal(entry.target)), say)
         self.path = entry.target
-        self._entry = entry
-        self._say = say
+        self._volume = DirectoryVolume(entry)
         self._login = login
-        self.journal = Journal.load(move_journal(self.path))
 
     # -- where it stands
 
     @property
-    def is_committed(self) -> bool:
-        """fstab mounts the volume there."""
-        return fstab_lists(read_fstab(), self._entry)
-
-    @property
     def is_pending(self) -> bool:
-        """There is something to move, or a move to end."""
         if self.journal.phase in (journal.SWITCHING, journal.RETURNING):
             return True
         return (
-            not self.is_committed
+            not self._volume.is_committed
             and os.path.isdir(self.path)
             and not is_mounted(self.path)
             and bool(os.listdir(self.path))
         )
 
+    @property
+    def is_on_volume(self) -> bool:
+        return self._volume.is_committed and self._is_mounted()
+
     def outcome(self) -> str:
-        """Where the directory is, in a sentence."""
-        if self.is_committed:
-            return f"{self.path} is on its volume{'; the old tree is kept' if self.journal.old else ''}."
+        if self._volume.is_committed:
+            return f"{self.path} is on its volume{'; the old data is kept' if self.journal.old else ''}."
         return f"{self.path} is on its old data."
+
+    def _is_mounted(self) -> bool:
+        """Return whether the volume that the files were copied to is mounted on the directory."""
+        return self._volume.is_mounted_as(self.journal.volume)
+
+    def _is_of_this_boot(self) -> bool:
+        """Return whether the journal's phase began since the host booted."""
+        return self.journal.since > booted()
+
+    def _directories(self) -> list[str]:
+        return [self.path]
+
+    def _kept_beneath(self, path: str) -> list[str]:
+        return [*_login_files(path)]
 
     # -- the move
 
     def relocate(self) -> None:
-        """Move the directory.
-
-        Raises:
-            Failed: it could not be moved, and is what it was.
-        """
         self.recover()
         try:
             self._relocate()
@@ -105,231 +105,167 @@ class DirectoryMove:
         self._say(f"{self.path} is on its volume")
 
     def _relocate(self) -> None:
-        if self.is_committed:
+        if self._volume.is_committed:
             mount_by_fstab(self.path)
             return
-        old = rsync.size_of(self.path)
-        with self._staged() as volume:
-            self._prepare(volume, old)
-            began, suspects = self._copy(volume, old)
+        size = rsync.size_of(self.path)
+        with self._volume.staged() as volume:
+            self._prepare(volume, size)
+            copy = TreeCopy(self.path, volume, self._say)
+            copy.copy_bulk(size, KEPT)
             with self._frozen() as since:
                 self._refuse_users()
-                self._copy_difference(volume, began, suspects)
+                copy.copy_difference(KEPT)
                 old_tree = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
                 self.journal.enter(journal.SWITCHING, switched=since)
                 self._say(f"switching {self.path} to its volume")
-                replace_fstab(lambda text: fstab_with(text, self._entry))
-                time.sleep(2 * _CLOCK_GRAIN)  # our own last change of the volume is told from others' by its time
+                self._volume.commit()
+                time.sleep(2 * _CLOCK_GRAIN)  # from here on, a change of the volume is not our own: its time is later
             try:
                 self._mount_over(old_tree, volume, since)
             finally:
                 os.close(old_tree)
 
-    def recover(self) -> None:
-        """End what was killed, or cut: the directory is writable, and on what fstab says."""
-        if self.journal.phase == journal.RETURNING:
-            if self.is_committed:
-                self.journal.enter(journal.DONE)  # the rollback had not begun, and the volume has been used since
-            else:
-                self._unmount()
-                self._put_aside()
-        if self.journal.phase in (journal.COPYING, journal.SWITCHING):
-            while self._is_of_this_boot and is_mounted(self.path) and not self._is_on_volume():
-                run("umount", "--lazy", self.path)  # it was held read-only
-            if self.journal.phase == journal.SWITCHING:
-                self._recover_switch()
-        if is_mounted(STAGING):
-            run("umount", STAGING)
+    def _prepare(self, volume: str, size: int) -> None:
+        """Refuse what the move cannot handle, and begin it.
 
-    def _recover_switch(self) -> None:
-        if not self.is_committed:
-            self.journal.enter(journal.FAILED, reason="it was cut")
-        elif self._is_on_volume():
-            self.journal.enter(journal.DONE)
-        elif self._is_of_this_boot:
-            self._uncommit()  # the old tree is in use, and the volume has not been
-        # Else the volume has been used since an earlier boot, and is not there in this one.
+        Args:
+            volume: where the volume is mounted for the copy.
+            size: bytes of the directory.
 
-    @property
-    def _is_of_this_boot(self) -> bool:
-        """Whether the journal's phase began since the host was booted."""
-        return self.journal.since > booted()
-
-    def _prepare(self, volume: str, old: int) -> None:
-        there = [name for name in os.listdir(volume) if name not in (_LOST_AND_FOUND, _LEFT)]
-        identity = self._identity(volume)
+        Raises:
+            Failed: files are in the way, something is mounted in the directory, or the volume has too little room.
+        """
+        found = [name for name in os.listdir(volume) if name not in KEPT]
+        identity = identity_of(volume)
         begun = self.journal.phase in _BEGUN and self.journal.volume == identity
-        if there and not begun:
+        if found and not begun:
             raise Failed(
-                f"{self.path} and its volume {self._entry.source} both hold data, and what is on the volume is no copy of "
-                "ours: look at what is there and move one of them away"
+                f"{self.path} and its volume {self._volume.device} both hold data, and what is on the volume is not our "
+                "copy. See what both hold, and move one of them away"
             )
-        if os.path.isdir(f"{self.path}/{_LOST_AND_FOUND}") and os.listdir(f"{self.path}/{_LOST_AND_FOUND}"):
-            raise Failed(f"{self.path}/{_LOST_AND_FOUND} holds files: look at what they are and move them")
-        if os.path.lexists(f"{self.path}/{_LEFT}"):
-            raise Failed(f"{self.path}/{_LEFT} is what a rollback has left on another volume: move it away")
+        if os.path.isdir(f"{self.path}/{LOST_AND_FOUND}") and os.listdir(f"{self.path}/{LOST_AND_FOUND}"):
+            raise Failed(f"{self.path}/{LOST_AND_FOUND} holds files. See what they are, and move them away")
+        if os.path.lexists(f"{self.path}/{LEFT}"):
+            raise Failed(f"{self.path}/{LEFT} is from a rollback on another volume. Move it away")
         if mounts := mounts_within([self.path]):
-            raise Failed(f"{mounts[0].target} is a mount in {self.path}: unmount it for the move")
-        space = os.statvfs(volume)
-        free = space.f_bavail * space.f_frsize + sum(rsync.size_of(f"{volume}/{name}") for name in there)
-        if free < old:
-            raise Failed(f"{self.path} takes {human(old)}, and its volume has {human(free)} for it")
-        self.journal.enter(journal.COPYING, volume=identity, old={self.path: old})
-
-    def _copy(self, volume: str, old: int) -> tuple[float, set[str]]:
-        began = rsync.moment()
-        self._say(f"copying {self.path}, {human(old)}")
-        rsync.copy(self.path, volume, rsync.progress(self._say, old), _KEPT, polite=True)
-        self._say(f"verifying {self.path} on the disk")
-        return began, rsync.compare(self.path, volume, _KEPT)
-
-    def _refuse_users(self) -> None:
-        """Nobody may stand in the directory but our own login, and that must not write."""
-        users = [user for user in users_of([self.path]) if user.writes or not self._login.includes(user.pid)]
-        if others := [*map(str, users), *bound_elsewhere(self.path, readers=True), *kernel_uses(self.path)]:
-            raise Failed(f"{self.path} is in use: {', '.join(others[:10])}. End them, or log them out, and run again")
-
-    def _copy_difference(self, volume: str, began: float, suspects: set[str]) -> None:
-        files = rsync.to_be_verified(self.path, began, suspects, _KEPT)
-        self._say(f"copying the difference in {self.path}: {count(len(files), 'file')}")
-        rsync.distrust(volume, files)
-        rsync.copy(self.path, volume, lambda *_: None, _KEPT)
-        rsync.verify(self.path, volume, files, _KEPT)
-
-    def _mount_over(self, old_tree: int, volume: str, since: float) -> None:
-        """The volume in its place. What somebody did to the old tree in this very moment undoes it.
-
-        Args:
-            old_tree: a descriptor of it.
-            volume: where it is mounted beside.
-            since: nothing of the old tree has changed from this moment on.
-        """
-        began = time.time() - _CLOCK_GRAIN
-        try:
-            run("mount", self.path)  # by fstab, and at once
-            mount_by_fstab(self.path)
-        except Failed:
-            self._uncommit()
-            raise
-        late = [entry.name for entry in rsync.changed(f"/proc/self/fd/{old_tree}/.", since, _KEPT)]
-        standing = [user for user in users_of([self.path]) if self._is_beneath(user, old_tree)]
-        late += [str(user) for user in standing if user.writes or not self._login.includes(user.pid)]
-        if late:
-            found = f"{', '.join(late[:5])} came to the old files of {self.path} as it was switched"
-            if any(rsync.changed(volume, began, _KEPT)):
-                self.journal.enter(journal.DONE, reason=f"{found}: what they wrote is beneath the volume")
-                raise Failed(f"{found}, and others wrote to the volume already: nothing is lost, but in two places")
-            self._uncommit()
-            raise Failed(f"{found}: run again")
-        if standing:
-            self._say(f"your own login still stands in the old files of {self.path}: log in again")
-
-    def _is_beneath(self, user: User, old_tree: int) -> bool:
-        """Whether a process uses the old tree, and not what is mounted over it."""
-        return os.fstat(old_tree).st_dev in user.devices
-
-    def _uncommit(self) -> None:
-        """The old tree again. The volume is a copy that nobody has used."""
-        self._unmount()
-        self.journal.enter(journal.FAILED)
-
-    def _unmount(self) -> None:
-        replace_fstab(lambda text: fstab_without(text, self.path))
-        while is_mounted(self.path):
-            run("umount", "--lazy", self.path)  # our own login may stand in it
-        run("systemctl", "daemon-reload")
-
-    def _is_on_volume(self) -> bool:
-        """Whether the volume that the files were copied to is mounted there."""
-        return is_mounted(self.path) and self._identity(self.path) == self.journal.volume
-
-    def _identity(self, mount: str) -> str:
-        return run("findmnt", "--noheadings", "--output", "UUID", "--mountpoint", mount).split()[-1]
-
-    # -- afterwards
-
-    def written_since(self) -> list[str]:
-        """What a rollback would leave behind on the volume, in words."""
-        files = rsync.changed_files(self.path, self.journal.since, _KEPT)
-        return [f"{self.path}: {count(len(files), 'file')} written since the move"]
-
-    def roll_back(self) -> None:
-        """Use the old tree again. What is on the volume stays there, in a directory of its own.
-
-        Raises:
-            Failed: there is no old tree, or somebody uses the directory.
-        """
-        if self.journal.phase != journal.DONE:
-            raise Failed(f"there is no way back: {self.outcome()}")
-        self._refuse_users()
-        self.journal.enter(journal.RETURNING)
-        self._unmount()
-        self._put_aside()
-
-    def _put_aside(self) -> None:
-        """What is on the volume stays there, but is not in the way of a later move."""
-        with self._staged() as volume:
-            aside = Path(volume, _LEFT)
-            aside.mkdir(mode=0o700, exist_ok=True)
-            number = 1 + sum(1 for _ in aside.iterdir())
-            (aside / str(number)).mkdir()
-            for name in os.listdir(volume):
-                if name not in (_LOST_AND_FOUND, _LEFT):
-                    os.rename(f"{volume}/{name}", aside / str(number) / name)
-        self.journal.enter(journal.ROLLED_BACK, old={})
-
-    def finalize(self, *, force: bool = False) -> None:
-        """Remove the old tree, but for what a login needs where the volume cannot be mounted.
-
-        Args:
-            force: also what was written there since the move.
-
-        Raises:
-            Failed: the volume is not mounted, there is no old tree, or it has been used since.
-        """
-        if self.journal.phase == journal.FINALIZED:
-            return
-        if self.journal.phase not in (journal.DONE, journal.FINALIZING):
-            raise Failed(f"there is nothing to finalize: {self.outcome()}")
-        if not (self.is_committed and self._is_on_volume()):
-            raise Failed(f"{self.path} is not mounted from the volume that it was moved to; nothing was removed")
-        if self.journal.phase == journal.DONE and not force:
-            refuse_changed(self.path, self.journal.switched)
-        self.journal.enter(journal.FINALIZING)
-        self._say(f"removing the old tree beneath {self.path}, {human(sum(self.journal.old.values()))}")
-        empty_beneath(self.path, keep=list(_login_files(self.path)))
-        self.journal.enter(journal.FINALIZED, old={})
-
-    # -- pieces
-
-    @contextlib.contextmanager
-    def _staged(self) -> Iterator[str]:
-        """The volume, mounted where nobody looks."""
-        state.make_volatile()
-        os.makedirs(STAGING, exist_ok=True)
-        run("mount", "-t", self._entry.fstype, self._entry.source, STAGING)
-        try:
-            yield STAGING
-        finally:
-            run("umount", STAGING)
+            raise Failed(f"{mounts[0].target} is a mount in {self.path}. Unmount it for the move")
+        refuse_too_little_room(volume, size, [f"{volume}/{name}" for name in found])
+        self.journal.enter(journal.COPYING, volume=identity, old={self.path: size})
 
     @contextlib.contextmanager
     def _frozen(self) -> Iterator[float]:
-        """The directory, read-only for everybody who opens something of it from now on: since when."""
+        """Make the directory read-only for every file that is opened from now on, and yield since when it is."""
         run("mount", "--bind", self.path, self.path)
         try:
             run("mount", "-o", "remount,bind,ro", self.path)
             yield time.time()
         finally:
-            # Lazy: whoever has come meanwhile keeps what he opened, and does not keep the directory read-only.
+            # Lazily: who has opened a file meanwhile keeps it, and does not keep the directory read-only.
             run("umount", "--lazy", self.path)
 
+    def _refuse_users(self) -> None:
+        """Refuse everybody who uses the directory, but for our own login, as long as it does not write.
 
-_KEPT = frozenset({_LOST_AND_FOUND, _LEFT})  # on the volume: neither copied nor removed
+        Raises:
+            Failed: somebody uses it.
+        """
+        users = [user for user in users_of([self.path]) if self._is_refused(user)]
+        if others := [*map(str, users), *bound_elsewhere(self.path, readers=True), *kernel_uses(self.path)]:
+            shown = ", ".join(others[:_USERS_SHOWN])
+            raise Failed(f"{self.path} is in use: {shown}. End them, or log them out, and run again")
+
+    def _is_refused(self, user: User) -> bool:
+        return user.writes or not self._login.includes(user.pid)
+
+    def _mount_over(self, old_tree: int, volume: str, since: float) -> None:
+        """Mount the volume on the directory. If somebody has used the old data during the switch, undo the switch.
+
+        Args:
+            old_tree: a file descriptor of the directory with the old data.
+            volume: where the volume is mounted for the copy.
+            since: when the old data was frozen.
+
+        Raises:
+            Failed: the volume cannot be mounted, or somebody has used the old data.
+        """
+        began = time.time() - _CLOCK_GRAIN
+        try:
+            run("mount", self.path)  # at once, and from fstab
+            mount_by_fstab(self.path)
+        except Failed:
+            self._undo_switch()
+            raise
+        late = [entry.name for entry in rsync.changed(f"/proc/self/fd/{old_tree}/.", since, KEPT)]
+        standing = [user for user in users_of([self.path]) if os.fstat(old_tree).st_dev in user.devices]
+        late += [str(user) for user in standing if self._is_refused(user)]
+        if late:
+            found = f"{', '.join(late[:_FILES_SHOWN])} appeared in the old data of {self.path} during the switch"
+            if any(rsync.changed(volume, began, KEPT)):
+                self.journal.enter(journal.DONE, reason=f"{found}: what they wrote is beneath the volume")
+                raise Failed(
+                    f"{found}, and others wrote to the volume already: nothing is lost, but it is in two places"
+                )
+            self._undo_switch()
+            raise Failed(f"{found}: run again")
+        if standing:
+            self._say(f"your own login is still in the old data of {self.path}: log in again")
+
+    def _undo_switch(self) -> None:
+        """Use the old data again. The volume holds a copy that nobody has used."""
+        self._volume.take_away()
+        self.journal.enter(journal.FAILED)
+
+    # -- after a failure, a kill, a power cut
+
+    def recover(self) -> None:
+        """Finish or undo a move that was interrupted: the directory is writable, and on what fstab names."""
+        if self.journal.phase == journal.RETURNING:
+            if self._volume.is_committed:
+                self.journal.enter(journal.DONE)  # the rollback had not begun, and the volume has been in use since
+            else:
+                self._go_back()
+        if self.journal.phase in (journal.COPYING, journal.SWITCHING):
+            while self._is_of_this_boot() and is_mounted(self.path) and not self._is_mounted():
+                run("umount", "--lazy", self.path)  # the mount that froze it
+            if self.journal.phase == journal.SWITCHING:
+                self._recover_switch()
+        unmount_staged()
+
+    def _recover_switch(self) -> None:
+        if not self._volume.is_committed:
+            self.journal.enter(journal.FAILED, reason="it was interrupted")
+        elif self._is_mounted():
+            self.journal.enter(journal.DONE)
+        elif self._is_of_this_boot():
+            self._undo_switch()  # the old data is in use, and the volume has not been
+        # Otherwise the volume has been in use since an earlier boot, and is missing in this one.
+
+    # -- afterwards
+
+    def written_since(self) -> list[str]:
+        files = rsync.changed_files(self.path, self.journal.since, KEPT)
+        return [f"{self.path}: {count(len(files), 'file')} written since the move"]
+
+    def roll_back(self) -> None:
+        """Use the old data again. What is on the volume stays there, in a directory of its own.
+
+        Raises:
+            Failed: there is no old data, or somebody uses the directory.
+        """
+        self.refuse_impossible_rollback()
+        self._refuse_users()
+        self.journal.enter(journal.RETURNING)
+        self._go_back()
+
+    def _go_back(self) -> None:
+        self._volume.take_away()
+        self._volume.set_apart()
+        self.journal.enter(journal.ROLLED_BACK, old={})
 
 
 def _login_files(path: str) -> Iterator[str]:
-    """The keys that let the accounts log in whose homes are in a directory."""
+    """Yield the keys of the accounts whose homes are in a directory: without them nobody could log in."""
     for account in pwd.getpwall():
         if is_within(account.pw_dir, [path]):
             for name in ("authorized_keys", "authorized_keys2"):

@@ -1,4 +1,4 @@
-"""What the program must know after a power cut: one file, replaced whole."""
+"""What a move or a rollback must still know after a power cut: one file, replaced whole."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from bulkhead.files import replace_file
 PATH = names.RELOCATION_JOURNAL
 ROLLBACK = names.ROLLBACK_JOURNAL
 
-# COPYING: Docker runs on the old trees, and has not been touched.
-# STOPPING: Docker runs on the old trees or is being stopped; the last difference is copied.
-# SWITCHING: whether the new fstab is in place decides which way it goes on.
-# CHECKING: Docker is being started on the volume and inspected. The old trees are beneath the mounts.
-# RETURNING: Docker goes back to the old trees, after a failed check or for a rollback.
+# COPYING: Docker runs on its old data, and has not been touched.
+# STOPPING: Docker runs on its old data or is being stopped, and the last difference is copied.
+# SWITCHING: whether the new fstab is in place decides whether the move is finished or undone.
+# CHECKING: Docker is started on the volume and inspected. The old data is beneath the mounts.
+# RETURNING: Docker goes back to its old data, after a failed check or for a rollback.
 COPYING, STOPPING, SWITCHING, CHECKING, RETURNING = UNFINISHED = names.UNFINISHED
 
-# DONE: Docker runs on the volume, and the old trees are kept.
-# FINALIZING: the old trees are being removed. There is no way back.
+# DONE: Docker runs on the volume, and its old data is kept.
+# FINALIZING: the old data is being removed. A rollback is no longer possible.
 DONE, FINALIZING = names.RELOCATED
 FINALIZED = "finalized"
 
-FAILED = "failed"  # Docker runs on the old trees; `reason` says why
+FAILED = "failed"  # Docker runs on its old data; `reason` says why
 ROLLED_BACK = "rolled-back"
 
 
 @dataclass
 class Journal:
-    """One move.
+    """The journal of one move or rollback.
 
     Args:
         path: of its file.
     """
 
     path: str
-    phase: str = ""  # empty: there has been no relocation
-    since: float = 0  # seconds since the epoch, of the phase
-    reason: str = ""  # of a failure or a return, for people
-    asked: bool = False  # the return was asked for: it is a rollback
-    lived: bool = False  # Docker has been started on the volume: something may have been written there
+    phase: str = ""  # empty: there has been no move
+    since: float = 0  # when the phase began, in seconds since the epoch
+    reason: str = ""  # why it failed or went back, for people
+    asked: bool = False  # somebody asked to go back: it is a rollback, and no failure
+    lived: bool = False  # Docker has been started on the volume, and may have written there
     ran: list[str] = field(default_factory=list)  # containers to start again, in this order
-    before: dict[str, Any] = field(default_factory=dict)  # the engine's inventory before it was stopped
-    switched: float = 0  # from this moment on nobody had the old trees any more
-    old: dict[str, int] = field(default_factory=dict)  # directory → bytes of its old tree
-    volume: str = ""  # of an extra volume: the UUID of the filesystem that is copied to
+    before: dict[str, Any] = field(default_factory=dict)  # what Docker held before it was stopped
+    switched: float = 0  # since when nobody has used the old data, in seconds since the epoch
+    old: dict[str, int] = field(default_factory=dict)  # directory → bytes of its old data
+    volume: str = ""  # of an extra volume: the UUID of the filesystem that the files are copied to
 
     @classmethod
     def load(cls, path: str) -> Journal:
-        """Read it; an empty one where there is none. What another version of the program wrote beside is passed over.
+        """Read a journal. Return an empty one if there is no file. Ignore the fields of other versions of the program.
 
         Raises:
-            ValueError: it is no journal.
+            ValueError: the file is not a journal.
         """
         try:
             values = json.loads(Path(path).read_text()) | {"path": path}
@@ -63,13 +63,18 @@ class Journal:
         except FileNotFoundError:
             return cls(path)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is no journal of a move: {error}") from error
+            raise ValueError(f"{path} is not a journal of a move: {error}") from error
 
     def enter(self, phase: str, **changes: object) -> None:
-        """Come to a phase, with these fields changed, and have it on disk."""
+        """Begin a phase, change these fields, and write the journal to the disk."""
         for name, value in {"phase": phase, "since": time.time(), **changes}.items():
             setattr(self, name, value)
         self.save()
 
     def save(self) -> None:
+        """Write the journal to the disk."""
         replace_file(self.path, json.dumps(asdict(self), indent=4) + "\n")
+
+    def clear(self) -> None:
+        """Forget everything, but leave the file as it is until the next phase begins."""
+        vars(self).update(vars(Journal(self.path)))

@@ -1,4 +1,4 @@
-"""Let one command at a time change the host."""
+"""Let only one command at a time change the host, and none while a move or a rollback is unfinished."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def lock(*, wait: bool = False) -> Iterator[None]:
-    """One at a time changes the host.
+    """Hold the lock of commands that change the host.
 
     Args:
-        wait: until the other has ended.
+        wait: until another command releases it.
 
     Raises:
-        Failed: another is at work.
+        Failed: another command holds it.
     """
     state.make_volatile()
     with open(f"{state.VOLATILE}/lock", "w", encoding="utf-8") as file:
@@ -30,20 +30,20 @@ def lock(*, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Failed(
-                "another bulkhead is at work on Docker's data: try again when it has ended "
+                "another bulkhead command is changing this host: try again when it has ended "
                 "(`bulkhead relocate --join` waits for a move)"
             ) from None
         yield
 
 
 def refuse_unfinished(*, but_stopped: bool = False) -> None:
-    """See that no move of Docker's data, and no rollback, waits to be finished.
+    """Refuse to go on while a move of Docker's data or a rollback is unfinished.
 
     Args:
-        but_stopped: let a rollback pass that has stopped Docker and no more: it can begin again.
+        but_stopped: accept a rollback that has stopped Docker and done nothing else: it can begin again.
 
     Raises:
-        Failed: one does.
+        Failed: one is unfinished.
         ValueError: its journal cannot be read.
     """
     for path, what in ((journal.PATH, "move"), (journal.ROLLBACK, "rollback")):
@@ -56,11 +56,11 @@ def refuse_unfinished(*, but_stopped: bool = False) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """One at a time changes the host, and none while a move or a rollback waits to be finished.
+    """Hold the lock, with no move and no rollback unfinished.
 
     Raises:
-        Failed: another is at work, or one waits.
-        ValueError: its journal cannot be read.
+        Failed: another command holds the lock, or a move or a rollback is unfinished.
+        ValueError: a journal cannot be read.
     """
     with lock():
         refuse_unfinished()

@@ -1,4 +1,4 @@
-"""Ask for consent."""
+"""Ask a person for consent."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ if TYPE_CHECKING:
 
 
 def consents(options: argparse.Namespace, question: str) -> bool:
+    """Return whether the person at the terminal agrees, or has passed --yes.
+
+    Args:
+        options: of the command line; `yes` is the answer to all questions.
+        question: what happens next, in sentences.
+
+    Raises:
+        Failed: nobody can be asked.
+    """
     if options.yes:
         return True
     if not sys.stdin.isatty():
-        raise Failed("there is nobody to ask: --yes does it")
+        raise Failed("stdin is not a terminal: nobody can be asked. Pass --yes")
     return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""The move as a unit of systemd: it goes on when the connection that began it is lost, and can be joined."""
+"""Run a move or a rollback as a systemd unit, so that it continues when the connection is lost and can be followed."""
 
 from __future__ import annotations
 
@@ -18,50 +18,18 @@ from bulkhead.procfs import Login
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-def in_the_unit(work: Callable[[], None]) -> int:
-    """Do it as the only one; what goes wrong is told to those who watch."""
-    try:
-        with lock.lock():
-            work()
-    except PROBLEMS as error:
-        say(f"failed: {error}")
-        return 1
-    return 0
-
-
 UNIT = "bulkhead-relocate.service"
 RECOVERY = "bulkhead-recover.service"  # at boot, after a power cut
 LOG = f"{state.VOLATILE}/relocate.log"
 LOGIN = "BULKHEAD_LOGIN"  # in the unit's environment: the login that began the move
 
-# After the program's end, also by SIGKILL, what it left is recovered; nothing there is in a hurry.
+# systemd runs the recovery after the program has ended, even by SIGKILL, and gives it all the time that it needs.
 _PROPERTIES = ("Type=exec", "TimeoutStopSec=infinity", f"ExecStopPost={PROGRAM} relocate --recover")
-
-
-def say(line: str) -> None:
-    """Tell those who watch, and the journal."""
-    print(line, flush=True)
-    state.make_volatile()
-    with open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
-        log.write(f"{line}\n")
-
-
-def is_under_way(*units: str) -> bool:
-    """Whether one of the units, by default both, is at work."""
-    states = subprocess.run(
-        ["systemctl", "is-active", *(units or (UNIT, RECOVERY))], capture_output=True, text=True, check=False
-    ).stdout
-    return any(state in ("active", "activating", "deactivating", "reloading") for state in states.split())
-
-
-def has_failed() -> bool:
-    """Whether what was begun last went wrong."""
-    return subprocess.run(["systemctl", "is-failed", "--quiet", UNIT], check=False).returncode == 0
+_POLL_INTERVAL = 500  # milliseconds between two reads of the log
 
 
 def begin(*command: str) -> None:
-    """Start the unit with a command of bulkhead's, unless it is there.
+    """Start the unit with a command of bulkhead, unless a move or a recovery is running.
 
     Raises:
         subprocess.CalledProcessError: systemd refuses.
@@ -71,25 +39,61 @@ def begin(*command: str) -> None:
     Path(LOG).unlink(missing_ok=True)
     subprocess.run(["systemctl", "reset-failed", UNIT], stderr=subprocess.DEVNULL, check=False)
     properties = [f"--property={setting}" for setting in _PROPERTIES]
-    # Who may stand in a directory that moves: the unit itself belongs to no login.
+    # The unit belongs to no login, and must know which login may stand in a directory that is moved.
     properties.append(f"--setenv={LOGIN}={Login.own()}")
     subprocess.run(["systemd-run", "--quiet", f"--unit={UNIT}", *properties, PROGRAM, *command], check=True)
 
 
+def in_the_unit(work: Callable[[], None]) -> int:
+    """Do the unit's work with the lock held, and report a failure to those who follow the unit.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        with lock.lock():
+            work()
+    except PROBLEMS as error:
+        say(f"failed: {error}")
+        return 1
+    return 0
+
+
+def say(line: str) -> None:
+    """Print a line, for the journal of the unit, and append it to the log that `follow` reads."""
+    print(line, flush=True)
+    state.make_volatile()
+    with open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+        log.write(f"{line}\n")
+
+
 def follow() -> None:
-    """Print what the unit says until it has ended."""
-    seen = 0
+    """Print what the unit says, until the unit has ended or nobody reads any more."""
+    position = 0
     listener = select.poll()
     listener.register(sys.stdout.fileno(), 0)
     while True:
         ended = not is_under_way()
         with contextlib.suppress(FileNotFoundError), open(LOG, errors="replace") as log:
-            log.seek(seen)
+            log.seek(position)
             sys.stdout.write(log.read())
             sys.stdout.flush()
-            seen = log.tell()
+            position = log.tell()
         if ended:
             return
-        # Standard output has an error as soon as nobody reads it any more: the connection is gone, the unit goes on.
-        if listener.poll(500):
+        # poll reports an error on standard output as soon as the connection is gone. The unit continues.
+        if listener.poll(_POLL_INTERVAL):
             return
+
+
+def is_under_way(*units: str) -> bool:
+    """Return whether one of the units, by default the move's or the recovery's, is running."""
+    states = subprocess.run(
+        ["systemctl", "is-active", *(units or (UNIT, RECOVERY))], capture_output=True, text=True, check=False
+    ).stdout
+    return any(state in ("active", "activating", "deactivating", "reloading") for state in states.split())
+
+
+def has_failed() -> bool:
+    """Return whether the unit's last run failed."""
+    return subprocess.run(["systemctl", "is-failed", "--quiet", UNIT], check=False).returncode == 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
     from bulkhead.docker.usage import Usage
-    from bulkhead.move.commands import Move
+    from bulkhead.move.move import Move
     from bulkhead.watch.alert_store import OpenAlert
 
 PATIENCE = 10  # seconds for Docker to measure what it stores

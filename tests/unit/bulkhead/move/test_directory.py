@@ -1,6 +1,6 @@
 """A directory that moves is what it was until the commit, and on its volume after it, whatever the moment of a cut.
 
-The host is played: mounts and fstab are a few lines here. The trees are real.
+The host is a fake: mounts and fstab take a few lines here. The trees are real.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from bulkhead import files as bulkhead_files
 from bulkhead import state
 from bulkhead.errors import Failed
-from bulkhead.move import directory, rsync
+from bulkhead.move import directory, directory_volume, move, rsync
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
@@ -28,17 +28,16 @@ from bulkhead.storage import beneath
 from pyinfra_lvm.fstab import fstab_lists
 from pyinfra_lvm.model import FstabEntry
 
+from ..power_cut import PowerCut, Steps
+
 SAVE = Journal.save
 
 
-class Cut(BaseException):
-    """The program is no more."""
-
-
-class Host:
+class DirectoryHost(Steps):
     """A machine with files in a directory, and an empty volume. Every change of it is a step, and may be the last."""
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
         self.path, self.volume = f"{top}/home", f"{top}/volume"
         os.makedirs(f"{self.path}/me")
         Path(self.path, "me", "file").write_text("mine")
@@ -50,39 +49,42 @@ class Host:
         self.booted = 0.0
         self.users: list[User] = []
         self.as_it_is_switched: Callable[[], object] = lambda: None
-        self.steps = 0
-        self.last_step = 0  # 0: never cut
 
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(directory, "move_journal", lambda _: f"{top}/relocation-home.json")
         monkeypatch.setattr(bulkhead_files, "sync_directory", lambda _: None)
-        monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
-        for name, played in {
-            "STAGING": self.volume,
+        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
+        for name, fake in {
             "run": self._run,
             "mount_by_fstab": self._mount,
             "mounts_within": lambda _: [],
             "bound_elsewhere": lambda *_, **__: [],
             "kernel_uses": lambda _: [],
-            "is_mounted": lambda path: path == self.path and (self.mounted or self.frozen),
+            "is_mounted": self._is_mounted,
             "booted": lambda: self.booted,
             "users_of": lambda _: self.users,
+            "_CLOCK_GRAIN": 0.01,  # a tick of the kernel
+        }.items():
+            monkeypatch.setattr(directory, name, fake)
+        for name, fake in {
+            "STAGING": self.volume,
+            "run": self._run,
+            "is_mounted": self._is_mounted,
             "read_fstab": lambda: self.fstab,
             "replace_fstab": self._replace_fstab,
         }.items():
-            monkeypatch.setattr(directory, name, played)
+            monkeypatch.setattr(directory_volume, name, fake)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(rsync, "copy", self._copy)
         monkeypatch.setattr(rsync, "compare", lambda *_: set())
-        monkeypatch.setattr(rsync, "verify", lambda *_: self._step())
+        monkeypatch.setattr(rsync, "verify", lambda *_: self.step())
 
-    def _step(self) -> None:
-        self.steps += 1
-        if self.last_step and self.steps >= self.last_step:
-            raise Cut
+    def _is_mounted(self, path: str) -> bool:
+        return path == self.path and (self.mounted or self.frozen)
 
     def _run(self, *words: str) -> str:
-        self._step()
+        self.step()
         if words[0] == "findmnt":
             return f"{self.uuid}\n" if self.mounted or words[-1] != self.path else "root\n"
         if words == ("mount", self.path):
@@ -95,7 +97,7 @@ class Host:
         return ""
 
     def _mount(self, path: str) -> None:
-        self._step()
+        self.step()
         assert path == self.path
         assert not self.frozen
         if not self.mounted:
@@ -103,11 +105,11 @@ class Host:
         self.mounted = True
 
     def _replace_fstab(self, change: Any) -> None:
-        self._step()
+        self.step()
         self.fstab = change(self.fstab)
 
     def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
-        self._step()
+        self.step()
         shutil.copytree(source, target, dirs_exist_ok=True)
 
     def reboot(self) -> None:
@@ -132,11 +134,11 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryHost:
+    return DirectoryHost(memory_path, monkeypatch)
 
 
-def test_move_ends_on_the_volume_and_keeps_the_old_files(host: Host) -> None:
+def test_move_ends_on_the_volume_and_keeps_the_old_files(host: DirectoryHost) -> None:
     assert host.move().is_pending
     host.move().relocate()
     host.assert_whole()
@@ -146,15 +148,15 @@ def test_move_ends_on_the_volume_and_keeps_the_old_files(host: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
-def test_move_that_is_cut_at_any_step_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    count = Host(tmp_path / "count", monkeypatch)
+def test_move_that_is_cut_at_any_step_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    count = DirectoryHost(memory_path / "count", monkeypatch)
     count.move().relocate()
     assert count.steps > 10
     ends = set()
     for last in range(1, count.steps + 1):
-        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host = DirectoryHost(memory_path / f"{how}{last}", monkeypatch)
         host.last_step = last
-        with pytest.raises(Cut):
+        with pytest.raises(PowerCut):
             host.move().relocate()
         if how == "power":
             host.reboot()
@@ -173,7 +175,7 @@ def test_move_that_is_cut_at_any_step_goes_on(tmp_path: Path, monkeypatch: pytes
     assert ends == {True, False}
 
 
-def test_directory_that_is_used_stays_where_it_is(host: Host) -> None:
+def test_directory_that_is_used_stays_where_it_is(host: DirectoryHost) -> None:
     host.users = [User(4_000_000, "vim", writes=False)]
     with pytest.raises(Failed, match=r"in use: vim \(process 4000000\)"):
         host.move().relocate()
@@ -181,7 +183,7 @@ def test_directory_that_is_used_stays_where_it_is(host: Host) -> None:
     assert not host.mounted
 
 
-def test_own_login_may_stand_in_it_but_not_write(host: Host) -> None:
+def test_own_login_may_stand_in_it_but_not_write(host: DirectoryHost) -> None:
     host.users = [User(os.getpid(), "bash", writes=True)]
     with pytest.raises(Failed, match="in use: bash"):
         host.move().relocate()
@@ -191,13 +193,13 @@ def test_own_login_may_stand_in_it_but_not_write(host: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["me/new", "new"])
-def test_what_is_written_as_it_is_switched_undoes_the_switch(host: Host, name: str) -> None:
+def test_what_is_written_as_it_is_switched_undoes_the_switch(host: DirectoryHost, name: str) -> None:
     def write() -> None:
         time.sleep(0.02)  # a tick of the kernel's clock
         Path(host.path, name).write_text("late")
 
     host.as_it_is_switched = write
-    with pytest.raises(Failed, match=r"came to the old files of .* as it was switched"):
+    with pytest.raises(Failed, match=r"appeared in the old data of .* during the switch"):
         host.move().relocate()
     host.assert_whole()
     assert not host.mounted
@@ -206,7 +208,7 @@ def test_what_is_written_as_it_is_switched_undoes_the_switch(host: Host, name: s
     assert (host.files / name).read_text() == "late"
 
 
-def test_volume_with_files_of_its_own_is_not_written_to(host: Host) -> None:
+def test_volume_with_files_of_its_own_is_not_written_to(host: DirectoryHost) -> None:
     Path(host.volume, "theirs").write_text("theirs")
     with pytest.raises(Failed, match="both hold data"):
         host.move().relocate()
@@ -214,9 +216,9 @@ def test_volume_with_files_of_its_own_is_not_written_to(host: Host) -> None:
     host.assert_whole()
 
 
-def test_copy_that_was_begun_on_another_volume_is_not_gone_on_with(host: Host) -> None:
+def test_copy_that_was_begun_on_another_volume_is_not_gone_on_with(host: DirectoryHost) -> None:
     host.last_step = 6
-    with pytest.raises(Cut):
+    with pytest.raises(PowerCut):
         host.move().relocate()
     host.reboot()
     host.uuid = "u2"
@@ -225,7 +227,7 @@ def test_copy_that_was_begun_on_another_volume_is_not_gone_on_with(host: Host) -
         host.move().relocate()
 
 
-def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host: Host) -> None:
+def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host: DirectoryHost) -> None:
     for number in (1, 2):
         host.move().relocate()
         (host.files / "since").write_text(str(number))
@@ -239,14 +241,14 @@ def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host
 
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_rollback_that_is_cut_at_any_step_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     for last in range(1, 20):
-        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host = DirectoryHost(memory_path / f"{how}{last}", monkeypatch)
         host.move().relocate()
         (host.files / "since").write_text("since the move")
         host.steps, host.last_step = 0, last
-        with contextlib.suppress(Cut):
+        with contextlib.suppress(PowerCut):
             host.move().roll_back()
         if how == "power":
             host.reboot()
@@ -254,15 +256,15 @@ def test_rollback_that_is_cut_at_any_step_loses_nothing(
         (host.files / "me" / "later").write_text("since the cut")
         host.move().recover()
         host.assert_whole()
-        aside = Path(host.volume, ".bulkhead-left", "1")
-        assert any((top / "since").exists() for top in (host.files, aside)), "what was written since the move is lost"
-        assert any((top / "me/later").exists() for top in (host.files, aside)), "what was written after the cut is lost"
+        left = Path(host.volume, ".bulkhead-left", "1")
+        assert any((top / "since").exists() for top in (host.files, left)), "what was written since the move is lost"
+        assert any((top / "me/later").exists() for top in (host.files, left)), "what was written after the cut is lost"
         assert host.move().journal.phase == (journal.DONE if host.mounted else journal.ROLLED_BACK)
 
 
-def test_switch_that_was_cut_long_ago_is_not_undone_where_the_volume_is_missing(host: Host) -> None:
-    host.as_it_is_switched = lambda: (_ for _ in ()).throw(Cut())
-    with pytest.raises(Cut):
+def test_switch_that_was_cut_long_ago_is_not_undone_where_the_volume_is_missing(host: DirectoryHost) -> None:
+    host.as_it_is_switched = lambda: (_ for _ in ()).throw(PowerCut())
+    with pytest.raises(PowerCut):
         host.move().relocate()
     host.as_it_is_switched = lambda: None
     host.reboot()
@@ -276,7 +278,7 @@ def test_switch_that_was_cut_long_ago_is_not_undone_where_the_volume_is_missing(
     assert (host.files / "since").read_text() == "on the volume"
 
 
-def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(host: Host) -> None:
+def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(host: DirectoryHost) -> None:
     def both() -> None:
         time.sleep(0.02)  # a tick of the kernel's clock
         Path(host.path, "late").touch()
@@ -290,16 +292,16 @@ def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(hos
     assert host.move().journal.phase == journal.DONE
 
 
-def test_directory_of_the_name_that_a_rollback_uses_is_not_passed_over(host: Host) -> None:
+def test_directory_of_the_name_that_a_rollback_uses_is_not_passed_over(host: DirectoryHost) -> None:
     Path(host.path, ".bulkhead-left").mkdir()
-    with pytest.raises(Failed, match="move it away"):
+    with pytest.raises(Failed, match="Move it away"):
         host.move().relocate()
     host.assert_whole()
 
 
-def test_old_files_that_were_used_since_the_move_are_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_files_that_were_used_since_the_move_are_kept(host: DirectoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
-    monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
+    monkeypatch.setattr(move, "empty_beneath", lambda path, **_: removed.append(path))
     monkeypatch.setattr(beneath, "changed_beneath", lambda *_: ["me/file"])
     host.move().relocate()
     with pytest.raises(Failed, match="have been changed since the move: me/file"):
@@ -309,10 +311,10 @@ def test_old_files_that_were_used_since_the_move_are_kept(host: Host, monkeypatc
     assert removed == [host.path]
 
 
-def test_finalize_needs_the_volume_in_place(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finalize_needs_the_volume_in_place(host: DirectoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[str] = []
     monkeypatch.setattr(beneath, "changed_beneath", lambda *_: [])
-    monkeypatch.setattr(directory, "empty_beneath", lambda path, **_: removed.append(path))
+    monkeypatch.setattr(move, "empty_beneath", lambda path, **_: removed.append(path))
     with pytest.raises(Failed, match="nothing to finalize"):
         host.move().finalize()
     host.move().relocate()
@@ -331,13 +333,18 @@ def test_finalize_needs_the_volume_in_place(host: Host, monkeypatch: pytest.Monk
 
 
 def test_keys_of_the_accounts_that_live_in_a_directory_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, home in {"me": tmp_path / "home/me", "you": tmp_path / "home/you", "other": tmp_path / "home2"}.items():
+    for name, home in {
+        "me": memory_path / "home/me",
+        "you": memory_path / "home/you",
+        "other": memory_path / "home2",
+    }.items():
         os.makedirs(home / ".ssh")
         (home / ".ssh" / ("authorized_keys" if name != "you" else "id_ed25519")).touch()
     accounts = [
-        SimpleNamespace(pw_dir=str(home)) for home in (tmp_path / "home/me", tmp_path / "home/you", tmp_path / "home2")
+        SimpleNamespace(pw_dir=str(home))
+        for home in (memory_path / "home/me", memory_path / "home/you", memory_path / "home2")
     ]
     monkeypatch.setattr(directory.pwd, "getpwall", lambda: accounts)
-    assert list(directory._login_files(f"{tmp_path}/home")) == [f"{tmp_path}/home/me/.ssh/authorized_keys"]
+    assert list(directory._login_files(f"{memory_path}/home")) == [f"{memory_path}/home/me/.ssh/authorized_keys"]

@@ -1,6 +1,6 @@
 """A move that is cut at any of its steps, by the power or by a kill, ends on all of the data, and the next one goes on.
 
-The host is played: what systemd, mounts, fstab and Docker do is a few lines here. The trees are real.
+The host is a fake: what systemd, mounts, fstab and Docker do takes a few lines here. The trees are real.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bulkhead.storage.mounts import MountInfo
 from pyinfra_lvm.model import FstabEntry
 
 from ..configs import config
+from ..power_cut import PowerCut, Steps
 
 RAN = ("web", "plain")  # with a restart policy and without
 ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
@@ -36,14 +38,11 @@ SAVE = Journal.save
 RENAME = os.rename
 
 
-class Cut(BaseException):
-    """The program is no more."""
-
-
-class Host(Engine):
+class RelocationHost(Engine, Steps):
     """A machine with Docker on its root disk, and an empty volume. Every change of it is a step, and may be the last."""
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Steps.__init__(self)
         self.stores = {name: f"{top}/lib/{name}" for name in ("docker", "containerd")}
         self.volume = f"{top}/volume"
         for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
@@ -65,37 +64,44 @@ class Host(Engine):
         self.drop_in = Path(drop_in)
         self.broken_on_volume = False
         self.written = 0  # files, on the volume
-        self.steps = 0
         self.boots = 0
-        self.last_step = 0  # 0: never cut
         self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
 
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
-        monkeypatch.setattr(relocation, "under_way", lambda _: [])
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
-        monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "BLOCK", str(self.blocked))
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "BLOCK_DROP_INS", {"docker": f"{top}/block.conf"})
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "RECOVERY_UNIT", str(self.recovery))
-        for module in (daemon, relocation):
-            monkeypatch.setattr(module, "run", self._run)
-        monkeypatch.setattr(relocation, "mount_by_fstab", self._mount)
-        monkeypatch.setattr(relocation, "mounts_within", lambda _: [])
-        monkeypatch.setattr(outage, "users_of", lambda _: [])
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "read_fstab", lambda: self.fstab)
-        monkeypatch.setattr(relocation, "replace_fstab", self._replace_fstab)
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "SETTLE_TIMEOUT", 0)
-        monkeypatch.setattr(files, "sync_directory", lambda _: None)
-        monkeypatch.setattr(relocation, "is_mounted", lambda path: path == self.volume or path in self.mounted)
-        for module in (daemon, relocation):
-            monkeypatch.setattr(module, "shims", list)
-        monkeypatch.setattr(os, "rename", lambda *paths: self._step() or RENAME(*paths))
+        monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
+        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
+        for name, fake in {
+            "under_way": lambda _: [],
+            "programs_that_build": list,
+            "users_of": lambda _: [],
+            "mounts_within": lambda _: [],
+            "read_fstab": lambda: self.fstab,
+            "run": self._run,
+            "sync_directory": lambda _: None,
+            "RESERVE": f"{top}/reserve",
+            "BLOCK": str(self.blocked),
+            "BLOCK_DROP_INS": {"docker": f"{top}/block.conf"},
+            "RECOVERY_UNIT": str(self.recovery),
+            "SETTLE_TIMEOUT": 0,
+        }.items():
+            monkeypatch.setattr(outage, name, fake)
+        for name, fake in {
+            "is_going_down": lambda: False,
+            "bound_elsewhere": lambda *_, **__: [],
+            "mounts_within": lambda _: [],
+            "mount_by_fstab": self._mount,
+            "is_mounted": lambda path: path == self.volume or path in self.mounted,
+            "read_fstab": lambda: self.fstab,
+            "replace_fstab": self._replace_fstab,
+            "run": self._run,
+        }.items():
+            monkeypatch.setattr(relocation, name, fake)
+        monkeypatch.setattr(daemon, "run", self._run)
+        monkeypatch.setattr(daemon, "shims", list)
+        monkeypatch.setattr(os, "rename", lambda *paths: self.step() or RENAME(*paths))
+        monkeypatch.setattr(os, "fsync", lambda _: None)
         # rsync has tests of its own.
         monkeypatch.setattr(rsync, "copy", self._copy)
         monkeypatch.setattr(rsync, "compare", lambda *_: set())
@@ -105,13 +111,8 @@ class Host(Engine):
 
     # -- the machine
 
-    def _step(self) -> None:
-        self.steps += 1
-        if self.last_step and self.steps >= self.last_step:
-            raise Cut
-
     def _run(self, *words: str, **_: object) -> str:
-        self._step()
+        self.step()
         if words[:2] == ("systemctl", "show"):
             return "\n\n".join(["loaded"] * 3)
         if words[:2] == ("systemctl", "stop"):
@@ -131,7 +132,7 @@ class Host(Engine):
             self._run("mount", path)
 
     def _replace_fstab(self, change: Any) -> None:
-        self._step()
+        self.step()
         self.fstab = change(self.fstab)
 
     def _start_docker(self) -> None:
@@ -148,12 +149,12 @@ class Host(Engine):
         self._set({name: name in ALWAYS for name in self._containers()})
 
     def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
-        self._step()
+        self.step()
         shutil.rmtree(target)
         shutil.copytree(source, target)
 
     def _verify(self, source: str, target: str, *_: object) -> None:
-        self._step()
+        self.step()
         assert filecmp.dircmp(source, target).diff_files == []
         assert not self.up, "what is verified may still change"
 
@@ -214,11 +215,11 @@ class Host(Engine):
         return [name for name, running in self._containers().items() if running]
 
     def stop(self, containers: list[str]) -> None:
-        self._step()
+        self.step()
         self._set(self._containers() | dict.fromkeys(containers, False))
 
     def start(self, container: str) -> None:
-        self._step()
+        self.step()
         self._set(self._containers() | {container: True})
 
     # -- what must hold
@@ -247,33 +248,33 @@ class Host(Engine):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path, monkeypatch)
+def host(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> RelocationHost:
+    return RelocationHost(memory_path, monkeypatch)
 
 
-def test_move_that_is_not_cut_ends_on_the_volume(host: Host) -> None:
+def test_move_that_is_not_cut_ends_on_the_volume(host: RelocationHost) -> None:
     host.move().relocate()
     host.assert_whole(set(RAN))
     assert host.move().journal.phase == journal.DONE
     assert (Path(host.stores["docker"]) / "images").read_text() == "all of them", "the old tree is gone"
 
 
-def _steps(host: Host) -> int:
+def _steps(host: RelocationHost) -> int:
     host.move().relocate()
     return host.steps
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    steps = _steps(Host(tmp_path / "count", monkeypatch))
+    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
     assert steps > 15
     ends = set()
     for last in range(1, steps + 1):
-        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host = RelocationHost(memory_path / f"{how}{last}", monkeypatch)
         host.last_step = last
-        with pytest.raises(Cut):
+        with pytest.raises(PowerCut):
             host.move().relocate()
         stopped = host.move().journal.phase in (journal.STOPPING, journal.SWITCHING, journal.CHECKING)
         if how == "power":
@@ -292,20 +293,20 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
-def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    steps = _steps(Host(tmp_path / "count", monkeypatch))
+def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
     for last in range(1, steps + 1):
         for again in (1, 4, 7, 10, 99):
-            host = Host(tmp_path / f"{last}-{again}", monkeypatch)
+            host = RelocationHost(memory_path / f"{last}-{again}", monkeypatch)
             host.last_step = last
-            with pytest.raises(Cut):
+            with pytest.raises(PowerCut):
                 host.move().relocate()
             host.reboot() if how == "power" else host.revive()
             host.steps, host.last_step = 0, again
             host.broken_on_volume = last % 2 == 0
             try:
                 host.move().recover()
-            except Cut:
+            except PowerCut:
                 host.broken_on_volume = False
                 host.reboot()
                 host.move().recover()
@@ -317,7 +318,9 @@ def test_recovery_that_is_cut_itself_goes_on(tmp_path: Path, monkeypatch: pytest
             host.assert_whole({"web"})
 
 
-def test_stop_that_a_killed_move_had_asked_for_does_not_win(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_that_a_killed_move_had_asked_for_does_not_win(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Docker goes on with it: the container still runs when it is "started" again, and is down a moment later.
     host.move().journal.enter(journal.STOPPING, before=host.inventory(), ran=list(RAN))
     stops, inventory = ["web"], host.inventory
@@ -327,27 +330,26 @@ def test_stop_that_a_killed_move_had_asked_for_does_not_win(host: Host, monkeypa
         return inventory()
 
     monkeypatch.setattr(host, "inventory", late)
-    for module in (relocation, outage):
-        monkeypatch.setattr(module, "SETTLE_TIMEOUT", 60)
-    monkeypatch.setattr(relocation.time, "sleep", lambda _: None)
+    monkeypatch.setattr(outage, "SETTLE_TIMEOUT", 60)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     host.move().recover()
     host.assert_whole(set(RAN))
 
 
 def test_mount_of_somebodys_own_is_refused_before_docker_is_touched(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = MountInfo(
         "0:40", "/", f"{host.stores['docker']}/volumes/db/backup", "nfs", writable=True, closed=False, private=False
     )
-    monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
-    with pytest.raises(Failed, match=r"volumes/db/backup is a mount of somebody's own \(nfs\) in Docker's data"):
+    monkeypatch.setattr(outage, "mounts_within", lambda _: [backup])
+    with pytest.raises(Failed, match=r"volumes/db/backup \(nfs\) is mounted in Docker's data, and not by Docker"):
         host.move().relocate()
     assert host.move().journal.phase == ""
     assert not host.recovery.exists()
 
 
-def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data(host: Host) -> None:
+def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data(host: RelocationHost) -> None:
     host.broken_on_volume = True
     with pytest.raises(Failed, match=r"`systemctl start docker.service` failed. Docker runs on its old data."):
         host.move().relocate()
@@ -356,7 +358,7 @@ def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data
 
 
 def test_image_that_is_missing_on_the_volume_brings_the_old_data_back(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch = Relocation.switch
 
@@ -365,13 +367,15 @@ def test_image_that_is_missing_on_the_volume_brings_the_old_data_back(
         (host.store("docker") / "images").write_text("")
 
     monkeypatch.setattr(Relocation, "switch", lose)
-    with pytest.raises(Failed, match=r"Docker did not come back whole on the volume: the image all is not what it was"):
+    with pytest.raises(
+        Failed, match=r"Docker did not come back complete on the volume: the image all is not what it was"
+    ):
         host.move().relocate()
     host.assert_whole(set(RAN))
     assert Path(host.volume, "docker.left-1").is_dir(), "what was written on the volume is gone"
 
 
-def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: Host) -> None:
+def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: RelocationHost) -> None:
     host.move().relocate()
     (host.store("docker") / "later").write_text("written since")
     host.move().roll_back()
@@ -384,29 +388,29 @@ def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: Host) -> Non
     assert Path(host.volume, "docker.left-1", "later").exists()
 
 
-def test_rollback_that_is_cut_at_any_step_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for last in range(1, 30):
-        host = Host(tmp_path / str(last), monkeypatch)
+        host = RelocationHost(memory_path / str(last), monkeypatch)
         host.move().relocate()
         host.steps, host.last_step = 0, last
         try:
             host.move().roll_back()
-        except Cut:
+        except PowerCut:
             host.reboot()
             host.move().recover()
         host.revive()
         host.assert_whole({"web"})
 
 
-def test_volume_that_holds_something_else_is_not_written_to(host: Host) -> None:
+def test_volume_that_holds_something_else_is_not_written_to(host: RelocationHost) -> None:
     Path(host.volume, "docker", "of somebody").write_text("x")
-    with pytest.raises(Failed, match=r"is not empty, and no copy of ours"):
+    with pytest.raises(Failed, match=r"is not empty, and not our copy"):
         host.move().relocate()
     assert Path(host.volume, "docker", "of somebody").read_text() == "x"
     assert set(host.running()) == set(RAN)
 
 
-def test_nothing_to_move_is_no_failure_of_the_data(host: Host) -> None:
+def test_nothing_to_move_is_no_failure_of_the_data(host: RelocationHost) -> None:
     for path in host.stores.values():
         shutil.rmtree(path)
         os.mkdir(path)

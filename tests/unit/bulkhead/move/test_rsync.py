@@ -126,11 +126,11 @@ def test_what_differed_is_verified_again_unless_it_is_gone(source: Path) -> None
 def test_move_tells_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 12.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    said: list[str] = []
-    report = rsync.progress(said.append, 4 * 2**30)
+    reported: list[str] = []
+    report = rsync.progress(reported.append, 4 * 2**30)
     for done in (2**20, 2**30, 2**30):
         report(done, "100MB/s")
-    assert said == ["  1.0 GiB of about 4.0 GiB, 100MB/s, about 0:00:30 left"]
+    assert reported == ["  1.0 GiB of about 4.0 GiB, 100MB/s, about 0:00:30 left"]
 
 
 def test_copy_that_fails_says_why(tmp_path: Path, target: Path) -> None:

@@ -36,7 +36,7 @@ def test_journal_of_another_version_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "7"])
 def test_what_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal.json").write_text(text)
-    with pytest.raises(ValueError, match=r"journal.json is no journal of a move"):
+    with pytest.raises(ValueError, match=r"journal.json is not a journal of a move"):
         Journal.load(f"{tmp_path}/journal.json")
 
 

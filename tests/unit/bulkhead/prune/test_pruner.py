@@ -613,7 +613,7 @@ def test_refusal_is_remembered_as_a_failure() -> None:
 def test_journal_that_cannot_be_read_is_a_reason_to_remove_nothing(played: Played) -> None:
     Path(journal.PATH).parent.mkdir()
     Path(journal.PATH).write_text("{")
-    with pytest.raises(ValueError, match="is no journal of a move"):
+    with pytest.raises(ValueError, match="is not a journal of a move"):
         run()
     assert played.asked == []
     assert state.load("prune")["failed"]

@@ -1,6 +1,6 @@
 """A rollback that is cut at any of its steps ends on the old content or on the snapshot's, whole, with Docker up.
 
-The host is played: its volume has two contents, what is there now and what the snapshot has kept.
+The host is a fake: its volume has two contents, what is there now and what the snapshot has kept.
 """
 
 from __future__ import annotations
@@ -14,36 +14,33 @@ from typing import Any
 
 import pytest
 
-from bulkhead import command as bulkhead_command
-from bulkhead import files, state
+from bulkhead import command, files, state
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
-from bulkhead.move import commands, relocation
+from bulkhead.move import commands
 from bulkhead.outage import journal, outage, unit
 from bulkhead.outage.journal import Journal
 from bulkhead.procfs import User
-from bulkhead.snapshot import rollback, snapshots
+from bulkhead.snapshot import merge, rollback, snapshots
 from bulkhead.snapshot.rollback import Rollback
-from bulkhead.storage import beneath, lvm, mounts
+from bulkhead.storage import lvm, mounts
 from bulkhead.storage.mounts import MountInfo
 
 from ..configs import config
 from ..fake_lvm import Group
+from ..power_cut import PowerCut, Steps
 
 NAME = "docker-lv-snapshot"
 POLICY = {"web": "always", "db": "no", "idle": "always", "late": "no"}
 SAVE = Journal.save
 
 
-class Cut(BaseException):
-    """The program is no more."""
-
-
-class Host(Engine):
+class RollbackHost(Engine, Steps):
     """A host with a snapshot, and changes since. Every change of it is a step, and may be the last."""
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Steps.__init__(self)
         top.mkdir(exist_ok=True)
         self.group = Group()
         self.group.add()
@@ -55,62 +52,59 @@ class Host(Engine):
         self.mounted = {*self.config.stores.values(), self.config.volume_mount}
         self.up = True
         self.breaks = ""  # what does not work
-        self.said: list[str] = []
-        self.steps = self.last_step = 0
+        self.reported: list[str] = []
         self.block = top / "block"
         self.recovery = top / "recover.service"
-        for module in (beneath, relocation, rollback, daemon, mounts, bulkhead_command):
+        for module in (outage, rollback, merge, daemon, command):
             monkeypatch.setattr(module, "run", self._run)
-        for module in (relocation, rollback):
-            monkeypatch.setattr(module, "is_mounted", lambda path: path in self.mounted)
         real = os.stat
         devices = {f"/dev/{self.config.vg_name}/docker-lv": SimpleNamespace(st_rdev=7)}
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
-        for module in (bulkhead_command, lvm):
-            monkeypatch.setattr(module, "output_of", self.group.said)
-        monkeypatch.setattr(rollback, "mount_by_fstab", self._mount)
-        monkeypatch.setattr(rollback, "users_of", lambda _: [])
-        monkeypatch.setattr(rollback, "programs_that_build", list)
-        monkeypatch.setattr(rollback, "under_way", lambda _: ["a build"])
-        monkeypatch.setattr(rollback, "docker_runs", lambda: self.up)
-        monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: self.up)
-        self.patience = lambda seconds: monkeypatch.setattr(rollback, "_PATIENCE", seconds)
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        monkeypatch.setattr(lvm, "output_of", self.group.said)
+        self.patience = lambda seconds: monkeypatch.setattr(merge, "PATIENCE", seconds)
         self.patience(0)
         monkeypatch.setattr(time, "sleep", lambda _: None)
-        monkeypatch.setattr(rollback, "is_going_down", lambda: False)
         monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
-        monkeypatch.setattr(files, "sync_directory", lambda _: None)
-        monkeypatch.setattr(Journal, "save", lambda journal: self._step() or SAVE(journal))
+        monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
+        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
         monkeypatch.setattr(state, "PERSISTENT", f"{top}/lib")
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(unit, "LOG", f"{top}/run/log")
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "BLOCK", str(self.block))
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "BLOCK_DROP_INS", {"docker": f"{top}/block.conf"})
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "RECOVERY_UNIT", str(self.recovery))
-        monkeypatch.setattr(relocation, "mounts_within", lambda _: [])
-        monkeypatch.setattr(outage, "users_of", lambda _: [])
-        for module in (relocation, rollback):
-            monkeypatch.setattr(module, "shims", list)
-        for module in (relocation, outage):
-            monkeypatch.setattr(module, "SETTLE_TIMEOUT", 0)
+        for name, fake in {
+            "is_mounted": lambda path: path in self.mounted,
+            "mount_by_fstab": self._mount,
+            "mounted_elsewhere": lambda *_: [],
+            "users_of": lambda _: [],
+            "docker_runs": lambda: self.up,
+            "is_going_down": lambda: False,
+            "shims": list,
+        }.items():
+            monkeypatch.setattr(rollback, name, fake)
+        for name, fake in {
+            "under_way": lambda _: ["a build"],
+            "programs_that_build": list,
+            "mounts_within": lambda _: [],
+            "sync_directory": lambda _: None,
+            "RESERVE": f"{top}/reserve",
+            "BLOCK": str(self.block),
+            "BLOCK_DROP_INS": {"docker": f"{top}/block.conf"},
+            "RECOVERY_UNIT": str(self.recovery),
+            "SETTLE_TIMEOUT": 0,
+        }.items():
+            monkeypatch.setattr(outage, name, fake)
+        monkeypatch.setattr(daemon, "docker_runs", lambda: self.up)
+        monkeypatch.setattr(daemon, "shims", list)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, ""))
         state.save("snapshot", {"before": self._inventory(self.kept), "ran": ["web", "db"]})
 
     # -- the machine
 
-    def _step(self) -> None:
-        self.steps += 1
-        if self.last_step and self.steps >= self.last_step:
-            raise Cut
-
     def _run(self, *words: str, **_: object) -> str:
-        self._step()
+        self.step()
         if words[0] == self.breaks:
             raise Failed(f"`{words[0]}` failed: no")
         if words[:2] == ("systemctl", "show"):
@@ -125,15 +119,15 @@ class Host(Engine):
             self.group.mount(mounted=bool(self.mounted))
         elif words[0].startswith("lv"):
             self.group.run(*words)
-            self._look_at_volume()
+            self._observe_volume()
         return ""
 
-    def _look_at_volume(self) -> None:
+    def _observe_volume(self) -> None:
         if self.group.volumes["docker-lv"].attributes[0] == "O" and self.group.volumes["docker-lv"].percent:
             self.has_snapshots_content = True
 
     def _mount(self, *paths: str) -> None:
-        self._step()
+        self.step()
         self.mounted |= {*paths}
         self.group.mount(mounted=True)
 
@@ -155,7 +149,7 @@ class Host(Engine):
         self.up = False
         self.block.unlink(missing_ok=True)
         self.group.activate()
-        self._look_at_volume()
+        self._observe_volume()
         self._mount(*self.config.stores.values(), self.config.volume_mount)
         self._start_docker()
 
@@ -195,17 +189,17 @@ class Host(Engine):
         return [name for name, running in self.content.items() if running]
 
     def stop(self, containers: list[str]) -> None:
-        self._step()
+        self.step()
         self.content.update(dict.fromkeys(containers, False))
 
     def start(self, container: str) -> None:
-        self._step()
+        self.step()
         self.content[container] = True
 
     # -- what must hold
 
     def rollback(self) -> Rollback:
-        return Rollback(self.config, self.said.append, self)
+        return Rollback(self.config, self.reported.append, self)
 
     def assert_waits(self) -> None:
         """LVM will go back, or may: what Docker wrote now would be lost."""
@@ -228,30 +222,30 @@ class Host(Engine):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path / "host", monkeypatch)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RollbackHost:
+    return RollbackHost(tmp_path / "host", monkeypatch)
 
 
-def test_docker_comes_back_as_it_was_when_the_snapshot_was_taken(host: Host) -> None:
+def test_docker_comes_back_as_it_was_when_the_snapshot_was_taken(host: RollbackHost) -> None:
     host.rollback().roll_back()
     host.assert_whole(back=True)
     assert host.running() == ["web", "db"], "what had been stopped by hand runs"
     assert state.load("snapshot") == {}
-    assert host.said == [
+    assert host.reported == [
         "stopping Docker and 2 containers",
-        "the volume goes back to its snapshot",
+        "restoring the volume to its snapshot",
         "starting Docker",
         "Docker runs on the snapshot's data",
     ]
 
 
-def test_what_runs_now_and_was_stopped_then_goes_on(host: Host) -> None:
+def test_what_runs_now_and_was_stopped_then_goes_on(host: RollbackHost) -> None:
     host.now["idle"] = True
     host.rollback().roll_back()
     assert host.running() == ["web", "db", "idle"]
 
 
-def test_nothing_is_committed_before_everything_has_stopped(host: Host) -> None:
+def test_nothing_is_committed_before_everything_has_stopped(host: RollbackHost) -> None:
     host.rollback().roll_back()
     words = [command[:2] for command in host.group.commands]
     assert words == [("lvconvert", "--merge")], "the merge had to be waited for"
@@ -259,14 +253,14 @@ def test_nothing_is_committed_before_everything_has_stopped(host: Host) -> None:
 
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_rollback_that_is_cut_at_any_step_ends_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    whole = Host(tmp_path / "count", monkeypatch)
+    whole = RollbackHost(tmp_path / "count", monkeypatch)
     whole.rollback().roll_back()
     assert whole.steps > 15
     ends = set()
     for last in range(1, whole.steps + 1):
-        host = Host(tmp_path / f"{how}{last}", monkeypatch)
+        host = RollbackHost(tmp_path / f"{how}{last}", monkeypatch)
         host.last_step = last
-        with pytest.raises(Cut):
+        with pytest.raises(PowerCut):
             host.rollback().roll_back()
         if how == "power":
             host.reboot()
@@ -281,18 +275,18 @@ def test_rollback_that_is_cut_at_any_step_ends_whole(tmp_path: Path, monkeypatch
     assert ends == {True, False}
 
 
-def test_recovery_looks_to_the_end_of_the_merge(host: Host) -> None:
+def test_recovery_looks_to_the_end_of_the_merge(host: RollbackHost) -> None:
     move, (taken,) = host.rollback(), snapshots.ours(host.config)
     move.stop()
     move.unmount()
     move.commit(taken)
     host.reboot()
     host.rollback().recover()
-    assert ("lvchange", "--poll", "y", *rollback._AT_ONCE, "ubuntu-vg/docker-lv") in host.group.commands
+    assert ("lvchange", "--poll", "y", *merge.NO_WAIT, "ubuntu-vg/docker-lv") in host.group.commands
 
 
 def test_recovery_is_left_to_the_next_boot_while_the_host_goes_down(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.rollback().journal.enter(journal.STOPPING)
     monkeypatch.setattr(rollback, "is_going_down", lambda: True)
@@ -304,20 +298,21 @@ def hang(*_: object) -> str:
     raise TimeoutError("`lvs` did not end within 10 s")
 
 
-def test_lvm_that_does_not_answer_does_not_keep_docker_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lvm_that_does_not_answer_does_not_keep_docker_down(
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.rollback().stop()
-    for module in (bulkhead_command, lvm):
-        monkeypatch.setattr(module, "output_of", hang)
+    monkeypatch.setattr(lvm, "output_of", hang)
     host.rollback().recover()
     host.assert_whole(back=False)
 
 
 @pytest.mark.parametrize("heard", [True, False])
 def test_docker_stays_down_while_lvm_does_not_say_whether_it_was_told(
-    host: Host, monkeypatch: pytest.MonkeyPatch, heard: bool
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch, heard: bool
 ) -> None:
     move = host.rollback()
-    move._write_units()
+    move._outage.write_units()
     move.stop()
     move.unmount()
     move.journal.enter(journal.SWITCHING)
@@ -332,15 +327,17 @@ def test_docker_stays_down_while_lvm_does_not_say_whether_it_was_told(
     host.assert_whole(back=heard)
 
 
-def test_cut_between_the_word_to_lvm_and_its_beginning_goes_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(_: Rollback) -> None:
-        raise Cut
+def test_cut_between_the_word_to_lvm_and_its_beginning_goes_back(
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(_: merge.Merge) -> None:
+        raise PowerCut
 
     host.group.is_held = True
     with monkeypatch.context() as killed:
-        killed.setattr(Rollback, "_begin", cut)
+        killed.setattr(merge.Merge, "wait_until_begun", cut)
         killed.setattr(Rollback, "recover", lambda *_: None)
-        with pytest.raises(Cut):
+        with pytest.raises(PowerCut):
             host.rollback().roll_back()
     assert not host.has_snapshots_content
     host.group.is_held = False
@@ -350,7 +347,7 @@ def test_cut_between_the_word_to_lvm_and_its_beginning_goes_back(host: Host, mon
 
 
 def test_recovery_after_a_rollback_looks_after_the_extra_volumes_too(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.rollback().stop()
     recovered: list[str] = []
@@ -366,7 +363,7 @@ def test_recovery_after_a_rollback_looks_after_the_extra_volumes_too(
 
 
 def test_recovery_after_a_rollback_removes_what_is_left_of_its_snapshot(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move, (taken,) = host.rollback(), snapshots.ours(host.config)
     move.stop()
@@ -382,42 +379,41 @@ def test_recovery_after_a_rollback_removes_what_is_left_of_its_snapshot(
     assert [*host.group.volumes] == ["docker-lv"]
 
 
-def test_recovery_of_the_unit_finds_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovery_of_the_unit_finds_it(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.rollback().stop()
     monkeypatch.setattr(unit, "is_under_way", lambda *_: False)
     monkeypatch.setattr(commands, "Rollback", lambda config, say: Rollback(config, say, host))
     assert commands.relocate(host.config, SimpleNamespace(recover=True)) == 0  # type: ignore[arg-type]
-    said = Path(unit.LOG).read_text()
-    assert "The volume was not put back to its snapshot: Docker runs as before." in said
+    assert "The volume was not restored to its snapshot: Docker runs as before." in Path(unit.LOG).read_text()
     host.assert_whole(back=False)
 
 
 # -- what is refused
 
 
-def refused(host: Host, match: str) -> None:
+def refused(host: RollbackHost, match: str) -> None:
     with pytest.raises(Exception, match=match):
         host.rollback().roll_back()
     assert host.up
     assert host.steps == 0, "something was changed"
 
 
-def test_without_a_snapshot_there_is_nothing_to_go_back_to(host: Host) -> None:
+def test_without_a_snapshot_there_is_nothing_to_go_back_to(host: RollbackHost) -> None:
     del host.group.volumes[NAME]
     refused(host, "there is no snapshot of ubuntu-vg/docker-lv to go back to")
 
 
-def test_lost_snapshot_is_refused(host: Host) -> None:
+def test_lost_snapshot_is_refused(host: RollbackHost) -> None:
     host.group.add(percent="100.00")
     refused(host, "docker-lv-snapshot is lost: more was written to the volume than it could hold")
 
 
-def test_snapshot_that_somebody_looks_into_is_refused(host: Host) -> None:
+def test_snapshot_that_somebody_looks_into_is_refused(host: RollbackHost) -> None:
     host.group.mount(NAME, mounted=True)
     refused(host, r"ubuntu-vg/docker-lv-snapshot is open \(mounted\?\).*Nothing was changed")
 
 
-def test_docker_that_is_off_its_volume_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_is_off_its_volume_is_refused(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     there = os.stat
 
     def stat(path: Any, **how: Any) -> Any:
@@ -427,43 +423,42 @@ def test_docker_that_is_off_its_volume_is_refused(host: Host, monkeypatch: pytes
     refused(host, "/var/lib/docker is not on /srv/docker-volume: Docker's data is elsewhere")
 
 
-def test_unfinished_move_is_refused(host: Host) -> None:
+def test_unfinished_move_is_refused(host: RollbackHost) -> None:
     Journal(journal.PATH).enter(journal.CHECKING)
     host.steps = 0
     refused(host, r"a move of Docker's data is not finished \(checking\)")
 
 
-def test_other_programs_on_the_volume_are_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_programs_on_the_volume_are_named(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     users = [User(1, "containerd-shim", writes=True), User(2, "rsync", writes=False)]
     monkeypatch.setattr(rollback, "users_of", lambda _: users)
     refused(host, r"other programs use Docker's volume: rsync \(process 2\). Stop them first")
 
 
-def test_mount_of_somebodys_own_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mount_of_somebodys_own_is_refused(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     backup = MountInfo("0:40", "/", "/var/lib/docker/backup", "nfs", writable=True, closed=False, private=False)
-    monkeypatch.setattr(relocation, "mounts_within", lambda _: [backup])
-    refused(host, r"/var/lib/docker/backup is a mount of somebody's own \(nfs\)")
+    monkeypatch.setattr(outage, "mounts_within", lambda _: [backup])
+    refused(host, r"/var/lib/docker/backup \(nfs\) is mounted in Docker's data, and not by Docker")
 
 
 # -- what goes wrong
 
 
-def failed(host: Host, match: str) -> None:
+def failed(host: RollbackHost, match: str) -> None:
     with pytest.raises(Failed, match=match):
         host.rollback().roll_back()
 
 
-def test_volume_that_somebody_holds_leaves_everything_as_it_was(host: Host) -> None:
+def test_volume_that_somebody_holds_leaves_everything_as_it_was(host: RollbackHost) -> None:
     host.breaks = "umount"
-    failed(host, r"`umount` failed: no. It is used by: unknown. The volume was not put back.*Docker runs as before")
+    failed(host, r"`umount` failed: no. It is used by: unknown. The volume was not restored.*Docker runs as before")
     host.assert_whole(back=False)
     assert not host.group.commands
 
 
-def test_who_has_the_volume_mounted_elsewhere_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_the_volume_mounted_elsewhere_is_named(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     stays_open(host, monkeypatch)
-    for module in (rollback, mounts):
-        monkeypatch.setattr(module, "mounted_elsewhere", lambda *_: ["backupd (process 9), which has it on /mnt"])
+    monkeypatch.setattr(rollback, "mounted_elsewhere", lambda *_: ["backupd (process 9), which has it on /mnt"])
     failed(host, r"ubuntu-vg/docker-lv is open. It is used by: backupd \(process 9\), which has it on /mnt")
     host.assert_whole(back=False)
 
@@ -475,14 +470,14 @@ def test_mounts_of_other_namespaces_are_found() -> None:
     assert mounts.mounted_elsewhere(os.makedev(4095, 4095)) == []
 
 
-def test_merge_that_lvm_refuses_leaves_everything_as_it_was(host: Host) -> None:
+def test_merge_that_lvm_refuses_leaves_everything_as_it_was(host: RollbackHost) -> None:
     host.breaks = "lvconvert"
-    failed(host, r"`lvconvert` failed: no. The volume was not put back to its snapshot: Docker runs as before")
+    failed(host, r"`lvconvert` failed: no. The volume was not restored to its snapshot: Docker runs as before")
     host.assert_whole(back=False)
 
 
 def test_snapshot_that_is_opened_meanwhile_leaves_everything_as_it_was(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = Rollback.stop
     monkeypatch.setattr(Rollback, "stop", lambda move: (stop(move), host.group.mount(NAME, mounted=True)))
@@ -492,12 +487,12 @@ def test_snapshot_that_is_opened_meanwhile_leaves_everything_as_it_was(
 
 
 @pytest.mark.parametrize("boots", [False, True])
-def test_docker_stays_down_until_a_merge_that_was_told_has_begun(host: Host, boots: bool) -> None:
+def test_docker_stays_down_until_a_merge_that_was_told_has_begun(host: RollbackHost, boots: bool) -> None:
     host.group.is_held = True
     host.patience(0.01)
-    failed(host, "something has the volume or its snapshot open: it goes back when that has ended")
+    failed(host, "something has the volume or its snapshot open: LVM restores the volume when it is closed")
     host.assert_waits()
-    assert ("lvchange", "--refresh", *rollback._AT_ONCE, "ubuntu-vg/docker-lv") in host.group.commands
+    assert ("lvchange", "--refresh", *merge.NO_WAIT, "ubuntu-vg/docker-lv") in host.group.commands
     if boots:
         host.reboot()
         with pytest.raises(Failed):
@@ -508,7 +503,7 @@ def test_docker_stays_down_until_a_merge_that_was_told_has_begun(host: Host, boo
     host.assert_whole(back=True)
 
 
-def test_lock_of_lvms_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_of_lvms_is_waited_for(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.breaks = "lvconvert"
     host.patience(60)
     monkeypatch.setattr(time, "sleep", lambda _: setattr(host, "breaks", ""))
@@ -516,11 +511,11 @@ def test_lock_of_lvms_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch)
     host.assert_whole(back=True)
 
 
-def stays_open(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def stays_open(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host.group, "mount", lambda *_, **__: None)
 
 
-def test_docker_that_was_down_before_is_left_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_was_down_before_is_left_down(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.up, host.breaks = False, "docker"
     stays_open(host, monkeypatch)
     failed(host, "docker-lv is open.*: Docker did not run before, and was not started")
@@ -530,12 +525,16 @@ def test_docker_that_was_down_before_is_left_down(host: Host, monkeypatch: pytes
     assert not host.recovery.exists()
 
 
-def test_docker_that_does_not_come_up_again_can_be_rolled_back_yet(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_does_not_come_up_again_can_be_rolled_back_yet(
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.now["idle"], host.breaks = True, "docker"
     with monkeypatch.context() as held:
         stays_open(host, held)
         failed(host, "`systemctl start docker.service` failed")
-    assert host.rollback().outcome().startswith("The volume was not put back to its snapshot; Docker has not come up")
+    assert (
+        host.rollback().outcome().startswith("The volume was not restored to its snapshot, and Docker has not started")
+    )
     host.breaks = ""
     host.rollback().roll_back()
     host.assert_whole(back=True)
@@ -543,7 +542,7 @@ def test_docker_that_does_not_come_up_again_can_be_rolled_back_yet(host: Host, m
 
 
 def test_containers_that_outlive_docker_are_named_with_what_ends_them(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.up = False
     monkeypatch.setattr(rollback, "shims", lambda: [User(5, "containerd-shim", writes=False)])
@@ -551,48 +550,50 @@ def test_containers_that_outlive_docker_are_named_with_what_ends_them(
     assert not host.group.commands
 
 
-def test_docker_that_does_not_start_after_it_can_be_started_by_anybody(host: Host) -> None:
+def test_docker_that_does_not_start_after_it_can_be_started_by_anybody(host: RollbackHost) -> None:
     host.breaks = "docker"
     failed(host, "`systemctl start docker.service` failed")
     assert not host.block.exists()
-    assert host.rollback().outcome().startswith("The volume is back at its snapshot; Docker has not come up")
+    assert (
+        host.rollback().outcome().startswith("The volume has been restored to its snapshot, but Docker has not started")
+    )
     host.breaks = ""
     host.rollback().recover()
     host.assert_whole(back=True)
 
 
-def test_docker_that_is_not_whole_afterwards_is_said(host: Host) -> None:
+def test_docker_that_is_not_whole_afterwards_is_said(host: RollbackHost) -> None:
     kept = host._inventory(host.kept)
     kept["images"]["gone"] = ["lost"]
     state.save("snapshot", {"before": kept, "ran": ["web", "db"]})
-    failed(host, "Docker is not whole: the image gone is missing. Docker's volume is back at its snapshot")
+    failed(host, "Docker is not complete: the image gone is missing. Docker's volume has been restored to its snapshot")
     host.assert_whole(back=True)
 
 
-def test_docker_that_hangs_is_not_touched(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_hangs_is_not_touched(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang() -> Inventory:
         raise EngineError("Docker does not answer /images/json: timed out")
 
     monkeypatch.setattr(host, "inventory", hang)
-    failed(host, "timed out. Where it hangs: `systemctl stop docker.socket docker`, and roll back then")
+    failed(host, "timed out. If Docker hangs, stop it with `systemctl stop docker.socket docker`, then roll back again")
     assert host.up
     assert not host.group.commands
 
 
-def test_docker_that_is_down_is_rolled_back_and_started(host: Host) -> None:
+def test_docker_that_is_down_is_rolled_back_and_started(host: RollbackHost) -> None:
     host.up = False
     host.rollback().roll_back()
     host.assert_whole(back=True)
 
 
-def test_without_an_inventory_it_goes_back_all_the_same(host: Host) -> None:
+def test_without_an_inventory_it_goes_back_all_the_same(host: RollbackHost) -> None:
     state.save("snapshot", {"note": ""})
     host.rollback().roll_back()
     assert host.has_snapshots_content
     assert host.running() == ["web", "db", "idle"], "what ran before, and what Docker starts itself"
 
 
-def test_interruption_ends_on_what_was(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_ends_on_what_was(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: Rollback) -> None:
         raise KeyboardInterrupt
 
@@ -605,13 +606,13 @@ def test_interruption_ends_on_what_was(host: Host, monkeypatch: pytest.MonkeyPat
 # -- what is told
 
 
-def test_losses_are_told(host: Host) -> None:
+def test_losses_are_told(host: RollbackHost) -> None:
     (taken,) = snapshots.ours(host.config)
     assert host.rollback().losses(taken) == [
-        "327.6 MiB of the volume have been written since the snapshot; all of it is lost",
+        "327.6 MiB of the volume were written since the snapshot; all of it is lost",
         "new since then, and lost: 1 image: new",
         "new since then, and lost: 1 container: late",
-        "not as it was then, and comes back: the container web is missing",
+        "changed since then, and restored: the container web is missing",
         "under way, and lost: a build",
     ]
 
@@ -620,33 +621,33 @@ def test_losses_are_told(host: Host) -> None:
     ("up", "kept", "words"),
     [(False, True, "Docker does not answer"), (True, False, "Docker did not answer when the snapshot was taken")],
 )
-def test_what_cannot_be_told_is_said(host: Host, up: bool, kept: bool, words: str) -> None:
+def test_what_cannot_be_told_is_said(host: RollbackHost, up: bool, kept: bool, words: str) -> None:
     host.up = up
     if not kept:
         state.save("snapshot", {"note": ""})
     (taken,) = snapshots.ours(host.config)
-    assert host.rollback().losses(taken)[1:] == [f"{words}: what it has got since cannot be told"]
+    assert host.rollback().losses(taken)[1:] == [f"{words}: what was added since then is unknown"]
 
 
-def test_nothing_to_recover_is_nothing(host: Host) -> None:
+def test_nothing_to_recover_is_nothing(host: RollbackHost) -> None:
     host.rollback().recover()
     assert host.rollback().outcome() == "There has been no rollback to a snapshot."
     assert not host.group.commands
 
 
-def test_merge_is_watched_until_it_has_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def test_merge_is_watched_until_it_has_ended(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[str] = []
     host.rollback().roll_back()
 
     def sleep(_: float) -> None:
         host.group.end_merge()
 
     monkeypatch.setattr(time, "sleep", sleep)
-    rollback.watch(host.config, said.append)
-    assert said == ["merging the snapshot in the background: 40 % of its space to go"]
+    rollback.watch(host.config, reported.append)
+    assert reported == ["merging the snapshot in the background: 40 % of its space left"]
 
 
-def test_merge_that_stalls_is_not_watched_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge_that_stalls_is_not_watched_for_ever(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.rollback().roll_back()
     monkeypatch.setattr(rollback, "_STALLED", -1)
-    rollback.watch(host.config, host.said.append)
+    rollback.watch(host.config, host.reported.append)

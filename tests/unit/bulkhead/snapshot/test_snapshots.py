@@ -157,7 +157,7 @@ def test_none_is_taken_while_a_move_is_unfinished(group: Group, tmp_path: Path, 
 
 
 def test_none_is_taken_while_another_changes_the_host(group: Group) -> None:
-    with lock.lock(), pytest.raises(Failed, match="another bulkhead is at work on Docker's data"):
+    with lock.lock(), pytest.raises(Failed, match="another bulkhead command is changing this host"):
         snapshots.create(config())
     assert not group.commands
 
@@ -508,7 +508,9 @@ def test_docker_moves_neither_on_nor_off_its_volume_while_one_stands(
         lambda: move_commands._roll_back(config(), back.directory),
         lambda: move_commands.rollback(config(), back),
     ):
-        with pytest.raises(Failed, match=f"ubuntu-vg/{NAME} is a snapshot from before.*`bulkhead snapshot drop`"):
+        with pytest.raises(
+            Failed, match=f"the snapshot ubuntu-vg/{NAME} is older than the move.*`bulkhead snapshot drop`"
+        ):
             move()
     assert not moved
     group.volumes.pop(NAME)

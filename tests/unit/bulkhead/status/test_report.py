@@ -137,6 +137,6 @@ def test_a_rollback_that_is_not_finished_is_shown(machine: pytest.MonkeyPatch, t
     Journal(journal.ROLLBACK).enter(journal.SWITCHING)
     status = collect(config(), list)
     assert "`bulkhead relocate --recover` tries again" in as_json(status)["rollback"]
-    assert "LVM was told to put the volume back" in row(render(status, False, 120), "rollback")
+    assert "LVM was told to restore the volume" in row(render(status, False, 120), "rollback")
     Journal(journal.ROLLBACK).enter(journal.DONE)
     assert collect(config(), list).rollback == ""
