@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    PROBLEMS: tuple[type[Exception], ...]  # errors that are shown to people without a traceback
 
 
 class Problem(Exception):
-    """What goes wrong in a known way: the message is for people, and says what to do."""
-
-
-# What is told without a traceback.
-PROBLEMS = (Problem, OSError, ValueError, subprocess.SubprocessError)
+    """Something goes wrong in a known way. The message is for people, and says what to do."""
 
 
 class Failed(Problem):
-    """Something did not come about; the message says what, and what the host is on now."""
+    """Something could not be done. The message says what, and the state that the host is left in."""
 
 
 def in_words(error: BaseException) -> str:
+    """Return an error's message as a part of a sentence."""
     return str(error).rstrip(".") or repr(error)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        # A check does without PROBLEMS, and importing subprocess would add half of Python's start to its cost.
+        if name == "PROBLEMS":
+            import subprocess
+
+            return (Problem, OSError, ValueError, subprocess.SubprocessError)
+        raise AttributeError(name)
