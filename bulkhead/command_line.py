@@ -106,7 +106,7 @@ def _reclaiming(commands: Commands) -> None:
         "Never a volume, nothing with a label bulkhead.keep or a name on the keep list, nothing that a running build or "
         "a container that stays needs, and nothing at all while a move of Docker's data is unfinished.",
     )
-    prune.set_defaults(run="prune.pruner:run")
+    prune.set_defaults(run="prune.commands:run")
     reclaim = commands.add_parser(
         "reclaim",
         help="make room: free at least so much on Docker's volume",
@@ -115,7 +115,7 @@ def _reclaiming(commands: Commands) -> None:
         "than it takes. Exit code 0: so much is free now.",
     )
     reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="10G: what shall be free")
-    reclaim.set_defaults(run="prune.pruner:reclaim")
+    reclaim.set_defaults(run="prune.commands:reclaim")
     for command in (prune, reclaim):
         command.add_argument("--dry-run", action="store_true", help="list it, with sizes, and remove nothing")
         command.add_argument("--json", action="store_true", help="for programs")

@@ -231,7 +231,7 @@ def test_prune_runs_every_day(target: Target) -> None:
 
 
 def test_prune_says_what_it_would_remove(target: Target) -> None:
-    assert "would come back" in target.run("bulkhead prune --dry-run")
+    assert "would be freed" in target.run("bulkhead prune --dry-run")
 
 
 def guarded(target: Target) -> None:
