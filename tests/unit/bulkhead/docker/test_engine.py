@@ -17,7 +17,7 @@ from bulkhead.docker.inventory import differences
 from bulkhead.docker.running_builds import _builds, programs_that_build, under_way
 
 from ...processes import orphan
-from ..fake_engine import Query, playing
+from ..fake_engine import Query, fake_engine
 
 Answers = dict[str, Any]
 
@@ -72,7 +72,7 @@ def engine(tmp_path: Path, answers: Answers, asked: list[str]) -> Iterator[Engin
             return 404, {"message": f"No such container: {request}"}
         return (500, {"message": found}) if isinstance(found, str) else (200, found)
 
-    with playing(tmp_path / "docker.sock", answer) as engine:
+    with fake_engine(tmp_path / "docker.sock", answer) as engine:
         yield engine
 
 
@@ -89,13 +89,13 @@ def test_container_that_goes_away_while_it_is_asked_for_is_passed_over(engine: E
     assert set(engine.inventory()["containers"]) == {"c2"}
 
 
-def test_refusal_of_docker_is_told(engine: Engine, answers: Answers) -> None:
+def test_refusal_of_docker_is_an_error(engine: Engine, answers: Answers) -> None:
     answers["GET /images/json"] = "disk is full"
     with pytest.raises(EngineError, match="Docker refuses /images/json: disk is full"):
         engine.inventory()
 
 
-def test_docker_that_is_down_is_told(tmp_path: Path) -> None:
+def test_docker_that_is_down_is_an_error(tmp_path: Path) -> None:
     engine = Engine(str(tmp_path / "none"))
     assert not engine.answers()
     with pytest.raises(EngineError, match="did not answer within 0 s"):
@@ -120,12 +120,14 @@ def test_docker_that_is_down_is_told(tmp_path: Path) -> None:
         ({"GET /system/df": {"BuildCache": [{"InUse": False}]}}, []),
     ],
 )
-def test_what_a_stop_would_lose_is_seen(engine: Engine, answers: Answers, changed: Answers, found: list[str]) -> None:
+def test_what_a_stop_would_lose_is_described(
+    engine: Engine, answers: Answers, changed: Answers, found: list[str]
+) -> None:
     answers.update(changed)
     assert under_way(engine) == found
 
 
-def test_build_is_seen_in_the_form_that_the_count_has_since_api_1_52(engine: Engine, answers: Answers) -> None:
+def test_build_is_found_in_the_form_that_the_count_has_since_api_1_52(engine: Engine, answers: Answers) -> None:
     answers["GET /system/df"] = {"BuildCacheUsage": {"TotalSize": 1, "Items": [{"InUse": True}]}}
     assert under_way(engine) == ["a build"]
 
@@ -165,7 +167,7 @@ def test_count_of_somebody_else_is_waited_for(
         ("", False),
     ],
 )
-def test_command_line_that_builds_is_told_from_others(words: str, is_build: bool) -> None:
+def test_command_line_that_builds_is_distinguished_from_others(words: str, is_build: bool) -> None:
     assert _builds(words.split()) == is_build
 
 
@@ -185,7 +187,7 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., bool]]:
         os.kill(process, signal.SIGKILL)
 
 
-def test_first_docker_compose_is_seen_to_build(compose: Callable[..., bool]) -> None:
+def test_first_docker_compose_is_found_to_build(compose: Callable[..., bool]) -> None:
     assert compose("build")
     assert compose("up", "--build")
     assert not compose("logs", "build")
@@ -214,7 +216,7 @@ def test_time_of_docker_is_read(text: str, seconds: float) -> None:
     assert moment(text) == pytest.approx(seconds)
 
 
-def test_what_runs_is_told_in_the_order_of_its_start(engine: Engine, answers: Answers) -> None:
+def test_what_runs_is_listed_in_the_order_of_its_start(engine: Engine, answers: Answers) -> None:
     answers["GET /containers/c2/json"] = container("old", status="restarting", started="1")
     assert engine.running() == ["c2", "c1"]
 
@@ -251,7 +253,7 @@ def test_nothing_differs_where_something_has_only_come(engine: Engine, answers: 
         ("GET /networks", [{"Name": "bridge", "Id": "n9", "Scope": "local"}], "the network mine is missing"),
     ],
 )
-def test_difference_is_told(engine: Engine, answers: Answers, request_: str, answer: Any, found: str) -> None:
+def test_difference_is_described(engine: Engine, answers: Answers, request_: str, answer: Any, found: str) -> None:
     before = engine.inventory()
     answers[request_] = answer
     assert differences(before, engine.inventory(), ran=["c1"]) == [found]
