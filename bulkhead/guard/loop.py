@@ -226,7 +226,7 @@ class Guard:
             return
         began = time.monotonic()
         dockerd = running_builds.dockerd()
-        self._classic = [step for each in self._classic if (step := running_builds.looked_at_again(each))]
+        self._classic = [step for each in self._classic if (step := running_builds.refreshed(each))]
         self._steps = [*(running_builds.steps(dockerd) if dockerd else []), *self._classic]
         self._ended = {key: at for key, at in self._ended.items() if now - at <= _SETTLING}
         written = {step.id: step.written for step in self._steps}

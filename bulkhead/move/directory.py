@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from bulkhead import state
 from bulkhead.command import run
 from bulkhead.errors import Failed, in_words
+from bulkhead.files import is_within
 from bulkhead.move import rsync
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, User, booted, is_within, users_of
+from bulkhead.procfs import Login, Process, boot_time, users_of
 from bulkhead.sizes import human
 from bulkhead.storage.beneath import empty_beneath, refuse_changed
 from bulkhead.storage.fstab import read_fstab, replace_fstab
@@ -153,7 +154,7 @@ class DirectoryMove:
     @property
     def _is_of_this_boot(self) -> bool:
         """Whether the journal's phase began since the host was booted."""
-        return self.journal.since > booted()
+        return self.journal.since > boot_time()
 
     def _prepare(self, volume: str, old: int) -> None:
         there = [name for name in os.listdir(volume) if name not in (_LOST_AND_FOUND, _LEFT)]
@@ -224,7 +225,7 @@ class DirectoryMove:
         if standing:
             self._say(f"your own login still stands in the old files of {self.path}: log in again")
 
-    def _is_beneath(self, user: User, old_tree: int) -> bool:
+    def _is_beneath(self, user: Process, old_tree: int) -> bool:
         """Whether a process uses the old tree, and not what is mounted over it."""
         return os.fstat(old_tree).st_dev in user.devices
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.command import run
-from bulkhead.docker.daemon import UNITS, is_going_down, loaded_units, shims, start_docker
+from bulkhead.docker.daemon import UNITS, existing_units, is_shutting_down, shims, start_docker
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.inventory import differences, not_running
 from bulkhead.docker.running_builds import programs_that_build, under_way
@@ -204,7 +204,7 @@ class Relocation:
             )
 
     def _stop_docker(self) -> None:
-        run("systemctl", "stop", *loaded_units(UNITS))
+        run("systemctl", "stop", *existing_units(UNITS))
         if still := shims():
             raise Failed(
                 f"something still runs in containerd, a container that was started meanwhile or a plugin of Docker: {still[0]}"
@@ -271,7 +271,7 @@ class Relocation:
             reason: why it did not end.
             forward: finish a move that is committed; without it, undo it.
         """
-        if self.journal.phase in journal.UNFINISHED and is_going_down():
+        if self.journal.phase in journal.UNFINISHED and is_shutting_down():
             return  # the unit at the next boot has all that it needs
         phase = self.journal.phase
         if phase == journal.SWITCHING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bulkhead.docker.daemon import UNITS
 from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN
 from bulkhead.outage.unit import RECOVERY
-from bulkhead.procfs import User, users_of
+from bulkhead.procfs import Process, users_of
 from bulkhead.storage.fstab import read_fstab
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def is_dockers_mount(mount: MountInfo) -> bool:
     return mount.fstype in _DOCKERS_MOUNTS and not listed and "/volumes/" not in mount.target
 
 
-def writers(directories: list[str]) -> list[User]:
+def writers(directories: list[str]) -> list[Process]:
     return [user for user in users_of(directories) if user.writes]
 
 
-def foreign_writers(directories: list[str]) -> list[User]:
+def foreign_writers(directories: list[str]) -> list[Process]:
     """Those that are not Docker's own."""
     return [user for user in writers(directories) if user.name not in _DOCKERS_OWN]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from bulkhead import files, state
 from bulkhead.command import run
-from bulkhead.docker.daemon import docker_runs, is_going_down, shims
+from bulkhead.docker.daemon import docker_runs, is_shutting_down, shims
 from bulkhead.docker.engine import Engine, EngineError
-from bulkhead.docker.inventory import differences, held
+from bulkhead.docker.inventory import differences, record
 from bulkhead.docker.running_builds import programs_that_build, under_way
 from bulkhead.errors import PROBLEMS, Failed, in_words
 from bulkhead.move.relocation import Relocation
@@ -96,7 +96,7 @@ class Rollback(Relocation):
     def losses(self, snapshot: Snapshot) -> list[str]:
         """What has come since the snapshot, and would be lost, in words."""
         lines = [f"{human(snapshot.written)} of the volume have been written since the snapshot; all of it is lost"]
-        kept, now = state.load(STATE), held(self.engine)
+        kept, now = state.load(STATE), record(self.engine)
         if "before" not in kept or not now:
             when = "does not answer" if not now else "did not answer when the snapshot was taken"
             return [*lines, f"Docker {when}: what it has got since cannot be told"]
@@ -226,7 +226,7 @@ class Rollback(Relocation):
                 stays down.
         """
         del forward
-        if self.is_pending and is_going_down():
+        if self.is_pending and is_shutting_down():
             return  # the unit at the next boot has all that it needs
         if self.journal.phase == journal.SWITCHING:
             self._go_on()
@@ -272,13 +272,13 @@ class Rollback(Relocation):
         return f"{self.config.vg_name}/{self.config.logical_volume}"
 
     def _volume(self) -> lvm.VolumeRecord:
-        return next(v for v in lvm.volumes(self.config.vg_name) if v.name == self.config.logical_volume)
+        return next(v for v in lvm.list_volumes(self.config.vg_name) if v.name == self.config.logical_volume)
 
     def _opened(self) -> list[str]:
         """Which of the volume and its snapshot somebody has open."""
         return [
             volume.name
-            for volume in lvm.volumes(self.config.vg_name)
+            for volume in lvm.list_volumes(self.config.vg_name)
             if volume.is_open
             and (
                 volume.name == self.config.logical_volume
@@ -363,7 +363,7 @@ def watch(config: Config, say: Callable[[str], None]) -> None:
     told, since = 101.0, time.monotonic()
     while True:
         with contextlib.suppress(OSError):
-            origin = [v for v in lvm.volumes(config.vg_name) if v.name == config.logical_volume and v.is_merging]
+            origin = [v for v in lvm.list_volumes(config.vg_name) if v.name == config.logical_volume and v.is_merging]
             if not origin or origin[0].percent is None:
                 return
             if origin[0].percent <= told - 10:

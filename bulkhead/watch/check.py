@@ -134,7 +134,7 @@ def collect(
         seen.findings += of_filesystem(filesystem, trend, limits, standing)
     seen.findings += of_mounts(mounted, config)
     try:
-        seen.groups, seen.snapshots = lvm.usage()
+        seen.groups, seen.snapshots = lvm.list_groups()
         seen.findings += of_lvm(seen.groups, seen.snapshots, config, limits, standing)
     except OSError as error:
         # What stands has not recovered because nobody can look at it.

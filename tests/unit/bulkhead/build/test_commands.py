@@ -38,7 +38,7 @@ from bulkhead.storage.volume import VolumeSpace
 from bulkhead.watch import check
 
 from ..configs import config
-from ..fake_engine import Query, playing
+from ..fake_engine import Query, fake_engine
 
 G, M = 2**30, 2**20
 TOP = Path(__file__).parents[4]
@@ -123,7 +123,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     inodes = SimpleNamespace(f_files=1000, f_ffree=900)
     monkeypatch.setattr(os, "statvfs", lambda _: inodes)
     monkeypatch.setattr(Pruner, "free", lambda _: host.volume().free)
-    with playing(tmp_path / "docker.sock", host.answer) as engine:
+    with fake_engine(tmp_path / "docker.sock", host.answer) as engine:
         monkeypatch.setattr(checklist, "Engine", lambda: engine)
         monkeypatch.setattr(pruner, "Engine", lambda: engine)
         yield host

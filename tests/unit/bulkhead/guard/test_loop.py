@@ -26,7 +26,7 @@ from bulkhead.storage.volume import floor_of
 from bulkhead.watch.findings import CRITICAL, OK, WARNING
 
 from ..configs import config
-from ..fake_engine import Query, playing
+from ..fake_engine import Query, fake_engine
 
 M, G = 2**20, 2**30
 FLOOR = 2 * G
@@ -138,7 +138,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         monkeypatch.setattr(module, "say", world.said.append)
     monkeypatch.setattr(running_builds, "dockerd", lambda: int(world.is_docker_up))
     monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
-    monkeypatch.setattr(running_builds, "looked_at_again", world.again)
+    monkeypatch.setattr(running_builds, "refreshed", world.again)
     monkeypatch.setattr(running_builds, "written_by_docker", lambda _: int(world.written.get(DOCKER, 0)))
     monkeypatch.setattr(running_builds, "abort", world.abort)
     monkeypatch.setattr(running_builds, "clients", lambda: (world.building, world.pulling))
@@ -434,7 +434,7 @@ def test_container_of_a_stopped_step_is_removed_when_it_has_ended(
         asked.append((method, path, query))
         return answers.pop(0)
 
-    with playing(tmp_path / "docker.sock", answer) as engine:
+    with fake_engine(tmp_path / "docker.sock", answer) as engine:
         monkeypatch.setattr("bulkhead.docker.engine.Engine", lambda: engine)
         jobs.remove_step("3f")
     assert answers == []

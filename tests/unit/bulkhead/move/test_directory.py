@@ -23,7 +23,7 @@ from bulkhead.move import directory, rsync
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, User
+from bulkhead.procfs import Login, Process
 from bulkhead.storage import beneath
 from pyinfra_lvm.fstab import fstab_lists
 from pyinfra_lvm.model import FstabEntry
@@ -48,7 +48,7 @@ class Host:
         self.mounted = self.frozen = False
         self.uuid = "u1"
         self.booted = 0.0
-        self.users: list[User] = []
+        self.users: list[Process] = []
         self.as_it_is_switched: Callable[[], object] = lambda: None
         self.steps = 0
         self.last_step = 0  # 0: never cut
@@ -66,7 +66,7 @@ class Host:
             "bound_elsewhere": lambda *_, **__: [],
             "kernel_uses": lambda _: [],
             "is_mounted": lambda path: path == self.path and (self.mounted or self.frozen),
-            "booted": lambda: self.booted,
+            "boot_time": lambda: self.booted,
             "users_of": lambda _: self.users,
             "read_fstab": lambda: self.fstab,
             "replace_fstab": self._replace_fstab,
@@ -174,7 +174,7 @@ def test_move_that_is_cut_at_any_step_goes_on(tmp_path: Path, monkeypatch: pytes
 
 
 def test_directory_that_is_used_stays_where_it_is(host: Host) -> None:
-    host.users = [User(4_000_000, "vim", writes=False)]
+    host.users = [Process(4_000_000, "vim", writes=False)]
     with pytest.raises(Failed, match=r"in use: vim \(process 4000000\)"):
         host.move().relocate()
     host.assert_whole()
@@ -182,10 +182,10 @@ def test_directory_that_is_used_stays_where_it_is(host: Host) -> None:
 
 
 def test_own_login_may_stand_in_it_but_not_write(host: Host) -> None:
-    host.users = [User(os.getpid(), "bash", writes=True)]
+    host.users = [Process(os.getpid(), "bash", writes=True)]
     with pytest.raises(Failed, match="in use: bash"):
         host.move().relocate()
-    host.users = [User(os.getpid(), "bash", writes=False)]
+    host.users = [Process(os.getpid(), "bash", writes=False)]
     host.move().relocate()
     assert host.mounted
 

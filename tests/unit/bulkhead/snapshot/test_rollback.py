@@ -22,14 +22,14 @@ from bulkhead.errors import Failed
 from bulkhead.move import commands, relocation
 from bulkhead.outage import journal, outage, unit
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import User
+from bulkhead.procfs import Process
 from bulkhead.snapshot import rollback, snapshots
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.storage import beneath, lvm, mounts
 from bulkhead.storage.mounts import MountInfo
 
 from ..configs import config
-from ..fake_lvm import Group
+from ..fake_lvm import FakeGroup
 
 NAME = "docker-lv-snapshot"
 POLICY = {"web": "always", "db": "no", "idle": "always", "late": "no"}
@@ -45,7 +45,7 @@ class Host(Engine):
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         top.mkdir(exist_ok=True)
-        self.group = Group()
+        self.group = FakeGroup()
         self.group.add()
         self.config = config()
         # Container → whether it runs. Of the snapshot: `idle` had been stopped by hand.
@@ -68,7 +68,7 @@ class Host(Engine):
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
         for module in (bulkhead_command, lvm):
-            monkeypatch.setattr(module, "output_of", self.group.said)
+            monkeypatch.setattr(module, "output_of", self.group.output_of)
         monkeypatch.setattr(rollback, "mount_by_fstab", self._mount)
         monkeypatch.setattr(rollback, "users_of", lambda _: [])
         monkeypatch.setattr(rollback, "programs_that_build", list)
@@ -78,7 +78,7 @@ class Host(Engine):
         self.patience = lambda seconds: monkeypatch.setattr(rollback, "_PATIENCE", seconds)
         self.patience(0)
         monkeypatch.setattr(time, "sleep", lambda _: None)
-        monkeypatch.setattr(rollback, "is_going_down", lambda: False)
+        monkeypatch.setattr(rollback, "is_shutting_down", lambda: False)
         monkeypatch.setattr(journal, "ROLLBACK", f"{top}/rollback.json")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
@@ -295,7 +295,7 @@ def test_recovery_is_left_to_the_next_boot_while_the_host_goes_down(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.rollback().journal.enter(journal.STOPPING)
-    monkeypatch.setattr(rollback, "is_going_down", lambda: True)
+    monkeypatch.setattr(rollback, "is_shutting_down", lambda: True)
     host.rollback().recover()
     assert host.rollback().is_pending
 
@@ -434,7 +434,7 @@ def test_unfinished_move_is_refused(host: Host) -> None:
 
 
 def test_other_programs_on_the_volume_are_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    users = [User(1, "containerd-shim", writes=True), User(2, "rsync", writes=False)]
+    users = [Process(1, "containerd-shim", writes=True), Process(2, "rsync", writes=False)]
     monkeypatch.setattr(rollback, "users_of", lambda _: users)
     refused(host, r"other programs use Docker's volume: rsync \(process 2\). Stop them first")
 
@@ -546,7 +546,7 @@ def test_containers_that_outlive_docker_are_named_with_what_ends_them(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.up = False
-    monkeypatch.setattr(rollback, "shims", lambda: [User(5, "containerd-shim", writes=False)])
+    monkeypatch.setattr(rollback, "shims", lambda: [Process(5, "containerd-shim", writes=False)])
     failed(host, r"containerd-shim \(process 5\) keeps a container running.*`ctr --namespace moby tasks rm --force")
     assert not host.group.commands
 
