@@ -27,6 +27,7 @@ class FakeProc:
         parent: int = 1,
         cgroup: str = "/system.slice/x",
         written: int = 0,
+        started: int | None = None,
         namespace: str = "host",
         mounts: Sequence[str] = (),
     ) -> None:
@@ -35,6 +36,7 @@ class FakeProc:
         Args:
             name: as in comm; by default the command line's first word.
             written: bytes.
+            started: clock ticks after the boot; by default a hundred times the PID.
             namespace: that it is in, of mounts and of PIDs.
             mounts: lines of its mountinfo.
         """
@@ -42,11 +44,12 @@ class FakeProc:
         (process / "task" / str(pid)).mkdir(parents=True)
         (process / "task" / str(pid) / "children").write_text("")
         name = name or command_line.split()[0]
+        ticks = pid * 100 if started is None else started
         (process / "comm").write_text(f"{name}\n")
         (process / "cmdline").write_text("\0".join(command_line.split(" ")) + "\0")
         (process / "cgroup").write_text(f"0::{cgroup}\n")
         (process / "io").write_text(f"rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: {written}\n")
-        (process / "stat").write_text(f"{pid} ({name}) b) S {parent} {' '.join(['0'] * 17)} {pid * 100} 0 0\n")
+        (process / "stat").write_text(f"{pid} ({name}) b) S {parent} {' '.join(['0'] * 17)} {ticks} 0 0\n")
         (process / "status").write_text(f"Name:\t{name}\nPid:\t{pid}\nPPid:\t{parent}\n")
         (process / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
         (process / "ns").mkdir()

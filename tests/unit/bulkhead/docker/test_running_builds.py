@@ -17,10 +17,13 @@ import pytest
 
 from bulkhead import procfs
 from bulkhead.docker import running_builds
+from bulkhead.docker.engine import Engine
 from bulkhead.docker.running_builds import BuildStep, Client
+from bulkhead.procfs import Process
 
 from ...fake_proc import FakeProc
 from ..fake_engine import Query, fake_engine
+from .conftest import Answers, engine_container
 
 RUNC = "runc --log /l --log-format json run --bundle /var/lib/docker/buildkit/executor/{0} {0}"
 ID = "3f" * 32
@@ -42,9 +45,12 @@ class BuildHost:
         cgroup: str = "/system.slice/x",
         written: int = 0,
         comm: str = "",
+        started: int | None = None,
         namespace: str = "host",
     ) -> None:
-        self.processes.add(pid, words, name=comm, parent=parent, cgroup=cgroup, written=written, namespace=namespace)
+        self.processes.add(
+            pid, words, name=comm, parent=parent, cgroup=cgroup, written=written, started=started, namespace=namespace
+        )
         directory = self.cgroups / cgroup[1:]
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "cgroup.procs").open("a") as procs:
@@ -437,3 +443,79 @@ def test_long_command_is_shown_in_part() -> None:
 )
 def test_secrets_of_a_command_line_are_not_shown(words: list[str], shown: str) -> None:
     assert running_builds.redacted(words) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "is_build"),
+    [
+        ("docker build .", True),
+        ("/usr/bin/docker --host tcp://h buildx --builder b build .", True),
+        ("docker image build .", True),
+        ("docker buildx bake", True),
+        ("docker compose --file build.yaml build web", True),
+        ("docker --debug compose -f a.yaml up --detach --build", True),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose up --build", True),
+        ("docker-compose -p mine up --build", True),
+        ("/usr/libexec/docker/cli-plugins/docker-buildx buildx build .", True),
+        ("docker run --rm box npm run build", False),
+        ("docker run box configure --build", False),
+        ("docker compose up build", False),
+        ("docker --context build compose --profile build up", False),
+        ("docker stats build", False),
+        ("docker ps", False),
+        ("make build", False),
+        ("docker", False),
+        ("", False),
+    ],
+)
+def test_command_line_that_builds_is_distinguished_from_others(words: str, is_build: bool) -> None:
+    assert running_builds._builds(words.split()) == is_build
+
+
+def test_first_docker_compose_is_found_to_build(host: BuildHost) -> None:
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    host.process(80, "python3 /usr/bin/docker-compose build")
+    host.process(81, "/usr/bin/python3.9 /usr/bin/docker-compose up --build", started=now)
+    host.process(82, "python3 /usr/bin/docker-compose logs build", started=now)
+    found = [Process(80, "docker-compose"), Process(81, "docker-compose")]
+    assert running_builds.programs_that_build() == found
+
+
+def test_compose_that_has_stayed_with_its_containers_no_longer_builds(host: BuildHost) -> None:
+    hour_ago = int((time.clock_gettime(time.CLOCK_BOOTTIME) - 3600) * os.sysconf("SC_CLK_TCK"))
+    host.process(80, "docker-compose build", started=hour_ago)
+    host.process(81, "docker compose up --build", started=hour_ago)
+    assert running_builds.programs_that_build() == [Process(80, "docker-compose")]
+
+
+# -- what a stop of Docker would lose
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"GET /containers/c1/json": engine_container("web", AutoRemove=True)}, ["the --rm container web"]),
+        ({"GET /containers/c1/json": engine_container("web", status="paused")}, ["the paused container web"]),
+        (
+            {
+                "GET /containers/c1/json": engine_container(
+                    "web", LogConfig={"Type": "none"}, Config={"Image": "sha256:0123", "Cmd": []}
+                )
+            },
+            ["a build (its step is the container web)"],
+        ),
+        ({"GET /containers/c1/json": engine_container("web", LogConfig={"Type": "none"})}, []),
+        ({"GET /system/df": {"BuildCache": [{"InUse": False}, {"InUse": True}]}}, ["a build"]),
+        ({"GET /system/df": {"BuildCache": [{"InUse": False}]}}, []),
+    ],
+)
+def test_what_a_stop_would_lose_is_described(
+    engine: Engine, answers: Answers, changed: Answers, found: list[str]
+) -> None:
+    answers.update(changed)
+    assert running_builds.under_way(engine) == found
+
+
+def test_build_is_found_in_the_form_that_the_count_has_since_api_1_52(engine: Engine, answers: Answers) -> None:
+    answers["GET /system/df"] = {"BuildCacheUsage": {"TotalSize": 1, "Items": [{"InUse": True}]}}
+    assert running_builds.under_way(engine) == ["a build"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bulkhead.docker.usage import Usage, reclaimable, usage
+from bulkhead.docker.usage import Usage, last_use, reclaimable, usage
 
 from ..fake_engine import fake_engine
 
@@ -76,3 +77,11 @@ def test_what_could_be_reclaimed_is_listed_the_largest_first_and_without_what_is
     with fake_engine(tmp_path / "docker.sock", lambda *_: (200, SHAPES["until 28"])) as engine:
         found = reclaimable(engine)
     assert found == [("image old:1", 300), ("build cache", 100), ("image 300000000000", 50)]
+
+
+def test_containers_between_two_prunes_show_by_the_layer_that_they_began_with(tmp_path: Path) -> None:
+    (tmp_path / "link").write_text("X")
+    os.utime(tmp_path / "link", (1000, 1))
+    data = {"UpperDir": str(tmp_path / "diff")}
+    assert last_use({"GraphDriver": {"Data": data}, "Metadata": {"LastTagTime": "1970-01-01T00:00:09Z"}}) == 1000
+    assert last_use({"GraphDriver": None, "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"}}) == 0

@@ -18,7 +18,6 @@ from bulkhead import errors, state
 from bulkhead.config import Config
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine
-from bulkhead.docker.usage import last_use
 from bulkhead.errors import Failed
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
@@ -425,14 +424,6 @@ def test_use_that_a_clock_has_put_into_the_future_counts_as_now() -> None:
     assert images_known([image("a")], set(), {"sha256:a": 100.0}, 50.0) == {"sha256:a": 50.0}
 
 
-def test_containers_between_two_prunes_show_by_the_layer_that_they_began_with(tmp_path: Path) -> None:
-    (tmp_path / "link").write_text("X")
-    os.utime(tmp_path / "link", (1000, 1))
-    data = {"UpperDir": str(tmp_path / "diff")}
-    assert last_use({"GraphDriver": {"Data": data}, "Metadata": {"LastTagTime": "1970-01-01T00:00:09Z"}}) == 1000
-    assert last_use({"GraphDriver": None, "Metadata": {"LastTagTime": NEVER}}) == 0
-
-
 # -- what it says, and what goes wrong
 
 
@@ -560,20 +551,6 @@ def test_answer_that_nobody_expected_is_a_failure_and_the_rest_is_done(
     failed = ["networks: not done: KeyError('Scope')"]
     assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 2, "failed": failed}
     assert failed[0] in capsys.readouterr().out
-
-
-def systemctl(place: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
-    (place / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = "is-active docker.service" ] && echo {says}\n')
-    (place / "systemctl").chmod(0o755)
-    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
-
-
-@pytest.mark.parametrize("state_of_unit", ["active", "reloading", "activating", "deactivating", "inactive", "failed"])
-def test_docker_that_comes_or_goes_does_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_of_unit: str
-) -> None:
-    systemctl(tmp_path, monkeypatch, state_of_unit)
-    assert daemon.docker_runs() == (state_of_unit in ("active", "reloading"))
 
 
 def test_docker_that_was_stopped_is_not_started(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from bulkhead import command as bulkhead_command
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import inventory as docker_inventory
-from bulkhead.docker.engine import Engine, EngineError, Inventory
+from bulkhead.docker.engine import Inventory
 from bulkhead.errors import Failed, Problem
 from bulkhead.guard import jobs
 from bulkhead.move import commands as move_commands
@@ -230,45 +230,6 @@ def test_nobody_is_promised_to_remove_it_where_there_is_no_guard(
 def test_snapshot_that_is_smaller_than_what_can_be_written_says_so(group: FakeGroup) -> None:
     del group
     assert "less than is free there (5.0 GiB)" in commands.created_lines(config(), Snapshot(NAME, 3 * G, 0, 0))[1]
-
-
-# -- what Docker holds
-
-
-class InventoriedEngine(Engine):
-    def containers(self) -> Any:
-        mounts = [{"Type": "volume", "Name": "a" * 64}, {"Type": "volume", "Name": "named"}, {"Type": "bind"}]
-        yield {"Id": "passing", "HostConfig": {"AutoRemove": True}, "Mounts": mounts}
-        yield {"Id": "web", "HostConfig": {}, "Mounts": mounts}
-
-    def inventory(self) -> Inventory:
-        volumes = {"a" * 64: "local", "named": "local"}
-        return {"images": {}, "containers": {"passing": {}, "web": {}}, "volumes": volumes, "networks": {}}
-
-    def running(self) -> list[str]:
-        return ["passing", "web"]
-
-
-def test_what_docker_removes_at_its_start_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: True)
-    held = docker_inventory.record(InventoriedEngine())
-    assert ([*held["before"]["containers"]], held["ran"]) == (["web"], ["web"])
-    assert [*held["before"]["volumes"]] == ["named"]
-
-
-def test_docker_that_is_down_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: False)
-    assert docker_inventory.record(InventoriedEngine()) == {}
-
-
-def test_docker_that_refuses_holds_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: True)
-
-    def refuse(_: Engine) -> Inventory:
-        raise EngineError("no")
-
-    monkeypatch.setattr(InventoriedEngine, "inventory", refuse)
-    assert docker_inventory.record(InventoriedEngine()) == {}
 
 
 # -- when it goes

@@ -11,6 +11,8 @@ from bulkhead.errors import Failed
 from bulkhead.storage import fstab
 from pyinfra_lvm.fstab import FstabEntry
 
+from ..programs import program
+
 STORE = FstabEntry.of("/srv/docker-volume/docker", "/var/lib/docker", "none", ["bind"])
 
 
@@ -25,8 +27,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def findmnt(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     (directory / "bin").mkdir()
-    (directory / "bin/findmnt").write_text(f"#!/bin/sh\n{script}\n")
-    (directory / "bin/findmnt").chmod(0o755)
+    program(directory / "bin/findmnt", script)
     monkeypatch.setenv("PATH", str(directory / "bin"), prepend=os.pathsep)
 
 

@@ -13,6 +13,8 @@ from bulkhead.errors import Failed
 from bulkhead.storage import lvm
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 
+from ..programs import program
+
 LVS = """\
   ubuntu-vg|107369988096|10737418240|ubuntu-lv||
   ubuntu-vg|107369988096|10737418240|docker-lv||
@@ -27,11 +29,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path
-
-
-def program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 def test_groups_and_snapshots_are_listed(programs: Path) -> None:
@@ -137,15 +134,3 @@ def test_others_than_root_are_not_shown_any(programs: Path, monkeypatch: pytest.
     program(programs / "lvs", f"cat <<'E'\n{LVS}E")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert lvm.list_groups() == ([], [])
-
-
-def test_system_programs_are_found_with_the_path_that_cron_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    assert command.output_of(["chroot", "--version"], 10).startswith("chroot")
-
-
-def test_program_in_the_working_directory_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path / "no-such-lvs", "echo taken")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        command.output_of(["no-such-lvs"], 10)
