@@ -8,7 +8,7 @@ import signal
 
 from bulkhead.errors import Failed
 
-# LVM complains of each file that whoever started us has left open, on the stream that its errors come on.
+# LVM would write a line for every file descriptor that it inherits, to standard error as if it were an error.
 _ENVIRONMENT = {"LVM_SUPPRESS_FD_WARNINGS": "1"}
 
 

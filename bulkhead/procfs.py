@@ -74,7 +74,7 @@ def cgroup(pid: int) -> str:
 
 
 def bytes_written(pid: int) -> int:
-    """Return the bytes that a process has had written to disks."""
+    """Return the bytes that a process has written to disks."""
     for line in read(path(pid, "io")).splitlines():
         if line.startswith("write_bytes: "):
             return int(line.partition(" ")[2])
@@ -108,7 +108,7 @@ def path(pid: int | str, entry: str) -> str:
 
 
 def read(path: str) -> str:
-    """Return the text of a file in /proc or /sys; empty if it has gone, as an ended process's files have."""
+    """Return the text of a file in /proc or /sys; empty if it cannot be read: the process has ended."""
     try:
         with open(path, encoding="utf-8", errors="backslashreplace") as file:
             return file.read().strip("\n")
@@ -159,7 +159,7 @@ class Login(NamedTuple):
         return f"{self.anchor} {self.cgroup}"
 
     def includes(self, pid: int) -> bool:
-        """Return whether a process belongs to it. A user's own systemd does: it came with the session."""
+        """Return whether a process belongs to this login. A user's own systemd does: it came with the session."""
         if self.anchor in ancestors(pid) or pid in ancestors(self.anchor):
             return True
         group = cgroup(pid)
@@ -175,9 +175,8 @@ class Process(NamedTuple):
 
     pid: int
     name: str
-    writes: bool = (
-        False  # whether it can write to a file there; if not, it reads, runs a program or has its directory there
-    )
+    # Whether it can write to a file there. If not, it reads a file, runs a program or has its working directory there.
+    writes: bool = False
     devices: frozenset[int] = frozenset()  # numbers (st_dev) of the filesystems that hold what it uses
 
     def __str__(self) -> str:
@@ -185,7 +184,7 @@ class Process(NamedTuple):
 
 
 def users_of(directories: Iterable[str]) -> list[Process]:
-    """Return the processes that have files of these directories open, run programs there, or have their directory there.
+    """Return the processes that have files of these directories open, run programs there, or work there.
 
     A container's processes are left out: they name their paths from another root. `bound_elsewhere` finds what
     containers have of a directory.
@@ -203,7 +202,7 @@ def users_of(directories: Iterable[str]) -> list[Process]:
 
 
 def _uses(pid: int, roots: tuple[str, ...]) -> Iterator[tuple[bool, int]]:
-    """Yield, for each use that a process makes of the directories, whether it writes, and the filesystem's number."""
+    """Yield each use that a process makes of the directories: whether it writes, and the filesystem's number (st_dev)."""
     for entry in ("cwd", "root", "exe"):
         with contextlib.suppress(OSError):
             if is_within(os.readlink(path(pid, entry)), roots):

@@ -81,7 +81,7 @@ class Pruner:
         self.failed: list[str] = []
         self.now = time.time()
         remembered = state.load("images").items()
-        self._known = {image: float(seen) for image, seen in remembered if isinstance(seen, (int, float))}
+        self._known = {image: float(use) for image, use in remembered if isinstance(use, (int, float))}
         self._last_seen: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
         self._expected = 0  # bytes that should be free, by Docker's count, after what was removed last
@@ -205,8 +205,8 @@ class Pruner:
         idle = idle_cache(records, before)
         size = cache_bytes(idle)
         if idle and not self.dry_run:
-            gone, size = self.engine.prune_cache(time.time() - before)
-            idle = [record for record in records if record["ID"] in gone]
+            removed, size = self.engine.prune_cache(time.time() - before)
+            idle = [record for record in records if record["ID"] in removed]
         self.removed += [
             Removal(
                 "record",
@@ -243,7 +243,7 @@ class Pruner:
             self._remove_images(title, lambda images: self._by_last_use(images, self._last_seen, self.now, days * DAY))
 
     def idle_images(self) -> None:
-        # An image that no earlier run has seen may still be old, so it counts as never used here. An image that others
+        # An image that is new to this run may still be old, so it counts as never used here. An image that others
         # were made from can be removed after them, hence the loop.
         while self._remove_images(
             "images in no container", lambda images: self._by_last_use(images, self._known, 0.0, 0)
@@ -258,7 +258,7 @@ class Pruner:
 
         Args:
             known: when each image was last seen in use, in seconds since the epoch, by identifier.
-            unknown: the same for images that no run has seen in use.
+            unknown: the same for images that no run has recorded.
             unused_for: seconds.
         """
         uses = []
