@@ -124,7 +124,7 @@ def _add_reclaiming(commands: Commands) -> None:
         "networks. Keep all volumes, everything with the label bulkhead.keep or a name on the keep list, and everything "
         "that a running build or a remaining container needs. Remove nothing while a move of Docker's data is unfinished.",
     )
-    prune.set_defaults(run="prune.pruner:run")
+    prune.set_defaults(run="prune.commands:run")
     reclaim = _add(
         commands,
         "reclaim",
@@ -134,7 +134,7 @@ def _add_reclaiming(commands: Commands) -> None:
         "no more than needed. Exit code 0: that much is free now.",
     )
     reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="free space needed, such as 10G")
-    reclaim.set_defaults(run="prune.pruner:reclaim")
+    reclaim.set_defaults(run="prune.commands:reclaim")
     for command in (prune, reclaim):
         command.add_argument(
             "--dry-run", action="store_true", help="list what would be removed, with sizes; remove nothing"

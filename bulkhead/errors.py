@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    PROBLEMS: tuple[type[Exception], ...]  # errors that are shown to people without a traceback
+
 
 class Problem(Exception):
-    """A known problem. The message says what happened, and what to do."""
+    """Something goes wrong in a known way. The message is for people, and says what to do."""
 
 
 class Failed(Problem):
-    """Something failed. The message says what, and what state the host is in now."""
-
-
-if TYPE_CHECKING:
-    PROBLEMS: tuple[type[Exception], ...]  # whose message is printed without a traceback
-
-
-def __getattr__(name: str) -> tuple[type[Exception], ...]:
-    """Return PROBLEMS. It needs subprocess, whose import would cost a check, which has no use for it, a tenth of its time."""
-    if name != "PROBLEMS":
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    import subprocess
-
-    return (Problem, OSError, ValueError, subprocess.SubprocessError)
+    """Something could not be done. The message says what, and the state that the host is left in."""
 
 
 def in_words(error: BaseException) -> str:
+    """Return an error's message as a part of a sentence."""
     return str(error).rstrip(".") or repr(error)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        # A check does without PROBLEMS, and importing subprocess would add half of Python's start to its cost.
+        if name == "PROBLEMS":
+            import subprocess
+
+            return (Problem, OSError, ValueError, subprocess.SubprocessError)
+        raise AttributeError(name)

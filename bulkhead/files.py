@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bulkhead.names import PROGRAM_STATE
 
-# Given up when the disk is full: a move must be able to note where it is, and to put fstab back, on a full root disk too.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Given up when the disk is full: a move must be able to write its journal, and to restore fstab, on a full root disk too.
 RESERVE = f"{PROGRAM_STATE}/reserve"
 _RESERVE_SIZE = 2**20  # bytes
 
 
 def hold_reserve() -> None:
-    """Take the space that ``replace_file`` falls back on."""
+    """Take the space that `replace_file` falls back on.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
     replace_file(RESERVE, "\0" * _RESERVE_SIZE)
 
 
 def replace_file(path: str, content: str, mode: int = 0o644) -> None:
-    """Replace a file as a whole; what this returns after is on disk.
+    """Replace a file as a whole. When this returns, the new file is on disk.
 
     Raises:
-        OSError: it cannot be written; the old one is there as it was.
+        OSError: the new file cannot be written; the old one is unchanged.
     """
     try:
         _replace_file(path, content, mode)
@@ -34,20 +41,20 @@ def replace_file(path: str, content: str, mode: int = 0o644) -> None:
 
 
 def _replace_file(path: str, content: str, mode: int) -> None:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(f"{path}.new")
-    with aside.open("w", encoding="utf-8", errors="surrogateescape") as file:
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, exist_ok=True)
+    new_file = f"{path}.new"
+    with open(new_file, "w", encoding="utf-8", errors="surrogateescape") as file:
         os.fchmod(file.fileno(), mode)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    aside.rename(target)
-    sync_directory(str(target.parent))
+    os.rename(new_file, path)
+    sync_directory(directory)
 
 
 def sync_directory(path: str) -> None:
-    """What was renamed or removed in a directory is on disk after this."""
+    """Put a directory's renames and removals on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -61,3 +68,12 @@ def changed_at(path: str) -> float:
         return os.stat(path).st_mtime
     except OSError:
         return 0.0
+
+
+def is_within(path: str, directories: Iterable[str]) -> bool:
+    """Return whether a path is one of the directories or below one of them.
+
+    >>> is_within("/home/me", ["/home"]), is_within("/home2", ["/home"]), is_within("/srv", [""])
+    (True, False, True)
+    """
+    return any(path == directory or path.startswith(directory + "/") for directory in directories)

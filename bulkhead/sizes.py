@@ -1,4 +1,4 @@
-"""Sizes: how they are written, and how many bytes of a volume group they come to. Pure."""
+"""Sizes as the settings write them, and in bytes. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,15})?)"
 _BYTES = re.compile(_NUMBER + r"([KMGT])(?:i?B)?", re.IGNORECASE)
 _PERCENT = re.compile(_NUMBER + r"%(VG|FREE)?")
-MINIMUM = 2**30  # of Docker's volume: less holds no image worth the name
+MINIMUM = 2**30  # bytes of Docker's volume: a smaller one holds no image of a useful size
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Size:
         """Read ``60G``, ``1.5T``, ``5%``, ``60%VG`` or ``80%FREE``. Units are powers of 1024, as LVM's and Docker's.
 
         Raises:
-            ValueError: the text is no size, or it is zero or more than 100 %.
+            ValueError: the text is not a size, or the size is zero or more than 100 %.
         """
         if match := _BYTES.fullmatch(text):
             size = cls(text, bytes=int(Fraction(match[1]) * _UNITS[match[2].upper()]))
@@ -40,7 +40,11 @@ class Size:
         return size
 
     def bytes_of(self, whole: int) -> int:
-        """Bytes, a percentage taken of ``whole`` bytes."""
+        """Return the size in bytes.
+
+        Args:
+            whole: bytes that a percentage is taken of.
+        """
         return self.bytes or int(whole * self.percent / 100)
 
     def __str__(self) -> str:
@@ -51,7 +55,7 @@ BESIDE_OTHERS = Size.parse("60%VG")
 
 
 def human(size: int) -> str:
-    """Bytes as a person reads them, rounded down: what does not fit must not look as if it did.
+    """Return bytes in a unit that people read, rounded down: a size that does not fit must not look as if it did.
 
     >>> human(60 * 2**30)
     '60.0 GiB'

@@ -1,4 +1,4 @@
-"""What the program remembers from one run to the next: small files, replaced whole, that survive a full root disk."""
+"""Remember values from one run to the next, in small files that are replaced whole. A full root disk does not lose them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ VOLATILE = names.PROGRAM_RUN
 
 
 def load(name: str) -> dict[str, Any]:
-    """What was saved last under a name; empty where there is nothing.
+    """Return the values that were saved last under a name; none if there are none.
 
-    A damaged file is set aside as NAME.json.damaged and counts as none, as does one that cannot be read.
+    A file that cannot be read counts as none. A damaged one does too, and is renamed to NAME.json.damaged.
     """
-    # Whatever reaches the persistent directory removes the volatile file: where that is, it is the newer.
+    # Saving to the persistent directory removes the volatile file: if there is one, it is the newer.
     for path in (f"{VOLATILE}/{name}.json", f"{PERSISTENT}/{name}.json"):
         try:
             with open(path, encoding="utf-8") as file:
@@ -40,10 +40,10 @@ def load(name: str) -> dict[str, Any]:
 
 
 def save(name: str, values: dict[str, Any]) -> None:
-    """Remember these values in place of the old ones.
+    """Remember values in place of those that were saved before under the name.
 
     Raises:
-        OSError: neither directory takes them.
+        OSError: they cannot be written to either directory.
     """
     try:
         os.makedirs(PERSISTENT, exist_ok=True)
@@ -56,18 +56,18 @@ def save(name: str, values: dict[str, Any]) -> None:
 
 
 def save_volatile(name: str, values: dict[str, Any]) -> None:
-    """Remember these values until the next boot, and wear no disk.
+    """Remember values until the next boot, without writing to a disk.
 
     Raises:
-        OSError: the directory in memory does not take them.
+        OSError: they cannot be written to the directory in memory.
     """
     make_volatile()
     _replace(VOLATILE, name, json.dumps(values))
 
 
 def make_volatile() -> None:
-    """Have the directory in memory, for root alone."""
-    # Whoever could open a lock in there could hold it, and so keep every check from its work.
+    """Create the directory in memory, for root alone."""
+    # A user who could open a lock in it could hold the lock, and so keep every check from its work.
     os.makedirs(VOLATILE, exist_ok=True)
     os.chmod(VOLATILE, 0o700)
 
@@ -84,13 +84,13 @@ def _replace(directory: str, name: str, content: str) -> None:
 
 @contextlib.contextmanager
 def locked(name: str, seconds: float) -> Iterator[None]:
-    """One at a time under a name.
+    """Hold the lock of a name.
 
     Args:
-        seconds: to wait for another.
+        seconds: to wait for another holder.
 
     Raises:
-        TimeoutError: the other is still at work.
+        TimeoutError: another holder still has it.
     """
     make_volatile()
     deadline = time.monotonic() + seconds

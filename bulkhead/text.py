@@ -1,10 +1,11 @@
-"""Words for people: counts, spans of time, short sizes."""
+"""Counts, times and sizes as people read them."""
 
 from __future__ import annotations
 
 
 def in_time(number: float) -> str:
-    """
+    """Return seconds as a duration.
+
     >>> in_time(59.9), in_time(192), in_time(36000)
     ('59 s', '3 min 12 s', '10 h')
     """
@@ -14,7 +15,7 @@ def in_time(number: float) -> str:
 
 
 def plain(text: str) -> str:
-    r"""On one line, without the sign that the performance data begin with. Names of mount points are any bytes.
+    r"""Return a text on one line and without the sign that performance data begin with. Mount points can have any name.
 
     >>> plain("/srv/a|b\n\udcff")
     '/srv/a/b\\n\\udcff'
@@ -24,7 +25,8 @@ def plain(text: str) -> str:
 
 
 def span(seconds: float) -> str:
-    """
+    """Return seconds as a duration in one unit.
+
     >>> span(-5), span(3599), span(47 * 3600), span(50 * 3600)
     ('0 min', '59 min', '47 h', '2 d')
     """
@@ -35,7 +37,7 @@ def span(seconds: float) -> str:
 
 
 def short(size: float) -> str:
-    """Bytes in the few letters that a line has room for. (sizes.human: its module costs more than the rest of a check.)
+    """Return bytes in few letters. (A check cannot use sizes.human: importing it costs more than the rest of the check.)
 
     >>> short(10_522_669_875), short(120 * 2**20), short(0)
     ('9.8G', '120M', '0K')
@@ -48,7 +50,8 @@ _UNITS = (("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10))
 
 
 def abbreviated(names: list[str]) -> str:
-    """
+    """Return the first names of a list, and how many more there are.
+
     >>> abbreviated(["a", "b"]), abbreviated([*"abcdefg"])
     ('a, b', 'a, b, c, d, e and 2 more')
     """
@@ -57,7 +60,8 @@ def abbreviated(names: list[str]) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """
+    """Return a number with its noun.
+
     >>> count(1, "file"), count(2, "file")
     ('1 file', '2 files')
     """

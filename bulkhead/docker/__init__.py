@@ -1,1 +1,1 @@
-"""The engine: its API, its units, what it builds and holds."""
+"""Docker: its API, its units, its builds, and what it holds."""

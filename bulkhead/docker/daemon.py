@@ -1,32 +1,32 @@
-"""Docker's units: whether they run, start them, wait until Docker answers."""
+"""Docker's units and its daemon: whether they run, start them, wait until Docker answers."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bulkhead import procfs, systemd
 from bulkhead.command import run
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
-from bulkhead.procfs import User
+from bulkhead.procfs import Process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bulkhead.docker.engine import Engine
 
+UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
+START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
 
 
 def silence() -> str:
-    """Why Docker cannot be talked to, in words; empty: it answers.
+    """Return why Docker does not answer, as the rest of a sentence that begins with Docker; empty if it answers.
 
     Raises:
-        PermissionError: this user may not ask.
+        PermissionError: this user may not talk to Docker.
     """
     deadline = time.monotonic() + PATIENCE
     try:
@@ -46,48 +46,58 @@ def silence() -> str:
 
 
 def docker_runs() -> bool:
-    """Whether Docker is up. While it comes or goes, and after that, a word to its socket makes systemd start it."""
-    command = ["systemctl", "is-active", DOCKER]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() in ("active", "reloading")
+    """Return whether Docker runs; not while it starts or stops, nor when systemd does not answer.
 
-
-UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
-START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
+    Ask before every request to Docker that must not start it: systemd listens on Docker's socket.
+    """
+    try:
+        return systemd.is_running(DOCKER)
+    except OSError:
+        return False
 
 
 def start_docker(engine: Engine) -> None:
-    """Start it, also after starts that have failed, and wait until it answers.
+    """Start Docker, also after starts that have failed, and wait until it answers.
 
     Raises:
         Failed: it does not start.
         EngineError: it does not answer.
     """
+    import subprocess
+
     subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
     run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
     engine.wait(START_TIMEOUT)
 
 
-def shims() -> list[User]:
-    """What keeps containers running, of this host's containerd: those of nested hosts have other process namespaces."""
+def shims() -> list[Process]:
+    """Return the processes that keep the containers of this host's containerd running.
+
+    Those of a containerd in a container are left out: they have another PID namespace.
+    """
+    own = procfs.namespace("self", "pid")
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            name = (process / "comm").read_text().strip()
-            if name.startswith("containerd-shim") and os.readlink(process / "ns/pid") == os.readlink(
-                "/proc/self/ns/pid"
-            ):
-                found.append(User(int(process.name), name, writes=False))
+    for pid in procfs.process_ids():
+        with contextlib.suppress(OSError):  # the process has ended
+            name = procfs.name(pid)
+            if name.startswith("containerd-shim") and procfs.namespace(pid, "pid") == own:
+                found.append(Process(pid, name))
     return found
 
 
-def is_going_down() -> bool:
-    """Whether the host is being shut down: systemd starts nothing any more."""
+def is_shutting_down() -> bool:
+    """Return whether the host is being shut down: then systemd starts nothing any more."""
+    import subprocess
+
     done = subprocess.run(["systemctl", "is-system-running"], capture_output=True, text=True, check=False)
     return done.stdout.strip() == "stopping"
 
 
-def loaded_units(units: Sequence[str]) -> list[str]:
-    """Those of the units that are there: a Docker of somebody's own may have no socket."""
+def existing_units(units: Sequence[str]) -> list[str]:
+    """Return those of the units that exist. A Docker that somebody else has installed may lack a socket unit.
+
+    Raises:
+        Failed: systemd does not answer.
+    """
     states = run("systemctl", "show", "--property=LoadState", "--value", *units).split()
     return [unit for unit, state in zip(units, states, strict=True) if state != "not-found"]

@@ -1,4 +1,4 @@
-"""Docker's API over its socket, and what an engine holds."""
+"""Docker's API over its socket."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _ANSWER_TIMEOUT = 120  # seconds; a list of thousands of containers on a busy disk
 _STOP_GRACE = 60  # seconds for Docker itself, beside the container's own time to stop
-_COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume to count anything
+_COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume whatever it is to count
 _REMOVAL_TIMEOUT = 600  # seconds; a large image on a busy disk
 _PRUNE_TIMEOUT = 1800  # seconds; a cache of thousands of records
 
-# In /system/df: the name of a kind's list, and of what holds the list since API 1.52.
+# In the answer of /system/df: the name of a kind's list, and of the object that has the list since API 1.52.
 _COUNTED = {
     "image": ("Images", "ImageUsage"),
     "container": ("Containers", "ContainerUsage"),
@@ -40,7 +40,7 @@ class EngineError(Problem):
     """The engine does not answer, or refuses.
 
     Args:
-        status: of its refusal, as HTTP has it; 0 where there was no answer.
+        status: of HTTP, of a refusal; 0 if there was no answer.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -63,20 +63,23 @@ class Engine:
     """The engine of this host.
 
     Args:
-        path: of its socket.
+        path: the engine's socket.
     """
 
     def __init__(self, path: str = DOCKER_API) -> None:
         self._path = path
 
     def ask(self, method: str, path: str, timeout: float = _ANSWER_TIMEOUT, **query: str | list[str]) -> Any:
-        """One request without a version: the engine answers by its own newest API.
+        """Make one request, without a version: the engine answers by its newest API.
 
         Args:
-            timeout: seconds of silence; a part of the answer begins them anew.
+            timeout: seconds without a part of the answer.
+
+        Returns:
+            The answer, from JSON; None if it is empty.
 
         Raises:
-            EngineError: no answer, or an answer that says no.
+            EngineError: the engine does not answer, or refuses.
         """
         arguments = urlencode(query, doseq=True, quote_via=quote)
         connection = _Connection(self._path, timeout)
@@ -90,13 +93,14 @@ class Engine:
             connection.close()
         if response.status >= 400:
             try:
-                said = json.loads(body)["message"]
+                message = json.loads(body)["message"]
             except (ValueError, KeyError, TypeError):
-                said = body.decode(errors="replace").strip()
-            raise EngineError(f"Docker refuses {path}: {said}", response.status)
+                message = body.decode(errors="replace").strip()
+            raise EngineError(f"Docker refuses {path}: {message}", response.status)
         return json.loads(body) if body.strip() else None
 
     def answers(self) -> bool:
+        """Return whether the engine answers."""
         try:
             self.ask("GET", "/containers/json", limit="1")
         except EngineError:
@@ -106,8 +110,11 @@ class Engine:
     def wait(self, seconds: float) -> None:
         """Wait until the engine answers.
 
+        Args:
+            seconds: that it may take.
+
         Raises:
-            EngineError: it does not in time.
+            EngineError: it does not answer in time.
         """
         deadline = time.monotonic() + seconds
         while not self.answers():
@@ -115,10 +122,14 @@ class Engine:
                 raise EngineError(f"Docker did not answer within {seconds:.0f} s")
             time.sleep(0.5)
 
-    # -- what it holds
+    # -- what the engine holds
 
     def containers(self) -> Iterator[dict[str, Any]]:
-        """Every container, inspected; one that goes away meanwhile is passed over."""
+        """Yield every container, as Docker inspects it. One that is removed meanwhile is left out.
+
+        Raises:
+            EngineError: the engine does not answer, or refuses.
+        """
         for row in self.ask("GET", "/containers/json", all="1"):
             try:
                 yield self.ask("GET", f"/containers/{row['Id']}/json")
@@ -127,7 +138,11 @@ class Engine:
                     raise
 
     def inventory(self) -> Inventory:
-        """What must be the same after a move, by identifier."""
+        """Return what must be the same after a move, by identifier.
+
+        Raises:
+            EngineError: the engine does not answer, or refuses.
+        """
         return {
             "images": {
                 image["Id"]: sorted([*(image["RepoTags"] or []), *(image["RepoDigests"] or [])])
@@ -145,7 +160,7 @@ class Engine:
                 if container["State"]["Status"] not in ("removing", "dead")
             },
             "volumes": {volume["Name"]: volume["Driver"] for volume in self.ask("GET", "/volumes")["Volumes"] or []},
-            # By name: the default bridge has another identifier after each start of Docker.
+            # By name: the default bridge gets another identifier at each start of Docker.
             "networks": {
                 network["Name"]: "" if network["Name"] in ("bridge", "host", "none") else network["Id"]
                 for network in self.ask("GET", "/networks")
@@ -154,24 +169,26 @@ class Engine:
         }
 
     def usage(self, *kinds: str, timeout: float = _COUNT_TIMEOUT) -> dict[str, Any]:
-        """What Docker counts of its objects of some kinds: a list by each kind's name; for "image" also "layers", the
-        bytes of all images together.
+        """Return the objects of some kinds with the sizes that Docker counts.
 
         Args:
-            kinds: of "image", "container", "volume", "build-cache".
-            timeout: seconds that it may take.
+            kinds: "image", "container", "volume", "build-cache".
+            timeout: seconds that Docker may take.
+
+        Returns:
+            A list by each kind's name, and "layers", the bytes of all images together.
 
         Raises:
-            EngineError: no answer in time, or an answer that says no.
+            EngineError: the engine does not answer in time, or refuses.
         """
         deadline = time.monotonic() + timeout
         while True:
             try:
-                # Without `verbose`, the lists are only there as long as Docker keeps its old form of the answer.
+                # Without `verbose`, Docker has the lists only in the old form of its answer.
                 found = self.ask("GET", "/system/df", timeout, type=[*kinds], verbose="1")
                 break
             except EngineError as error:
-                # Docker before 23.0 counts for one at a time.
+                # Docker before 23.0 counts for one client at a time.
                 if "already running" not in str(error) or time.monotonic() > deadline:
                     raise
             time.sleep(1)
@@ -185,25 +202,28 @@ class Engine:
     # -- removing
 
     def remove(self, kind: str, reference: str) -> None:
-        """Remove a container, an image or a network; of a container never its volumes, of nothing by force.
+        """Remove a container, an image or a network, without force. A container's volumes are kept.
 
         Args:
             kind: "container", "image" or "network".
-            reference: its identifier, or one of an image's names: the image goes with the last.
+            reference: the object's identifier, or one of an image's names: Docker removes the image with its last name.
 
         Raises:
-            EngineError: it is not removed. Status 404: it has gone already; 409, of networks 403: it is in use.
+            EngineError: it is not removed. Status 404: it is gone already; 409, of networks 403: it is in use.
         """
         self.ask("DELETE", f"/{kind}s/{quote(reference, safe='/:@')}", _REMOVAL_TIMEOUT)
 
     def prune_cache(self, unused_for: float) -> tuple[set[str], int]:
-        """Remove the build cache that no build uses and none has used for so many seconds.
+        """Remove the build cache that no build uses and that none has used for a while.
+
+        Args:
+            unused_for: seconds.
 
         Returns:
-            The records that went, and the bytes that they had by Docker's count.
+            The identifiers of the records that were removed, and the bytes that they had by Docker's count.
 
         Raises:
-            EngineError: Docker cannot, or does not answer. A part may be gone.
+            EngineError: the engine refuses, or does not answer. It may have removed a part.
         """
         filters = json.dumps({"until": [f"{max(int(unused_for), 0)}s"]})
         found = self.ask("POST", "/build/prune", _PRUNE_TIMEOUT, all="1", filters=filters)
@@ -212,15 +232,22 @@ class Engine:
     # -- stopping and starting
 
     def running(self) -> list[str]:
-        """Identifiers of what runs, is paused or restarts, in the order in which it was started."""
+        """Return the containers that run, are paused or restart, by identifier, in the order in which they were started.
+
+        Raises:
+            EngineError: the engine does not answer, or refuses.
+        """
         active = [c for c in self.containers() if c["State"]["Running"] or c["State"]["Restarting"]]
         return [c["Id"] for c in sorted(active, key=lambda c: str(c["State"]["StartedAt"]))]
 
     def stop(self, containers: list[str]) -> None:
-        """Stop containers side by side, each with the time that it has to stop in.
+        """Stop containers in parallel, each within the time that it may take by its settings.
+
+        Args:
+            containers: identifiers.
 
         Raises:
-            EngineError: one cannot be stopped.
+            EngineError: a container cannot be stopped.
         """
         with ThreadPoolExecutor(max_workers=16) as pool:
             for _ in pool.map(self._stop, containers):
@@ -235,7 +262,7 @@ class Engine:
                 raise
 
     def start(self, container: str) -> None:
-        """Start a container, also one that runs.
+        """Start a container. One that runs already is left as it is.
 
         Raises:
             EngineError: it does not start.
@@ -244,7 +271,7 @@ class Engine:
 
 
 def moment(text: str) -> float:
-    """A time of Docker's in seconds since the epoch; 0 for "never", which it writes as the year 1, and for no time.
+    """Return a time of Docker's in seconds since the epoch; 0 for the year 1, which means "never", and for no time.
 
     >>> moment("1970-01-01T01:00:02.500000000+01:00"), moment("0001-01-01T00:00:00Z")
     (2.5, 0.0)

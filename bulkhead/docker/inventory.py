@@ -1,4 +1,4 @@
-"""Compare what Docker holds now with what it held before."""
+"""Record what Docker holds, and compare it with what Docker holds later."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str]:
-    """What an engine held and no longer holds as it was, in words. What has come since is none.
+    """Describe what an engine no longer holds as it did before. What it holds in addition is no difference.
 
     Args:
-        ran: containers that must run, or have been started again.
+        ran: identifiers of containers that must run, or must have been started again.
     """
     found = []
     down = not_running(before, after, ran)
@@ -34,7 +34,13 @@ def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str
 
 
 def not_running(before: Inventory, after: Inventory, ran: list[str]) -> list[str]:
-    """Of the containers that ran those that are down, and have not been started since: one that has ended by itself ran."""
+    """Return the containers that ran before, are down, and have not been started since.
+
+    A container that was started again and has ended by itself is none of them.
+
+    Args:
+        ran: identifiers of the containers that ran.
+    """
     down = []
     for key in ran:
         was, now = before["containers"].get(key), after["containers"].get(key)
@@ -43,8 +49,11 @@ def not_running(before: Inventory, after: Inventory, ran: list[str]) -> list[str
     return down
 
 
-def held(engine: Engine) -> dict[str, Any]:
-    """What Docker holds ("before"), and what runs ("ran"); empty where it does not answer."""
+def record(engine: Engine) -> dict[str, Any]:
+    """Return what Docker holds ("before"), and the containers that run ("ran"); nothing if Docker does not answer.
+
+    What Docker itself removes when it starts is left out.
+    """
     from bulkhead.docker.daemon import docker_runs
     from bulkhead.docker.engine import EngineError
 
@@ -52,32 +61,32 @@ def held(engine: Engine) -> dict[str, Any]:
         if not docker_runs():
             return {}
         passing = [container for container in engine.containers() if container["HostConfig"].get("AutoRemove")]
-        before = without(engine.inventory(), passing)
+        before = _without_autoremoved(engine.inventory(), passing)
         return {"before": before, "ran": [key for key in engine.running() if key in before["containers"]]}
     except EngineError:
         return {}
 
 
-def without(inventory: Inventory, passing: list[dict[str, Any]]) -> Inventory:
-    """What Docker holds, but for what it removes itself when it is started.
+def _without_autoremoved(inventory: Inventory, passing: list[dict[str, Any]]) -> Inventory:
+    """Return an inventory without what Docker itself removes when it starts.
 
     Args:
-        passing: the --rm containers, inspected. They go, with their volumes that have no name but Docker's.
+        passing: the --rm containers, as Docker inspects them. Docker removes them with their anonymous volumes.
     """
     gone = {container["Id"] for container in passing}
     volumes = {mount.get("Name", "") for container in passing for mount in container["Mounts"]}
     gone |= {name for name in volumes if len(name) == 64}
-    return {kind: {k: v for k, v in there.items() if k not in gone} for kind, there in inventory.items()}
+    return {kind: {k: v for k, v in held.items() if k not in gone} for kind, held in inventory.items()}
 
 
-def common_names(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What was there before and after: the snapshot has it for sure."""
-    if not one or not other:
+def in_both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return what two records have in common: a snapshot that was taken between them has it for certain."""
+    if not first or not second:
         return {}
-    after = other["before"]
+    after = second["before"]
     before = {
-        kind: {key: value for key, value in there.items() if after[kind].get(key) == value}
-        for kind, there in one["before"].items()
+        kind: {key: value for key, value in held.items() if after[kind].get(key) == value}
+        for kind, held in first["before"].items()
     }
-    running = [key for key in one["ran"] if key in other["ran"] and key in before["containers"]]
+    running = [key for key in first["ran"] if key in second["ran"] and key in before["containers"]]
     return {"before": before, "ran": running}

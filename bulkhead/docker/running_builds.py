@@ -1,7 +1,8 @@
-"""Builds that are under way on this host: what their steps have written, and how they are stopped.
+"""Find the builds that run on this host, count what their steps have written, and stop them.
 
-A step of BuildKit's is a child of a runc that dockerd itself has started: nothing else is. A step of the builder before it is
-an ordinary container, which Docker tells by nothing; here it counts as one only by all that distinguishes it together.
+A step of BuildKit's is a child of a runc that dockerd itself has started; nothing else is. A step of the classic builder is
+an ordinary container, and Docker does not mark it. Here a container counts as a step only if it has everything that the
+classic builder gives one.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import os
 import re
 import signal
 import stat
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bulkhead.procfs import PROC, User, children, members, parent, processes, read_or_empty, started, words
+from bulkhead import procfs
+from bulkhead.procfs import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,27 +24,29 @@ if TYPE_CHECKING:
 
 CGROUPS = "/sys/fs/cgroup"
 _BUNDLES = "/buildkit/executor/"
-_LONGEST = 200  # characters of a command line that are told
-_ANSWER = 5  # seconds for Docker to say what runs
+_LONGEST = 200  # characters of a command line that are shown
+_ANSWER_TIMEOUT = 5  # seconds for Docker to list what runs
 
-# What Docker calls a container that nobody has named: no step has a name of its own.
+# The names that Docker makes up for containers that nobody has named: no step has a name of its own.
 _NAMELESS = re.compile(r"[a-z]+_[a-z]+[0-9]?|[0-9a-f]{12,64}")
 _SECRET = re.compile(r"(--(?:build-arg|secret)[=\s\0][^=\0]*=)[^\0]*")  # \0: between two words
-_TERMINALS = (4, *range(136, 144))  # major numbers of consoles, and of what ssh and the like have
+_TERMINALS = (4, *range(136, 144))  # major numbers of consoles, and of the terminals of ssh and the like
 _CONTAINER = re.compile(r"^(.*[/-][0-9a-f]{64}(?:\.scope)?)(?:/|$)")
 
 
 class BuildStep(NamedTuple):
+    """A step of a build, while it runs."""
+
     id: str
     pid: int  # of its first process
     cgroup: str  # directory
     written: int  # bytes so far
-    words: str  # its command, shortened
-    container: str = ""  # the name of the one that it is, where the builder is not BuildKit
+    words: str  # its command line, as `redacted` shows it
+    container: str = ""  # its container's name, where the builder is the classic one
 
 
 class Client(NamedTuple):
-    """A command line on this host that has Docker build, pull or load."""
+    """A command line on this host that makes Docker build, pull or load."""
 
     pid: int
     started: int  # clock ticks after the boot: a PID alone may be another process's by now
@@ -55,32 +57,37 @@ class Client(NamedTuple):
 
 
 def dockerd() -> int:
-    """The PID of this host's Docker; 0 where it does not run."""
+    """Return the PID of this host's dockerd; 0 if it does not run."""
     unit = f"{CGROUPS}/system.slice/docker.service/cgroup.procs"
-    for pid in (*map(int, read_or_empty(unit).split()), *processes()):
-        # The one in a container has another parent.
-        if read_or_empty(f"{PROC}/{pid}/comm") == "dockerd" and parent(pid) == 1:
+    for pid in (*map(int, procfs.read(unit).split()), *procfs.process_ids()):
+        # A dockerd in a container has another parent.
+        if procfs.name(pid) == "dockerd" and procfs.parent(pid) == 1:
             return pid
     return 0
 
 
 def steps(dockerd: int) -> list[BuildStep]:
-    """The steps that BuildKit runs in this Docker."""
+    """Return the steps that BuildKit runs in a dockerd.
+
+    Args:
+        dockerd: its PID.
+    """
     found = []
-    for runc in children(dockerd):
-        identifier = bundle_of(words(runc))
-        for pid in children(runc) if identifier else []:
-            cgroup = _cgroup(pid)
-            if identifier in cgroup:  # else it is still being set up
-                found.append(BuildStep(identifier, pid, cgroup, written(cgroup), redacted(words(pid))))
+    for runc in procfs.children(dockerd):
+        identifier = step_of(procfs.command_line(runc))
+        for pid in procfs.children(runc) if identifier else []:
+            cgroup = _cgroup_directory(pid)
+            if identifier in cgroup:  # if not, runc is still setting the step up
+                command = redacted(procfs.command_line(pid))
+                found.append(BuildStep(identifier, pid, cgroup, written(cgroup), command))
                 break
     return found
 
 
-def bundle_of(words: list[str]) -> str:
-    """The identifier of the step that a command line of runc's runs; empty: it runs none of BuildKit's.
+def step_of(words: list[str]) -> str:
+    """Return the identifier of the step that a command line of runc's runs; empty if it runs no step of BuildKit's.
 
-    >>> bundle_of("runc --log /l run --bundle /var/lib/docker/buildkit/executor/k7x k7x".split())
+    >>> step_of("runc --log /l run --bundle /var/lib/docker/buildkit/executor/k7x k7x".split())
     'k7x'
     """
     if "run" not in words or "--bundle" not in words[:-2]:
@@ -90,41 +97,42 @@ def bundle_of(words: list[str]) -> str:
 
 
 def classic_steps(engine: Engine) -> tuple[list[BuildStep], list[str]]:
-    """The containers that are steps of a build without BuildKit, and the names of those that only look like it.
+    """Return the containers that are steps of a classic build, and the names of containers that only look like steps.
 
     Raises:
-        EngineError: Docker does not say.
+        EngineError: Docker does not list its containers.
     """
     from bulkhead.docker.engine import EngineError
 
     certain, similar = [], []
-    for row in engine.ask("GET", "/containers/json", _ANSWER):
+    for row in engine.ask("GET", "/containers/json", _ANSWER_TIMEOUT):
         if not row["Image"].startswith("sha256:"):
             continue
         try:
-            container = engine.ask("GET", f"/containers/{row['Id']}/json", _ANSWER)
+            container = engine.ask("GET", f"/containers/{row['Id']}/json", _ANSWER_TIMEOUT)
         except EngineError as error:
             if error.status != 404:
                 raise
             continue
         name, pid = container["Name"].lstrip("/"), container["State"]["Pid"]
-        cgroup = _cgroup(pid)
+        cgroup = _cgroup_directory(pid)
         if not looks_like_step(container):
             continue
         if is_step(container) and container["Id"] in cgroup:
-            certain.append(BuildStep(container["Id"], pid, cgroup, written(cgroup), redacted(words(pid)), name))
+            command = redacted(procfs.command_line(pid))
+            certain.append(BuildStep(container["Id"], pid, cgroup, written(cgroup), command, name))
         else:
             similar.append(name)
     return certain, similar
 
 
 def looks_like_step(container: Mapping[str, Any]) -> bool:
-    """Whether a container logs nowhere and runs an image by its identifier, as a step of a build without BuildKit does.
+    """Return whether a container keeps no logs and runs an image by its identifier, as a step of a classic build does.
 
     People can have such containers too.
 
     Args:
-        container: inspected.
+        container: as Docker inspects it.
     """
     return bool(
         container["State"]["Running"]
@@ -134,10 +142,13 @@ def looks_like_step(container: Mapping[str, Any]) -> bool:
 
 
 def is_step(container: Mapping[str, Any]) -> bool:
-    """Whether a container has all that Docker gives a step of a build without BuildKit.
+    """Return whether a container has everything that Docker gives a step of a classic build.
 
-    `docker run` never leaves ports and DNS servers unset, nor do people switch off a health check, logs and names for what
-    they want to keep.
+    `docker run` never leaves ports and DNS servers unset, and people do not switch off the health check, the logs and the
+    name of a container that they want to keep.
+
+    Args:
+        container: as Docker inspects it.
     """
     host, config = container["HostConfig"], container["Config"]
     return bool(
@@ -155,55 +166,82 @@ def is_step(container: Mapping[str, Any]) -> bool:
     )
 
 
-def looked_at_again(step: BuildStep) -> BuildStep | None:
-    """A step as it is now; None: it has ended."""
-    return step._replace(written=written(step.cgroup)) if members(step.cgroup) else None
+def refreshed(step: BuildStep) -> BuildStep | None:
+    """Return a step as it is now; None if it has ended."""
+    return step._replace(written=written(step.cgroup)) if _members(step.cgroup) else None
 
 
 def written(cgroup: str) -> int:
-    """Bytes that the processes of a control group have written; those of ended ones count for their parents."""
-    return sum(map(_written, members(cgroup)))
+    """Return the bytes that the processes of a control group have written. An ended process counts for its parent.
+
+    Args:
+        cgroup: the control group's directory.
+    """
+    return sum(map(procfs.bytes_written, _members(cgroup)))
 
 
 def written_by_docker(dockerd: int) -> int:
-    """Bytes that Docker itself has written: copying, unpacking, exporting; and builders in containers, with their steps."""
-    own = {dockerd, *(pid for pid in children(dockerd) if not bundle_of(words(pid)))}
+    """Return the bytes that Docker itself has written: it copies, unpacks and exports.
+
+    Builders in containers count too, with their steps.
+
+    Args:
+        dockerd: its PID.
+    """
+    own = {dockerd, *(pid for pid in procfs.children(dockerd) if not step_of(procfs.command_line(pid)))}
     builders = set()
-    for pid in processes():
-        name = read_or_empty(f"{PROC}/{pid}/comm")
+    for pid in procfs.process_ids():
+        name = procfs.name(pid)
         if name == "containerd":
             own.add(pid)
-        elif name == "buildkitd" and (container := _CONTAINER.match(_cgroup(pid))):
+        elif name == "buildkitd" and (container := _CONTAINER.match(_cgroup_directory(pid))):
             builders.add(container[1])
-    return sum(map(_written, own)) + sum(map(written, builders))
+    return sum(map(procfs.bytes_written, own)) + sum(map(written, builders))
+
+
+def _cgroup_directory(pid: int) -> str:
+    """Return the directory of a process's control group; empty if the process has none of its own."""
+    groups = procfs.cgroup(pid).splitlines()
+    path = next((line.removeprefix("0::") for line in groups if line.startswith("0::/")), "/")
+    return CGROUPS + path if path != "/" else ""
+
+
+def _members(cgroup: str) -> list[int]:
+    """Return the processes of a control group and of the groups in it."""
+    found = " ".join(procfs.read(f"{directory}/cgroup.procs") for directory, _, _ in os.walk(cgroup))
+    return [int(pid) for pid in found.split()]
 
 
 # -- stopping
 
 
 def abort(step: BuildStep, why: str) -> None:
-    """Say why in its output, and end all of its processes.
+    """Write the reason to a step's output, and kill all of its processes.
 
     Raises:
-        OSError: they cannot be ended.
+        OSError: they cannot be killed.
     """
-    say(step.pid, why)
+    write_to_stderr(step.pid, why)
     assert step.id in step.cgroup, step.cgroup
     try:
         _write(f"{step.cgroup}/cgroup.kill", b"1")
-    except FileNotFoundError:  # it has ended, or the kernel is older than 5.14
+    except FileNotFoundError:  # the step has ended, or the kernel is older than 5.14
         with contextlib.suppress(ProcessLookupError):
             process = os.pidfd_open(step.pid)
             try:
-                if _cgroup(step.pid) == step.cgroup:
-                    # The first of its PID namespace: the kernel ends all the others with it.
+                if _cgroup_directory(step.pid) == step.cgroup:
+                    # It is the first of its PID namespace: the kernel kills all the others with it.
                     signal.pidfd_send_signal(process, signal.SIGKILL)
             finally:
                 os.close(process)
 
 
 def interrupt(client: Client, why: str) -> bool:
-    """Say why on its terminal, and end it as Ctrl-C does; whether it was still there."""
+    """Write the reason to a client's terminal, and stop the client as Ctrl-C does.
+
+    Returns:
+        Whether the client was still there.
+    """
     try:
         process = os.pidfd_open(client.pid)
     except ProcessLookupError:
@@ -211,7 +249,7 @@ def interrupt(client: Client, why: str) -> bool:
     try:
         if _client(client.pid) != client:
             return False
-        say(client.pid, why)
+        write_to_stderr(client.pid, why)
         signal.pidfd_send_signal(process, signal.SIGINT)
     except ProcessLookupError:
         return False
@@ -220,15 +258,19 @@ def interrupt(client: Client, why: str) -> bool:
     return True
 
 
-def say(pid: int, text: str) -> None:
-    """Write a line to what a process has as its standard error: a terminal, a pipe or a file of its user's that it writes to."""
+def write_to_stderr(pid: int, text: str) -> None:
+    """Write a line to a process's standard error, if that is a terminal, a pipe, or a file of the process's own user.
+
+    A file that the process has open only for reading is left alone: its user may not be allowed to write to it.
+    """
     with contextlib.suppress(OSError):
-        # The user first: a process that is another user's from now on is no longer in the hands of this one.
-        user = os.stat(f"{PROC}/{pid}").st_uid
-        # Only held, not opened (which a device would notice): what is looked at is what is written, whatever the process does.
-        held = os.open(f"{PROC}/{pid}/fd/2", os.O_PATH)
+        # The user comes first: if the process changes its user after this, the file is judged by the old one.
+        user = os.stat(procfs.path(pid, ".")).st_uid
+        # O_PATH holds the file without opening it, which a device would notice. So the file that is written to is the
+        # one that was examined, whatever the process does meanwhile.
+        held = os.open(procfs.path(pid, "fd/2"), os.O_PATH)
         try:
-            if _takes_lines(os.fstat(held), user) and _is_written(pid):
+            if _takes_lines(os.fstat(held), user) and procfs.is_open_for_writing(pid, 2):
                 _write(f"/proc/self/fd/{held}", f"\n{text}\n".encode(errors="replace"))
         finally:
             os.close(held)
@@ -239,46 +281,38 @@ def _takes_lines(file: os.stat_result, user: int) -> bool:
     return stat.S_ISFIFO(file.st_mode) or is_terminal or (stat.S_ISREG(file.st_mode) and file.st_uid == user)
 
 
-def _is_written(pid: int) -> bool:
-    """Whether a process has its standard error open for writing: what it only reads, it may not be allowed to write."""
-    flags = re.search(r"^flags:\s*([0-7]+)", read_or_empty(f"{PROC}/{pid}/fdinfo/2"), re.MULTILINE)
-    return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY
-
-
 # -- command lines
 
 
 def clients() -> tuple[list[Client], list[Client]]:
-    """The command lines on this host that build, and those that pull or load; the newest first.
+    """Return the command lines on this host that build, and those that pull or load; each list begins with the newest.
 
-    None of a container: ending it there could end the container. Nor `docker compose up --build`: it would stop
-    containers that run already.
+    Left out are those in containers, because to stop one there could stop its container, and `docker compose up --build`,
+    which would stop containers that run already.
     """
+    building = {process.pid for process in programs_that_build()}
+    pulling = {pid for pid in procfs.process_ids() if pulls(procfs.command_line(pid))} - building
+    return _clients_of(building), _clients_of(pulling)
 
-    building = {user.pid for user in programs_that_build()}
-    pulling = {pid for pid in processes() if pulls(words(pid))} - building
-    return _found(building), _found(pulling)
 
-
-def _found(pids: set[int]) -> list[Client]:
-    here = os.stat(f"{PROC}/self/ns/pid").st_ino
+def _clients_of(pids: set[int]) -> list[Client]:
+    own = procfs.namespace("self", "pid")
     found = []
-    # docker has its plugin (docker-buildx) do it, and ends with that: the two are one.
-    for pid in pids - {parent(pid) for pid in pids}:
-        with contextlib.suppress(OSError):
+    # docker starts its plugin (docker-buildx), and ends with it: the two are one client.
+    for pid in pids - {procfs.parent(pid) for pid in pids}:
+        with contextlib.suppress(OSError):  # the process has ended
             client = _client(pid)
-            if client and "--build" not in words(pid) and os.stat(f"{PROC}/{pid}/ns/pid").st_ino == here:
+            if client and "--build" not in procfs.command_line(pid) and procfs.namespace(pid, "pid") == own:
                 found.append(client)
     return sorted(found, key=lambda client: client.started, reverse=True)
 
 
 def pulls(words: list[str]) -> bool:
-    """Whether a command line of Docker's pulls or loads.
+    """Return whether a command line of Docker's pulls or loads.
 
     >>> pulls("docker --host tcp://h image pull box".split()), pulls("docker run --name pull box".split())
     (True, False)
     """
-
     if not words or os.path.basename(words[0]) not in ("docker", "docker-compose"):
         return False
     following = iter(words[1:])
@@ -293,12 +327,12 @@ def pulls(words: list[str]) -> bool:
 
 
 def _client(pid: int) -> Client | None:
-    line = words(pid)
-    return Client(pid, started(pid), redacted(line)) if line else None
+    words = procfs.command_line(pid)
+    return Client(pid, procfs.start_time(pid), redacted(words)) if words else None
 
 
 def redacted(words: list[str]) -> str:
-    """A command line as it is told: to others than who may see it on the host, so without what may be secret.
+    """Return a command line in short and without secrets: people are shown it who may not see it on the host.
 
     >>> redacted(["docker", "build", "--build-arg", "TOKEN=a b", "--secret=id=a,env=A", "https://me:token@host/app.git"])
     'docker build --build-arg TOKEN=… --secret=id=… https://host/app.git'
@@ -308,27 +342,12 @@ def redacted(words: list[str]) -> str:
 
 
 def without_user(text: str) -> str:
-    """A text, without the users and passwords of the URLs in it.
+    """Return a text without the users and passwords of the URLs in it.
 
     >>> without_user("https://me:token@host/app.git")
     'https://host/app.git'
     """
     return re.sub(r"://[^/\s]*@", "://", text)
-
-
-def _cgroup(pid: int) -> str:
-    """The directory of a process's control group; empty where there is none of its own."""
-    path = next(
-        (line[3:] for line in read_or_empty(f"{PROC}/{pid}/cgroup").splitlines() if line.startswith("0::/")), "/"
-    )
-    return CGROUPS + path if path != "/" else ""
-
-
-def _written(pid: int) -> int:
-    for line in read_or_empty(f"{PROC}/{pid}/io").splitlines():
-        if line.startswith("write_bytes: "):
-            return int(line.partition(" ")[2])
-    return 0
 
 
 def _write(path: str, content: bytes) -> None:
@@ -339,11 +358,10 @@ def _write(path: str, content: bytes) -> None:
         os.close(descriptor)
 
 
-_COMPOSE_BUILDS = (
-    3600  # seconds that `compose up --build` may build; without --detach it stays as long as its containers
-)
+# Seconds that `compose up --build` may build. Without --detach it stays as long as its containers do.
+_COMPOSE_BUILDS = 3600
 
-# Options that stand before a command and take the next word.
+# Options of docker and docker-compose that stand before the command and take the next word.
 VALUED = {
     *("--host", "-H", "--context", "-c", "--config", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey"),
     *("--file", "-f", "--project-name", "-p", "--project-directory", "--workdir", "--profile", "--env-file"),
@@ -351,16 +369,18 @@ VALUED = {
 }
 
 
-def programs_that_build() -> list[User]:
-    """Docker's command lines that build: of a build without BuildKit, the engine tells nothing between two steps."""
+def programs_that_build() -> list[Process]:
+    """Return Docker's command lines that build.
+
+    They matter for classic builds, of which the engine shows nothing between two steps.
+    """
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_text(errors="replace").split("\0")
-            if os.path.basename(words[0]).startswith("python"):  # which runs the first docker-compose
-                words = words[1:]
-            if _builds(words) and ("--build" not in words or _age(process) < _COMPOSE_BUILDS):
-                found.append(User(int(process.name), os.path.basename(words[0]), writes=False))
+    for pid in procfs.process_ids():
+        words = procfs.command_line(pid)
+        if words and os.path.basename(words[0]).startswith("python"):  # the first docker-compose is written in Python
+            words = words[1:]
+        if _builds(words) and ("--build" not in words or procfs.age(pid) < _COMPOSE_BUILDS):
+            found.append(Process(pid, os.path.basename(words[0])))
     return found
 
 
@@ -368,17 +388,17 @@ def builds_under_way(engine: Engine, containers: Iterable[dict[str, Any]]) -> li
     """Describe the builds that are under way.
 
     Args:
-        containers: all of the engine, inspected.
+        containers: all of the engine's, as Docker inspects them.
 
     Raises:
-        EngineError: Docker does not say.
+        EngineError: Docker does not answer.
     """
     steps = [
         f"a build (its step is the container {container['Name'].lstrip('/')})"
         for container in containers
         if looks_like_step(container)
     ]
-    # Records of the cache are in use while a build holds them.
+    # A build holds records of the cache, and they are in use as long as it runs.
     held = any(record["InUse"] for record in engine.usage("build-cache")["build-cache"])
     return [*steps, *(["a build"] if held else [])]
 
@@ -387,7 +407,7 @@ def under_way(engine: Engine) -> list[str]:
     """Describe what is lost if Docker stops now: builds, --rm containers, the memory of paused containers.
 
     Raises:
-        EngineError: Docker does not say.
+        EngineError: Docker does not answer.
     """
     found = []
     containers = [*engine.containers()]
@@ -401,7 +421,7 @@ def under_way(engine: Engine) -> list[str]:
 
 
 def _builds(words: list[str]) -> bool:
-    """Whether a command line builds: `docker --host H buildx build .`, and not `docker stats build`."""
+    """Return whether a command line builds: `docker --host H buildx build .`, and not `docker stats build`."""
     name = os.path.basename(words[0]) if words else ""
     if name not in ("docker", "docker-compose", "docker-buildx"):
         return False
@@ -417,9 +437,3 @@ def _builds(words: list[str]) -> bool:
                 composes and word in ("up", "create", "run") and "--build" in following
             )
     return False
-
-
-def _age(process: Path) -> float:
-    """Seconds since a process was started, by its directory in /proc."""
-    started = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[19]  # proc_pid_stat(5)
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")

@@ -234,14 +234,16 @@ class Rescue:
     def _grow(self) -> None:
         volume = docker_volume(self.config)
         name = f"{self.config.vg_name}/{volume.name}"
-        standing = {v.name for v in lvm.volumes(self.config.vg_name) if v.origin == volume.name} - {*self._would_go}
+        standing = {v.name for v in lvm.list_volumes(self.config.vg_name) if v.origin == volume.name} - {
+            *self._would_go
+        }
         if standing:
             raise Failed(
                 f"{name} cannot grow while it has the snapshot {', '.join(sorted(standing))}, which is not ours"
             )
         if not self.dry_run:
             self._grow_filesystem(name)  # an earlier rescue may have been cut before this
-        free = next(group.free for group in lvm.usage()[0] if group.name == self.config.vg_name)
+        free = next(group.free for group in lvm.list_groups()[0] if group.name == self.config.vg_name)
         free += sum(self._would_go.values())
         size = size_to_add(self.floor() - self.free(), free)
         if size <= 0:

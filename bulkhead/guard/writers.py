@@ -56,7 +56,7 @@ class Writers:
             return False
         began = time.monotonic()
         dockerd = running_builds.dockerd()
-        self._classic = [step for each in self._classic if (step := running_builds.looked_at_again(each))]
+        self._classic = [step for each in self._classic if (step := running_builds.refreshed(each))]
         self.steps = [*(running_builds.steps(dockerd) if dockerd else []), *self._classic]
         written = {step.id: step.written for step in self.steps}
         if dockerd and not written.keys() & self.growing():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead.command import run
 from bulkhead.errors import Failed, in_words
+from bulkhead.files import is_within
 from bulkhead.move import rsync
 from bulkhead.move.directory_volume import KEPT, LEFT, LOST_AND_FOUND, DirectoryVolume, identity_of, unmount_staged
 from bulkhead.move.move import Move, refuse_too_little_room
@@ -22,7 +23,7 @@ from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, User, booted, is_within, users_of
+from bulkhead.procfs import Login, Process, boot_time, users_of
 from bulkhead.storage.mounts import bound_elsewhere, is_mounted, kernel_uses, mount_by_fstab, mounts_within
 from bulkhead.text import count
 
@@ -81,7 +82,7 @@ class DirectoryMove(Move):
 
     def _is_of_this_boot(self) -> bool:
         """Return whether the journal's phase began since the host booted."""
-        return self.journal.since > booted()
+        return self.journal.since > boot_time()
 
     def _directories(self) -> list[str]:
         return [self.path]
@@ -175,7 +176,7 @@ class DirectoryMove(Move):
             shown = ", ".join(others[:_USERS_SHOWN])
             raise Failed(f"{self.path} is in use: {shown}. End them, or log them out, and run again")
 
-    def _is_refused(self, user: User) -> bool:
+    def _is_refused(self, user: Process) -> bool:
         return user.writes or not self._login.includes(user.pid)
 
     def _mount_over(self, old_tree: int, volume: str, since: float) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkhead.command import run
-from bulkhead.docker.daemon import is_going_down
+from bulkhead.docker.daemon import is_shutting_down
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import Failed, in_words
 from bulkhead.files import hold_reserve, replace_file
@@ -241,7 +241,7 @@ class Relocation(Move):
         Raises:
             Failed, EngineError: Docker does not start on its old data.
         """
-        if self.journal.phase in journal.UNFINISHED and is_going_down():
+        if self.journal.phase in journal.UNFINISHED and is_shutting_down():
             return  # the recovery at the next boot does it
         phase = self.journal.phase
         if phase == journal.SWITCHING:

@@ -19,7 +19,7 @@ from bulkhead.files import RESERVE, replace_file, sync_directory
 from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN
 from bulkhead.outage.journal import STOPPING
 from bulkhead.outage.unit import RECOVERY
-from bulkhead.procfs import User, users_of
+from bulkhead.procfs import Process, users_of
 from bulkhead.storage.fstab import read_fstab
 from bulkhead.storage.mounts import mounts_within
 from bulkhead.text import count
@@ -161,7 +161,7 @@ class Outage:
         Raises:
             Failed: Docker does not stop, or something is mounted in the stores that is not Docker's.
         """
-        run("systemctl", "stop", *daemon.loaded_units(daemon.UNITS))
+        run("systemctl", "stop", *daemon.existing_units(daemon.UNITS))
         if left := daemon.shims():
             raise Failed(f"{left[0]} still runs: a container that was started just now, or a plugin of Docker. Stop it")
         self.refuse_foreign_mounts()
@@ -251,11 +251,11 @@ def is_dockers_mount(mount: MountInfo) -> bool:
     return mount.fstype in _DOCKERS_MOUNTS and not listed and "/volumes/" not in mount.target
 
 
-def writers(directories: list[str]) -> list[User]:
+def writers(directories: list[str]) -> list[Process]:
     """Return the processes that have files of these directories open for writing."""
     return [user for user in users_of(directories) if user.writes]
 
 
-def foreign_writers(directories: list[str]) -> list[User]:
+def foreign_writers(directories: list[str]) -> list[Process]:
     """Return the writers that are not Docker's own."""
     return [user for user in writers(directories) if user.name not in _DOCKERS_OWN]

@@ -1,16 +1,14 @@
-"""Decide what is unused. Pure."""
+"""Decide what Docker no longer needs. Pure."""
 
 from __future__ import annotations
 
 import bisect
-import contextlib
 import fnmatch
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bulkhead.docker.engine import moment
-from bulkhead.docker.usage import KEEP, digests, log_bytes, name_of, tags
+from bulkhead.docker.usage import KEEP, digests, name_of, tags
 from bulkhead.sizes import human
 
 if TYPE_CHECKING:
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 86400
 
-# Seconds that an image without a name stays. A build without BuildKit goes on from one that it has just made, and between
-# two of its steps nothing shows it: no container, and on this host no command line where it came through the API.
+# Seconds that an image without a name is kept. A classic build goes on from an image that it has just made, and between
+# two of its steps nothing shows the build: there is no container, and no command line if the build came through the API.
 _FRESH = HOUR
 _PREDEFINED = ("bridge", "host", "none", "docker_gwbridge")
 Json = dict[str, Any]
@@ -29,31 +27,34 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes."""
+    """An object of Docker's that is to be removed, and why."""
 
-    kind: str  # "container", "image", "network"; "record" of the build cache
+    kind: str  # "container", "image", "network"; "record": of the build cache
     id: str
     name: str
-    size: int  # bytes that come back, by Docker's count
+    size: int  # bytes that are freed, by Docker's count
     why: str
-    references: tuple[str, ...] = field(repr=False)  # it has gone when all of them are removed, in this order
+    references: tuple[str, ...] = field(repr=False)  # the object is gone when all of them are removed, in this order
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" + (f" ({human(self.size)})" if self.size else "")
 
 
-# -- what goes: decided from what Docker lists
-
-
 def is_kept(names: Iterable[str], labels: Mapping[str, str] | None, patterns: Sequence[str]) -> bool:
-    """Whether an object is not to be removed, by its label or one of its names."""
+    """Return whether the user wants to keep an object, by its label or one of its names."""
     return KEEP in (labels or {}) or any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def idle_cache(records: Iterable[Json], before: float) -> list[Json]:
-    """Records of the build cache that BuildKit would remove: not in use, last used before a moment.
+# -- the build cache
 
-    A record stays as long as one that was made from it does.
+
+def idle_cache(records: Iterable[Json], before: float) -> list[Json]:
+    """Return the records of the build cache that BuildKit would remove: not in use, and last used before a moment.
+
+    BuildKit keeps a record as long as a record that was made from it.
+
+    Args:
+        before: seconds since the epoch.
     """
     parents = {record["ID"]: record.get("Parents") or [record.get("Parent")] for record in records}
     idle = {record["ID"]: record for record in records if not record["InUse"] and last_used(record) <= before}
@@ -66,35 +67,44 @@ def idle_cache(records: Iterable[Json], before: float) -> list[Json]:
 
 
 def last_used(record: Json) -> float:
-    return moment(record.get("LastUsedAt") or "")  # 0: never, which is long ago for BuildKit too
+    """Return when a record was last used, in seconds since the epoch; 0 for never. BuildKit, too, takes that for long ago."""
+    return moment(record.get("LastUsedAt") or "")
 
 
 def cache_bytes(records: Iterable[Json]) -> int:
-    """What comes back when these records go: what images share with them stays."""
+    """Return the bytes that are freed when these records are removed. What they share with images stays."""
     return sum(record["Size"] for record in records if not record["Shared"])
 
 
 def moment_to_free(records: Sequence[Json], wanted: int) -> float:
-    """The moment up to which cache must go, the least recently used first, for so many bytes to come back."""
+    """Return the moment for `idle_cache` that frees so many bytes of cache and as little more as possible.
+
+    Args:
+        wanted: bytes.
+    """
     moments = sorted({last_used(record) for record in records})
     enough = bisect.bisect_left(moments, wanted, key=lambda before: cache_bytes(idle_cache(records, before)))
     return moments[min(enough, len(moments) - 1)] if moments else 0.0
 
 
-def stale_containers(
-    containers: Sequence[Json], written: Mapping[str, int], config: Config, now: float
-) -> list[Removal]:
-    """Containers that stopped, or were made and never started, long ago, and that none which remains needs.
+# -- containers
+
+
+def stale_containers(containers: Sequence[Json], sizes: Mapping[str, int], config: Config, now: float) -> list[Removal]:
+    """Return the containers that stopped long ago, or were created long ago and never started.
+
+    A container that another one refers to is kept as long as that one.
 
     Args:
-        containers: all, inspected.
-        written: bytes of each beside its volumes, by identifier.
+        containers: all, as Docker inspects them.
+        sizes: bytes of each that are freed with it, by identifier.
+        now: seconds since the epoch.
     """
     found = {}
     remaining = []
     for container in containers:
         status, name = container["State"], container["Name"].lstrip("/")
-        # A host that lost its power leaves an end before the start.
+        # After a power cut, the end that Docker knows may be before the start.
         ran = max(moment(status["StartedAt"]), moment(status["FinishedAt"]))
         since = ran or moment(container["Created"])
         if (
@@ -103,22 +113,22 @@ def stale_containers(
             and 0 < since <= now - config.prune_hours * HOUR
             and not is_kept([name], container["Config"]["Labels"], config.prune_keep)
         ):
-            size = written.get(container["Id"], 0) + log_bytes(container)
-            why = f"stopped {ago(now - since)}" if ran else f"made {ago(now - since)}, never started"
+            size = sizes.get(container["Id"], 0)
+            why = f"stopped {time_ago(now - since)}" if ran else f"made {time_ago(now - since)}, never started"
             found[container["Id"]] = Removal("container", container["Id"], name, size, why, (container["Id"],))
         else:
             remaining.append(container)
     by_id = {container["Id"]: container for container in containers}
     while remaining:
         needed = _containers_of(remaining.pop())
-        for thing in [thing for thing in found.values() if thing.name in needed or thing.id.startswith(needed)]:
-            del found[thing.id]
-            remaining.append(by_id[thing.id])
+        for removal in [each for each in found.values() if each.name in needed or each.id.startswith(needed)]:
+            del found[removal.id]
+            remaining.append(by_id[removal.id])
     return [*found.values()]
 
 
 def _containers_of(container: Json) -> tuple[str, ...]:
-    """The other containers that one refers to, by name or identifier, which may be shortened."""
+    """Return the containers that one refers to, by name or by identifier, which may be shortened."""
     host = container["HostConfig"]
     modes = [host.get(mode) or "" for mode in ("NetworkMode", "IpcMode", "PidMode")]
     return (
@@ -128,19 +138,28 @@ def _containers_of(container: Json) -> tuple[str, ...]:
     )
 
 
+# -- images
+
+
 def images_in_use(images: Iterable[Json], containers: Iterable[Json]) -> set[str]:
-    """Identifiers of the images that containers have, running or not, as their own or mounted."""
+    """Return the identifiers of the images that containers run on or mount. Stopped containers count."""
     used = set()
     for container in containers:
         used.add(container["Image"])
-        # Docker counts these only when the image is removed by name.
+        # Docker itself refuses to remove a mounted image only when it is asked by name.
         used |= {mount["Source"] for mount in container["HostConfig"].get("Mounts") or [] if mount["Type"] == "image"}
     return {image["Id"] for image in images if used & {image["Id"], *_names(image)}}
 
 
 def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str], now: float) -> list[Json]:
-    """Images that no container has and that no other image was made from, but for those that are kept, and those
-    without a name that a build may have made just now.
+    """Return the images that no container uses and that no other image was made from.
+
+    Left out are those that the user keeps, and those without a name that a build may have made just now.
+
+    Args:
+        used: identifiers of the images that containers use.
+        keep: patterns of names (fnmatch).
+        now: seconds since the epoch.
     """
     parents = {image["ParentId"] for image in images}
     return [
@@ -153,7 +172,7 @@ def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str]
 
 
 def _names(image: Json) -> list[str]:
-    """With a tag or a digest, and without."""
+    """Return an image's names, each with its tag or digest, and without."""
     names = [*tags(image), *digests(image)]
     return [*names, *map(_repository, names)]
 
@@ -162,48 +181,47 @@ def _repository(name: str) -> str:
     return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
-def of_image(image: Json, sizes: Mapping[str, int], why: str) -> Removal:
+def image_removal(image: Json, sizes: Mapping[str, int], why: str) -> Removal:
+    """Return how to remove an image.
+
+    Args:
+        sizes: bytes of each image that it does not share, by identifier.
+    """
     tagged = tags(image)
-    # The last tag of a repository takes the repository's digests with it.
+    # With the last tag of a repository Docker removes the repository's digests too.
     tagless = [name for name in digests(image) if _repository(name) not in map(_repository, tagged)]
     size = sizes.get(image["Id"], image["Size"])
     return Removal("image", image["Id"], name_of(image), size, why, (*tagged, *tagless) or (image["Id"],))
 
 
 def images_known(images: Iterable[Json], used: set[str], known: Mapping[str, float], now: float) -> dict[str, float]:
-    """When each image was last seen in a container, or first seen at all.
+    """Return when each image was last seen in a container, or first seen at all, in seconds since the epoch.
 
     Args:
-        known: the same, as it was remembered the last time.
+        used: identifiers of the images that containers use now.
+        known: what the run before returned.
+        now: seconds since the epoch.
     """
-    # A clock that was ahead has left times that are still to come.
+    # A clock that was ahead has left times in the future.
     return {image["Id"]: now if image["Id"] in used else min(known.get(image["Id"], now), now) for image in images}
 
 
-def last_use(image: Json) -> float:
-    """The latest use of an image that the engine knows of.
-
-    Args:
-        image: inspected.
-    """
-    tagged = moment((image.get("Metadata") or {}).get("LastTagTime") or "")
-    # overlay2 reads the file `link` of an image's last layer for each container and each build that begins with it; its
-    # time of access is right to a day (mount option relatime). What runs with --rm between two prunes shows nowhere else.
-    upper = ((image.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""
-    with contextlib.suppress(OSError):
-        return max(tagged, os.stat(f"{os.path.dirname(upper)}/link").st_atime)
-    return tagged
+# -- networks
 
 
 def unused_networks(networks: Iterable[Json], containers: Iterable[Json], config: Config, now: float) -> list[Removal]:
-    """Networks that people made long ago and that no container refers to, running or not."""
+    """Return the networks that people created long ago and that no container, running or not, refers to.
+
+    Args:
+        now: seconds since the epoch.
+    """
     referred = set(_PREDEFINED)
     for container in containers:
         attached = container["NetworkSettings"]["Networks"] or {}
         referred |= {container["HostConfig"]["NetworkMode"], *attached}
         referred |= {endpoint["NetworkID"] for endpoint in attached.values() if endpoint}
     return [
-        Removal("network", network["Id"], network["Name"], 0, f"made {ago(now - made)}", (network["Id"],))
+        Removal("network", network["Id"], network["Name"], 0, f"made {time_ago(now - made)}", (network["Id"],))
         for network in networks
         if network["Scope"] == "local"
         and not network.get("ConfigOnly")
@@ -213,5 +231,9 @@ def unused_networks(networks: Iterable[Json], containers: Iterable[Json], config
     ]
 
 
-def ago(seconds: float) -> str:
+def time_ago(seconds: float) -> str:
+    """
+    >>> time_ago(95 * HOUR), time_ago(96 * HOUR)
+    ('95 h ago', '4 days ago')
+    """
     return f"{seconds / DAY:.0f} days ago" if seconds >= 4 * DAY else f"{seconds / HOUR:.0f} h ago"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.snapshot.snapshots import FULL, HOUR, LOST, NOTES, STATE, Snapshot, create, drop, ours, removable
+from bulkhead.storage.space import space_of
 
 if TYPE_CHECKING:
     import argparse
 
     from bulkhead.config import Config
 
-# -- the commands
-
 
 def run(config: Config, options: argparse.Namespace) -> int:
+    """Run `bulkhead snapshot`.
+
+    Returns:
+        The exit code.
+    """
     commands = {"create": _create, "list": _list, "rollback": _rollback, "drop": _drop}
     return commands[options.action](config, options)
 
@@ -29,22 +32,21 @@ def _create(config: Config, options: argparse.Namespace) -> int:
 
 
 def created_lines(config: Config, snapshot: Snapshot) -> list[str]:
-    """What is to be known of a snapshot that has been taken."""
+    """Return what people should know of a snapshot that has just been taken."""
     from bulkhead.sizes import human
 
     room = (snapshot.size - snapshot.size // NOTES) * FULL // 100
-    inside = os.statvfs(config.volume_mount)
-    free = inside.f_bfree * inside.f_frsize
-    short = f", less than is free there ({human(free)})" if room < free else ""
+    free = space_of(config.volume_mount).free
+    less = f", less than is free there ({human(free)})" if room < free else ""
     return [
         f"snapshot {config.vg_name}/{snapshot.name} taken, {human(snapshot.size)}",
-        f"{human(room)} may be written to {config.volume_mount} while it stands{short}. check-disk alerts when it fills; "
+        f"{human(room)} can be written to {config.volume_mount} while the snapshot exists{less}. check-disk alerts when it fills. "
         + (
-            f"the guard removes it when it is {FULL} % full, before it is lost, or {config.snapshot_max_hours} h old"
+            f"The guard removes it when it is {FULL} % full, before it is lost, or {config.snapshot_max_hours} h old"
             if _is_guarded(config)
-            else "nobody removes it: there is no guard"
+            else "Nothing removes it by itself: there is no guard"
         ),
-        "while it stands, the volume cannot grow. Back to it: `bulkhead snapshot rollback`; done with it: "
+        "The volume cannot grow until the snapshot is removed. Go back to it: `bulkhead snapshot rollback`. Remove it: "
         "`bulkhead snapshot drop`",
     ]
 
@@ -71,6 +73,11 @@ def _list(config: Config, options: argparse.Namespace) -> int:
 
 
 def describe(config: Config, snapshot: Snapshot, now: float) -> str:
+    """Describe a snapshot in one line.
+
+    Args:
+        now: seconds since the epoch.
+    """
     from bulkhead.sizes import human
     from bulkhead.text import span
 
@@ -81,9 +88,9 @@ def describe(config: Config, snapshot: Snapshot, now: float) -> str:
         return f"{name}, lost: more was written than its {human(snapshot.size)}"
     filled = f"{name}, {int(snapshot.percent)} % of {human(snapshot.size)} full"
     if not _is_guarded(config):
-        return f"{filled}; nobody removes it: there is no guard"
-    goes = f"goes in {span(left)}" if left > 0 else "goes now"
-    return f"{filled}, {goes} or when it is {FULL} % full"
+        return f"{filled}; nothing removes it by itself: there is no guard"
+    when = f"in {span(left)}" if left > 0 else "now"
+    return f"{filled}; the guard removes it {when}, or when it is {FULL} % full"
 
 
 def _drop(config: Config, options: argparse.Namespace) -> int:
@@ -92,8 +99,8 @@ def _drop(config: Config, options: argparse.Namespace) -> int:
     if not names:
         print(f"there is no snapshot of {config.vg_name}/{config.logical_volume}")
     for name in names:
-        drop(config, name, "it was asked for")
-        print(f"snapshot {config.vg_name}/{name} is gone; the volume is as it was")
+        drop(config, name, "a user asked for it")
+        print(f"snapshot {config.vg_name}/{name} is removed; the volume is unchanged")
     return 0
 
 
@@ -104,7 +111,7 @@ def _rollback(config: Config, options: argparse.Namespace) -> int:
 
     if options.foreground:
         failed = unit.in_the_unit(lambda: Rollback(config, unit.say).roll_back())
-        watch(config, unit.say)  # others may work meanwhile
+        watch(config, unit.say)  # without the lock: others may work meanwhile
         return failed
     if unit.is_under_way():
         raise Failed("another move or rollback is under way: `bulkhead relocate --join` watches it")
@@ -120,5 +127,5 @@ def _rollback(config: Config, options: argparse.Namespace) -> int:
         return 1
     ended = Rollback(config, print).journal
     if ended.phase != journal.DONE or ended.since < asked:
-        raise Failed("the volume did not go back to its snapshot: another move began at the same moment")
+        raise Failed("the volume did not return to its snapshot: another move began at the same moment")
     return 0

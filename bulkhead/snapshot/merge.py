@@ -34,7 +34,7 @@ class Merge:
         """
         return [
             volume.name
-            for volume in lvm.volumes(self._config.vg_name)
+            for volume in lvm.list_volumes(self._config.vg_name)
             if volume.is_open
             and (
                 volume.name == self._config.logical_volume
@@ -59,7 +59,7 @@ class Merge:
         Raises:
             OSError: LVM does not answer.
         """
-        volume = next(v for v in lvm.volumes(self._config.vg_name) if v.name == self._config.logical_volume)
+        volume = next(v for v in lvm.list_volumes(self._config.vg_name) if v.name == self._config.logical_volume)
         return not volume.is_merging or volume.percent is not None
 
     def wait_until_begun(self) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from bulkhead import files, state
 from bulkhead.command import run
-from bulkhead.docker.daemon import docker_runs, is_going_down, shims
+from bulkhead.docker.daemon import docker_runs, is_shutting_down, shims
 from bulkhead.docker.engine import Engine, EngineError
-from bulkhead.docker.inventory import differences, held
+from bulkhead.docker.inventory import differences, record
 from bulkhead.errors import PROBLEMS, Failed, in_words
 from bulkhead.names import DOCKER_STORE
 from bulkhead.outage import journal, lock
@@ -113,7 +113,7 @@ class Rollback:
             EngineError: Docker stopped answering.
         """
         lines = [f"{human(snapshot.written)} of the volume were written since the snapshot; all of it is lost"]
-        then, now = state.load(STATE), held(self._engine)
+        then, now = state.load(STATE), record(self._engine)
         if "before" not in then or not now:
             when = "does not answer" if not now else "did not answer when the snapshot was taken"
             return [*lines, f"Docker {when}: what was added since then is unknown"]
@@ -275,7 +275,7 @@ class Rollback:
             Failed, Problem, OSError: it is still pending. If LVM was told to merge and has not begun, or does not
                 answer, Docker stays down.
         """
-        if self.is_pending and is_going_down():
+        if self.is_pending and is_shutting_down():
             return  # the recovery at the next boot does it
         if self.journal.phase == journal.SWITCHING:
             self._recover_commit()
@@ -342,7 +342,7 @@ def watch(config: Config, say: Callable[[str], None]) -> None:
     reported, since = 101.0, time.monotonic()
     while True:
         with contextlib.suppress(OSError):
-            origin = [v for v in lvm.volumes(config.vg_name) if v.name == config.logical_volume and v.is_merging]
+            origin = [v for v in lvm.list_volumes(config.vg_name) if v.name == config.logical_volume and v.is_merging]
             if not origin or origin[0].percent is None:
                 return
             if origin[0].percent <= reported - 10:

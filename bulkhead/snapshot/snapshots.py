@@ -1,49 +1,51 @@
-"""A snapshot of Docker's volume, to go back to: `bulkhead snapshot`.
+"""Take, list and remove a snapshot of Docker's volume that a rollback can return to.
 
-What is overwritten on the volume while it stands is kept in the snapshot's own space, and when that is full, the snapshot
-is lost, not the volume. So it goes before it is full, and after a while. The guard asks for that every few seconds: what
-only the commands need is imported where they need it.
+LVM copies what is overwritten on the volume into the snapshot's own space. When that space is full, the snapshot is lost,
+not the volume. So a snapshot is removed before it is full, and after some hours. The guard checks this every few seconds:
+a module that only the commands need is imported where they need it.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead import state
-from bulkhead.docker.inventory import common_names, held
+from bulkhead.docker.inventory import in_both, record
 from bulkhead.errors import Problem
 from bulkhead.names import SNAPSHOT_TAG
 from bulkhead.storage import lvm
+from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import docker_volume
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
 
-FULL = 90  # percent at which it goes
+FULL = 90  # percent of its space at which a snapshot is removed
 LOST = 100
-LEFT = "it is what a power cut has left of one"
+LEFT = "a power cut has left it half removed"
 STATE = "snapshot"  # what Docker held when it was taken
 HOUR = 3600
-_OWN_WRITES = 32  # one part of so many of the volume: what the filesystem itself writes, its journal above all
-NOTES = 100  # one part of so many of a snapshot: what LVM notes in it
-_LEAST, _LEAST_PERCENT = 2**30, 2  # less is no use: bytes, of a small volume so much of it
+_OWN_WRITES = 32  # the filesystem itself, its journal above all, writes 1/32 of the volume
+NOTES = 100  # LVM needs 1/100 of a snapshot for its own notes
+_LEAST, _LEAST_PERCENT = 2**30, 2  # a smaller snapshot is no use: bytes, or percent of a small volume
 
 
 class Snapshot(NamedTuple):
+    """A snapshot of Docker's volume that bulkhead has taken."""
+
     name: str
     size: int  # bytes
-    percent: float  # of them in use; 100: it is lost
+    percent: float  # of its space in use; 100: it is lost
     made: int  # seconds since the epoch
 
     @property
     def written(self) -> int:
-        """Bytes of the volume that are not what they were."""
+        """Bytes of the volume that have been overwritten since."""
         return int(self.size * self.percent / 100)
 
 
 def ours(config: Config) -> list[Snapshot]:
-    """The snapshot of Docker's volume that was taken here, if there is one. One that is being merged is none any more.
+    """Return the snapshot of Docker's volume that bulkhead has taken, if there is one. One that is being merged does not count.
 
     Raises:
         OSError: LVM does not answer.
@@ -56,9 +58,9 @@ def ours(config: Config) -> list[Snapshot]:
 
 
 def leftovers(config: Config) -> list[str]:
-    """What was the space of a snapshot taken here, and is none any more: the power was cut while LVM merged or removed it.
+    """Return the volumes that are left of a snapshot of ours after a power cut while LVM merged or removed it.
 
-    LVM does that in two steps, and does not come back to the second (vg_remove_snapshot in its snapshot_manip.c).
+    LVM does both in two steps, and never returns to the second (vg_remove_snapshot in its snapshot_manip.c).
 
     Raises:
         OSError: LVM does not answer.
@@ -67,22 +69,32 @@ def leftovers(config: Config) -> list[str]:
 
 
 def removable(config: Config) -> list[lvm.VolumeRecord]:
-    """Snapshots taken here, and what is left of one: a closed volume of its name, with no origin. None that is being merged."""
+    """Return our snapshots, and what is left of one: a closed volume with its name and without an origin.
 
-    def is_left(volume: lvm.VolumeRecord) -> bool:
+    A snapshot that is being merged does not count.
+
+    Raises:
+        OSError: LVM does not answer.
+    """
+
+    def is_leftover(volume: lvm.VolumeRecord) -> bool:
         return volume.name == config.snapshot and not volume.origin and not volume.is_open
 
     return [
         volume
-        for volume in lvm.volumes(config.vg_name)
+        for volume in lvm.list_volumes(config.vg_name)
         if SNAPSHOT_TAG in volume.tags
         and not volume.is_merging
-        and (volume.origin == config.logical_volume or is_left(volume))
+        and (volume.origin == config.logical_volume or is_leftover(volume))
     ]
 
 
 def due(config: Config, snapshots: list[Snapshot], now: float) -> list[tuple[str, str]]:
-    """Those that must go: name, and why."""
+    """Return the snapshots that must be removed now: name, and why.
+
+    Args:
+        now: seconds since the epoch.
+    """
     found = []
     for snapshot in snapshots:
         if snapshot.percent >= LOST:
@@ -95,59 +107,65 @@ def due(config: Config, snapshots: list[Snapshot], now: float) -> list[tuple[str
 
 
 def drop(config: Config, name: str, why: str) -> None:
-    """Remove a snapshot of ours. Whoever asks for it tells people.
+    """Remove a snapshot of ours, and write why to the system's log. To alert people is up to the caller.
 
     Raises:
-        Problem: something is at work or unfinished that it may be needed for, it is none of ours, or LVM refuses.
+        Problem: a move or a rollback, which may need it, is under way or unfinished; it is not ours; or LVM refuses.
         OSError: LVM does not answer, or has not removed it.
     """
     import syslog
 
     from bulkhead.outage import lock
 
-    with lock.alone():  # without its snapshot a rollback that was cut would pass for one that is done
+    with lock.alone():  # without its snapshot, an interrupted rollback would look like a finished one
         remove(config, name)
     syslog.syslog(syslog.LOG_WARNING, f"snapshot {config.vg_name}/{name} was removed: {why}")
 
 
 def remove(config: Config, name: str) -> None:
-    """The same, for who has the lock."""
+    """Remove a snapshot of ours. The caller holds the lock of moves and rollbacks.
+
+    Raises:
+        Problem: it is not ours, or LVM refuses.
+        OSError: LVM does not answer, or has not removed it.
+    """
     from bulkhead.command import run
 
     origins = {volume.name: volume.origin or '""' for volume in removable(config)}
     if name not in origins:
-        raise Problem(f"{config.vg_name}/{name} is no snapshot of {config.logical_volume} that bulkhead has taken")
-    # LVM looks again, with the group locked: without a match it removes nothing. It has all the time that it wants: were
-    # it killed, the volume could stay suspended.
+        raise Problem(f"{config.vg_name}/{name} is not a snapshot of {config.logical_volume} that bulkhead has taken")
+    # LVM checks again, with the group locked: if nothing matches, it removes nothing. There is no time limit: if LVM were
+    # killed, the volume could stay suspended.
     match = f"lv_tags={{{SNAPSHOT_TAG}}} && origin={origins[name]}"
-    said = run("lvremove", "--yes", "--select", match, f"{config.vg_name}/{name}")
+    printed = run("lvremove", "--yes", "--select", match, f"{config.vg_name}/{name}")
     if name in [volume.name for volume in removable(config)]:
-        raise OSError(f"{config.vg_name}/{name} could not be removed: {' '.join(said.split())}")
+        raise OSError(f"{config.vg_name}/{name} could not be removed: {' '.join(printed.split())}")
     state.save(STATE, {})
 
 
 def to_hold(writes: int, volume: int) -> int:
-    """Bytes of a snapshot that is not yet as full as one that goes when so much has been written to the volume.
+    """Return the bytes that a snapshot needs so that so much can be written to the volume before it must be removed.
 
     Args:
-        writes: bytes.
-        volume: bytes that it has.
+        writes: bytes that will be written.
+        volume: bytes of the volume.
     """
     needed = min((writes + volume // _OWN_WRITES) * 100 // FULL, volume)
     return needed + needed // NOTES
 
 
 def size_for(asked: int | None, *, group: str, volume: int, free: int, group_free: int) -> int:
-    """Bytes that a snapshot shall have.
+    """Return the bytes that a new snapshot gets.
 
     Args:
-        asked: for; None: enough for all that can be written, or what there is.
-        volume: bytes that it has.
-        free: of those.
-        group_free: bytes of the volume group.
+        asked: bytes that the user asks for; None: enough for everything that can be written, or else all that the group has.
+        group: the volume group's name.
+        volume: bytes of the volume.
+        free: bytes that are free in the volume's filesystem.
+        group_free: bytes that are free in the volume group.
 
     Raises:
-        Problem: the group has no room for it.
+        Problem: the group has too little space.
     """
     from bulkhead.sizes import human
 
@@ -158,27 +176,29 @@ def size_for(asked: int | None, *, group: str, volume: int, free: int, group_fre
         if size < min(least, needed):
             raise Problem(
                 f"volume group {group} has {human(group_free)} free, and a snapshot of {human(volume)} should have "
-                f"{human(needed)}, {human(least)} at the least. `--size` takes less all the same. Nothing was changed"
+                f"{human(needed)}, and must have {human(least)}. To take a smaller one, pass --size. Nothing was changed"
             )
     elif asked > group_free:
         raise Problem(
-            f"a snapshot of {human(asked)} has no room: volume group {group} has {human(group_free)} free. Nothing was changed"
+            f"there is no space for a snapshot of {human(asked)}: volume group {group} has {human(group_free)} free. "
+            "Nothing was changed"
         )
     else:
         size = asked
-    return size // 512 * 512  # LVM takes nothing between
+    return size // 512 * 512  # LVM takes whole sectors only
 
 
 def create(config: Config, *, size: int | None = None, writes: int | None = None, note: str = "") -> Snapshot:
-    """Take a snapshot, and keep with it what Docker holds.
+    """Take a snapshot, and remember what Docker holds.
 
     Args:
-        size: bytes; None: enough for `writes`, or else for all that can be written, or what there is.
-        writes: bytes that will be written to the volume; 0 or None: nobody knows.
-        note: what it is for.
+        size: bytes; None: enough for `writes`, or else as `size_for` decides.
+        writes: bytes that will be written to the volume; 0 or None: unknown.
+        note: what the snapshot is for.
 
     Raises:
-        Problem: one stands already, there is no room, the volume is not in its place, or something is at work.
+        Problem: there is a snapshot already, or too little space; the volume is not mounted in its place; or a move, a
+            rollback or another change is under way.
         OSError: LVM does not answer.
     """
     from bulkhead.command import run
@@ -189,18 +209,17 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
     with lock.alone():
         volume = docker_volume(config)
         if ours(config):
-            raise Problem(f"{config.vg_name}/{name} stands already: `bulkhead snapshot drop` removes it")
-        for left in leftovers(config):
-            remove(config, left)
-        group = next(group for group in lvm.usage()[0] if group.name == config.vg_name)
-        inside = os.statvfs(config.volume_mount)
+            raise Problem(f"{config.vg_name}/{name} exists already. Remove it first: `bulkhead snapshot drop`")
+        for leftover in leftovers(config):
+            remove(config, leftover)
+        group = next(group for group in lvm.list_groups()[0] if group.name == config.vg_name)
         if size is None and writes:
             size = to_hold(writes, volume.size)
-        free = inside.f_bfree * inside.f_frsize
+        free = space_of(config.volume_mount).free
         size = size_for(size, group=group.name, volume=volume.size, free=free, group_free=group.free)
-        before = held(engine := Engine())
+        before = record(engine := Engine())
         state.save(STATE, before | {"note": note})
         command = ["lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", SNAPSHOT_TAG, "--size", f"{size}b"]
         run(*command, f"{config.vg_name}/{volume.name}")
-        state.save(STATE, common_names(before, held(engine)) | {"note": note})
+        state.save(STATE, in_both(before, record(engine)) | {"note": note})
         return next(snapshot for snapshot in ours(config) if snapshot.name == name)

@@ -1,4 +1,4 @@
-"""What moves need of the system: commands, fstab, who uses a directory, and what is beneath a mount."""
+"""Reach the files that a mount hides: list those that have changed, and remove them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bulkhead.errors import Failed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Beneath a mount: in a mount namespace of its own, through a bind mount of the parent, where nothing is mounted.
+# In a mount namespace of its own, through a bind mount of the parent directory: there the mount does not appear.
 _BENEATH = r"""
 parent=$1 beneath=/mnt/$2; shift 2
 mount --bind "$parent" /mnt
@@ -24,7 +24,7 @@ _CHANGED_BENEATH = f"""{_BENEATH}
 find "$beneath" -xdev -newerct "@$1" -printf '%P\\0'
 """
 
-# $1 …: paths beneath it that stay. What is immutable there is what an earlier call has left, or of no use here.
+# $1 …: paths beneath the mount that stay. Immutable files there are what an earlier call has left, or of no use.
 _EMPTY_BENEATH = f"""{_BENEATH}
 for kept; do
     set -- "$@" ! -path "$kept"
@@ -42,24 +42,28 @@ sync -f "$beneath"
 
 
 def changed_beneath(path: str, since: float) -> list[str]:
-    """What has been changed beneath a mount after a moment, by the ctime, relative to it.
+    """Return the paths beneath a mount that have changed since a moment, by their ctime, relative to the mount.
 
     Args:
         path: where something is mounted.
         since: seconds since the epoch.
 
     Raises:
-        Failed: it cannot be seen.
+        Failed: the files beneath the mount cannot be reached.
     """
-    found = _beneath(path, _CHANGED_BENEATH, f"{since:.6f}")
+    found = _run_beneath(path, _CHANGED_BENEATH, f"{since:.6f}")
     return [name or "." for name in found.split("\0")[:-1]]
 
 
 def refuse_changed(path: str, since: float) -> None:
-    """See that nobody has used an old tree since the move.
+    """Refuse to go on if somebody has changed an old tree since the move.
+
+    Args:
+        path: where something is mounted.
+        since: seconds since the epoch.
 
     Raises:
-        Failed: somebody has.
+        Failed: somebody has changed it, or it cannot be reached.
     """
     if changed := changed_beneath(path, since):
         parent, name = os.path.split(path)
@@ -70,26 +74,24 @@ def refuse_changed(path: str, since: float) -> None:
 
 
 def empty_beneath(path: str, keep: Sequence[str] = ()) -> None:
-    """Remove what is beneath a mount, and make what is left immutable: not even root writes there any more.
+    """Remove the files beneath a mount, and make what is left immutable: then not even root can write there.
 
     Args:
         path: where something is mounted.
-        keep: files, as they are named without the mount, that stay, with the directories that lead to them.
+        keep: files that stay, by their paths without the mount, with the directories that lead to them.
 
     Raises:
-        Failed: it could not be removed.
+        Failed: a file could not be removed.
     """
-    escaped = [
-        re.sub(r"([\\*?\[\]])", r"\\\1", file.removeprefix(path)) for file in keep
-    ]  # find takes it for a pattern
-    _beneath(path, _EMPTY_BENEATH, *(f"/mnt/{os.path.basename(path)}{file}" for file in escaped))
+    # find takes the paths for patterns.
+    escaped = [re.sub(r"([\\*?\[\]])", r"\\\1", file.removeprefix(path)) for file in keep]
+    _run_beneath(path, _EMPTY_BENEATH, *(f"/mnt/{os.path.basename(path)}{file}" for file in escaped))
 
 
-def _beneath(path: str, script: str, *arguments: str) -> str:
+def _run_beneath(path: str, script: str, *arguments: str) -> str:
     parent, name = os.path.split(path)
+    unshare = ("unshare", "--mount", "--propagation", "private")
     try:
-        return run(
-            *("unshare", "--mount", "--propagation", "private"), *("sh", "-ec", script, "sh"), parent, name, *arguments
-        )
+        return run(*unshare, "sh", "-ec", script, "sh", parent, name, *arguments)
     except Failed as failed:
         raise Failed(f"beneath {path} (`mount --bind {parent} /mnt` shows it): {failed}") from failed

@@ -6,62 +6,63 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.storage.mounts import MountInfo, mounts_of
+from bulkhead.storage.space import inodes_percent_used, percent_used, space_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bulkhead.config import Config
 
-FSTAB = "/etc/fstab"
 DAEMON = "/etc/docker/daemon.json"
 CONTAINERD = "/etc/containerd/config.toml"
 _ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "zfs")
 
 
 class FilesystemUsage(NamedTuple):
+    """How full a filesystem is. Sizes are bytes, as df counts them."""
+
     mount: str
-    size: int  # bytes, as df counts them
+    size: int  # 0: its device is gone
     used: int
-    available: int  # to others than root
-    inodes: int  # 0: it has no limit of them
+    available: int  # to users other than root
+    inodes: int  # 0: the filesystem does not limit them
     inodes_free: int
     read_only: bool  # and should not be
 
     @property
     def percent(self) -> float:
-        """As df has it: what only root may fill counts as neither used nor available."""
-        return 100 * self.used / ((self.used + self.available) or 1)
+        return percent_used(self.used, self.available)
 
     @property
     def inodes_percent(self) -> float:
-        return 100 * (self.inodes - self.inodes_free) / (self.inodes or 1)
+        return inodes_percent_used(self.inodes, self.inodes_free)
 
 
 def watched(config: Config, mounted: Sequence[MountInfo] | None = None) -> list[FilesystemUsage]:
-    """Every filesystem on a disk, once each. One that is read-only on purpose cannot fill, and is left out.
+    """Return every filesystem on a disk once. One that is read-only on purpose cannot fill, and is left out.
 
     Args:
-        mounted: what is mounted, if that is known already.
+        mounted: all mounts, if the caller has read them already.
     """
     found = []
     for mount in chosen(mounts_of() if mounted is None else mounted, config):
         if mount.writable or not _is_meant_read_only(mount.target, config):
             try:
-                found.append(_measured(mount))
+                found.append(_measure(mount))
             except (FileNotFoundError, PermissionError):
-                pass  # another mount hides it, or it is not this user's to see
+                pass  # another mount hides it, or this user may not see it
             except OSError:  # its device is gone
                 found.append(FilesystemUsage(mount.target, 0, 0, 0, 0, 0, read_only=True))
     return found
 
 
 def chosen(mounted: Sequence[MountInfo], config: Config) -> list[MountInfo]:
-    """Of each device's mounts the one to look at. Docker's own, below its stores, are none."""
+    """Choose one mount of each device to measure. Docker's own mounts, below its stores, are left out."""
     below_stores = tuple(f"{store}/" for store in config.stores.values())
 
     def rank(mount: MountInfo) -> tuple[bool, bool, bool, int]:
         is_bound = mount.root != "/" and mount.fstype != "btrfs"  # whose subvolumes are mounted by their paths
-        is_view = not (mount.writable or mount.closed)  # it is written to elsewhere
+        is_view = not (mount.writable or mount.closed)  # the filesystem is written through another mount
         return mount.target != config.volume_mount, is_view, is_bound, len(mount.target)
 
     best: dict[str, MountInfo] = {}
@@ -72,7 +73,7 @@ def chosen(mounted: Sequence[MountInfo], config: Config) -> list[MountInfo]:
 
 
 def out_of_place(mounted: Sequence[MountInfo], config: Config) -> list[str]:
-    """Why Docker's data is not apart from root, in words; empty: it is."""
+    """Return why Docker's data is not apart from the root filesystem, as sentences; none if it is apart."""
     visible = _visible(mounted)
     volume, root = visible.get(config.volume_mount), visible.get("/")
     if volume is None:
@@ -87,7 +88,7 @@ def out_of_place(mounted: Sequence[MountInfo], config: Config) -> list[str]:
 
 
 def put_elsewhere(config: Config) -> list[str]:
-    """Where Docker and containerd are told to keep their data, if that is not on the volume, in words."""
+    """Return, as sentences, which configuration makes Docker or containerd keep data elsewhere than on the volume."""
     places = tuple(f"{place}/" for place in (config.volume_mount, *config.stores.values()))
     return [
         f"{file} puts data into {root}"
@@ -104,7 +105,7 @@ def _roots_of_docker() -> list[tuple[str, str]]:
             values = json.load(file)
         return [(DAEMON, values[name]) for name in ("data-root", "graph") if values.get(name)]
     except (OSError, ValueError, AttributeError):
-        return []  # whether Docker can read it is seen by whether it runs
+        return []  # Docker does not start with a file that it cannot read: the check of its unit shows that
 
 
 def _roots_of_containerd() -> list[tuple[str, str]]:
@@ -123,25 +124,24 @@ def _roots_of_containerd() -> list[tuple[str, str]]:
 
 
 def _visible(mounted: Sequence[MountInfo]) -> dict[str, MountInfo]:
-    return {mount.target: mount for mount in mounted}  # what is mounted later hides what was mounted there before
+    return {mount.target: mount for mount in mounted}  # a later mount hides an earlier one in the same place
 
 
-def _measured(mount: MountInfo) -> FilesystemUsage:
-    counts = os.statvfs(mount.target)
+def _measure(mount: MountInfo) -> FilesystemUsage:
+    space = space_of(mount.target)
     return FilesystemUsage(
         mount.target,
-        size=counts.f_blocks * counts.f_frsize,
-        used=(counts.f_blocks - counts.f_bfree) * counts.f_frsize,
-        available=counts.f_bavail * counts.f_frsize,
-        inodes=counts.f_files,
-        inodes_free=counts.f_ffree,
+        space.size,
+        space.used,
+        space.available,
+        space.inodes,
+        space.inodes_free,
         read_only=mount.closed or not mount.writable,
     )
 
 
 def _is_meant_read_only(target: str, config: Config) -> bool:
-    from pyinfra_lvm.fstab import parse_fstab
+    from bulkhead.storage.fstab import read_entries  # rarely needed, and a check is in a hurry
 
-    with open(FSTAB, encoding="utf-8", errors="surrogateescape") as file:
-        options = [entry.options for entry in parse_fstab(file.read()) if entry.target == target]
+    options = [entry.options for entry in read_entries() if entry.target == target]
     return "ro" in options[-1] if options else target not in ("/", config.volume_mount)

@@ -1,4 +1,4 @@
-"""What LVM says of volume groups and snapshots."""
+"""Read what LVM reports about volume groups, logical volumes and snapshots."""
 
 from __future__ import annotations
 
@@ -7,87 +7,106 @@ from typing import NamedTuple
 
 from bulkhead.command import output_of
 
-PATIENCE = 10  # seconds; a suspended device holds up every command of LVM's
+PATIENCE = 10  # seconds; every command of LVM waits for a suspended device
 
-_COMMAND = (
-    "lvs --noheadings --nosuffix --units b --separator | -o vg_name,vg_size,vg_free,lv_name,origin,snap_percent".split()
-)
+_GROUPS_COLUMNS = "vg_name,vg_size,vg_free,lv_name,origin,snap_percent"
+_GROUPS_COMMAND = f"lvs --noheadings --nosuffix --units b --separator | -o {_GROUPS_COLUMNS}".split()
 
-# -a: a snapshot that is being merged is hidden otherwise.
-_VOLUMES = (
-    'lvs -a --noheadings --nosuffix --units b --separator | --config report/time_format="%s" '
-    "-o lv_name,lv_attr,lv_size,origin,snap_percent,lv_tags,lv_time"
+# -a: otherwise lvs hides a snapshot that is being merged.
+_VOLUMES_COLUMNS = "lv_name,lv_attr,lv_size,origin,snap_percent,lv_tags,lv_time"
+_VOLUMES_COMMAND = (
+    f'lvs -a --noheadings --nosuffix --units b --separator | --config report/time_format="%s" -o {_VOLUMES_COLUMNS}'
 ).split()
 
 
 class GroupUsage(NamedTuple):
+    """A volume group and its space in bytes."""
+
     name: str
-    size: int  # bytes
+    size: int
     free: int
 
 
 class SnapshotUsage(NamedTuple):
-    """A snapshot that has space of its own, and is lost when that is full."""
+    """A snapshot that has space of its own, and is lost when that space is full."""
 
     group: str
     name: str
     origin: str
-    percent: float  # in use; 100 also when it is lost
+    percent: float  # of its space in use; 100 also when the snapshot is lost
 
 
 class VolumeRecord(NamedTuple):
+    """A logical volume."""
+
     name: str
     attributes: str  # lvs(8)
     size: int  # bytes
-    origin: str  # of a snapshot
-    percent: float | None  # of a snapshot's space in use, and of an origin what is still to be merged
+    origin: str  # of a snapshot; otherwise empty
+    percent: float | None  # of a snapshot's space in use; of an origin's snapshot what is still to be merged
     tags: tuple[str, ...]
     made: int  # seconds since the epoch
 
     @property
     def is_merging(self) -> bool:
-        """Whether it goes back to its snapshot, or is the snapshot, now or when it is activated next."""
+        """Whether it is a snapshot that is merged into its origin, or that origin; now, or when it is activated next."""
         return self.attributes[0] in "OS"
 
     @property
     def is_open(self) -> bool:
+        """Whether somebody has the device open: a mount above all."""
         return self.attributes[5] == "o"
 
 
-def usage() -> tuple[list[GroupUsage], list[SnapshotUsage]]:
-    """Every volume group that holds a volume, and every snapshot; none where there is no LVM, or to others than root.
+def list_groups() -> tuple[list[GroupUsage], list[SnapshotUsage]]:
+    """Return every volume group that holds a logical volume, and every snapshot in them.
+
+    Without LVM, and to users other than root, there are none.
 
     Raises:
-        OSError: LVM does not answer in time, or says that it cannot.
+        OSError: LVM does not answer in time, or reports only errors.
     """
     if os.geteuid() != 0:
         return [], []
     try:
-        return parsed(output_of(_COMMAND, PATIENCE))
+        return parse_groups(output_of(_GROUPS_COMMAND, PATIENCE))
     except FileNotFoundError:
         return [], []
 
 
-def parsed(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage]]:
+def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage]]:
+    """Read what `lvs` prints for `list_groups`.
+
+    Raises:
+        OSError: nothing of it is a row of the report.
+    """
     groups, snapshots = {}, []
-    for line in output.splitlines():
-        group, size, free, volume, origin, percent = line.strip().split("|")
+    for group, size, free, volume, origin, percent in _rows(output, _GROUPS_COLUMNS):
         groups[group] = GroupUsage(group, int(size), int(free))
-        if percent and origin:  # without an origin: it goes back to its snapshot
+        if percent and origin:  # a percentage without an origin: the volume is being merged with its snapshot
             snapshots.append(SnapshotUsage(group, volume, origin, float(percent)))
     return list(groups.values()), snapshots
 
 
-def volumes(group: str) -> list[VolumeRecord]:
-    """The volumes of a group.
+def list_volumes(group: str) -> list[VolumeRecord]:
+    """Return the logical volumes of a volume group.
 
     Raises:
-        OSError: LVM does not answer in time, or says that it cannot.
+        OSError: LVM does not answer in time, or reports only errors.
     """
     found = []
-    for line in output_of([*_VOLUMES, group], PATIENCE).splitlines():
-        name, attributes, size, origin, percent, tags, made = line.strip().split("|")
+    rows = _rows(output_of([*_VOLUMES_COMMAND, group], PATIENCE), _VOLUMES_COLUMNS)
+    for name, attributes, size, origin, percent, tags, made in rows:
         used = float(percent) if percent else None
         names = tuple(tags.split(",")) if tags else ()
         found.append(VolumeRecord(name.strip("[]"), attributes, int(size), origin, used, names, int(made or 0)))
     return found
+
+
+def _rows(output: str, columns: str) -> list[list[str]]:
+    """Return the rows of a report. With log/verbose in lvm.conf, messages stand between them."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    rows = [fields for line in lines if len(fields := line.split("|")) == columns.count(",") + 1]
+    if lines and not rows:
+        raise OSError(f"`lvs` says: {' '.join(lines)[:300]}")
+    return rows

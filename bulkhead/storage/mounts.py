@@ -1,49 +1,47 @@
-"""What is mounted, from the kernel's tables."""
+"""The one reader of the kernel's tables of mounts, and what mounts by fstab."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bulkhead import procfs
 from bulkhead.command import run
-from bulkhead.procfs import ancestors, comm, is_within, read
+from bulkhead.files import is_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOUNTINFO = "/proc/{}/mountinfo"  # of a process
-
-# How the kernel shows that it writes to a filesystem no more. Since 6.12 an ext4 that had an error is no longer called
+# How the kernel shows that it no longer writes to a filesystem. Since 6.12 an ext4 that had an error is no longer called
 # "ro"; from 6.15 on it has a word of its own (ext4_emergency_ro in the kernel's fs/ext4/super.c).
 _CLOSED = {"ro", "emergency_ro", "shutdown"}
 
 
 class MountInfo(NamedTuple):
-    """A line of /proc/PID/mountinfo (proc(5))."""
+    """A line of /proc/PID/mountinfo (proc_pid_mountinfo(5))."""
 
     device: str  # numbers: 252:1
-    root: str  # directory of the filesystem that is mounted
+    root: str  # the directory of the filesystem that is mounted
     target: str
     fstype: str
-    writable: bool  # by this mount
-    closed: bool  # the filesystem itself takes nothing, wherever it is mounted: asked for, or after an error
+    writable: bool  # through this mount
+    closed: bool  # nothing can write to the filesystem, wherever it is mounted: by request, or after an error
     private: bool  # what is mounted in its place elsewhere does not appear here (mount_namespaces(7))
 
 
 def mounts_of(process: int | str = "self") -> list[MountInfo]:
-    """The mounts that a process sees, in the order of mounting.
+    """Return the mounts that a process sees, in the order of mounting.
 
     Raises:
-        OSError: there is no such process any more.
+        OSError: the process has ended.
     """
-    with open(MOUNTINFO.format(process), encoding="utf-8", errors="surrogateescape") as file:
-        return [_mount(line) for line in file.read().split("\n")[:-1]]
+    with open(procfs.path(process, "mountinfo"), encoding="utf-8", errors="surrogateescape") as file:
+        return [_parse(line) for line in file.read().split("\n")[:-1]]
 
 
-def _mount(line: str) -> MountInfo:
+def _parse(line: str) -> MountInfo:
     before, _, after = line.partition(" - ")
     _, _, device, root, target, options, *tags = before.split(" ")
     fstype, _, of_filesystem = after.split(" ", 2)
@@ -59,7 +57,7 @@ def _mount(line: str) -> MountInfo:
 
 
 def unescaped(field: str) -> str:
-    """A path as the kernel's tables write it: white space and backslashes as three octal digits (proc(5)).
+    """Return a path that the kernel's tables write with three octal digits for white space and backslashes.
 
     >>> unescaped("/srv/a\\\\040b")
     '/srv/a b'
@@ -67,90 +65,90 @@ def unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def mounted_elsewhere(*devices: int) -> list[str]:
-    """Where devices are mounted, in any mount namespace, in words."""
-    numbers = [f"{os.major(device)}:{os.minor(device)}" for device in devices]
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            namespace = os.readlink(process / "ns/mnt")
-            for mount in mounts_of(process.name) if namespace not in found else []:
-                if mount.device in numbers:
-                    name = (process / "comm").read_text().strip()
-                    found[namespace] = f"{name} (process {process.name}), which has it on {mount.target}"
-    return [*found.values()]
-
-
-# -- mounts
-
-
 def is_mounted(path: str) -> bool:
-    """Whether something is mounted there. (os.path.ismount does not know a directory that is bound to itself.)"""
+    """Return whether something is mounted on a path. (os.path.ismount misses a directory that is bound to itself.)"""
     return any(mount.target == path for mount in mounts_of())
 
 
 def mounts_within(directories: Iterable[str]) -> list[MountInfo]:
-    """What is mounted below these directories, the last mount first."""
+    """Return the mounts below these directories, the last mount first."""
     roots = tuple(f"{directory}/" for directory in directories)
     return [mount for mount in reversed(mounts_of()) if mount.target.startswith(roots)]
 
 
-def bound_elsewhere(directory: str, *, readers: bool = False, but_of: tuple[str, ...] = ()) -> list[str]:
-    """Where a directory, or a part of it, is mounted beside its own place, in words.
+def mounted_elsewhere(*devices: int) -> list[str]:
+    """Describe where devices are mounted, in every mount namespace: a process of each, and the mount point."""
+    numbers = [f"{os.major(device)}:{os.minor(device)}" for device in devices]
+    found = {}
+    for pid in procfs.process_ids():
+        with contextlib.suppress(OSError):  # the process has ended
+            namespace = procfs.namespace(pid, "mnt")
+            for mount in mounts_of(pid) if namespace not in found else []:
+                if mount.device in numbers:
+                    found[namespace] = f"{procfs.name(pid)} (process {pid}), which has it on {mount.target}"
+    return [*found.values()]
 
-    In every mount namespace: a container that has it bound goes on with the old tree when another is mounted in its
-    place; so does one that has a directory above it, where the new mount does not appear.
+
+def bound_elsewhere(directory: str, *, readers: bool = False, but_of: tuple[str, ...] = ()) -> list[str]:
+    """Describe where a directory, or a part of it, is mounted in another place too, in every mount namespace.
+
+    When another filesystem is mounted on the directory, a container that has the directory bound goes on with the old
+    tree. So does a container that has a directory above it bound, if new mounts do not appear there.
+
+    The shell of tasks/preflight/facts.py decides the same; tests/unit/cases.py holds the cases for both.
 
     Args:
-        readers: count those that can only read, too.
-        but_of: leave out what descends from programs of these names.
+        readers: whether to count mounts that can only be read.
+        but_of: leave out processes that descend from programs of these names.
     """
     holding = [mount for mount in mounts_of() if is_within(directory, [mount.target.rstrip("/")])]
     holder = max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1]
     inside = holder.root.rstrip("/") + directory[len(holder.target.rstrip("/")) :]
-    found = {}
-    for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            namespace = os.readlink(process / "ns/mnt")
+    own = procfs.namespace("self", "mnt")
+    found: dict[str, list[str]] = {}
+    for pid in procfs.process_ids():
+        with contextlib.suppress(OSError):  # the process has ended
+            namespace = procfs.namespace(pid, "mnt")
             if namespace in found:
                 continue
-            is_ours = namespace == os.readlink("/proc/self/ns/mnt")
             bound = [
                 mount.target
-                for mount in mounts_of(process.name)
+                for mount in mounts_of(pid)
                 if mount.device == holder.device
-                and _goes_on(mount, inside, directory, readers)
-                and not (is_ours and mount.target == holder.target)
+                and _keeps_old_tree(mount, inside, directory, readers)
+                and not (namespace == own and mount.target == holder.target)
             ]
-            if bound and but_of and any(comm(pid).startswith(but_of) for pid in ancestors(int(process.name))):
+            if bound and but_of and any(procfs.name(each).startswith(but_of) for each in procfs.ancestors(pid)):
                 bound = []
-            who = "" if is_ours else f" by {comm(int(process.name))} (process {process.name})"
+            who = "" if namespace == own else f" by {procfs.name(pid)} (process {pid})"
             found[namespace] = [f"bound to {target}{who}" for target in bound]
-    return [words for bounds in found.values() for words in bounds]
+    return [bind for binds in found.values() for bind in binds]
 
 
-def _goes_on(mount: MountInfo, inside: str, directory: str, readers: bool) -> bool:
-    """Whether what a mount shows of a directory stays the old tree when another is mounted there."""
+def _keeps_old_tree(mount: MountInfo, inside: str, directory: str, readers: bool) -> bool:
+    """Return whether a mount still shows the old tree after another filesystem is mounted on the directory."""
     if is_within(mount.root, [inside]):
-        # In its own place it is covered there too: systemd's namespaces follow the host's mounts.
+        # A mount in the directory's own place is covered too: systemd's namespaces follow the host's mounts.
         return (mount.writable or readers) and not is_within(mount.target, [directory])
     return mount.private and mount.writable and is_within(inside, [mount.root.rstrip("/")])
 
 
 def kernel_uses(directory: str) -> list[str]:
-    """What the kernel itself has of a directory, which no process shows, in words: swap, loop devices, NFS exports."""
-    swaps = [unescaped(line.split(" ")[0]) for line in read("/proc/swaps").split("\n")[1:]]
-    loops = [read(str(file)) for file in Path("/sys/block").glob("loop*/loop/backing_file")]
-    # v4root: what NFSv4 shows on the way to an export, and no file of it.
+    """Describe what the kernel itself uses of a directory, which no process shows: swap, loop devices, NFS exports."""
+    import glob
+
+    swaps = [unescaped(line.split(" ")[0]) for line in procfs.read(f"{procfs.PROC}/swaps").split("\n")[1:]]
+    loops = [procfs.read(file) for file in glob.glob("/sys/block/loop*/loop/backing_file")]
+    # v4root: NFSv4 shows it on the way to an export; it is no export of files.
     exports = [
         unescaped(line.split("\t")[0])
-        for line in read("/proc/fs/nfsd/exports").split("\n")
+        for line in procfs.read(f"{procfs.PROC}/fs/nfsd/exports").split("\n")
         if line.startswith("/") and "v4root" not in line
     ]
     return [
         *(f"{file}, which is swap" for file in swaps if is_within(file, [directory])),
         *(f"{file}, which is a loop device" for file in loops if is_within(file, [directory])),
-        # What is exported above it is, with crossmnt, exported as well.
+        # An export of a directory above, with crossmnt, exports this one as well.
         *(
             f"{path}, which NFS exports"
             for path in exports
@@ -160,10 +158,10 @@ def kernel_uses(directory: str) -> list[str]:
 
 
 def mount_by_fstab(*paths: str) -> None:
-    """Mount what fstab has for these paths, through systemd, so that unit and mount agree.
+    """Mount what fstab has for these paths, through systemd, so that its units agree with the mounts.
 
     Raises:
-        Failed: it could not be mounted.
+        Failed: something could not be mounted.
     """
     run("systemctl", "daemon-reload")
     run("systemctl", "start", *run("systemd-escape", "--path", "--suffix=mount", *paths).split())

@@ -67,7 +67,7 @@ def docker_volume(config: Config) -> lvm.VolumeRecord:
         OSError: LVM does not answer.
     """
     name = f"{config.vg_name}/{config.logical_volume}"
-    volume = next((volume for volume in lvm.volumes(config.vg_name) if volume.name == config.logical_volume), None)
+    volume = next((volume for volume in lvm.list_volumes(config.vg_name) if volume.name == config.logical_volume), None)
     if not volume:
         raise Problem(f"there is no logical volume {name}")
     if volume.is_merging:

@@ -141,7 +141,7 @@ def collect(
         observation.results += check_filesystem(filesystem, trend, limits, standing)
     observation.results += check_mounts(mounted, config)
     try:
-        observation.groups, observation.snapshots = lvm.usage()
+        observation.groups, observation.snapshots = lvm.list_groups()
         observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
     except OSError as error:
         # An alert has not recovered just because LVM is silent.

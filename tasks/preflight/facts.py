@@ -55,16 +55,71 @@ _CONTAINERD_LAYOUT = {
     r"io\.containerd\.runtime\.v2\.task/[^/]+": ("d", "containers"),
 }
 
+# The processes of our own login: they descend from our sshd, or our sshd from them; or they are in our session of
+# systemd's, or in the user's own systemd, which came with the session. $proc: where /proc is; $self: our own process.
+# bulkhead.procfs.Login decides the same: tests/unit/cases.py holds the cases for both.
+_LOGIN = r"""
+line() { # a process and its ancestors
+    process=$1
+    while [ "${process:-0}" -gt 1 ]; do
+        echo "$process"; process=$(sed -n 's/^PPid:[[:space:]]*//p' "$proc/$process/status" 2>/dev/null)
+    done
+}
+own=$(line "$self") group=$(cat "$proc/$self/cgroup")
+for process in $own; do
+    anchor=$process; case $(cat "$proc/$process/comm") in sshd*) break ;; esac
+done
+is_own() {
+    { line "$1" | grep -qx "$anchor"; } || { echo "$own" | grep -qx "$1"; } && return
+    case ${group##*/} in session-*) ;; *) return 1 ;; esac
+    case $(cat "$proc/$1/cgroup" 2>/dev/null) in "$group" | "${group%/*}"/user@*) return ;; esac
+    return 1
+}
+"""
+
+# Where a directory, or a part of it, is bound in another place too, on the host or in a container: that goes on with the
+# old files when another filesystem is mounted on the directory. So does a mount of a directory above it, where new mounts
+# do not appear. Prints, for each mount namespace, a process and the mount points.
+# bulkhead.storage.mounts.bound_elsewhere decides the same: tests/unit/cases.py holds the cases for both.
+# Values go to awk by its environment: it would take a backslash in a variable for an escape.
+_BOUND_ELSEWHERE = r"""
+bound_elsewhere() {
+    place=$1 awk '{ top = $5 == "/" ? "" : $5 }
+        (ENVIRON["place"] == $5 || index(ENVIRON["place"], top "/") == 1) && length($5) >= length(target) {
+            device = $3; root = $4; target = $5 }
+        END { print device, root, target }' "$proc/$self/mountinfo" | {
+        read -r device root holder
+        inside=${root%/}${1#"${holder%/}"} here=$(readlink "$proc/$self/ns/mnt") seen=
+        find "$proc"/[0-9]*/ns/mnt -maxdepth 0 -printf '%h %l\n' 2>/dev/null |
+            sed 's,.*/\([0-9]*\)/ns ,\1 ,' | sort -n | while read -r pid namespace; do
+            [ -n "$namespace" ] || continue # the process has ended
+            case $seen in *" $namespace "*) continue ;; esac
+            own_place=; [ "$namespace" != "$here" ] || own_place=$holder
+            found=$(place=$1 device=$device inside=$inside own_place=$own_place awk '
+                BEGIN { place = ENVIRON["place"]; inside = ENVIRON["inside"] }
+                $3 != ENVIRON["device"] || $5 == ENVIRON["own_place"] { next }
+                $4 == inside || index($4, inside "/") == 1 { if ($5 != place && index($5, place "/") != 1) print $5; next }
+                $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 { print $5 }
+                ' "$proc/$pid/mountinfo" 2>/dev/null) || continue # so has this one
+            seen="$seen $namespace "
+            printf '%s\n' "$found" | while read -r target; do [ -z "$target" ] || printf '%s\n' "$pid $target"; done
+        done
+    }
+}
+"""
+
 # docker and ctr run only while their daemons do: a request to docker.socket would start Docker. They ask this host's
 # daemon, whichever one root's Docker context names.
 # A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
 # Processes of other PID namespaces are a dockerd inside a container, which is no rootless Docker.
 # awk, where sed would do: awk ends every line. A file without a newline at its end would swallow the next section's
 # mark.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
 journals=$8 places=$9; shift 9; stopped=$1; shift
+proc=/proc self=$$
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
 section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
@@ -111,53 +166,28 @@ for store in "$docker_store" "$containerd_store"; do
 done
 section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
 section places
-line() { # a process and those that it descends from
-    process=$1
-    while [ "${process:-0}" -gt 1 ]; do
-        echo "$process"; process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
-    done
-}
-own=$(line $$) group=$(cat /proc/self/cgroup)
-for process in $own; do
-    anchor=$process; case $(cat "/proc/$process/comm") in sshd*) break ;; esac
-done
-# Of our own login: it descends from our sshd, or our sshd from it; or it is in our session of systemd's, or is the
-# user's own systemd, which came with it.
-is_own() {
-    { line "$1" | grep -qx "$anchor"; } || { echo "$own" | grep -qx "$1"; } && return
-    case ${group##*/} in session-*) ;; *) return 1 ;; esac
-    case $(cat "/proc/$1/cgroup" 2>/dev/null) in "$group" | "${group%/*}"/user@*) return ;; esac
-    return 1
-}
-for place in $places; do
+"""
+    + _LOGIN
+    + _BOUND_ELSEWHERE
+    + r"""for place in $places; do
     [ -d "$place" ] && ! mountpoint -q "$place" || continue
     echo "size $place $(du -sx --block-size=1 "$place" | cut -f1) $(du -sx --inodes "$place" | cut -f1)"
     device=$(findmnt -no MAJ:MIN --target "$place")
     maps=$(printf ' %02x:%02x ' "${device%:*}" "${device#*:}")
-    { find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd -type l \
-        \( -lname "$place" -o -lname "$place/*" \); grep -l "$maps.* $place/" /proc/[0-9]*/maps; } 2>/dev/null |
-        cut -d/ -f3 | sort -un | while read -r pid; do
+    { find "$proc"/[0-9]*/cwd "$proc"/[0-9]*/root "$proc"/[0-9]*/exe "$proc"/[0-9]*/fd -type l \
+        \( -lname "$place" -o -lname "$place/*" \); grep -l "$maps.* $place/" "$proc"/[0-9]*/maps; } 2>/dev/null |
+        sed "s,^$proc/,," | cut -d/ -f1 | sort -un | while read -r pid; do
             # In a container a path is named from another root.
-            [ "$(readlink "/proc/$pid/root")" != / ] || [ "/proc/$pid/root" -ef / ] || continue
-            is_own "$pid" || ! read -r name <"/proc/$pid/comm" || echo "user $place $name (process $pid)"
+            [ "$(readlink "$proc/$pid/root")" != / ] || [ "$proc/$pid/root" -ef / ] || continue
+            is_own "$pid" || ! read -r name <"$proc/$pid/comm" || echo "user $place $name (process $pid)"
         done
-    # Bound elsewhere, on the host or in a container, which would go on with what is here now; or a directory above it
-    # where what is mounted here does not appear.
-    findmnt -no MAJ:MIN,FSROOT,TARGET --target "$place" | while read -r device root target; do
-        awk -v device="$device" -v inside="${root%/}${place#"${target%/}"}" -v place="$place" -v holder="$target" '
-            $3 != device || $5 == place || index($5, place "/") == 1 { next }
-            $4 == inside || index($4, inside "/") == 1 || \
-                $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 {
-                    split(FILENAME, part, "/"); if (part[3] != 1 || $5 != holder) print part[3], $5 }' \
-            /proc/[0-9]*/mountinfo
-    done | sort -n | while read -r pid target; do
-        [ "$(readlink /proc/$pid/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ] || { [ "$pid" = 1 ] || continue; }
-        read -r name <"/proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
+    bound_elsewhere "$place" | while read -r pid target; do
+        read -r name <"$proc/$pid/comm" && echo "user $place $name (process $pid), which has it bound to $target"
     done
     # What the kernel itself uses shows in no process.
-    { awk 'NR > 1 { print $1, "swap" }' /proc/swaps
+    { awk 'NR > 1 { print $1, "swap" }' "$proc/swaps"
       for file in /sys/block/loop*/loop/backing_file; do [ ! -e "$file" ] || echo "$(cat "$file") a loop device"; done
-      grep -v v4root /proc/fs/nfsd/exports | awk '/^\// { print $1, "exported by NFS" }'; } 2>/dev/null |
+      grep -v v4root "$proc/fs/nfsd/exports" | awk '/^\// { print $1, "exported by NFS" }'; } 2>/dev/null |
         while read -r path use; do
             case $path in "$place" | "$place"/*) echo "user $place $path, which is $use" ;; esac
         done
@@ -194,6 +224,7 @@ section toolkit-sources
 { sources "$nvidia_repository"; sources nvidia.github.io/libnvidia-container/stable/deb; } | grep -vxF "$nvidia_source" | sort -u
 true
 """
+)
 
 
 class HostFacts(FactBase[HostState]):

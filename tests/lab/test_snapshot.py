@@ -127,7 +127,7 @@ def test_snapshot_is_removed_before_it_is_full_and_when_it_is_old(machine: Machi
     machine.run("bulkhead snapshot create --size 200M", timeout=300)
     again = machine.run("bulkhead snapshot create", check=False)
     assert again.returncode == 1
-    assert "stands already" in again.stderr
+    assert "exists already" in again.stderr
     fill = (
         "for n in 1 2 3 4 5 6 7 8 9; do dd if=/dev/zero of=hog$n bs=1M count=21 conv=fsync 2>/dev/null; sleep 4; done"
     )

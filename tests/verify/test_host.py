@@ -231,8 +231,8 @@ def test_prune_runs_every_day(target: Target) -> None:
     assert re.search(rf"OnCalendar=\*-\*-\* {target.settings.prune_time}:00 ; next_elapse=\w", shown), shown
 
 
-def test_prune_shows_what_it_would_remove(target: Target) -> None:
-    assert "would come back" in target.run("bulkhead prune --dry-run")
+def test_prune_says_what_it_would_remove(target: Target) -> None:
+    assert "would be freed" in target.run("bulkhead prune --dry-run")
 
 
 def skip_unless_guarded(target: Target) -> None:

@@ -1,4 +1,4 @@
-"""An engine that is played: its API over a real socket, answered by a function."""
+"""A fake engine: Docker's API over a real socket, answered by a function."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Query = dict[str, list[str]]
 Answer = Callable[[str, str, Query], tuple[int, Any]]
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class _ApiServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
 
 
 @contextlib.contextmanager
-def playing(path: Path, answer: Answer) -> Iterator[Engine]:
-    """An engine at a socket.
+def fake_engine(path: Path, answer: Answer) -> Iterator[Engine]:
+    """Run an engine at a socket.
 
     Args:
-        answer: the status and the body for a method, a path and its query.
+        answer: returns the status and the body for a method, a path and its query.
     """
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def play(self) -> None:
+    class ApiHandler(http.server.BaseHTTPRequestHandler):
+        def respond(self) -> None:
             asked = urlsplit(self.path)
             status, values = answer(self.command, unquote(asked.path), parse_qs(asked.query))
             body = b"" if status == 204 else json.dumps(values).encode()
@@ -40,7 +40,7 @@ def playing(path: Path, answer: Answer) -> Iterator[Engine]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_DELETE = play  # noqa: N815 - the names that http.server looks for
+        do_GET = do_POST = do_DELETE = respond  # noqa: N815 - the names that http.server looks for
 
         def address_string(self) -> str:
             return "unix"
@@ -48,7 +48,7 @@ def playing(path: Path, answer: Answer) -> Iterator[Engine]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
             pass
 
-    with _Server(str(path), Handler) as server:
+    with _ApiServer(str(path), ApiHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield Engine(str(path))
         server.shutdown()

@@ -1,4 +1,4 @@
-"""A volume group that is played: what `lvs`, `lvcreate`, `lvremove`, `lvextend` and `lvconvert` do to it."""
+"""A fake volume group: what `lvs`, `lvcreate`, `lvremove`, `lvextend` and `lvconvert` do to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ EXTENT = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class Played:
+class FakeVolume:
+    """A logical volume, as lvs shows it."""
+
     size: int
     origin: str = ""
     percent: str = ""
@@ -20,14 +22,14 @@ class Played:
 
 
 @dataclass
-class Group:
+class FakeGroup:
     """ubuntu-vg with docker-lv of 60 GiB, and 20 GiB free."""
 
-    volumes: dict[str, Played] = field(default_factory=lambda: {"docker-lv": Played(60 * 2**30)})
+    volumes: dict[str, FakeVolume] = field(default_factory=lambda: {"docker-lv": FakeVolume(60 * 2**30)})
     size: int = 80 * 2**30
     commands: list[tuple[str, ...]] = field(default_factory=list)
     refuses: str = ""  # a command
-    is_held: bool = False  # somebody has the volume open when it is to be merged
+    is_held: bool = False  # somebody has the volume open when LVM would merge it
 
     @property
     def free(self) -> int:
@@ -35,21 +37,21 @@ class Group:
 
     def add(self, name: str = "docker-lv-snapshot", tags: str = "bulkhead-snapshot", **changed: object) -> None:
         values = {"size": 10 * 2**30, "origin": "docker-lv", "percent": "3.20", "tags": tags} | changed
-        self.volumes[name] = Played(**{"attributes": "swi-a-s---", **values})  # type: ignore[arg-type]
+        self.volumes[name] = FakeVolume(**{"attributes": "swi-a-s---", **values})  # type: ignore[arg-type]
 
     def mount(self, name: str = "docker-lv", *, mounted: bool) -> None:
         volume = self.volumes[name]
         attributes = f"{volume.attributes[:5]}{'o' if mounted else '-'}{volume.attributes[6:]}"
         self.volumes[name] = replace(volume, attributes=attributes)
 
-    def said(self, command: list[str], seconds: float) -> str:
-        """In place of lvm.said."""
+    def output_of(self, command: list[str], seconds: float) -> str:
+        """Stand in for bulkhead.command.output_of."""
         del seconds
         if command[0] == "lvs":
             return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
         raise AssertionError(f"{command} would be killed after a while")
 
-    def _line(self, name: str, volume: Played, *, whole: bool) -> str:
+    def _line(self, name: str, volume: FakeVolume, *, whole: bool) -> str:
         if whole:
             return f"  ubuntu-vg|{self.size}|{self.free}|{name}|{volume.origin}|{volume.percent}\n"
         shown = f"[{name}]" if volume.attributes[0] == "S" else name
@@ -57,7 +59,7 @@ class Group:
         return f"  {'|'.join(map(str, values))}\n"
 
     def run(self, *command: str, **_: object) -> str:
-        """In place of system.run."""
+        """Stand in for bulkhead.command.run."""
         self.commands.append(command)
         if command[0] == self.refuses:
             raise Failed(f"`{command[0]}` failed: no")
@@ -86,14 +88,14 @@ class Group:
         return ""
 
     def _merge(self) -> None:
-        """What happens at once where nobody has the volume open."""
+        """Begin the merge, which LVM does at once if nobody has the volume open."""
         if not self.is_held and all(volume.attributes[5] != "o" for volume in self.volumes.values()):
             self.volumes["docker-lv"] = replace(self.volumes["docker-lv"], percent="40.00")
 
     def activate(self) -> None:
-        """What LVM does at boot."""
+        """Do what LVM does at boot."""
         if self.volumes["docker-lv"].attributes[0] == "O" and not self.is_held:
             self.volumes["docker-lv"] = replace(self.volumes["docker-lv"], percent="40.00")
 
     def end_merge(self) -> None:
-        self.volumes = {"docker-lv": Played(self.volumes["docker-lv"].size)}
+        self.volumes = {"docker-lv": FakeVolume(self.volumes["docker-lv"].size)}

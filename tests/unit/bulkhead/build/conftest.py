@@ -21,7 +21,7 @@ from bulkhead.prune.pruner import Pruner
 from bulkhead.storage import filesystems
 from bulkhead.storage.volume import VolumeSpace
 
-from ..fake_engine import playing
+from ..fake_engine import fake_engine
 from .build_host import BuildHost
 
 
@@ -52,7 +52,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     inodes = SimpleNamespace(f_files=1000, f_ffree=900)
     monkeypatch.setattr(os, "statvfs", lambda _: inodes)
     monkeypatch.setattr(Pruner, "free", lambda _: host.volume().free)
-    with playing(tmp_path / "docker.sock", host.answer) as engine:
+    with fake_engine(tmp_path / "docker.sock", host.answer) as engine:
         monkeypatch.setattr(checklist, "Engine", lambda: engine)
         monkeypatch.setattr(pruner, "Engine", lambda: engine)
         yield host

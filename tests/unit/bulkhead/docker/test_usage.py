@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bulkhead.docker.usage import Usage, reclaimable, usage
+from bulkhead.docker.usage import Usage, last_use, reclaimable, usage
 
-from ..fake_engine import playing
+from ..fake_engine import fake_engine
 
 IMAGES = [
     {"Id": "sha256:1", "RepoTags": ["web:1"], "RepoDigests": None, "Labels": None, "Size": 900, "SharedSize": 400},
@@ -60,7 +61,7 @@ def test_usage_is_the_same_from_every_form_of_the_answer(tmp_path: Path, shape: 
     (logs / "c1-json.log").write_bytes(bytes(3))
     (logs / "c1-json.log.1").write_bytes(bytes(4))
     (logs / "local-logs/container.log").write_bytes(bytes(5))
-    with playing(tmp_path / "docker.sock", lambda *_: (200, SHAPES[shape])) as engine:
+    with fake_engine(tmp_path / "docker.sock", lambda *_: (200, SHAPES[shape])) as engine:
         found = usage(engine, str(tmp_path))
     assert found == Usage(
         images=1360,
@@ -72,7 +73,15 @@ def test_usage_is_the_same_from_every_form_of_the_answer(tmp_path: Path, shape: 
     )
 
 
-def test_what_could_be_reclaimed_is_told_the_largest_first_and_without_what_is_kept(tmp_path: Path) -> None:
-    with playing(tmp_path / "docker.sock", lambda *_: (200, SHAPES["until 28"])) as engine:
+def test_what_could_be_reclaimed_is_listed_the_largest_first_and_without_what_is_kept(tmp_path: Path) -> None:
+    with fake_engine(tmp_path / "docker.sock", lambda *_: (200, SHAPES["until 28"])) as engine:
         found = reclaimable(engine)
     assert found == [("image old:1", 300), ("build cache", 100), ("image 300000000000", 50)]
+
+
+def test_containers_between_two_prunes_show_by_the_layer_that_they_began_with(tmp_path: Path) -> None:
+    (tmp_path / "link").write_text("X")
+    os.utime(tmp_path / "link", (1000, 1))
+    data = {"UpperDir": str(tmp_path / "diff")}
+    assert last_use({"GraphDriver": {"Data": data}, "Metadata": {"LastTagTime": "1970-01-01T00:00:09Z"}}) == 1000
+    assert last_use({"GraphDriver": None, "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"}}) == 0

@@ -26,7 +26,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(jobs, "say", world.journal.append)
     monkeypatch.setattr(running_builds, "dockerd", lambda: int(world.is_docker_up))
     monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
-    monkeypatch.setattr(running_builds, "looked_at_again", world.again)
+    monkeypatch.setattr(running_builds, "refreshed", world.again)
     monkeypatch.setattr(running_builds, "written_by_docker", lambda _: int(world.written.get(DOCKER, 0)))
     monkeypatch.setattr(running_builds, "abort", world.abort)
     monkeypatch.setattr(running_builds, "clients", lambda: (world.building, world.pulling))

@@ -28,7 +28,7 @@ from bulkhead.watch import alert
 from bulkhead.watch.alert_store import News
 
 from ..configs import config
-from ..fake_lvm import Group, Played
+from ..fake_lvm import FakeGroup, FakeVolume
 
 M, G = 2**20, 2**30
 NAME = "docker-lv-snapshot"
@@ -39,7 +39,7 @@ class RescueHost:
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.config = config(guard_floor=Size.parse("3G"))
-        self.group = Group()
+        self.group = FakeGroup()
         self.free = 0
         self.ballast = 256 * M
         self.up = self.answers = False
@@ -54,7 +54,7 @@ class RescueHost:
         self.reported: list[News] = []
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         for module in (command, lvm):
-            monkeypatch.setattr(module, "output_of", self.group.said)
+            monkeypatch.setattr(module, "output_of", self.group.output_of)
         for module in (beneath, relocation, daemon, command):
             monkeypatch.setattr(module, "run", self._run)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
@@ -222,7 +222,7 @@ def test_xfs_grows_where_it_is_mounted(host: RescueHost) -> None:
 
 
 def test_what_an_earlier_rescue_has_not_come_to_is_done(host: RescueHost) -> None:
-    host.group.volumes["docker-lv"] = Played(64 * G)  # the filesystem has 60
+    host.group.volumes["docker-lv"] = FakeVolume(64 * G)  # the filesystem has 60
     host.ballast = 0
     host.rescue()
     assert host.did[:2] == ["ballast", "resize2fs"]

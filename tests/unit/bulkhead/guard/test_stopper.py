@@ -12,7 +12,7 @@ from bulkhead.guard import jobs
 from bulkhead.guard.stopper import Stopped, expected
 from bulkhead.watch.results import CRITICAL
 
-from ..fake_engine import Query, playing
+from ..fake_engine import Query, fake_engine
 from .world import DOCKER, FLOOR, OTHERS, G, M, World, assert_floor_kept, watched
 
 
@@ -137,7 +137,7 @@ def test_container_of_a_stopped_step_is_removed_when_it_has_ended(
         asked.append((method, path, query))
         return answers.pop(0)
 
-    with playing(tmp_path / "docker.sock", answer) as engine:
+    with fake_engine(tmp_path / "docker.sock", answer) as engine:
         monkeypatch.setattr("bulkhead.docker.engine.Engine", lambda: engine)
         jobs.remove_step("3f")
     assert answers == []

@@ -23,7 +23,7 @@ from bulkhead.move import directory, directory_volume, move, rsync
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, User
+from bulkhead.procfs import Login, Process
 from bulkhead.storage import beneath
 from pyinfra_lvm.fstab import fstab_lists
 from pyinfra_lvm.model import FstabEntry
@@ -47,7 +47,7 @@ class DirectoryHost(Steps):
         self.mounted = self.frozen = False
         self.uuid = "u1"
         self.booted = 0.0
-        self.users: list[User] = []
+        self.users: list[Process] = []
         self.as_it_is_switched: Callable[[], object] = lambda: None
 
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
@@ -62,7 +62,7 @@ class DirectoryHost(Steps):
             "bound_elsewhere": lambda *_, **__: [],
             "kernel_uses": lambda _: [],
             "is_mounted": self._is_mounted,
-            "booted": lambda: self.booted,
+            "boot_time": lambda: self.booted,
             "users_of": lambda _: self.users,
             "_CLOCK_GRAIN": 0.01,  # a tick of the kernel
         }.items():
@@ -176,7 +176,7 @@ def test_move_that_is_cut_at_any_step_goes_on(memory_path: Path, monkeypatch: py
 
 
 def test_directory_that_is_used_stays_where_it_is(host: DirectoryHost) -> None:
-    host.users = [User(4_000_000, "vim", writes=False)]
+    host.users = [Process(4_000_000, "vim", writes=False)]
     with pytest.raises(Failed, match=r"in use: vim \(process 4000000\)"):
         host.move().relocate()
     host.assert_whole()
@@ -184,10 +184,10 @@ def test_directory_that_is_used_stays_where_it_is(host: DirectoryHost) -> None:
 
 
 def test_own_login_may_stand_in_it_but_not_write(host: DirectoryHost) -> None:
-    host.users = [User(os.getpid(), "bash", writes=True)]
+    host.users = [Process(os.getpid(), "bash", writes=True)]
     with pytest.raises(Failed, match="in use: bash"):
         host.move().relocate()
-    host.users = [User(os.getpid(), "bash", writes=False)]
+    host.users = [Process(os.getpid(), "bash", writes=False)]
     host.move().relocate()
     assert host.mounted
 

@@ -88,7 +88,7 @@ class RelocationHost(Engine, Steps):
         }.items():
             monkeypatch.setattr(outage, name, fake)
         for name, fake in {
-            "is_going_down": lambda: False,
+            "is_shutting_down": lambda: False,
             "bound_elsewhere": lambda *_, **__: [],
             "mounts_within": lambda _: [],
             "mount_by_fstab": self._mount,

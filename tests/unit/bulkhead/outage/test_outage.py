@@ -15,7 +15,7 @@ from bulkhead.errors import Failed
 from bulkhead.outage import journal, outage
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import Outage
-from bulkhead.procfs import User
+from bulkhead.procfs import Process
 from bulkhead.storage.mounts import MountInfo
 
 from ..configs import config
@@ -81,7 +81,7 @@ def test_containers_that_are_started_without_end_are_given_up(outage_of: Callabl
 def test_container_that_outlives_docker_is_named(
     outage_of: Callable[[Engine], Outage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "shims", lambda: [User(7, "containerd-shim", writes=False)])
+    monkeypatch.setattr(daemon, "shims", lambda: [Process(7, "containerd-shim", writes=False)])
     with pytest.raises(Failed, match=r"containerd-shim \(process 7\) still runs"):
         outage_of(EngineThatStops([])).begin()
 
@@ -115,7 +115,7 @@ def _mount(target: str, fstype: str) -> MountInfo:
 
 def test_programs_that_only_read_and_docker_itself_are_no_foreign_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     programs: list[Any] = [("dockerd", True), ("rsync", False), ("backupd", True)]
-    users = [User(pid, name, writes=writes) for pid, (name, writes) in enumerate(programs)]
+    users = [Process(pid, name, writes=writes) for pid, (name, writes) in enumerate(programs)]
     monkeypatch.setattr(outage, "users_of", lambda _: users)
     assert [user.name for user in outage.writers(["/var/lib/docker"])] == ["dockerd", "backupd"]
     assert [user.name for user in outage.foreign_writers(["/var/lib/docker"])] == ["backupd"]

@@ -21,14 +21,14 @@ from bulkhead.errors import Failed
 from bulkhead.move import commands
 from bulkhead.outage import journal, outage, unit
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import User
+from bulkhead.procfs import Process
 from bulkhead.snapshot import merge, rollback, snapshots
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.storage import lvm, mounts
 from bulkhead.storage.mounts import MountInfo
 
 from ..configs import config
-from ..fake_lvm import Group
+from ..fake_lvm import FakeGroup
 from ..power_cut import PowerCut, Steps
 
 NAME = "docker-lv-snapshot"
@@ -42,7 +42,7 @@ class RollbackHost(Engine, Steps):
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Steps.__init__(self)
         top.mkdir(exist_ok=True)
-        self.group = Group()
+        self.group = FakeGroup()
         self.group.add()
         self.config = config()
         # Container → whether it runs. Of the snapshot: `idle` had been stopped by hand.
@@ -62,7 +62,7 @@ class RollbackHost(Engine, Steps):
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
         monkeypatch.setattr(os, "fsync", lambda _: None)
-        monkeypatch.setattr(lvm, "output_of", self.group.said)
+        monkeypatch.setattr(lvm, "output_of", self.group.output_of)
         self.patience = lambda seconds: monkeypatch.setattr(merge, "PATIENCE", seconds)
         self.patience(0)
         monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -80,7 +80,7 @@ class RollbackHost(Engine, Steps):
             "mounted_elsewhere": lambda *_: [],
             "users_of": lambda _: [],
             "docker_runs": lambda: self.up,
-            "is_going_down": lambda: False,
+            "is_shutting_down": lambda: False,
             "shims": list,
         }.items():
             monkeypatch.setattr(rollback, name, fake)
@@ -289,7 +289,7 @@ def test_recovery_is_left_to_the_next_boot_while_the_host_goes_down(
     host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.rollback().journal.enter(journal.STOPPING)
-    monkeypatch.setattr(rollback, "is_going_down", lambda: True)
+    monkeypatch.setattr(rollback, "is_shutting_down", lambda: True)
     host.rollback().recover()
     assert host.rollback().is_pending
 
@@ -430,7 +430,7 @@ def test_unfinished_move_is_refused(host: RollbackHost) -> None:
 
 
 def test_other_programs_on_the_volume_are_named(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    users = [User(1, "containerd-shim", writes=True), User(2, "rsync", writes=False)]
+    users = [Process(1, "containerd-shim", writes=True), Process(2, "rsync", writes=False)]
     monkeypatch.setattr(rollback, "users_of", lambda _: users)
     refused(host, r"other programs use Docker's volume: rsync \(process 2\). Stop them first")
 
@@ -545,7 +545,7 @@ def test_containers_that_outlive_docker_are_named_with_what_ends_them(
     host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.up = False
-    monkeypatch.setattr(rollback, "shims", lambda: [User(5, "containerd-shim", writes=False)])
+    monkeypatch.setattr(rollback, "shims", lambda: [Process(5, "containerd-shim", writes=False)])
     failed(host, r"containerd-shim \(process 5\) keeps a container running.*`ctr --namespace moby tasks rm --force")
     assert not host.group.commands
 

@@ -1,4 +1,4 @@
-"""A snapshot of Docker's volume: what it takes, what is told, and when it goes."""
+"""A snapshot of Docker's volume: what it takes, what is printed, and when it is removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bulkhead import command as bulkhead_command
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import inventory as docker_inventory
-from bulkhead.docker.engine import Engine, EngineError, Inventory
+from bulkhead.docker.engine import Inventory
 from bulkhead.errors import Failed, Problem
 from bulkhead.guard import jobs
 from bulkhead.move import commands as move_commands
@@ -32,7 +32,7 @@ from bulkhead.storage import beneath, lvm
 from bulkhead.storage import mounts as storage_mounts
 
 from ..configs import config
-from ..fake_lvm import Group
+from ..fake_lvm import FakeGroup
 
 G = 2**30
 NAME = "docker-lv-snapshot"
@@ -40,25 +40,25 @@ INVENTORY: Inventory = {"images": {"i": ["box"]}, "containers": {"c": {"name": "
 
 
 @pytest.fixture
-def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
-    played = Group()
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGroup:
+    group = FakeGroup()
     for module in (bulkhead_command, lvm):
-        monkeypatch.setattr(module, "output_of", played.said)
+        monkeypatch.setattr(module, "output_of", group.output_of)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for module in (bulkhead_command, beneath, storage_mounts):
-        monkeypatch.setattr(module, "run", played.run)
+        monkeypatch.setattr(module, "run", group.run)
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
     monkeypatch.setattr(journal, "PATH", f"{tmp_path}/relocation.json")
     monkeypatch.setattr(journal, "ROLLBACK", f"{tmp_path}/rollback.json")
     monkeypatch.setattr(syslog, "syslog", lambda *_: None)
     for module in (docker_inventory, snapshots):
-        monkeypatch.setattr(module, "held", lambda _: {"before": INVENTORY, "ran": ["c"]})
+        monkeypatch.setattr(module, "record", lambda _: {"before": INVENTORY, "ran": ["c"]})
     monkeypatch.setattr(time, "time", lambda: 1000 + 2 * 3600)
     free = SimpleNamespace(f_bfree=5 * G // 4096, f_frsize=4096)
-    monkeypatch.setattr(snapshots.os, "statvfs", lambda _: free)
+    monkeypatch.setattr(os, "statvfs", lambda _: free)
     mounted(monkeypatch, 7)
-    return played
+    return group
 
 
 def mounted(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -100,21 +100,23 @@ def test_it_takes_what_the_group_has_if_that_is_less() -> None:
 
 
 def test_group_with_next_to_nothing_is_refused_with_figures() -> None:
-    with pytest.raises(Problem, match=r"ubuntu-vg has 512.0 MiB free.* should have 58.2 GiB, 1.0 GiB at the least"):
+    with pytest.raises(Problem, match=r"ubuntu-vg has 512.0 MiB free.* should have 58.2 GiB, and must have 1.0 GiB"):
         size_for(group_free=G // 2)
     assert size_for(volume=6 * G, free=4 * G, group_free=G // 2) == G // 2, "for a small volume it is something"
 
 
 def test_size_that_is_asked_for_is_had_or_refused() -> None:
     assert size_for(16 * 2**20 + 1) == 16 * 2**20, "LVM takes whole sectors"
-    with pytest.raises(Problem, match=r"a snapshot of 11.0 GiB has no room: volume group ubuntu-vg has 10.0 GiB free"):
+    with pytest.raises(
+        Problem, match=r"there is no space for a snapshot of 11.0 GiB: volume group ubuntu-vg has 10.0 GiB free"
+    ):
         size_for(11 * G, group_free=10 * G)
 
 
 # -- taking it
 
 
-def test_it_is_tagged_from_the_start_and_what_docker_holds_is_kept(group: Group) -> None:
+def test_it_is_tagged_from_the_start_and_what_docker_holds_is_kept(group: FakeGroup) -> None:
     taken = snapshots.create(config(), note="before a build")
     (command,) = group.commands
     assert command[:7] == ("lvcreate", "--yes", "--snapshot", "--name", NAME, "--addtag", "bulkhead-snapshot")
@@ -123,46 +125,46 @@ def test_it_is_tagged_from_the_start_and_what_docker_holds_is_kept(group: Group)
     assert state.load("snapshot") == {"before": INVENTORY, "ran": ["c"], "note": "before a build"}
 
 
-def test_what_comes_or_goes_meanwhile_is_not_counted_on(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_or_goes_meanwhile_is_not_counted_on(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     del group
     later = {**INVENTORY, "images": {"i": ["box", "new"]}, "containers": {"c": {"name": "web"}, "d": {"name": "new"}}}
     answers = [{"before": INVENTORY, "ran": ["c"]}, {"before": later, "ran": ["d", "c"]}]
     for module in (docker_inventory, snapshots):
-        monkeypatch.setattr(module, "held", lambda _: answers.pop(0))
+        monkeypatch.setattr(module, "record", lambda _: answers.pop(0))
     snapshots.create(config())
     kept = state.load("snapshot")
     assert (kept["before"]["images"], [*kept["before"]["containers"]], kept["ran"]) == ({}, ["c"], ["c"])
 
 
-def test_docker_that_does_not_answer_is_no_hindrance(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_does_not_answer_is_no_hindrance(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (docker_inventory, snapshots):
-        monkeypatch.setattr(module, "held", lambda _: {})
+        monkeypatch.setattr(module, "record", lambda _: {})
     snapshots.create(config())
     assert NAME in group.volumes
     assert state.load("snapshot") == {"note": ""}
 
 
-def test_only_one_stands(group: Group) -> None:
+def test_only_one_stands(group: FakeGroup) -> None:
     group.add()
-    with pytest.raises(Problem, match=f"ubuntu-vg/{NAME} stands already: `bulkhead snapshot drop` removes it"):
+    with pytest.raises(Problem, match=f"ubuntu-vg/{NAME} exists already. Remove it first: `bulkhead snapshot drop`"):
         snapshots.create(config())
 
 
 @pytest.mark.parametrize("path", ["relocation.json", "rollback.json"])
-def test_none_is_taken_while_a_move_is_unfinished(group: Group, tmp_path: Path, path: str) -> None:
+def test_none_is_taken_while_a_move_is_unfinished(group: FakeGroup, tmp_path: Path, path: str) -> None:
     Journal(f"{tmp_path}/{path}").enter(journal.STOPPING)
     with pytest.raises(Problem, match=r"is not finished \(stopping\): `bulkhead relocate --recover`"):
         snapshots.create(config())
     assert not group.commands
 
 
-def test_none_is_taken_while_another_changes_the_host(group: Group) -> None:
+def test_none_is_taken_while_another_changes_the_host(group: FakeGroup) -> None:
     with lock.lock(), pytest.raises(Failed, match="another bulkhead command is changing this host"):
         snapshots.create(config())
     assert not group.commands
 
 
-def test_volume_that_is_not_in_its_place_is_refused(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volume_that_is_not_in_its_place_is_refused(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted(monkeypatch, 8)
     with pytest.raises(Problem, match="ubuntu-vg/docker-lv is not mounted on /srv/docker-volume"):
         snapshots.create(config())
@@ -171,7 +173,7 @@ def test_volume_that_is_not_in_its_place_is_refused(group: Group, monkeypatch: p
         snapshots.create(config())
 
 
-def test_volume_that_is_going_back_is_refused(group: Group) -> None:
+def test_volume_that_is_going_back_is_refused(group: FakeGroup) -> None:
     group.add()
     group.run("lvconvert", "--merge", f"ubuntu-vg/{NAME}")
     with pytest.raises(Problem, match="docker-lv is going back to its snapshot: `lvs -a ubuntu-vg`"):
@@ -179,7 +181,9 @@ def test_volume_that_is_going_back_is_refused(group: Group) -> None:
 
 
 @pytest.mark.parametrize("store", ["docker", "containerd"])
-def test_docker_that_is_off_its_volume_is_refused(group: Group, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+def test_docker_that_is_off_its_volume_is_refused(
+    group: FakeGroup, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
     there, path = os.stat, config().stores[store]
     monkeypatch.setattr(os, "stat", lambda p, **how: SimpleNamespace(st_dev=8) if p == path else there(p, **how))
     with pytest.raises(Problem, match=f"{path} is not on /srv/docker-volume: Docker's data is elsewhere"):
@@ -187,84 +191,45 @@ def test_docker_that_is_off_its_volume_is_refused(group: Group, monkeypatch: pyt
     assert not group.commands
 
 
-def test_it_holds_what_will_be_written(group: Group) -> None:
+def test_it_holds_what_will_be_written(group: FakeGroup) -> None:
     taken = snapshots.create(config(), writes=6 * G)
     assert taken.size == snapshots.to_hold(6 * G, 60 * G) // 512 * 512
     assert (6 * G + 60 * G // 32) / taken.size < 0.9, "it would go while it is needed"
     group.volumes.pop(NAME)
-    with pytest.raises(Problem, match="has no room"):
+    with pytest.raises(Problem, match="there is no space"):
         snapshots.create(config(), writes=30 * G)
 
 
-def test_what_there_is_to_know_is_told(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_people_should_know_is_printed(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     del group
     assert commands.run(guarded(), options("create", size=10 * G)) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "docker-lv-snapshot taken, 10.0 GiB",
-        "8.9 GiB may be written",
-        "check-disk alerts when it fills; the guard removes it when it is 90 % full, before it is lost, or 24 h old",
+        "8.9 GiB can be written",
+        "check-disk alerts when it fills. The guard removes it when it is 90 % full, before it is lost, or 24 h old",
     ):
-        assert words in told
+        assert words in printed
     for words in ("cannot grow", "`bulkhead snapshot rollback`", "`bulkhead snapshot drop`"):
-        assert words in told
-    assert "less than is free there" not in told
+        assert words in printed
+    assert "less than is free there" not in printed
 
 
 def test_nobody_is_promised_to_remove_it_where_there_is_no_guard(
-    group: Group, capsys: pytest.CaptureFixture[str]
+    group: FakeGroup, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = commands.created_lines(config(), Snapshot(NAME, 3 * G, 0, 0))[1]
-    assert told.endswith("check-disk alerts when it fills; nobody removes it: there is no guard")
+    line = commands.created_lines(config(), Snapshot(NAME, 3 * G, 0, 0))[1]
+    assert line.endswith("check-disk alerts when it fills. Nothing removes it by itself: there is no guard")
     group.add()
     commands.run(config(), options("list"))
-    assert capsys.readouterr().out.endswith("3 % of 10.0 GiB full; nobody removes it: there is no guard\n")
+    assert capsys.readouterr().out.endswith("3 % of 10.0 GiB full; nothing removes it by itself: there is no guard\n")
     commands.run(config(), options("list", json=True))
     assert json.loads(capsys.readouterr().out)[0]["goes"] is None
 
 
-def test_snapshot_that_is_smaller_than_what_can_be_written_says_so(group: Group) -> None:
+def test_snapshot_that_is_smaller_than_what_can_be_written_says_so(group: FakeGroup) -> None:
     del group
     assert "less than is free there (5.0 GiB)" in commands.created_lines(config(), Snapshot(NAME, 3 * G, 0, 0))[1]
-
-
-# -- what Docker holds
-
-
-class Docker(Engine):
-    def containers(self) -> Any:
-        mounts = [{"Type": "volume", "Name": "a" * 64}, {"Type": "volume", "Name": "named"}, {"Type": "bind"}]
-        yield {"Id": "passing", "HostConfig": {"AutoRemove": True}, "Mounts": mounts}
-        yield {"Id": "web", "HostConfig": {}, "Mounts": mounts}
-
-    def inventory(self) -> Inventory:
-        volumes = {"a" * 64: "local", "named": "local"}
-        return {"images": {}, "containers": {"passing": {}, "web": {}}, "volumes": volumes, "networks": {}}
-
-    def running(self) -> list[str]:
-        return ["passing", "web"]
-
-
-def test_what_docker_removes_at_its_start_is_not_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: True)
-    held = docker_inventory.held(Docker())
-    assert ([*held["before"]["containers"]], held["ran"]) == (["web"], ["web"])
-    assert [*held["before"]["volumes"]] == ["named"]
-
-
-def test_docker_that_is_down_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: False)
-    assert docker_inventory.held(Docker()) == {}
-
-
-def test_docker_that_refuses_holds_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkhead.docker.daemon.docker_runs", lambda: True)
-
-    def refuse(_: Engine) -> Inventory:
-        raise EngineError("no")
-
-    monkeypatch.setattr(Docker, "inventory", refuse)
-    assert docker_inventory.held(Docker()) == {}
 
 
 # -- when it goes
@@ -285,7 +250,7 @@ def test_it_goes_before_it_is_full_and_when_it_is_old(percent: float, hours: flo
     assert found == ([(NAME, why)] if why else [])
 
 
-def test_only_our_own_is_ours(group: Group) -> None:
+def test_only_our_own_is_ours(group: FakeGroup) -> None:
     group.add("before-upgrade", tags="")
     group.add("of-root", origin="ubuntu-lv")
     assert snapshots.ours(config()) == []
@@ -294,26 +259,28 @@ def test_only_our_own_is_ours(group: Group) -> None:
     assert snapshots.ours(config())[0].written == int(10 * G * 0.032)
 
 
-def test_snapshot_of_somebody_else_is_never_removed(group: Group) -> None:
+def test_snapshot_of_somebody_else_is_never_removed(group: FakeGroup) -> None:
     group.add("before-upgrade", tags="")
-    with pytest.raises(Problem, match="ubuntu-vg/before-upgrade is no snapshot of docker-lv that bulkhead has taken"):
+    with pytest.raises(
+        Problem, match="ubuntu-vg/before-upgrade is not a snapshot of docker-lv that bulkhead has taken"
+    ):
         snapshots.drop(config(), "before-upgrade", "test")
     assert not group.commands
 
 
-def test_merge_is_not_taken_for_a_snapshot(group: Group) -> None:
+def test_merge_is_not_taken_for_a_snapshot(group: FakeGroup) -> None:
     group.add()
     group.run("lvconvert", "--merge", f"ubuntu-vg/{NAME}")
-    with pytest.raises(Problem, match="is no snapshot"):
+    with pytest.raises(Problem, match="is not a snapshot"):
         snapshots.drop(config(), NAME, "test")
 
 
-def test_dropped_it_is_gone_with_what_was_kept(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropped_it_is_gone_with_what_was_kept(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     snapshots.create(config())
     assert commands.run(config(), options("drop")) == 0
     assert [*group.volumes] == ["docker-lv"]
     assert state.load("snapshot") == {}
-    assert "snapshot ubuntu-vg/docker-lv-snapshot is gone" in capsys.readouterr().out
+    assert "snapshot ubuntu-vg/docker-lv-snapshot is removed" in capsys.readouterr().out
     assert commands.run(config(), options("drop")) == 0
     assert "there is no snapshot of ubuntu-vg/docker-lv" in capsys.readouterr().out
 
@@ -322,14 +289,14 @@ def test_dropped_it_is_gone_with_what_was_kept(group: Group, capsys: pytest.Capt
 LEFT = {"origin": "", "percent": "", "attributes": "-wi-a-----"}
 
 
-def test_what_a_power_cut_has_left_of_one_makes_way(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_power_cut_has_left_of_one_makes_way(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     group.add(**LEFT)
     assert snapshots.ours(config()) == []
     assert jobs.drop_due_snapshots(config()) == [f"the snapshot {NAME} has been dropped: {snapshots.LEFT}"]
     assert NAME not in group.volumes
     group.add(**LEFT)
     assert commands.run(config(), options("drop")) == 0
-    assert f"snapshot ubuntu-vg/{NAME} is gone" in capsys.readouterr().out
+    assert f"snapshot ubuntu-vg/{NAME} is removed" in capsys.readouterr().out
     group.add(**LEFT)
     snapshots.create(config())
     assert group.volumes[NAME].origin == "docker-lv"
@@ -340,15 +307,15 @@ def test_what_a_power_cut_has_left_of_one_makes_way(group: Group, capsys: pytest
     [{"tags": ""}, {"attributes": "-wi-ao----"}, {"attributes": "Swi-a-s---"}],
     ids="foreign open merging".split(),
 )
-def test_volume_of_that_name_that_is_something_else_stays(group: Group, changed: dict[str, str]) -> None:
+def test_volume_of_that_name_that_is_something_else_stays(group: FakeGroup, changed: dict[str, str]) -> None:
     group.add(**{"tags": "bulkhead-snapshot", **LEFT, **changed})
     assert jobs.drop_due_snapshots(config()) == []
-    with pytest.raises(Problem, match="is no snapshot"):
+    with pytest.raises(Problem, match="is not a snapshot"):
         snapshots.drop(config(), NAME, "test")
     assert NAME in group.volumes
 
 
-def test_removal_that_lvm_refuses_is_told(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removal_that_lvm_refuses_is_an_error(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     group.add()
     group.refuses = "lvremove"
     with pytest.raises(Failed, match="`lvremove` failed: no"):
@@ -359,7 +326,7 @@ def test_removal_that_lvm_refuses_is_told(group: Group, monkeypatch: pytest.Monk
         snapshots.drop(config(), NAME, "test")
 
 
-def test_none_is_dropped_while_a_rollback_is_unfinished(group: Group) -> None:
+def test_none_is_dropped_while_a_rollback_is_unfinished(group: FakeGroup) -> None:
     group.add()
     Journal(journal.ROLLBACK).enter(journal.STOPPING)
     with pytest.raises(Failed, match=r"a rollback of Docker's data is not finished \(stopping\)"):
@@ -367,7 +334,7 @@ def test_none_is_dropped_while_a_rollback_is_unfinished(group: Group) -> None:
     assert NAME in group.volumes
 
 
-def test_none_is_dropped_while_another_changes_the_host(group: Group) -> None:
+def test_none_is_dropped_while_another_changes_the_host(group: FakeGroup) -> None:
     group.add()
     with lock.lock(), pytest.raises(Failed, match="another bulkhead"):
         snapshots.drop(config(), NAME, "test")
@@ -377,26 +344,26 @@ def test_none_is_dropped_while_another_changes_the_host(group: Group) -> None:
 # -- what is shown
 
 
-def shown(group: Group, capsys: pytest.CaptureFixture[str], **values: Any) -> str:
+def shown(group: FakeGroup, capsys: pytest.CaptureFixture[str], **values: Any) -> str:
     group.add(**values)
     commands.run(guarded(), options("list"))
     return capsys.readouterr().out
 
 
-def test_it_is_shown_with_its_age_and_fill(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "ubuntu-vg/docker-lv-snapshot: taken 2 h ago, 3 % of 10.0 GiB full, goes in 22 h or when it is 90 % full\n"
+def test_it_is_shown_with_its_age_and_fill(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "ubuntu-vg/docker-lv-snapshot: taken 2 h ago, 3 % of 10.0 GiB full; the guard removes it in 22 h, or when it is 90 % full\n"
     assert shown(group, capsys) == line
 
 
-def test_lost_one_is_shown_as_lost(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lost_one_is_shown_as_lost(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     assert "lost: more was written than its 10.0 GiB" in shown(group, capsys, percent="100.00")
 
 
-def test_old_one_goes_now(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "goes now" in shown(group, capsys, made=-(10**6))
+def test_old_one_goes_now(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the guard removes it now" in shown(group, capsys, made=-(10**6))
 
 
-def test_programs_are_shown_it_too(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_are_shown_it_too(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     group.add()
     state.save("snapshot", {"note": "before a build"})
     commands.run(guarded(), options("list", json=True))
@@ -405,7 +372,7 @@ def test_programs_are_shown_it_too(group: Group, capsys: pytest.CaptureFixture[s
     assert values["note"] == "before a build"
 
 
-def test_nothing_is_shown_as_nothing(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_shown_as_nothing(group: FakeGroup, capsys: pytest.CaptureFixture[str]) -> None:
     del group
     commands.run(config(), options("list"))
     commands.run(config(), options("list", json=True))
@@ -415,7 +382,7 @@ def test_nothing_is_shown_as_nothing(group: Group, capsys: pytest.CaptureFixture
 # -- the command that goes back
 
 
-class Asked:
+class FakeRollback:
     """Stands in for the rollback and its unit."""
 
     def __init__(self, config: Config, say: Any) -> None:
@@ -436,21 +403,21 @@ class Asked:
 
 
 @pytest.fixture
-def asked(group: Group, monkeypatch: pytest.MonkeyPatch) -> type[Asked]:
+def asked(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> type[FakeRollback]:
     del group
-    monkeypatch.setattr(Asked, "begun", ())
-    monkeypatch.setattr(rollback, "Rollback", Asked)
+    monkeypatch.setattr(FakeRollback, "begun", ())
+    monkeypatch.setattr(rollback, "Rollback", FakeRollback)
     monkeypatch.setattr(rollback, "watch", lambda *_: None)
     monkeypatch.setattr(unit, "is_under_way", lambda *_: False)
-    monkeypatch.setattr(unit, "begin", lambda *words: setattr(Asked, "begun", (*Asked.begun, words)))
+    monkeypatch.setattr(unit, "begin", lambda *words: setattr(FakeRollback, "begun", (*FakeRollback.begun, words)))
     monkeypatch.setattr(unit, "follow", lambda: None)
     monkeypatch.setattr(unit, "has_failed", lambda: False)
     monkeypatch.setattr(unit, "LOG", f"{state.VOLATILE}/log")
-    return Asked
+    return FakeRollback
 
 
 def test_rollback_says_what_is_lost_before_it_asks(
-    asked: type[Asked], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    asked: type[FakeRollback], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (move_commands, prompt):
         monkeypatch.setattr(module, "consents", lambda _, question: print(question) is not None)
@@ -459,7 +426,7 @@ def test_rollback_says_what_is_lost_before_it_asks(
     assert not asked.begun
 
 
-def test_rollback_with_consent_goes_on_in_a_unit(asked: type[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_with_consent_goes_on_in_a_unit(asked: type[FakeRollback], monkeypatch: pytest.MonkeyPatch) -> None:
     assert commands.run(config(), options("rollback", yes=True)) == 0
     assert asked.begun == (("snapshot", "rollback", "--foreground"),)
     monkeypatch.setattr(unit, "has_failed", lambda: True)
@@ -468,21 +435,21 @@ def test_rollback_with_consent_goes_on_in_a_unit(asked: type[Asked], monkeypatch
 
 @pytest.mark.parametrize("ended", [Journal(""), Journal("", phase=journal.DONE, since=1)])
 def test_rollback_that_another_move_forestalled_is_none(
-    asked: type[Asked], monkeypatch: pytest.MonkeyPatch, ended: Journal
+    asked: type[FakeRollback], monkeypatch: pytest.MonkeyPatch, ended: Journal
 ) -> None:
     monkeypatch.setattr(asked, "journal", ended)
-    with pytest.raises(Failed, match="did not go back to its snapshot: another move began"):
+    with pytest.raises(Failed, match="did not return to its snapshot: another move began"):
         commands.run(config(), options("rollback", yes=True))
 
 
-def test_rollback_beside_a_move_is_refused(asked: type[Asked], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_beside_a_move_is_refused(asked: type[FakeRollback], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit, "is_under_way", lambda *_: True)
     with pytest.raises(Failed, match="another move or rollback is under way: `bulkhead relocate --join` watches it"):
         commands.run(config(), options("rollback", yes=True))
     assert not asked.begun
 
 
-def test_failure_in_the_unit_is_told_to_who_watches(asked: type[Asked]) -> None:
+def test_failure_in_the_unit_is_written_for_those_who_watch(asked: type[FakeRollback]) -> None:
     del asked
     with contextlib.suppress(FileNotFoundError):
         os.remove(unit.LOG)
@@ -494,7 +461,7 @@ def test_failure_in_the_unit_is_told_to_who_watches(asked: type[Asked]) -> None:
 
 
 def test_docker_moves_neither_on_nor_off_its_volume_while_one_stands(
-    group: Group, monkeypatch: pytest.MonkeyPatch
+    group: FakeGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved: list[str] = []
     monkeypatch.setattr(Relocation, "is_pending", True)

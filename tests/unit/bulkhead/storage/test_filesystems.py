@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bulkhead.storage import filesystems, mounts
+from bulkhead import procfs
+from bulkhead.storage import filesystems
+from bulkhead.storage import fstab as fstab_module
 from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, watched
 from bulkhead.storage.mounts import mounts_of
 
+from ...fake_proc import FakeProc
 from ..configs import config
 
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw"
@@ -26,15 +29,16 @@ CONTAINERD = "32 22 254:2 /containerd /var/lib/containerd rw - ext4 /dev/mapper/
 def fstab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "fstab"
     path.write_text("")
-    monkeypatch.setattr(filesystems, "FSTAB", str(path))
+    monkeypatch.setattr(fstab_module, "FSTAB", str(path))
     return path
 
 
 @pytest.fixture
 def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "mountinfo"
-    monkeypatch.setattr(mounts, "MOUNTINFO", str(path))
-    return path
+    proc = FakeProc(tmp_path / "proc")
+    proc.become(1)
+    monkeypatch.setattr(procfs, "PROC", str(proc.path))
+    return proc.path / "1" / "mountinfo"
 
 
 def chosen_of(mounted: Path, *lines: str) -> list[str]:
@@ -42,7 +46,7 @@ def chosen_of(mounted: Path, *lines: str) -> list[str]:
     return [mount.target for mount in chosen(mounts_of(), config())]
 
 
-def test_each_filesystem_on_a_disk_is_looked_at_once(mounted: Path) -> None:
+def test_each_filesystem_on_a_disk_is_chosen_once(mounted: Path) -> None:
     assert chosen_of(
         mounted,
         ROOT,
@@ -86,7 +90,7 @@ def test_subvolumes_are_one_filesystem(mounted: Path) -> None:
     ) == ["/"]
 
 
-def test_what_another_mount_hides_is_not_looked_at(mounted: Path) -> None:
+def test_what_another_mount_hides_is_not_chosen(mounted: Path) -> None:
     assert (
         chosen_of(mounted, "25 22 254:3 / /data rw - ext4 /dev/vdb rw", "26 22 0:9 / /data rw - tmpfs tmpfs rw") == []
     )
@@ -131,7 +135,7 @@ def disk(tmp_path: Path, mounted: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
-def test_exhausted_inodes_are_seen(disk: Path) -> None:
+def test_exhausted_inodes_are_reported(disk: Path) -> None:
     with contextlib.suppress(OSError):
         for number in range(100):
             (disk / str(number)).touch()
@@ -140,7 +144,7 @@ def test_exhausted_inodes_are_seen(disk: Path) -> None:
     assert found.percent < 50
 
 
-def test_full_filesystem_is_seen(disk: Path) -> None:
+def test_full_filesystem_is_reported(disk: Path) -> None:
     with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
         for _ in range(100):
             file.write(b"x" * 65536)
@@ -173,7 +177,7 @@ def test_root_without_a_line_in_fstab_is_meant_to_be_written_to(mounted: Path) -
     assert [filesystem.read_only for filesystem in watched(config())] == [True]
 
 
-def test_dead_device_is_told(mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_device_is_reported(mounted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted.write_text(f"25 22 254:3 / {tmp_path} rw - xfs /dev/vdb rw\n")
 
     def dead(path: str) -> os.statvfs_result:
@@ -200,7 +204,7 @@ def test_dead_device_is_told(mounted: Path, tmp_path: Path, monkeypatch: pytest.
     ],
     ids="isolated volume-not-mounted store-not-mounted store-on-root volume-on-root".split(),
 )
-def test_lost_isolation_is_told(mounted: Path, lines: list[str], found: list[str]) -> None:
+def test_lost_isolation_is_reported(mounted: Path, lines: list[str], found: list[str]) -> None:
     mounted.write_text("\n".join(lines) + "\n")
     assert out_of_place(mounts_of(), config()) == found
 
@@ -222,7 +226,7 @@ def test_lost_isolation_is_told(mounted: Path, lines: list[str], found: list[str
         ("CONTAINERD", "\udcff", ""),
     ],
 )
-def test_data_that_is_put_beside_the_volume_is_told(
+def test_data_that_is_put_beside_the_volume_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, root: str
 ) -> None:
     for file in ("DAEMON", "CONTAINERD"):

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from bulkhead import errors, names, state
+from bulkhead import errors, names, procfs, state
 from bulkhead.config import Config
 from bulkhead.docker import daemon
-from bulkhead.storage import filesystems, lvm, mounts
+from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
 from bulkhead.watch import check
@@ -335,8 +335,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
-    monkeypatch.setattr(mounts, "MOUNTINFO", f"{tmp_path}/mountinfo")
-    monkeypatch.setattr(filesystems, "FSTAB", "/dev/null")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").symlink_to(tmp_path / "mountinfo")
+    monkeypatch.setattr(procfs, "PROC", f"{tmp_path}/proc")
+    monkeypatch.setattr(fstab, "FSTAB", "/dev/null")
     monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
     monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))

@@ -13,10 +13,12 @@ from pyinfra.api import FactProcessError
 
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
-from tasks.preflight.facts import HostFacts, parse_host
+from tasks.preflight.facts import _BOUND_ELSEWHERE, _LOGIN, HostFacts, parse_host
 from tasks.preflight.host import EngineData, HostState
 from tasks.support.paths import STOPPED_BY_UPGRADE
 
+from ...cases import BOUND, LOGINS, BoundCase, LoginCase
+from ...fake_proc import FakeProc
 from ...processes import orphan
 from ..operations import shell, stand_in
 
@@ -164,7 +166,33 @@ def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) 
     assert found.users == (f"sleep (process {stranger})",)
 
 
-def test_journals_of_moves_are_kept_apart() -> None:
+def run_part(script: str, proc: FakeProc, own: int) -> subprocess.CompletedProcess[str]:
+    """Run a part of the command with a made-up /proc."""
+    return shell(f"proc={proc.path} self={own}\n{script}", proc.path)
+
+
+@pytest.mark.parametrize("case", LOGINS, ids=str)
+def test_whether_a_process_belongs_to_our_login(tmp_path: Path, case: LoginCase) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    case.fill(proc)
+    assert (run_part(f"{_LOGIN} is_own {case.other}", proc, case.own).returncode == 0) == case.is_own
+
+
+@pytest.mark.parametrize("case", BOUND, ids=str)
+def test_where_a_directory_is_bound_elsewhere(tmp_path: Path, case: BoundCase) -> None:
+    proc = FakeProc(tmp_path / "proc")
+    case.fill(proc)
+    output = run_part(f"{_BOUND_ELSEWHERE} bound_elsewhere {case.directory}", proc, 50).stdout
+    assert output == "".join(f"{pid} {place}\n" for pid, place in case.bound)
+
+
+def test_command_has_the_parts_that_are_tested_alone() -> None:
+    command = shlex.split(HostFacts().command())[2]
+    assert _LOGIN in command
+    assert _BOUND_ELSEWHERE in command
+
+
+def test_moves_are_told_apart() -> None:
     text = (HOSTS / "trixie-with-data.txt").read_text()
     journals = {"relocation-home": "copying", "relocation": "done", "rollback": "checking"}
     lines = "".join(f"/var/lib/bulkhead/{name}.json {phase}\n" for name, phase in journals.items()) + "under-way\n"
