@@ -112,15 +112,15 @@ def test_help_of_a_command_of_the_lab_is_its_own(checkout: Checkout) -> None:
 
 
 def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None:
-    said = checkout.run("benchmark", "--help").stdout
+    output = checkout.run("benchmark", "--help").stdout
     sources = "".join(path.read_text() for path in (TOP / "benchmarks").glob("*.py"))
     options = re.findall(r'add_argument\("(--[a-z-]+)"', sources)
     assert options
-    assert [option for option in options if option not in said] == []
+    assert [option for option in options if option not in output] == []
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "output"),
     [
         ("deploy", "name an inventory, for example inventory/prod.py"),
         ("verify", "name an inventory, for example inventory/prod.py"),
@@ -148,11 +148,11 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
         ("lock --nonsense", "there is no option --nonsense"),
     ],
 )
-def test_wrong_command_line_is_one_sentence_and_installs_nothing(checkout: Checkout, line: str, said: str) -> None:
+def test_wrong_command_line_is_one_sentence_and_installs_nothing(checkout: Checkout, line: str, output: str) -> None:
     script, *arguments = line.split()
     done = checkout.run(script, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"scripts/{script}: {said} (see --help)\n"
+    assert done.stderr == f"scripts/{script}: {output} (see --help)\n"
     assert checkout.calls(*INSTALLERS) == []
     assert not (checkout.top / ".venv").exists()
 
@@ -165,9 +165,9 @@ def test_packages_are_named_before_they_are_installed(checkout: Checkout) -> Non
     checkout.stand_in("sudo", "echo told >&2; exit 1")
     done = checkout.run("test", "--unit")
     assert done.returncode != 0
-    first, told = done.stderr.splitlines()[:2]
+    first, second = done.stderr.splitlines()[:2]
     assert first == "==> installing Debian packages with sudo: shellcheck git rsync apprise"
-    assert told == "told"
+    assert second == "told"
 
 
 def test_tools_of_the_system_are_found_without_their_directories_on_path(checkout: Checkout) -> None:
@@ -294,7 +294,7 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
 
 
 @pytest.mark.parametrize(
-    ("hosts", "limits", "said"),
+    ("hosts", "limits", "output"),
     [
         (
             'docker = ["one.example.com"]',
@@ -305,7 +305,7 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
     ],
 )
 def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
-    deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], said: str
+    deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], output: str
 ) -> None:
     # The real one: what it prints decides.
     real = f'exec {sys.executable} -c "from pyinfra_cli.main import main; main()" "$@"'
@@ -314,7 +314,7 @@ def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
     inventory.write_text(hosts)
     done = deploying.run("deploy", str(inventory), *(f"--limit={limit}" for limit in limits))
     assert done.returncode == 1
-    assert done.stderr == f"scripts/deploy: {said.format(inventory)} Nothing was changed\n"
+    assert done.stderr == f"scripts/deploy: {output.format(inventory)} Nothing was changed\n"
     assert deployed(deploying) == []
 
 

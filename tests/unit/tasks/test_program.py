@@ -102,16 +102,16 @@ def test_it_imports_nothing_but_pythons_own_library_and_itself() -> None:
 def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) -> None:
     program = tmp_path / "bulkhead"
     program.write_bytes(archive())
-    look = InstalledProgram().command().replace(PROGRAM, str(program))
+    command = InstalledProgram().command().replace(PROGRAM, str(program))
 
-    def seen() -> str:
-        done = subprocess.run(look, shell=True, capture_output=True, text=True, check=True)
+    def installed() -> str:
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
         return InstalledProgram().process(done.stdout.splitlines())
 
-    assert seen() == "", "a program without bytecode is taken for an installed one"
+    assert installed() == "", "a program without bytecode is taken for an installed one"
     add = [sys.executable, TOP / "files" / "add-bytecode.py", program, "/usr/local/bin/bulkhead"]
     subprocess.run(add, check=True)
-    assert seen() == digest(archive())
+    assert installed() == digest(archive())
     assert version(rewritten(program, lambda name, _: name.endswith(".py"))).returncode == 0, "it is compiled anew"
     other = rewritten(program, lambda _, content: content.startswith(importlib.util.MAGIC_NUMBER))
     assert version(other).returncode == 0, "the bytecode of another Python keeps it from running"

@@ -29,7 +29,7 @@ RUNC = "runc --log /l --log-format json run --bundle /var/lib/docker/buildkit/ex
 ID = "3f" * 32
 
 
-class BuildHost:
+class BuildingHost:
     """A host's processes and control groups."""
 
     def __init__(self, path: Path) -> None:
@@ -58,15 +58,15 @@ class BuildHost:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildHost:
-    host = BuildHost(tmp_path)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildingHost:
+    host = BuildingHost(tmp_path)
     monkeypatch.setattr(procfs, "PROC", str(host.proc))
     monkeypatch.setattr(running_builds, "CGROUPS", str(host.cgroups))
     host.process(10, "dockerd -H fd://", cgroup="/system.slice/docker.service", written=7)
     return host
 
 
-def step_of_buildkit(host: BuildHost, name: str = "k7x", pid: int = 20, written: int = 0) -> None:
+def step_of_buildkit(host: BuildingHost, name: str = "k7x", pid: int = 20, written: int = 0) -> None:
     host.process(pid, RUNC.format(name), 10, "/system.slice/docker.service")
     host.process(pid + 1, "/bin/sh -c make", pid, f"/system.slice/system.slice:docker:{name}", written)
 
@@ -79,14 +79,14 @@ def test_docker_is_the_daemon_of_its_unit() -> None:
     assert running_builds.dockerd() == 10
 
 
-def test_docker_in_a_container_is_not_the_hosts(host: BuildHost) -> None:
+def test_docker_in_a_container_is_not_the_hosts(host: BuildingHost) -> None:
     shutil.rmtree(host.proc / "10")
     host.process(30, "containerd-shim", cgroup="/system.slice/containerd.service")
     host.process(31, "dockerd", 30, f"/system.slice/docker-{ID}.scope")
     assert running_builds.dockerd() == 0
 
 
-def test_docker_outside_of_its_unit_is_found_too(host: BuildHost) -> None:
+def test_docker_outside_of_its_unit_is_found_too(host: BuildingHost) -> None:
     (host.cgroups / "system.slice/docker.service/cgroup.procs").write_text("")
     assert running_builds.dockerd() == 10
 
@@ -94,20 +94,20 @@ def test_docker_outside_of_its_unit_is_found_too(host: BuildHost) -> None:
 # -- BuildKit
 
 
-def test_step_is_found_with_its_command_and_what_all_of_it_has_written(host: BuildHost) -> None:
+def test_step_is_found_with_its_command_and_what_all_of_it_has_written(host: BuildingHost) -> None:
     step_of_buildkit(host, written=100)
     host.process(22, "cc -c big.c", 21, "/system.slice/system.slice:docker:k7x", 50)
     cgroup = str(host.cgroups / "system.slice/system.slice:docker:k7x")
     assert running_builds.steps(10) == [BuildStep("k7x", 21, cgroup, 150, "/bin/sh -c make")]
 
 
-def test_each_step_is_found(host: BuildHost) -> None:
+def test_each_step_is_found(host: BuildingHost) -> None:
     step_of_buildkit(host, "one", 20)
     step_of_buildkit(host, "two", 30)
     assert [step.id for step in running_builds.steps(10)] == ["one", "two"]
 
 
-def test_step_that_is_still_being_set_up_is_none(host: BuildHost) -> None:
+def test_step_that_is_still_being_set_up_is_none(host: BuildingHost) -> None:
     host.process(20, RUNC.format("k7x"), 10, "/system.slice/docker.service")
     host.process(21, "runc init", 20, "/system.slice/docker.service")
     assert running_builds.steps(10) == []
@@ -122,13 +122,13 @@ def test_step_that_is_still_being_set_up_is_none(host: BuildHost) -> None:
         ("runc --root /buildkit/executor/ delete k7x", 10),
     ],
 )
-def test_what_only_resembles_a_step_is_none(host: BuildHost, words: str, parent: int) -> None:
+def test_what_only_resembles_a_step_is_none(host: BuildingHost, words: str, parent: int) -> None:
     host.process(20, words, parent)
     host.process(21, "/bin/sh -c make", 20, "/system.slice/system.slice:docker:k7x")
     assert running_builds.steps(10) == []
 
 
-def test_step_that_goes_on_is_refreshed_and_one_that_has_ended_is_gone(host: BuildHost) -> None:
+def test_step_that_goes_on_is_refreshed_and_one_that_has_ended_is_gone(host: BuildingHost) -> None:
     step_of_buildkit(host)
     step = running_builds.steps(10)[0]
     (host.proc / "21" / "io").write_text("write_bytes: 77\n")
@@ -137,7 +137,7 @@ def test_step_that_goes_on_is_refreshed_and_one_that_has_ended_is_gone(host: Bui
     assert running_builds.refreshed(step) is None
 
 
-def test_docker_writes_beside_its_steps_and_so_do_builders_in_containers(host: BuildHost) -> None:
+def test_docker_writes_beside_its_steps_and_so_do_builders_in_containers(host: BuildingHost) -> None:
     step_of_buildkit(host, written=1000)
     host.process(30, "docker-untar", 10, "/system.slice/docker.service", 20, comm="exe")
     host.process(31, "containerd", cgroup="/system.slice/containerd.service", written=300)
@@ -231,7 +231,7 @@ def test_other_container_does_not_even_look_like_one(changed: dict[str, Any]) ->
     assert not running_builds.is_step(container(**changed))
 
 
-def test_docker_is_asked_for_steps(host: BuildHost, tmp_path: Path) -> None:
+def test_docker_is_asked_for_steps(host: BuildingHost, tmp_path: Path) -> None:
     host.process(60, "/bin/sh -c make", 2, f"/system.slice/docker-{ID}.scope", 5)
     host.process(70, "sh", 2, f"/system.slice/docker-{'ab' * 32}.scope")
     inspected = {
@@ -257,7 +257,7 @@ def test_docker_is_asked_for_steps(host: BuildHost, tmp_path: Path) -> None:
 # -- stopping
 
 
-def test_step_is_ended_by_its_control_group(host: BuildHost) -> None:
+def test_step_is_ended_by_its_control_group(host: BuildingHost) -> None:
     step_of_buildkit(host)
     step = running_builds.steps(10)[0]
     (Path(step.cgroup) / "cgroup.kill").write_text("")
@@ -265,11 +265,11 @@ def test_step_is_ended_by_its_control_group(host: BuildHost) -> None:
     assert (Path(step.cgroup) / "cgroup.kill").read_text() == "1"
 
 
-def test_step_that_has_ended_by_itself_is_no_error(host: BuildHost) -> None:
+def test_step_that_has_ended_by_itself_is_no_error(host: BuildingHost) -> None:
     running_builds.abort(BuildStep("k7x", 2**22 + 1, f"{host.cgroups}/system.slice:docker:k7x", 0, ""), "no room")
 
 
-def test_control_group_of_something_else_is_never_killed(host: BuildHost) -> None:
+def test_control_group_of_something_else_is_never_killed(host: BuildingHost) -> None:
     with pytest.raises(AssertionError):
         running_builds.abort(BuildStep("k7x", 10, str(host.cgroups), 0, ""), "no room")
 
@@ -327,7 +327,7 @@ def test_file_that_a_process_may_only_read_is_not_written(tmp_path: Path) -> Non
 
 
 def test_terminal_is_written_and_so_is_no_file_of_another_user_nor_a_device(
-    host: BuildHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: BuildingHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.process(80, "docker build .")
     (host.proc / "80" / "fdinfo").mkdir()
@@ -400,7 +400,7 @@ def test_command_line_does_not_pull(words: str) -> None:
     assert not running_builds.pulls(words.split())
 
 
-def test_command_lines_are_found_the_newest_first(host: BuildHost) -> None:
+def test_command_lines_are_found_the_newest_first(host: BuildingHost) -> None:
     long = f"docker compose -f {'x' * 300} up --build"
     for pid, words in enumerate(["docker build .", "docker buildx build -t a .", long], 80):
         host.process(pid, words)
@@ -411,13 +411,13 @@ def test_command_lines_are_found_the_newest_first(host: BuildHost) -> None:
     assert pulling == [Client(90, 9000, "docker pull box")]
 
 
-def test_docker_and_the_plugin_that_it_starts_are_one(host: BuildHost) -> None:
+def test_docker_and_the_plugin_that_it_starts_are_one(host: BuildingHost) -> None:
     host.process(80, "docker build .")
     host.process(81, "docker-buildx buildx build .", 80)
     assert [client.pid for client in running_builds.clients()[0]] == [81]
 
 
-def test_command_line_in_a_container_is_none(host: BuildHost) -> None:
+def test_command_line_in_a_container_is_none(host: BuildingHost) -> None:
     host.process(80, "docker build .", namespace="container")
     host.process(81, "docker pull box", namespace="container")
     assert running_builds.clients() == ([], [])
@@ -472,7 +472,7 @@ def test_command_line_that_builds_is_distinguished_from_others(words: str, is_bu
     assert running_builds._builds(words.split()) == is_build
 
 
-def test_first_docker_compose_is_found_to_build(host: BuildHost) -> None:
+def test_first_docker_compose_is_found_to_build(host: BuildingHost) -> None:
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
     host.process(80, "python3 /usr/bin/docker-compose build")
     host.process(81, "/usr/bin/python3.9 /usr/bin/docker-compose up --build", started=now)
@@ -481,7 +481,7 @@ def test_first_docker_compose_is_found_to_build(host: BuildHost) -> None:
     assert running_builds.programs_that_build() == found
 
 
-def test_compose_that_has_stayed_with_its_containers_no_longer_builds(host: BuildHost) -> None:
+def test_compose_that_has_stayed_with_its_containers_no_longer_builds(host: BuildingHost) -> None:
     hour_ago = int((time.clock_gettime(time.CLOCK_BOOTTIME) - 3600) * os.sysconf("SC_CLK_TCK"))
     host.process(80, "docker-compose build", started=hour_ago)
     host.process(81, "docker compose up --build", started=hour_ago)
