@@ -36,7 +36,6 @@ _PLACES = (
     "/var/lib/bulkhead",
     "/run/bulkhead",
     "/run/docker.sock",
-    "/proc/{}/mountinfo",
 )
 
 _PLAN = Plan(
@@ -114,6 +113,10 @@ class HealthyHost:
                 text = shipped.read(entry).decode()
                 for place in _PLACES:
                     text = text.replace(f'"{place}', f'"{self.top}{place}')
+                if entry.filename == "bulkhead/storage/mounts.py":  # the program reads other files of the real /proc
+                    mountinfo = f'f"{self.top}/proc/{{process}}/mountinfo"'
+                    assert 'procfs.path(process, "mountinfo")' in text
+                    text = text.replace('procfs.path(process, "mountinfo")', mountinfo)
                 packed.writestr(entry, text)
         subprocess.run([PYTHON, ADD_BYTECODE, self.program, self.program], check=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 
-class Space(NamedTuple):
+class Space:
     """The space and the inodes of a filesystem. Sizes are bytes, as df counts them."""
 
-    counts: os.statvfs_result
+    def __init__(self, counts: os.statvfs_result) -> None:
+        self.counts = counts
 
     @property
     def size(self) -> int:
