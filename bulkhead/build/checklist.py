@@ -21,6 +21,7 @@ from bulkhead.prune import pruner
 from bulkhead.sizes import human
 from bulkhead.storage import filesystems
 from bulkhead.storage.mounts import mounts_of
+from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import VolumeSpace, floor_of
 
 if TYPE_CHECKING:
@@ -180,12 +181,12 @@ def _volume(config: Config) -> Item:
 
 
 def _inodes(config: Config) -> Item:
-    counts = os.statvfs(config.volume_mount)
-    if not counts.f_files:
+    space = space_of(config.volume_mount)
+    if not space.inodes:
         return Item("inodes", OK, "no limit")
-    percent = 100 * (counts.f_files - counts.f_ffree) / counts.f_files
+    percent = space.inodes_percent
     level = FAILED if percent >= config.check_critical else WARNING if percent >= config.check_threshold else OK
-    return Item("inodes", level, f"{int(percent)} % used, {counts.f_ffree} free")
+    return Item("inodes", level, f"{int(percent)} % used, {space.inodes_free} free")
 
 
 def _guard(config: Config) -> Item:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bulkhead.names import BALLAST
+from bulkhead.storage.space import space_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -19,8 +20,7 @@ def size(config: Config) -> int:
     Raises:
         OSError: the volume does not answer.
     """
-    volume = os.statvfs(config.volume_mount)
-    return min(config.guard_ballast, volume.f_blocks * volume.f_frsize // _SHARE)
+    return min(config.guard_ballast, space_of(config.volume_mount).size // _SHARE)
 
 
 def held(config: Config) -> int:

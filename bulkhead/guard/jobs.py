@@ -8,7 +8,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import command
+from bulkhead import systemd
 from bulkhead.docker import running_builds
 from bulkhead.names import DOCKER
 from bulkhead.storage import lvm
@@ -77,10 +77,7 @@ def rescue_docker(config: Config) -> tuple[list[str], list[str]] | None:
     Returns:
         What was done, and what is still wrong, in lines; None: Docker was stopped on purpose, and stays down.
     """
-    if command.output_of(["systemctl", "is-active", DOCKER], lvm.PATIENCE).strip() not in (
-        "failed",
-        "activating",
-    ):
+    if systemd.unit_states([DOCKER], lvm.PATIENCE)[DOCKER] not in ("failed", "activating"):
         return None
     from bulkhead.guard import rescue
 

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import command
+from bulkhead import systemd
 from bulkhead.config import PATH as CONFIGURATION
 from bulkhead.config import Config
 from bulkhead.docker import running_builds
@@ -57,7 +57,7 @@ def is_alive() -> bool:
     Raises:
         OSError: systemd does not say.
     """
-    return command.output_of(["systemctl", "is-active", GUARD_SERVICE], lvm.PATIENCE).strip() == "active"
+    return systemd.unit_states([GUARD_SERVICE], lvm.PATIENCE)[GUARD_SERVICE] == "active"
 
 
 class Guard:

@@ -7,7 +7,6 @@ undone: a snapshot that keeps the volume from growing is removed, and the volume
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from bulkhead.sizes import human
 from bulkhead.snapshot import snapshots
 from bulkhead.storage import lvm
 from bulkhead.storage.mounts import is_mounted, mounts_of
+from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import docker_volume
 from bulkhead.watch import alert, alert_store, results
 
@@ -125,13 +125,11 @@ class Rescue:
         return self._end()
 
     def free(self) -> int:
-        volume = os.statvfs(self.config.volume_mount)
-        return volume.f_bavail * volume.f_frsize + self._would_come
+        return space_of(self.config.volume_mount).available + self._would_come
 
     def _free_to_root(self) -> int:
         """Return the free bytes with those that ext4 reserves for root: Docker is root."""
-        volume = os.statvfs(self.config.volume_mount)
-        return volume.f_bfree * volume.f_frsize + self._would_come
+        return space_of(self.config.volume_mount).free + self._would_come
 
     def floor(self) -> int:
         from bulkhead.storage.volume import floor_of
@@ -139,8 +137,7 @@ class Rescue:
         return floor_of(self.config.guard_floor, self._size())
 
     def _size(self) -> int:
-        volume = os.statvfs(self.config.volume_mount)
-        return volume.f_blocks * volume.f_frsize
+        return space_of(self.config.volume_mount).size
 
     def _room(self) -> str:
         sizes = [human(size) for size in (self.free(), self._size(), self.floor())]

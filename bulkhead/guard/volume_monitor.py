@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from bulkhead.guard import jobs
 from bulkhead.guard.policy import Rate
 from bulkhead.names import MARKER
+from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import floor_of, is_mounted
 from bulkhead.text import short
 
@@ -44,7 +44,7 @@ class VolumeMonitor:
     def check_mount(self) -> None:
         """Notice that the volume was mounted or unmounted, or replaced by another."""
         mount = self.config.volume_mount
-        filesystem = os.statvfs(mount).f_fsid if is_mounted(mount) else None
+        filesystem = space_of(mount).filesystem if is_mounted(mount) else None
         if filesystem != self._filesystem:
             self._filesystem, self.size, self.free = filesystem, 0, 0
             self.rate.forget()
@@ -59,13 +59,13 @@ class VolumeMonitor:
         Returns:
             False if another filesystem is mounted there now: its first sample is yet to come.
         """
-        counts = os.statvfs(self.config.volume_mount)
-        if counts.f_fsid != self._filesystem:
+        space = space_of(self.config.volume_mount)
+        if space.filesystem != self._filesystem:
             self.check_mount()
             return False
-        self.free = counts.f_bavail * counts.f_frsize
-        self.free_for_root = counts.f_bfree * counts.f_frsize
-        if (size := counts.f_blocks * counts.f_frsize) != self.size:  # it was grown online
+        self.free = space.available
+        self.free_for_root = space.free
+        if (size := space.size) != self.size:  # it was grown online
             self.size, self.floor = size, floor_of(self.config.guard_floor, size)
         self.rate.add(now, self.free)
         if self.rate.value:

@@ -5,7 +5,6 @@ After a move the old data is kept beneath the mount, until `finalize` removes it
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from bulkhead.move import rsync
 from bulkhead.outage import journal
 from bulkhead.sizes import human
 from bulkhead.storage.beneath import empty_beneath, refuse_changed
+from bulkhead.storage.space import space_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -137,7 +137,6 @@ def refuse_too_little_room(volume: str, needed: int, begun: Iterable[str], advic
     Raises:
         Failed: it does not fit.
     """
-    space = os.statvfs(volume)
-    free = space.f_bavail * space.f_frsize + sum(map(rsync.size_of, begun))
+    free = space_of(volume).available + sum(map(rsync.size_of, begun))
     if free < needed:
         raise Failed(f"the data takes {human(needed)}, and its volume has {human(free)} for it. {advice}".rstrip())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bulkhead.errors import Problem
 from bulkhead.names import FLOOR_AT_MOST, MARKER
 from bulkhead.storage import lvm
+from bulkhead.storage.space import space_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -23,9 +24,8 @@ class VolumeSpace(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> VolumeSpace:
-        counts = os.statvfs(path)
-        blocks = (counts.f_blocks, counts.f_blocks - counts.f_bfree, counts.f_bavail)
-        return cls(*(number * counts.f_frsize for number in blocks))
+        space = space_of(path)
+        return cls(space.size, space.used, space.available)
 
     @property
     def percent(self) -> float:

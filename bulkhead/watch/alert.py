@@ -9,8 +9,9 @@ import syslog
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import state
+from bulkhead import state, systemd
 from bulkhead.names import ALERT_SERVICE, DOCKER
+from bulkhead.storage.space import space_of
 from bulkhead.text import count, plain, span
 from bulkhead.watch.alert_store import AlertState, Message, News, OpenAlert, Queue, changing
 from bulkhead.watch.apprise import APPRISE_TYPES, send
@@ -229,8 +230,8 @@ def _way_out(config: Config) -> str:
     asking.join(_DOCKERS_PATIENCE)
     command = "bulkhead prune"
     with contextlib.suppress(OSError):
-        volume = os.statvfs(config.volume_mount)
-        whole = (volume.f_blocks - volume.f_bfree + volume.f_bavail) * volume.f_frsize
+        space = space_of(config.volume_mount)
+        whole = space.used + space.available
         command = f"bulkhead reclaim --need {enough(whole, config.check_threshold)}"
     return f"Reclaimable: {found[0] if found else 'unknown'}.\nReclaim it: `{command}`. Details: `bulkhead status`"
 
@@ -252,7 +253,8 @@ def _reclaimable() -> str:
 
     try:
         # Leave its socket alone while Docker does not run: systemd would start it.
-        subprocess.run(["systemctl", "is-active", "--quiet", DOCKER], check=True, timeout=10)
+        if not systemd.is_running(DOCKER, 10):
+            return "unknown, Docker does not run"
         found = reclaimable(Engine())[:5]
         return ", ".join(f"{name[-_NAME:]} {human(size)}" for name, size in found) or "nothing"
     except PROBLEMS:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bulkhead import command, state
+from bulkhead import state, systemd
 from bulkhead.config import Config
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
@@ -317,14 +317,13 @@ def _check_units(config: Config, unguarded: float) -> Iterator[CheckResult]:
     """
     units = [DOCKER, *config.watched_units]
     try:
-        states = command.output_of(["systemctl", "is-active", *units], PATIENCE).split()
+        active = systemd.unit_states(units, PATIENCE)
     except OSError as error:
         yield CheckResult("docker", UNKNOWN, f"cannot tell whether Docker runs: {error}")
         for unit in config.watched_units:
             yield CheckResult(f"unit:{unit}", UNKNOWN, f"cannot tell whether {unit} is active")
         return
-    active = dict(zip(units, states, strict=True))
-    if active.get(DOCKER) in ("active", "reloading"):
+    if active[DOCKER] in systemd.RUNNING:
         try:
             reason = silence()
         except PermissionError:
@@ -333,14 +332,14 @@ def _check_units(config: Config, unguarded: float) -> Iterator[CheckResult]:
             yield CheckResult("docker", UNKNOWN if reason else OK, f"Docker {reason or 'answers'}")
     else:
         # Leave its socket alone: systemd would start Docker.
-        yield CheckResult("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active.get(DOCKER)}")
+        yield CheckResult("docker", UNKNOWN, f"Docker does not run: {DOCKER} is {active[DOCKER]}")
     for unit in config.watched_units:
-        is_active = active.get(unit) in ("active", "reloading")
+        is_active = active[unit] in systemd.RUNNING
         if is_active and unit == GUARD_SERVICE and unguarded > _GUARD_LATE:
             text = f"{unit} is active, but has not checked {config.volume_mount} for {span(unguarded)}"
             yield CheckResult(f"unit:{unit}", WARNING, text)
         else:
-            yield CheckResult(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active.get(unit)}")
+            yield CheckResult(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active[unit]}")
 
 
 def check_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[CheckResult]:

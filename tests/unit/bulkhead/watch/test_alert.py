@@ -80,6 +80,7 @@ def test_clock_that_was_set_back_does_not_hold_reminders_back(step: float) -> No
 
 def test_message_has_room_for_all_that_comes_with_it(host: AlertHost, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [(f"image registry.example.com/{'long/' * 50}{number}:tag", 10**12) for number in range(9)]
+    monkeypatch.setattr("bulkhead.systemd.is_running", lambda *_: True)
     monkeypatch.setattr(usage, "reclaimable", lambda _: names)
     way_out = alert._way_out(config(volume_mount=str(host.place)))
     assert "/long/0:tag 931.3 GiB, " in way_out
