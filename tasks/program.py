@@ -5,13 +5,13 @@ The program is the package bulkhead with the modules of pyinfra_lvm that it impo
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
-import re
 import shlex
 import zipfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -44,22 +44,33 @@ print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER
 """
 
 _MAIN = "import sys\n\nfrom bulkhead.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
-_SHARED = re.compile(r"^ *from (pyinfra_lvm)\.(\w+) import", re.MULTILINE)
 
 Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
 
 def parts() -> dict[str, str]:
     """Return the program's source files by their path in the archive: the package, and what it imports of pyinfra_lvm."""
-    found = {str(path.relative_to(_TOP)): path.read_text() for path in sorted((_TOP / "bulkhead").rglob("*.py"))}
-    unread = [*found.values()]
-    while unread:
-        for package, module in _SHARED.findall(unread.pop()):
-            for name in (f"{package}/__init__.py", f"{package}/{module}.py"):
-                if name not in found:
-                    found[name] = (_TOP / name).read_text()
-                    unread.append(found[name])
+    paths = [path for path in sorted((_TOP / "bulkhead").rglob("[!.]*.py")) if path.parent.name != "__pycache__"]
+    found: dict[str, str] = {}
+    while paths:
+        path = paths.pop(0)
+        name = str(path.relative_to(_TOP))
+        if name not in found and path.is_file():
+            found[name] = path.read_text()
+            paths += _shared(found[name])
     return found
+
+
+def _shared(source: str) -> Iterator[Path]:
+    """Yield the files of pyinfra_lvm that a source imports, in whatever form."""
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name}" for name in ("__init__", *names)]
+        for name in names:
+            if name.startswith("pyinfra_lvm"):
+                first, *rest = name.split(".")
+                yield from (_TOP / first / "__init__.py", _TOP / first / f"{(rest or ['__init__'])[0]}.py")
 
 
 @cache
@@ -148,12 +159,13 @@ def program(content: bytes, configuration: str) -> Commands:
     if not same:
         yield FileUploadCommand(io.BytesIO(content), f"{PROGRAM}.new")
         yield StringCommand(f"python3 - {PROGRAM}.new {PROGRAM}", _stdin=verbatim("add-bytecode.py"))
-        yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mv -fT {PROGRAM}.new {PROGRAM}")
-        # Made here, not by cron's first call some time later: a run after that would find the host changed.
-        yield StringCommand(f"mkdir -p {PROGRAM_STATE}")
-    if written != configuration:
+        # The directory is made here, not by cron's first call some time later: a run after that would find the host changed.
+        yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mkdir -p {PROGRAM_STATE}")
+        # Both in one command: a program reads no configuration of another version.
+        yield replace_file(PROGRAM_CONFIGURATION, configuration, before=f"mv -fT {PROGRAM}.new {PROGRAM}")
+    elif written != configuration:
         yield replace_file(PROGRAM_CONFIGURATION, configuration)
-    if same and written == configuration:
+    else:
         host.noop("the program and its configuration are up to date")
 
 

@@ -43,7 +43,14 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     name = choose_group(settings, storage)
     disks = new_disks(settings, storage, name)
     volume = docker_volume(settings)
-    if findings := [*judge_disks(settings, storage, name), *_judge_group(settings, storage, name, disks)]:
+    wrong_disks = [*judge_disks(settings, storage, name)]
+    # A disk that the host does not have, or that is not blank, says nothing about the group.
+    findings = [*wrong_disks, *_judge_group(settings, storage, name, () if wrong_disks else disks)]
+    group = storage.volume_group(name)
+    if group and group.missing_physical_volumes:
+        # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing.
+        raise Refused(*findings)
+    if findings:
         # How much room such a group has is unknown, and so is whether the volume has to grow.
         raise Refused(*findings, *judge_volume(volume, storage, name))
     try:
@@ -109,7 +116,7 @@ def _has_room(settings: Settings, storage: Storage, group: str) -> bool:
 def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[Finding]:
     group = storage.volume_group(name)
     if group is None:
-        if not new_disks or settings.volume_group_extend:
+        if not settings.volume_disks or settings.volume_group_extend:
             existing = ", ".join(g.name for g in storage.volume_groups)
             yield Finding(
                 f"there is no volume group {name}; this host has {existing or 'none'}",

@@ -41,17 +41,21 @@ def verbatim(name: str) -> str:
     return (_TOP / "files" / name).read_text()
 
 
-def replace_file(path: str, content: str, mode: str = "0644") -> StringCommand:
+def replace_file(path: str, content: str, mode: str = "0644", before: str = "") -> StringCommand:
     """Return the command that replaces ``path`` as a whole, and makes its directory where there is none.
 
     pyinfra's files.put writes over the file in place, and a cut leaves half of it. The content goes through standard
     input, because every user of the host can read a command line.
+
+    Args:
+        before: a command that runs right before the new file takes its place.
     """
     directory = shlex.quote(str(PurePosixPath(path).parent))
+    prefix = f"{before} && " if before else ""
     target, new_file = shlex.quote(path), shlex.quote(f"{path}.new")
     return StringCommand(
         f"mkdir -p {directory} && rm -f {new_file} && (umask 077; cat >{new_file}) && chmod {mode} {new_file} && "
-        f"sync {new_file} && mv -fT {new_file} {target} && sync {directory}",
+        f"sync {new_file} && {prefix}mv -fT {new_file} {target} && sync {directory}",
         _stdin=content,
     )
 

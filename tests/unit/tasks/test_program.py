@@ -22,13 +22,14 @@ from settings.check import defaults
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.plan import Plan
-from tasks.program import InstalledProgram, archive, configuration, digest
+from tasks.program import InstalledProgram, _shared, archive, configuration, digest
 from tasks.support.paths import DROP_INS, STORES
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg
 
-TOP = Path(__file__).parent.parent.parent.parent
+TOP = Path(__file__).parents[3]
+MODULES = [path for path in (TOP / "bulkhead").rglob("*.py") if path.parent.name != "__pycache__"]
 
 
 def plan_of(wanted: Settings) -> Plan:
@@ -85,6 +86,34 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
     assert done.stdout.startswith("bulkhead ")
     for command in ("relocate", "rollback", "finalize", "status"):
         assert run(tmp_path, command, "--help").returncode == 0
+
+
+def test_every_module_is_packed_and_can_be_imported(tmp_path: Path) -> None:
+    modules = [f"bulkhead.{'.'.join(path.relative_to(TOP / 'bulkhead').with_suffix('').parts)}" for path in MODULES]
+    program = tmp_path / "bulkhead"
+    program.write_bytes(archive())
+    script = "import importlib, sys\nsys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-IS", "-c", script, program, *modules], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_folder_of_the_program_is_a_package() -> None:
+    """A folder without __init__.py can be imported here, and not from the archive."""
+    assert {path.parent for path in MODULES} == {path.parent for path in MODULES if path.name == "__init__.py"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from pyinfra_lvm import fstab",
+        "from pyinfra_lvm.fstab import parse_fstab",
+        "import pyinfra_lvm.fstab",
+        "import pyinfra_lvm.fstab as tables",
+    ],
+)
+def test_shared_modules_are_found_in_every_form_of_an_import(line: str) -> None:
+    found = {str(path.relative_to(TOP)) for path in _shared(f"def f():\n    {line}\n") if path.exists()}
+    assert found == {"pyinfra_lvm/__init__.py", "pyinfra_lvm/fstab.py"}
 
 
 def test_it_imports_nothing_but_pythons_own_library_and_itself() -> None:

@@ -194,17 +194,30 @@ def test_group_that_lost_a_disk_does_not_make_our_own_mounts_a_finding() -> None
 # -- every finding, not only the first
 
 
-def test_findings_on_disks_group_and_volume_come_at_once() -> None:
+def test_findings_on_disks_and_volume_come_at_once() -> None:
     storage = with_filesystem(with_docker_volume(), DEVICE)
+    assert all_found(settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdz"]), storage) == [
+        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
+        "the logical volume ubuntu-vg/docker-lv exists, with ext4 on it, and this project did not make it",
+    ]
+
+
+def test_disk_that_cannot_be_used_says_nothing_about_the_group() -> None:
+    storage = with_group(spare_disk(), "docker-vg", SPARE)
+    assert all_found(settings(volume_disks=["/dev/vdz"]), storage) == [
+        f"there is no disk /dev/vdz; this host has /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)"
+    ]
+
+
+def test_volume_in_a_group_that_lacks_a_disk_is_not_judged_by_what_cannot_be_read() -> None:
+    """Its filesystem may be on the disk that is missing: nobody is told to remove it."""
+    storage = with_docker_volume(tags=(TAG,))
     storage = replace(
         storage, volume_groups=tuple(replace(g, missing_physical_volumes=1) for g in storage.volume_groups)
     )
-    assert all_found(settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdz"]), storage) == [
-        "there is no disk /dev/vdz; this host has /dev/vda (101.0 GiB)",
-        "the volume group ubuntu-vg lacks 1 of its physical volumes",
-        "the volume group ubuntu-vg is on /dev/vda1 already, and not on /dev/vdz",
-        "the logical volume ubuntu-vg/docker-lv exists, with ext4 on it, and this project did not make it",
-    ]
+    unreadable = replace(storage, logical_volumes=tuple(replace(v, active=False) for v in storage.logical_volumes))
+    for broken in (storage, unreadable):
+        assert all_found(settings(), broken) == ["the volume group ubuntu-vg lacks 1 of its physical volumes"]
 
 
 def test_group_and_disk_that_do_not_exist_are_both_reported() -> None:
