@@ -16,7 +16,8 @@ from bulkhead import command, state
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import Failed
-from bulkhead.guard import ballast, rescue
+from bulkhead.guard import ballast, rescue, rescued_host, volume_extender
+from bulkhead.guard.rescued_host import RescuedDocker
 from bulkhead.move import relocation
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
@@ -60,16 +61,16 @@ class RescueHost:
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
         monkeypatch.setattr(rescue, "is_mounted", lambda _: True)
         monkeypatch.setattr(
-            rescue, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume_mount, fstype=self.fstype)]
+            volume_extender, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume_mount, fstype=self.fstype)]
         )
-        monkeypatch.setattr(rescue, "docker_runs", lambda: self.up)
+        monkeypatch.setattr(rescued_host, "docker_runs", lambda: self.up)
         monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
         monkeypatch.setattr(ballast, "give_back", self._give_back)
         monkeypatch.setattr(alert, "tell", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
         monkeypatch.setattr(Engine, "wait", self._wait)
-        monkeypatch.setattr(rescue._Reclaim, "reclaim", self._reclaim)
-        monkeypatch.setattr(rescue._Reclaim, "freed", lambda _: self.cache)
+        monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", self._reclaim)
+        monkeypatch.setattr(rescue._HarmlessPruner, "freed", lambda _: self.cache)
         monkeypatch.setattr(Pruner, "free", lambda _: self.free)
         monkeypatch.setattr(os, "statvfs", self._statvfs)
         real = os.stat
@@ -165,8 +166,11 @@ def test_snapshot_goes_and_the_volume_grows_where_they_are_not(host: RescueHost)
     assert NAME not in host.group.volumes
     (news,) = host.reported
     assert (news.level, news.text) == (1, f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: removed")
-    assert "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free taken" in host.journal
-    assert host.journal[-1] == "the volume has 63.0 GiB: set volume_size to at least that, or each run warns of it"
+    assert "volume: 3.0 GiB of the 20.0 GiB that are free in ubuntu-vg added" in host.journal
+    assert (
+        host.journal[-1]
+        == "the volume has 63.0 GiB: set volume_size to at least that, or each run of the deploy warns about it"
+    )
 
 
 def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host: RescueHost) -> None:
@@ -237,8 +241,8 @@ def test_group_that_has_nothing_is_said(host: RescueHost) -> None:
     wrong = host.rescue()
     assert "grow: volume group ubuntu-vg has no free space: ubuntu-vg/docker-lv cannot grow" in host.journal
     assert wrong == [
-        "256.0 MiB are free on /srv/docker-volume, and 3.0 GiB must be: `bulkhead status` shows what fills it; remove "
-        "some, or give the volume more (volume_size)"
+        "/srv/docker-volume has 256.0 MiB free, and 3.0 GiB must stay free: `bulkhead status` shows what fills it. Remove some "
+        "of it, or set a larger volume_size and run the deploy"
     ]
 
 
@@ -293,7 +297,7 @@ def test_last_words_that_nobody_has_are_no_failure(monkeypatch: pytest.MonkeyPat
 
     for module in (command, beneath, mounts):
         monkeypatch.setattr(module, "run", fail)
-    assert rescue._end_of_log() == "`journalctl` failed"
+    assert RescuedDocker(Engine()).end_of_log() == "`journalctl` failed"
 
 
 # -- what is refused
@@ -341,8 +345,8 @@ def test_dry_run_tells_all_steps_and_changes_nothing(host: RescueHost) -> None:
         "idle build cache and dangling images: would be reclaimed",
         "  only a running Docker can tell how much that is; if it is not enough:",
         f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: would be removed",
-        "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free would be taken",
-        "the volume would have 63.0 GiB: set volume_size to at least that, or each run warns of it",
+        "volume: 3.0 GiB of the 20.0 GiB that are free in ubuntu-vg would be added",
+        "the volume would have 63.0 GiB: set volume_size to at least that, or each run of the deploy warns about it",
     ]
 
 
@@ -369,5 +373,5 @@ def test_reclaim_takes_no_image_that_has_a_name_and_no_container(monkeypatch: py
     steps: list[Callable[[], None]] = []
     monkeypatch.setattr(Pruner, "__init__", lambda _: None)
     monkeypatch.setattr(Pruner, "_climb", lambda _, climbed: steps.extend(climbed))
-    rescue._Reclaim().reclaim()  # type: ignore[call-arg]
+    rescue._HarmlessPruner().remove_harmless()  # type: ignore[call-arg]
     assert [step.__name__ for step in steps] == ["stale_cache", "dangling_images", "idle_cache"]
