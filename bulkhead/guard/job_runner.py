@@ -1,4 +1,4 @@
-"""Run jobs beside the guard's loop, each in a process of its own, and hand over their results."""
+"""Run jobs in the background of the guard's loop, each in a process of its own, and hand over their results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class JobRunner:
-    """The jobs that run now, by name.
+    """Runs jobs that have a name: at most one of each name at a time.
 
     Args:
-        complain: gets what went wrong, and the time in monotonic seconds.
+        complain: is called with what went wrong, and the time in monotonic seconds.
     """
 
     def __init__(self, complain: Callable[[str, float], None]) -> None:
@@ -23,6 +23,7 @@ class JobRunner:
         self._jobs: dict[str, tuple[Job, Callable[[Any], None]]] = {}
 
     def __bool__(self) -> bool:
+        """Whether any job runs."""
         return bool(self._jobs)
 
     def is_running(self, name: str) -> bool:
@@ -32,8 +33,8 @@ class JobRunner:
         """Start a job, unless one of that name runs.
 
         Args:
-            seconds: after which it is killed.
-            then: gets its result.
+            seconds: the job is killed after this time.
+            then: is called with the job's result.
         """
         if name in self._jobs:
             return
@@ -43,7 +44,7 @@ class JobRunner:
             self._complain(f"{name}: {error}", time.monotonic())
 
     def stop(self, name: str, why: str) -> None:
-        """Kill a job if it runs, and release the locks that it holds."""
+        """Kill a job if it runs. This releases the locks that it holds."""
         if name in self._jobs:
             self._jobs[name][0].stop(why)
 

@@ -1,9 +1,9 @@
 """`bulkhead guard`: no build fills Docker's volume. docker-guard.service runs it, always.
 
-A loop samples the free space a few times a second. Before the floor is reached it acts, in this order: it reclaims idle
-build cache; it ends the running steps of builds, the fastest-growing first, as many as needed; where Docker itself writes
-for a build (COPY, context, export, a builder in a container), it interrupts the command line that builds. It stops nothing
-but builds. Nothing in the loop waits: jobs that may take long run beside it.
+A loop samples the free space a few times a second. Before the volume reaches its floor, the loop acts in this order. It
+reclaims idle build cache. It stops the running steps of builds, the fastest-growing first, as many as necessary. Where
+Docker itself writes for a build (COPY, context, export, a builder in a container), it interrupts the client. It stops
+nothing but builds. The loop never waits: jobs that may take long run in the background.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bulkhead.files import changed_at
 from bulkhead.guard import jobs, policy
 from bulkhead.guard.job_runner import JobRunner
 from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, NOTHING, RECLAIM
-from bulkhead.guard.reporter import Reporter, UnstoppableGrowth
+from bulkhead.guard.reporter import Reporter, StateFile, UnstoppableGrowth
 from bulkhead.guard.space import BallastKeeper, CacheReclaimer
 from bulkhead.guard.stopper import AT_ONCE, SETTLING, Stopper
 from bulkhead.guard.upkeep import CheckWatch, Rescuer, SnapshotKeeper
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import argparse
 
 _REACTION = 1.0  # seconds from a decision until nothing of the build writes any more
-_RETURN = 2.0  # further seconds where several fill the volume: the others go on until the space of one is back
-_SLOW, _RARE = 5.0, 30.0  # seconds between checks of what changes rarely, and of what hardly ever changes
+_RETURN = 2.0  # further seconds while several builds fill the volume: until the space of one is back, the others go on
+_SLOW, _RARE = 5.0, 30.0  # seconds between checks of what changes rarely, and of what changes very rarely
 
 
 def run(config: Config, _options: argparse.Namespace) -> int:
@@ -61,16 +61,17 @@ def is_alive() -> bool:
 
 
 class Guard:
-    """The loop: `round` is one turn of it, and decides when the parts do their work."""
+    """The loop. One `round` of it decides which parts do their work now."""
 
     def __init__(self, config: Config) -> None:
         self.volume = volume = VolumeMonitor(config)
-        self.reporter = reporter = Reporter(volume)
+        self.reporter = reporter = Reporter()
+        self.state_file = state_file = StateFile(volume, reporter)
         self.runner = runner = JobRunner(reporter.complain)
         self.writers = Writers(volume, runner)
-        self.stopper = Stopper(volume, self.writers, reporter, runner)
+        self.stopper = Stopper(volume, self.writers, reporter, state_file, runner)
         self.unstoppable = UnstoppableGrowth(volume, reporter)
-        self.cache = CacheReclaimer(volume, reporter, runner)
+        self.cache = CacheReclaimer(volume, reporter, state_file, runner)
         self.ballast = BallastKeeper(volume, reporter)
         self.snapshot = SnapshotKeeper(volume, reporter, runner)
         self.rescuer = Rescuer(volume, reporter, runner)
@@ -81,6 +82,7 @@ class Guard:
         self._program_time = changed_at(sys.argv[0])
 
     def begin(self) -> None:
+        """Tell the journal and systemd that the guard runs."""
         jobs.say(f"guards {self.volume.config.volume_mount}")
         if not os.path.exists(f"{running_builds.CGROUPS}/cgroup.controllers"):
             self.reporter.alert(
@@ -90,7 +92,7 @@ class Guard:
         _notify("READY=1")
 
     def round(self, now: float) -> float:
-        """Sample the volume, and act. Whatever fails, there is a next turn.
+        """Sample the volume, and act. A failure is reported, and never raised: the loop must go on.
 
         Args:
             now: monotonic seconds.
@@ -108,7 +110,7 @@ class Guard:
                 return _SLOW
             self.pause = self._sample(now)
             if self.volume.size:
-                self.reporter.publish(now, unless_within=_RARE)
+                self.state_file.write(now, unless_within=_RARE)
         except Exception as error:
             self.reporter.complain(f"a turn of the guard failed: {error!r}", now)
             self.pause = policy.NEAR
@@ -119,39 +121,44 @@ class Guard:
         if not volume.sample(now):
             return 0.0
         free, rate, floor = volume.free, volume.rate.value, volume.floor
-        level = policy.judge(free, rate, floor, self._reaction(), self.stopper.expected(now))
+        if rate:
+            expected = self.stopper.history.expected(free, now)
+            level = policy.judge(free, rate, floor, self._reaction(), expected)
+        else:
+            level = policy.judge(free, rate, floor, 0)
         if level == NOTHING:
             return policy.interval(free, rate, floor)
-        # Docker is root: it may also take what is reserved for root.
+        # Docker is root: it also has what is reserved for root.
         if self.ballast.is_needed():
             level = BALLAST
         self._act(level, now)
-        longest = AT_ONCE if now - self.stopper.last_stop < SETTLING else policy.REST
+        longest = AT_ONCE if now - self.stopper.history.last < SETTLING else policy.REST
         return min(policy.interval(free, rate, floor), longest)
 
     def _reaction(self) -> float:
         """Return the seconds from now until a build that must be stopped no longer writes."""
         growing = self.writers.growing()
         is_slow = len(growing) > 1 or growing == [DOCKER]
-        return _REACTION + self.pause + self.writers.scan_cost + (_RETURN if is_slow else 0)
+        return _REACTION + self.pause + self.writers.cost + (_RETURN if is_slow else 0)
 
     def _act(self, level: int, now: float) -> None:
+        stops = self.stopper.history
         if level >= BALLAST:
             self.ballast.give_back(now)
-        if self.volume.rate.value and self.writers.scan(now, self.stopper.last_stop):
-            self.stopper.forget_ended(now)
+        if self.volume.rate.value and self.writers.scan(now, stops.last):
+            stops.forget_ended(now)
         if level == RECLAIM:
-            importlib.import_module("bulkhead.docker.engine")  # takes a while, and may soon be needed in a hurry
+            importlib.import_module("bulkhead.docker.engine")  # slow, and may soon be needed in a hurry
         if level >= ABORT and self.volume.rate.value:
             if self.stopper.stop_one(now):
                 self.unstoppable.report(now, self.writers.similar)
-            elif self.stopper.last_stop == now:
+            elif stops.last == now:
                 self.cache.reclaim_soon()
         else:
-            self.unstoppable.stop()
-        self.cache.reclaim(now, self.stopper.last_stop)
+            self.unstoppable.end()
+        self.cache.reclaim(now, stops.last)
         if self.volume.rate.value:
-            self.reporter.publish(now, unless_within=1)
+            self.state_file.write(now, unless_within=1)
 
     # -- what changes rarely
 
@@ -161,7 +168,7 @@ class Guard:
         self._make_way()
         self._read_config(now)
         volume.check_mount()
-        self.unstoppable.settle(now)
+        self.unstoppable.forget_report(now)
         if volume.is_sampled:
             self.snapshot.check(now)
         if now - self._last_rare >= _RARE and (volume.is_sampled or not volume.is_mounted):
@@ -170,12 +177,12 @@ class Guard:
             if volume.is_sampled:
                 self.ballast.take(now)
                 self.rescuer.check(now)
-        # While a stopped build ends, alerts wait.
-        if now - self.stopper.last_stop >= SETTLING:
-            self.reporter.send_alerts(self.runner)
+        # Alerts wait while a stopped build ends: that is more urgent.
+        if now - self.stopper.history.last >= SETTLING:
+            self.reporter.send_alerts(volume.config, self.runner)
 
     def _make_way(self) -> None:
-        """End when another program has replaced this one, which can no longer load its modules. systemd starts the new one."""
+        """End if a new version has replaced the program: the old one can no longer load its modules. systemd starts it."""
         if not self.runner and changed_at(sys.argv[0]) not in (self._program_time, 0.0):
             jobs.say("ends: a new version of the program takes over")
             raise SystemExit(0)
@@ -188,12 +195,12 @@ class Guard:
         try:
             config = Config.load()
         except Problem as problem:
-            self.reporter.complain(f"keeps its former configuration: {problem}", now)
+            self.reporter.complain(f"keeps its old configuration: {problem}", now)
         self.volume.configure(config)
 
 
 def _notify(text: str) -> None:
-    """Send a message to systemd (sd_notify(3)); a name with @ is an abstract socket."""
+    """Send a message to systemd (sd_notify(3)). A socket's name that begins with @ is abstract."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         address = f"\0{path[1:]}" if path.startswith("@") else path
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:

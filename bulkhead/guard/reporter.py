@@ -8,51 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 from bulkhead import state
 from bulkhead.guard import ballast, jobs
-from bulkhead.text import short
-from bulkhead.watch.results import CRITICAL, WARNING
+from bulkhead.watch.results import CRITICAL
 
 if TYPE_CHECKING:
+    from bulkhead.config import Config
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
-STATE = "guard"
-REPEAT = 600.0  # seconds until the same is reported, or tried, again
-_WORSE, _LONGEST_REMINDER = (
-    60.0,
-    7 * 24 * 3600.0,
-)  # seconds until a worse state, and an unchanged one, is reported again
-_QUEUED = 50  # alerts that may wait
+STATE = "guard"  # name of the state file
+REPEAT = 600.0  # seconds until the guard reports, or tries, the same again
+_WORSE = 60.0  # seconds until the guard reports that growth has become worse
+_LONGEST_REMINDER = 7 * 24 * 3600.0  # seconds
+_QUEUE_SIZE = 50  # alerts that may wait
+_STOPS_SHOWN = 20  # in the state file
 _ALERT_TIMEOUT = 60  # seconds
 
 
 class Reporter:
-    """Reports, and remembers what it has reported."""
+    """Writes to the journal, and keeps alerts until they are sent."""
 
-    def __init__(self, volume: VolumeMonitor) -> None:
-        self._volume = volume
-        self._alerts: list[
-            tuple[int, str, bool]
-        ] = []  # that wait to be sent: level, text, whether to name what to reclaim
+    def __init__(self) -> None:
+        self._alerts: list[tuple[int, str, bool]] = []  # level, text, whether to name what to reclaim
         self._last: dict[str, float] = {}  # text or name → when it was last reported, in monotonic seconds
-        self._published = float("-inf")
-        known = state.load(STATE)
-        aborted, total, reclaimed = (known.get(name) for name in ("aborted", "aborted_total", "reclaimed"))
-        self._aborted: deque[Any] = deque(aborted if isinstance(aborted, list) else [], 20)
-        self._aborted_total = total if isinstance(total, int) else len(self._aborted)
-        self._reclaimed = reclaimed if isinstance(reclaimed, dict) else {}
 
-    def alert(self, level: int, text: str, *, reclaim: bool = False) -> None:
+    def alert(self, level: int, text: str, *, reclaim: bool = False, journal: str = "") -> None:
         """Report to the journal, and to those who get alerts.
 
         Args:
-            level: of the alert, as a check has them.
-            reclaim: the alert names what could be reclaimed.
+            level: of the alert, as in a check.
+            reclaim: whether the alert names what could be reclaimed.
+            journal: the line for the journal; empty: the same text.
         """
-        jobs.say(text)
+        jobs.say(journal or text)
         self._alerts.append((level, text, reclaim))
 
     def alert_once(self, name: str, level: int, text: str, now: float) -> None:
-        """Report, unless something of this name was reported a moment ago."""
+        """Report, unless an alert of this name was reported less than ten minutes ago."""
         if now - self._last.get(name, float("-inf")) >= REPEAT:
             self._last[name] = now
             self.alert(level, text)
@@ -64,8 +55,31 @@ class Reporter:
             self._last[text] = now
             jobs.say(text)
 
-    def report_stop(self, now: float, what: str, identifier: str, words: str, written: int, why: str) -> None:
-        """Record that a build was stopped, and report it.
+    def send_alerts(self, config: Config, runner: JobRunner) -> None:
+        """Send the alerts that wait, in the background. Those that could not be sent are tried again."""
+        if self._alerts and not runner.is_running("alert"):
+            self._alerts = alerts = self._alerts[-_QUEUE_SIZE:]
+            runner.start("alert", lambda: jobs.send_alerts(config, alerts), _ALERT_TIMEOUT, self._remove_sent)
+
+    def _remove_sent(self, count: int) -> None:
+        del self._alerts[:count]
+
+
+class StateFile:
+    """What the other commands read: the volume as last sampled, and what the guard has done."""
+
+    def __init__(self, volume: VolumeMonitor, reporter: Reporter) -> None:
+        self._volume = volume
+        self._reporter = reporter
+        self._last_write = float("-inf")  # monotonic seconds
+        known = state.load(STATE)
+        aborted, total, reclaimed = (known.get(name) for name in ("aborted", "aborted_total", "reclaimed"))
+        self._aborted: deque[Any] = deque(aborted if isinstance(aborted, list) else [], _STOPS_SHOWN)
+        self._aborted_total = total if isinstance(total, int) else len(self._aborted)
+        self._reclaimed = reclaimed if isinstance(reclaimed, dict) else {}
+
+    def record_stop(self, what: str, identifier: str, words: str, written: int) -> None:
+        """Record that the guard stopped a build, with the state of the volume at this moment.
 
         Args:
             what: "step" or "command".
@@ -79,34 +93,20 @@ class Reporter:
             {"time": time.time(), "what": what, "id": identifier, "words": words, "written": written, **figures}
         )
         self._aborted_total += 1
-        volume.rate.forget()
-        text = f"the build {what} `{words}`" + (f", which has written {short(written)}" if written else "") + f": {why}"
-        jobs.say(f"stops {text}")
-        self._alerts.append((WARNING, f"the guard has stopped {text}", True))
-        self.publish(now)  # `bulkhead build` reads it as soon as docker has ended
 
     def record_reclaim(self, freed: int) -> None:
+        """Record that a reclaim has freed so many bytes."""
         self._reclaimed = {"time": time.time(), "freed": freed}
 
-    def send_alerts(self, runner: JobRunner) -> None:
-        """Send the alerts that wait, beside the loop. What could not be sent is tried again."""
-        if self._alerts and not runner.is_running("alert"):
-            self._alerts = alerts = self._alerts[-_QUEUED:]
-            config = self._volume.config
-            runner.start("alert", lambda: jobs.send_alerts(config, alerts), _ALERT_TIMEOUT, self._remove_sent)
-
-    def _remove_sent(self, count: int) -> None:
-        del self._alerts[:count]
-
-    def publish(self, now: float, *, unless_within: float = 0) -> None:
-        """Write the state file for the other commands.
+    def write(self, now: float, *, unless_within: float = 0) -> None:
+        """Write the file.
 
         Args:
-            unless_within: do nothing if it was written within so many seconds.
+            unless_within: do nothing if the last write was less than this many seconds ago.
         """
-        if now - self._published < unless_within:
+        if now - self._last_write < unless_within:
             return
-        self._published = now
+        self._last_write = now
         volume = self._volume
         values = {
             "time": time.time(),
@@ -122,25 +122,21 @@ class Reporter:
         try:
             state.save_volatile(STATE, values)
         except OSError as error:
-            self.complain(f"the state of the guard cannot be written: {error}", now)
+            self._reporter.complain(f"the guard cannot write its state file: {error}", now)
 
 
 class UnstoppableGrowth:
-    """Reports that the volume fills by something that is no build, or no build that may be stopped; leaves it alone."""
+    """Reports that something fills the volume that the guard may not stop."""
 
     def __init__(self, volume: VolumeMonitor, reporter: Reporter) -> None:
         self._volume = volume
         self._reporter = reporter
         self._since: tuple[float, int] | None = None  # when it began, and the bytes that were free then
         self._reported: tuple[int, float, float] | None = None  # bytes free, when, seconds until the next reminder
-        self._last_low = float("-inf")  # when the floor was last near
-
-    def stop(self) -> None:
-        """Note that the volume does not fill by it now."""
-        self._since = None
+        self._last_low = float("-inf")  # when the volume was last near its floor
 
     def report(self, now: float, similar: list[str]) -> None:
-        """Report it once it has gone on for a second; again when a tenth of the floor more is gone, or for a reminder.
+        """Report it after one second, again for each further tenth of the floor, and as a reminder.
 
         Args:
             similar: names of containers that look like steps of a build, and were left alone.
@@ -165,8 +161,12 @@ class UnstoppableGrowth:
             reclaim=True,
         )
 
-    def settle(self, now: float) -> None:
-        """Forget what was reported once the floor has not been near for a while."""
+    def end(self) -> None:
+        """Note that nothing of the kind fills the volume now."""
+        self._since = None
+
+    def forget_report(self, now: float) -> None:
+        """Forget the last report when the volume has not been near its floor for ten minutes."""
         if self._volume.free < self._volume.floor * 1.1:
             self._last_low = now
         elif now - self._last_low >= REPEAT:

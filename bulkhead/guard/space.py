@@ -13,17 +13,17 @@ from bulkhead.watch.results import CRITICAL, OK
 
 if TYPE_CHECKING:
     from bulkhead.guard.job_runner import JobRunner
-    from bulkhead.guard.reporter import Reporter
+    from bulkhead.guard.reporter import Reporter, StateFile
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
 _M = 2**20
 
 # Minimum interval in seconds between two reclaims: after one that made space, after one that did not, while nothing grows.
 _INTERVAL, _INTERVAL_IN_VAIN, _INTERVAL_AT_REST = 10.0, 60.0, 600.0
-_AFTERMATH = 60.0  # seconds after a stopped build in which its cache becomes idle
+_AFTERMATH = 60.0  # seconds after a stop in which the build's cache becomes idle
 _WORTHWHILE = (
     64 * _M
-)  # bytes that a reclaim must free, or that must be written since the last one, for another to make sense
+)  # bytes: the next reclaim is worth it if the last one freed so many, or so many were written since
 _QUIET = 30.0  # seconds without growth before the ballast is taken
 _LEAST_FREE = 64 * _M  # bytes: with less Docker may not be able to answer
 _TIMEOUT = 120  # seconds
@@ -32,22 +32,24 @@ _TIMEOUT = 120  # seconds
 class CacheReclaimer:
     """Reclaims idle build cache when the floor comes near."""
 
-    def __init__(self, volume: VolumeMonitor, reporter: Reporter, runner: JobRunner) -> None:
+    def __init__(self, volume: VolumeMonitor, reporter: Reporter, state_file: StateFile, runner: JobRunner) -> None:
         self._volume = volume
         self._reporter = reporter
+        self._state_file = state_file
         self._runner = runner
         self._last = float("-inf")  # monotonic seconds
         self._free_after = 0  # bytes that the last reclaim left free
         self._interval = _INTERVAL
 
     def reclaim_soon(self) -> None:
-        """Note that a stopped build leaves cache that becomes idle now."""
+        """Let the next reclaim be due at once: a stopped build leaves cache that becomes idle."""
         self._last = float("-inf")
 
     def reclaim(self, now: float, last_stop: float) -> None:
-        """Start a reclaim beside the loop, if it is time for one.
+        """Start a reclaim in the background, if it is time for one.
 
         Args:
+            now: monotonic seconds.
             last_stop: when the guard last stopped a build, in monotonic seconds.
         """
         volume, since = self._volume, now - self._last
@@ -67,12 +69,12 @@ class CacheReclaimer:
 
     def _take_result(self, freed: int) -> None:
         volume = self._volume
-        # The space that came back is no reason to reclaim again at once.
+        # Only what is written from now on makes another reclaim worthwhile.
         self._free_after = volume.free
         self._interval = _INTERVAL if freed >= _WORTHWHILE else _INTERVAL_IN_VAIN
         if freed >= _WORTHWHILE:
             volume.rate.forget()
-            self._reporter.record_reclaim(freed)
+            self._state_file.record_reclaim(freed)
             text = f"{short(freed)} of idle build cache removed: {volume.config.volume_mount} has {short(volume.free)} left"
             self._reporter.alert_once("reclaimed", OK, text, time.monotonic())
 
@@ -90,9 +92,10 @@ class BallastKeeper:
         return bool(config.guard_ballast) and self._volume.free_for_root < max(_LEAST_FREE, ballast.size(config) // 2)
 
     def give_back(self, now: float) -> None:
+        """Delete the ballast, and send an alert; do nothing if there is none."""
         volume = self._volume
         if size := ballast.give_back(volume.config):
-            volume.last_growth = now
+            volume.note_growth(now)
             volume.rate.forget()
             self._reporter.alert(
                 CRITICAL,
@@ -102,7 +105,7 @@ class BallastKeeper:
             )
 
     def take(self, now: float) -> None:
-        """Take the ballast if the volume has space for it and is quiet; remove it if the settings want none."""
+        """Take the ballast if the volume is quiet and has space for it. Delete it if the settings want none."""
         volume, config = self._volume, self._volume.config
         if not config.guard_ballast:
             ballast.give_back(config)

@@ -1,4 +1,4 @@
-"""What the guard looks after now and then: the snapshot, a Docker that the full volume has stopped, and cron's checks."""
+"""Take care of what changes rarely: the snapshot, a Docker that the full volume has stopped, and cron's checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHECKS_MISSED = 3
 
 
 class SnapshotKeeper:
-    """Drops our snapshot before it is full, and when it is old."""
+    """Drops the snapshot that bulkhead took, before it is full or when it is old."""
 
     def __init__(self, volume: VolumeMonitor, reporter: Reporter, runner: JobRunner) -> None:
         self._volume = volume
@@ -34,7 +34,7 @@ class SnapshotKeeper:
         self._last = float("-inf")  # monotonic seconds
 
     def check(self, now: float) -> None:
-        """Start a check of the snapshot beside the loop, if there is one and it is time."""
+        """Start a check of the snapshot in the background, if there is one and it is time."""
         config = self._volume.config
         is_quiet = now - self._volume.last_growth >= _QUIET
         if now - self._last < (_SNAPSHOT_INTERVAL_QUIET if is_quiet else _SNAPSHOT_INTERVAL):
@@ -59,6 +59,7 @@ class Rescuer:
         self._last = float("-inf")  # monotonic seconds
 
     def check(self, now: float) -> None:
+        """Start a rescue in the background, if Docker is down, the floor is not free, and it is time."""
         volume, config = self._volume, self._volume.config
         is_due = now - self._last >= REPEAT and not self._runner.is_running("rescue")
         if not config.guard_rescue or not is_due or volume.free >= volume.floor or running_builds.dockerd():
@@ -78,15 +79,16 @@ class Rescuer:
 
 
 class CheckWatch:
-    """Notices that cron no longer runs check-disk, by this process's own clock, which nobody can set."""
+    """Notices that cron no longer runs check-disk. It measures by the monotonic clock, which nobody can set."""
 
     def __init__(self, volume: VolumeMonitor, reporter: Reporter) -> None:
         self._volume = volume
         self._reporter = reporter
-        self._last: tuple[float, float] | None = None  # time of the last check's file; since when it is that
+        self._last: tuple[float, float] | None = None  # time of the last check, and when the guard noticed it
         self._is_missed = False
 
     def check(self, now: float) -> None:
+        """Send an alert if several checks were missed, and another when cron runs them again."""
         last = max(changed_at(f"{directory}/check.json") for directory in (state.VOLATILE, state.PERSISTENT))
         if self._last is None or last != self._last[0]:
             if self._is_missed:
@@ -102,5 +104,5 @@ class CheckWatch:
 
 
 def release_lock(runner: JobRunner) -> None:
-    """Stop a reclaim, which holds the lock: what changes the host now is more urgent."""
-    runner.stop("reclaim", "something more urgent needed its lock")
+    """Stop a reclaim that runs: a more urgent job needs its lock."""
+    runner.stop("reclaim", "a more urgent job needed its lock")

@@ -1,4 +1,4 @@
-"""Docker's volume as the guard samples it: whether it is mounted, its space, its floor, how fast it fills."""
+"""Sample Docker's volume: whether it is mounted, its space, its floor, how fast it fills."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class VolumeMonitor:
-    """The volume, and its samples. All sizes are bytes."""
+    """The volume at its last sample. All sizes are bytes."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -34,6 +34,7 @@ class VolumeMonitor:
 
     @property
     def is_sampled(self) -> bool:
+        """Whether it is mounted, and its first sample is there."""
         return self.is_mounted and self.size > 0
 
     def configure(self, config: Config) -> None:
@@ -56,8 +57,11 @@ class VolumeMonitor:
     def sample(self, now: float) -> bool:
         """Read the free space, and update the rate.
 
+        Args:
+            now: monotonic seconds.
+
         Returns:
-            False if another filesystem is mounted there now: its first sample is yet to come.
+            False if another filesystem is mounted there now. Then there is no sample yet.
         """
         space = space_of(self.config.volume_mount)
         if space.filesystem != self._filesystem:
@@ -72,8 +76,12 @@ class VolumeMonitor:
             self.last_growth = now
         return True
 
+    def note_growth(self, now: float) -> None:
+        """Count the volume as growing at this moment, whatever its samples say."""
+        self.last_growth = now
+
     def describe(self) -> str:
-        """Say how full the volume is, how fast it fills, and where its floor is."""
+        """Describe how full the volume is, how fast it fills, and where its floor is."""
         return (
             f"{self.config.volume_mount} has {short(self.free)} left, fills by {short(self.rate.value)}/s "
             f"and {'is' if self.free < self.floor else 'would fall'} below its floor of {short(self.floor)}"

@@ -1,4 +1,4 @@
-"""Who writes to Docker's volume: the steps of builds, and Docker itself."""
+"""Measure who writes to Docker's volume, and how fast: the steps of builds, and Docker itself."""
 
 from __future__ import annotations
 
@@ -14,41 +14,47 @@ if TYPE_CHECKING:
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
-# Minimum interval in seconds between scans for steps of the classic builder, which are containers. Busy: there are some, or
-# a twentieth of the floor will soon be written. Idle: otherwise.
+# Minimum interval in seconds between scans for steps of the classic builder, which are containers. Busy: there are such
+# steps, or the volume fills by a twentieth of its floor within ten seconds. Idle: otherwise.
 _CLASSIC_INTERVAL_BUSY, _CLASSIC_INTERVAL_IDLE = 1.0, 10.0
 _CLASSIC_TIMEOUT = 60  # seconds
 
 
 class Writers:
-    """What each writer has written at the last scans."""
+    """The writers, and what each has written at the last scans."""
 
     def __init__(self, volume: VolumeMonitor, runner: JobRunner) -> None:
         self.steps: list[BuildStep] = []  # at the last scan, with those of the classic builder
         self.similar: list[str] = []  # names of containers that only look like steps
-        self.scan_cost = 0.0  # seconds that the last scan took, and the stops since
+        self.cost = 0.0  # seconds that the last scan took, and the stops since then
         self._volume = volume
         self._runner = runner
         self._history = policy.WriteHistory()
         self._classic: list[BuildStep] = []  # as Docker last listed them
         self._last_classic_scan = float("-inf")
 
+    def add_cost(self, seconds: float) -> None:
+        """Count the time of a stop: it delays the next one as a scan does."""
+        self.cost += seconds
+
     def speeds(self) -> dict[str, policy.Speed]:
+        """Return how fast each writer writes."""
         return self._history.speeds()
 
     def growing(self) -> list[str]:
-        """Return who fills the volume, the fastest first."""
+        """Return the writers that fill the volume, the fastest first."""
         rate = self._volume.rate.value
         return policy.growing(self.speeds(), rate) if rate else []
 
     def scan(self, now: float, last_stop: float) -> bool:
-        """Read what each writer has written, unless the last scan was a moment ago.
+        """Read what each writer has written, if it is time for a scan.
 
         Args:
+            now: monotonic seconds.
             last_stop: when the guard last stopped a build, in monotonic seconds.
 
         Returns:
-            Whether it was time for a scan.
+            Whether it was time.
         """
         volume = self._volume
         interval = policy.scan_interval(volume.free, volume.rate.value, volume.floor)
@@ -62,13 +68,13 @@ class Writers:
         if dockerd and not written.keys() & self.growing():
             written[DOCKER] = running_builds.written_by_docker(dockerd)
         self._history.add(now, written)
-        self.scan_cost = time.monotonic() - began
+        self.cost = time.monotonic() - began
         if dockerd:
             self._scan_classic(now, last_stop, interval)
         return True
 
     def _scan_classic(self, now: float, last_stop: float, interval: float) -> None:
-        """Ask Docker, beside the loop, for the steps of the classic builder."""
+        """Ask Docker for the steps of the classic builder, in the background, if it is time for that."""
         is_idle = not self._classic and self._volume.rate.value * _CLASSIC_INTERVAL_IDLE < self._volume.floor / 20
         interval = max(interval, _CLASSIC_INTERVAL_IDLE if is_idle else _CLASSIC_INTERVAL_BUSY)
         if now - max(self._last_classic_scan, last_stop) >= interval and not self._runner.is_running("classic"):

@@ -15,24 +15,35 @@ if TYPE_CHECKING:
     from bulkhead.sizes import Size
 
 
+# The floor "auto": the larger of both.
+_FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
+
+
 class VolumeSpace(NamedTuple):
-    """Bytes, as df counts them."""
+    """The space of a volume in bytes, as df counts it."""
 
     size: int
     used: int
-    free: int  # to others than root, as `bulkhead reclaim` and the guard have it
+    free: int  # for others than root, as `bulkhead reclaim` and the guard count it
 
     @classmethod
     def of(cls, path: str) -> VolumeSpace:
+        """Return the space of the filesystem that is mounted at a path.
+
+        Raises:
+            OSError: it does not answer.
+        """
         space = space_of(path)
         return cls(space.size, space.used, space.available)
 
     @property
     def percent(self) -> float:
+        """How full it is, without what is reserved for root."""
         return 100 * self.used / ((self.used + self.free) or 1)
 
-
-_FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
+    @property
+    def free_for_root(self) -> int:
+        return self.size - self.used
 
 
 def floor_of(floor: Size | None, size: int) -> int:
@@ -51,7 +62,7 @@ def floor_of(floor: Size | None, size: int) -> int:
 
 
 def is_mounted(volume: str) -> bool:
-    """Whether Docker's volume is there, and not the empty directory beneath it."""
+    """Tell whether Docker's volume is mounted at a path. The directory beneath the mount does not count."""
     try:
         is_own = os.stat(volume).st_dev != os.stat(os.path.dirname(volume)).st_dev
     except OSError:
@@ -60,10 +71,10 @@ def is_mounted(volume: str) -> bool:
 
 
 def docker_volume(config: Config) -> lvm.VolumeRecord:
-    """Docker's volume, which is mounted in its place, with Docker's data on it.
+    """Return the record of Docker's logical volume.
 
     Raises:
-        Problem: it is not.
+        Problem: it does not exist, is not mounted where it should be, or does not hold Docker's data.
         OSError: LVM does not answer.
     """
     name = f"{config.vg_name}/{config.logical_volume}"
@@ -72,8 +83,8 @@ def docker_volume(config: Config) -> lvm.VolumeRecord:
         raise Problem(f"there is no logical volume {name}")
     if volume.is_merging:
         raise Problem(
-            f"{name} is going back to its snapshot: `lvs -a {config.vg_name}` shows what is left of it, and "
-            f"`lvchange --poll y {name}` ends it where that is 0"
+            f"{name} is being merged with its snapshot: `lvs -a {config.vg_name}` shows how much is left. If 0 % is left, "
+            f"`lvchange --poll y {name}` finishes the merge"
         )
     if os.stat(config.volume_mount).st_dev != os.stat(f"/dev/{name}").st_rdev:
         raise Problem(f"{name} is not mounted on {config.volume_mount}")

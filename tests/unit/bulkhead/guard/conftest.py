@@ -1,8 +1,10 @@
-"""The simulated volume, in place of the host's."""
+"""Replace the host's volume, processes and Docker with a simulated world."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,20 @@ from bulkhead.guard import ballast, job_runner, jobs, loop, volume_monitor
 
 from .world import DOCKER, G, InstantJob, World
 
+MEMORY = "/dev/shm"
+
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+def run_directory(tmp_path: Path) -> Iterator[Path]:
+    """Yield a directory in memory, as /run is: the guard writes there once a second."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) -> World:
     world = World(20 * G)
-    monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
+    monkeypatch.setattr(state, "VOLATILE", str(run_directory / "bulkhead"))
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
     monkeypatch.setattr(loop, "CONFIGURATION", str(tmp_path / "bulkhead.json"))
     monkeypatch.setattr(os, "statvfs", world.counts)
@@ -26,7 +37,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     monkeypatch.setattr(jobs, "say", world.journal.append)
     monkeypatch.setattr(running_builds, "dockerd", lambda: int(world.is_docker_up))
     monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
-    monkeypatch.setattr(running_builds, "refreshed", world.again)
+    monkeypatch.setattr(running_builds, "refreshed", world.inspect)
     monkeypatch.setattr(running_builds, "written_by_docker", lambda _: int(world.written.get(DOCKER, 0)))
     monkeypatch.setattr(running_builds, "abort", world.abort)
     monkeypatch.setattr(running_builds, "clients", lambda: (world.building, world.pulling))
@@ -40,7 +51,6 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
         "classic_steps",
         lambda: ([world.step(name) for name in world.classic if name in world.rates], world.similar),
     )
-
     monkeypatch.setattr(jobs, "remove_step", world.remove)
 
     def reclaim(_: Config, need: int) -> int:

@@ -1,4 +1,4 @@
-"""Work beside a loop: its result, its failure, its end in time."""
+"""A job in the background has a result or a failure, and ends in time."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def test_large_result_comes_whole() -> None:
 
 def test_loop_does_not_wait() -> None:
     began = time.monotonic()
-    job = Job(lambda: time.sleep(1), 10)
+    job = Job(lambda: time.sleep(60), 60)
     assert not job.has_ended()
     assert time.monotonic() - began < 0.9
-    ended(job)
+    job.stop("the test is over")
 
 
-def test_failure_is_told() -> None:
+def test_failure_is_reported() -> None:
     def fail() -> None:
-        raise OSError("no room")
+        raise OSError("no space")
 
     job = ended(Job(fail, 10))
-    assert (job.result, job.error) == (None, "no room")
+    assert (job.result, job.error) == (None, "no space")
 
 
-def test_what_dies_has_failed() -> None:
+def test_process_that_dies_has_failed() -> None:
     assert ended(Job(lambda: os._exit(3), 10)).error == "it ended without a result"
 
 
-def test_what_hangs_is_killed_when_its_time_is_up() -> None:
+def test_process_that_hangs_is_killed_when_its_time_is_up() -> None:
     job = ended(Job(lambda: time.sleep(60), 0.1))
     assert job.error == "it did not end in time"
 
 
-def test_what_is_stopped_has_failed_and_leaves_no_zombie() -> None:
+def test_stopped_job_has_failed_and_leaves_no_zombie() -> None:
     job = Job(lambda: time.sleep(60), 60)
     process = job._process
     job.stop("no longer needed")

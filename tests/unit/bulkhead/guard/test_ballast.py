@@ -1,4 +1,4 @@
-"""The file that is given back when nothing else is fast enough."""
+"""The ballast takes space on the volume, and gives it back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ M = 2**20
 
 @pytest.fixture(autouse=True)
 def volume(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of 1000 MiB."""
+    """Simulate a volume of 1000 MiB."""
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=1000, f_frsize=M))
 
 
@@ -27,18 +27,18 @@ def of(path: Path, size: int = 4 * M) -> Config:
     return config(volume_mount=str(path), guard_ballast=size)
 
 
-def test_ballast_takes_its_room_and_only_root_reads_it(tmp_path: Path) -> None:
+def test_ballast_takes_its_space_and_only_root_reads_it(tmp_path: Path) -> None:
     assert ballast.take(of(tmp_path))
     assert ballast.held(of(tmp_path)) >= 4 * M
     assert (tmp_path / ".bulkhead-ballast").stat().st_mode & 0o777 == 0o600
 
 
-def test_ballast_that_is_there_is_not_taken_again(tmp_path: Path) -> None:
+def test_existing_ballast_is_not_taken_again(tmp_path: Path) -> None:
     ballast.take(of(tmp_path))
     assert not ballast.take(of(tmp_path))
 
 
-def test_ballast_that_a_cut_has_left_short_is_taken_again(tmp_path: Path) -> None:
+def test_ballast_that_a_power_cut_left_short_is_taken_again(tmp_path: Path) -> None:
     (tmp_path / names.BALLAST).write_bytes(b"")
     assert ballast.take(of(tmp_path))
     assert ballast.held(of(tmp_path)) >= 4 * M
@@ -55,12 +55,12 @@ def test_ballast_of_another_size_is_taken_anew(tmp_path: Path, before: int) -> N
     assert (tmp_path / names.BALLAST).stat().st_size == 4 * M
 
 
-def test_no_ballast_is_taken_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_ballast_is_taken_if_the_settings_want_none(tmp_path: Path) -> None:
     assert not ballast.take(of(tmp_path, 0))
     assert not (tmp_path / names.BALLAST).exists()
 
 
-def test_ballast_that_finds_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ballast_that_finds_no_space_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""The loop goes on whatever fails, takes over a new configuration, and talks to systemd."""
+"""The loop goes on after failures, takes over a new configuration, and notifies systemd."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from bulkhead.sizes import Size
 from bulkhead.watch.results import WARNING
 
 from ..configs import config
-from .world import G, M, World, assert_floor_kept, watched
+from .world import G, M, World, assert_floor_kept, run_guard
 
 
-def test_turn_that_fails_is_told_once_and_followed_by_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turn_that_fails_is_reported_once_and_the_loop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running_builds, "steps", lambda _: 1 / 0)
     world.free = 4 * G
     world.build("big", 100 * M)
-    guarded = watched(world, 10)
+    guard = run_guard(world, 10)
     assert len([line for line in world.journal if "ZeroDivisionError" in line]) == 1
     monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
-    watched(world, 30, guarded)
+    run_guard(world, 30, guard)
     assert world.aborted == ["big"]
 
 
-def test_host_that_can_make_no_process_still_stops_builds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_builds_are_stopped_on_a_host_that_cannot_fork(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -42,50 +42,50 @@ def test_host_that_can_make_no_process_still_stops_builds(world: World, monkeypa
     monkeypatch.setattr(state, "make_volatile", fail)
     world.free = 4 * G
     world.build("big", 100 * M)
-    watched(world, 60)
+    run_guard(world, 60)
     assert world.aborted == ["big"]
     assert_floor_kept(world, 0)
 
 
-def test_changed_configuration_counts_at_once_and_a_broken_one_not(
+def test_changed_configuration_applies_at_once_and_a_broken_one_does_not(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guarded = watched(world, 10)
+    guard = run_guard(world, 10)
     monkeypatch.setattr(Config, "load", lambda: config(guard_floor=Size.parse("10G")))
     Path(loop.CONFIGURATION).write_text("1")
-    watched(world, 10, guarded)
-    assert guarded.volume.floor == 10 * G
+    run_guard(world, 10, guard)
+    assert guard.volume.floor == 10 * G
 
     def broken() -> Config:
         raise Problem("broken")
 
     monkeypatch.setattr(Config, "load", broken)
     Path(loop.CONFIGURATION).unlink()
-    watched(world, 10, guarded)
-    assert guarded.volume.floor == 10 * G
+    run_guard(world, 10, guard)
+    assert guard.volume.floor == 10 * G
     assert any("broken" in line for line in world.journal)
 
 
-def test_program_that_is_replaced_makes_way(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_replaced_program_ends(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch()
     monkeypatch.setattr("sys.argv", [str(program)])
-    guarded = watched(world, 60)
+    guard = run_guard(world, 60)
     program.unlink()
-    watched(world, 10, guarded)
+    run_guard(world, 10, guard)
     program.touch()
     os.utime(program, (1, 1))
     with pytest.raises(SystemExit) as ended:
-        watched(world, 10, guarded)
+        run_guard(world, 10, guard)
     assert ended.value.code == 0
 
 
-def test_turn_that_fails_is_no_sign_of_life(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    guarded = watched(world, 40)
+def test_turn_that_fails_does_not_write_the_state_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = run_guard(world, 40)
     path = Path(state.VOLATILE) / "guard.json"
     path.unlink()
-    monkeypatch.setattr(guarded.volume.rate, "add", lambda *_: 1 / 0)
-    watched(world, 300, guarded)
+    monkeypatch.setattr(guard.volume.rate, "add", lambda *_: 1 / 0)
+    run_guard(world, 300, guard)
     assert not path.exists()
 
 
@@ -100,21 +100,21 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("version", "reported"), [(1, [WARNING]), (2, [])])
-def test_host_without_the_control_groups_that_it_takes_is_told(
+def test_host_without_cgroup_v2_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int, reported: list[int]
 ) -> None:
     monkeypatch.setattr(running_builds, "CGROUPS", str(tmp_path))
     if version == 2:
         (tmp_path / "cgroup.controllers").touch()
-    guarded = Guard(config())
-    guarded.begin()
-    watched(world, 10, guarded)
+    guard = Guard(config())
+    guard.begin()
+    run_guard(world, 10, guard)
     assert [level for level, text in world.news if "cgroup v2" in text] == reported
 
 
-def test_systemd_is_told_that_it_is_ready_and_alive(world: World, systemd: socket.socket) -> None:
-    guarded = Guard(config())
-    guarded.begin()
+def test_systemd_is_notified_that_the_guard_is_ready_and_alive(world: World, systemd: socket.socket) -> None:
+    guard = Guard(config())
+    guard.begin()
     assert systemd.recv(100) == b"READY=1"
-    watched(world, 1, guarded)
+    run_guard(world, 1, guard)
     assert systemd.recv(100).startswith(b"WATCHDOG=1\nSTATUS=")

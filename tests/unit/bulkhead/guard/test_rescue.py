@@ -1,4 +1,4 @@
-"""What a rescue does, and does not do, for a volume that is full and an engine that is down."""
+"""A rescue brings Docker back from a full volume, with as few steps as possible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from bulkhead import command, state
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import Failed
-from bulkhead.guard import ballast, rescue
+from bulkhead.guard import ballast, rescue, rescued_host, volume_extender
+from bulkhead.guard.rescued_host import RescuedDocker
 from bulkhead.move import relocation
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
@@ -60,16 +61,16 @@ class RescueHost:
         monkeypatch.setattr(subprocess, "run", lambda words, **_: self.did.append(words[1]))
         monkeypatch.setattr(rescue, "is_mounted", lambda _: True)
         monkeypatch.setattr(
-            rescue, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume_mount, fstype=self.fstype)]
+            volume_extender, "mounts_of", lambda: [SimpleNamespace(target=self.config.volume_mount, fstype=self.fstype)]
         )
-        monkeypatch.setattr(rescue, "docker_runs", lambda: self.up)
+        monkeypatch.setattr(rescued_host, "docker_runs", lambda: self.up)
         monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
         monkeypatch.setattr(ballast, "give_back", self._give_back)
         monkeypatch.setattr(alert, "tell", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
         monkeypatch.setattr(Engine, "wait", self._wait)
-        monkeypatch.setattr(rescue._Reclaim, "reclaim", self._reclaim)
-        monkeypatch.setattr(rescue._Reclaim, "freed", lambda _: self.cache)
+        monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", self._reclaim)
+        monkeypatch.setattr(rescue._HarmlessPruner, "freed", lambda _: self.cache)
         monkeypatch.setattr(Pruner, "free", lambda _: self.free)
         monkeypatch.setattr(os, "statvfs", self._statvfs)
         real = os.stat
@@ -133,7 +134,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RescueHost:
     return RescueHost(tmp_path, monkeypatch)
 
 
-def test_nothing_wrong_is_said_and_nothing_is_changed(host: RescueHost) -> None:
+def test_host_without_a_problem_is_reported_and_left_unchanged(host: RescueHost) -> None:
     host.up = host.answers = True
     host.free = 3 * G
     assert host.rescue() == []
@@ -144,7 +145,7 @@ def test_nothing_wrong_is_said_and_nothing_is_changed(host: RescueHost) -> None:
     ]
 
 
-def test_ballast_and_cache_are_enough_where_they_are(host: RescueHost) -> None:
+def test_ballast_and_cache_come_first(host: RescueHost) -> None:
     host.group.add()
     host.cache = 5 * G
     assert host.rescue() == []
@@ -158,18 +159,21 @@ def test_ballast_and_cache_are_enough_where_they_are(host: RescueHost) -> None:
     ]
 
 
-def test_snapshot_goes_and_the_volume_grows_where_they_are_not(host: RescueHost) -> None:
+def test_snapshot_goes_and_the_volume_grows_if_they_are_not_enough(host: RescueHost) -> None:
     host.group.add()
     assert host.rescue() == []
     assert host.did == ["ballast", "reset-failed", "start", "reclaim", "lvremove", "resize2fs", "lvextend", "resize2fs"]
     assert NAME not in host.group.volumes
     (news,) = host.reported
     assert (news.level, news.text) == (1, f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: removed")
-    assert "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free taken" in host.journal
-    assert host.journal[-1] == "the volume has 63.0 GiB: set volume_size to at least that, or each run warns of it"
+    assert "volume: 3.0 GiB of the 20.0 GiB that are free in ubuntu-vg added" in host.journal
+    assert (
+        host.journal[-1]
+        == "the volume has 63.0 GiB: set volume_size to at least that, or each run of the deploy warns about it"
+    )
 
 
-def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host: RescueHost) -> None:
+def test_docker_without_space_to_start_starts_after_the_volume_has_grown(host: RescueHost) -> None:
     host.ballast = 0
     assert host.rescue() == []
     assert host.did == ["ballast", "resize2fs", "lvextend", "resize2fs", "reset-failed", "start"]
@@ -177,14 +181,14 @@ def test_docker_that_had_no_room_to_start_starts_when_the_volume_has_grown(host:
     assert "Docker does not run: not started yet: it has no space" in host.journal
 
 
-def test_start_that_fails_is_tried_again_when_there_is_more_room(host: RescueHost) -> None:
+def test_failed_start_is_tried_again_when_there_is_more_space(host: RescueHost) -> None:
     host.needs = 2 * G
     assert host.rescue() == []
     assert host.did.count("start") == 2
     assert "start: `systemctl start docker.service` failed" in host.journal
 
 
-def test_docker_that_is_down_on_a_volume_with_room_is_only_started(host: RescueHost) -> None:
+def test_docker_that_is_down_on_a_volume_with_space_is_only_started(host: RescueHost) -> None:
     host.free = 10 * G
     assert host.rescue() == []
     assert host.did == ["reset-failed", "start"]
@@ -197,7 +201,7 @@ def test_docker_that_answers_is_not_started(host: RescueHost) -> None:
     assert "start" not in host.did
 
 
-def test_what_root_has_of_the_reserve_is_grown_over(host: RescueHost) -> None:
+def test_volume_grows_by_what_root_has_used_of_the_reserve(host: RescueHost) -> None:
     host.held_back = 3 * G
     host.free = -2 * G
     assert host.rescue() == []
@@ -221,7 +225,7 @@ def test_xfs_grows_where_it_is_mounted(host: RescueHost) -> None:
     assert "resize2fs" not in host.did
 
 
-def test_what_an_earlier_rescue_has_not_come_to_is_done(host: RescueHost) -> None:
+def test_interrupted_growth_of_an_earlier_rescue_is_finished(host: RescueHost) -> None:
     host.group.volumes["docker-lv"] = FakeVolume(64 * G)  # the filesystem has 60
     host.ballast = 0
     host.rescue()
@@ -232,17 +236,17 @@ def test_what_an_earlier_rescue_has_not_come_to_is_done(host: RescueHost) -> Non
 # -- what stays wrong
 
 
-def test_group_that_has_nothing_is_said(host: RescueHost) -> None:
+def test_group_without_free_space_is_reported(host: RescueHost) -> None:
     host.group.size = 60 * G
     wrong = host.rescue()
     assert "grow: volume group ubuntu-vg has no free space: ubuntu-vg/docker-lv cannot grow" in host.journal
     assert wrong == [
-        "256.0 MiB are free on /srv/docker-volume, and 3.0 GiB must be: `bulkhead status` shows what fills it; remove "
-        "some, or give the volume more (volume_size)"
+        "/srv/docker-volume has 256.0 MiB free, and 3.0 GiB must stay free: `bulkhead status` shows what fills it. Remove some "
+        "of it, or set a larger volume_size and run the deploy"
     ]
 
 
-def test_snapshot_of_somebody_else_stays_and_is_said(host: RescueHost) -> None:
+def test_snapshot_of_somebody_else_stays_and_is_reported(host: RescueHost) -> None:
     host.group.add("before-upgrade", tags="")
     assert host.rescue()
     assert "before-upgrade" in host.group.volumes
@@ -251,13 +255,13 @@ def test_snapshot_of_somebody_else_stays_and_is_said(host: RescueHost) -> None:
     assert line in host.journal
 
 
-def test_docker_that_stays_down_is_said_with_its_last_words(host: RescueHost) -> None:
+def test_docker_that_stays_down_is_reported_with_the_end_of_its_log(host: RescueHost) -> None:
     host.needs = 100 * G
     (wrong,) = host.rescue()
     assert wrong == "Docker does not run. The end of its log: starting | no space left on device"
 
 
-def test_nothing_is_given_up_for_a_docker_that_lacks_something_else(host: RescueHost) -> None:
+def test_snapshot_stays_if_docker_lacks_something_else_than_space(host: RescueHost) -> None:
     host.group.add()
     host.free, host.needs = 2 * G, 100 * G
     assert host.rescue()
@@ -267,7 +271,7 @@ def test_nothing_is_given_up_for_a_docker_that_lacks_something_else(host: Rescue
         assert f"{step}: Docker does not start although the volume has free space: see its log" in host.journal
 
 
-def test_docker_that_hangs_is_left_to_its_containers(host: RescueHost) -> None:
+def test_hanging_docker_is_left_alone_for_its_containers(host: RescueHost) -> None:
     host.up = host.hangs = True
     host.free = 10 * G
     (wrong,) = host.rescue()
@@ -287,13 +291,13 @@ def test_step_that_fails_does_not_stop_the_others(host: RescueHost, monkeypatch:
     assert "drop snapshot: read-only" in host.journal
 
 
-def test_last_words_that_nobody_has_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_cannot_be_read_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: str, **__: object) -> str:
         raise Failed("`journalctl` failed")
 
     for module in (command, beneath, mounts):
         monkeypatch.setattr(module, "run", fail)
-    assert rescue._end_of_log() == "`journalctl` failed"
+    assert RescuedDocker(Engine()).end_of_log() == "`journalctl` failed"
 
 
 # -- what is refused
@@ -313,7 +317,7 @@ def test_unfinished_move_is_refused(host: RescueHost) -> None:
     assert host.did == []
 
 
-def test_rollback_that_only_stopped_docker_is_no_obstacle(host: RescueHost) -> None:
+def test_rollback_that_has_only_stopped_docker_does_not_prevent_a_rescue(host: RescueHost) -> None:
     Journal(journal.ROLLBACK).enter(journal.STOPPING)
     assert host.rescue() == []
     Journal(journal.ROLLBACK).enter(journal.SWITCHING)
@@ -321,7 +325,7 @@ def test_rollback_that_only_stopped_docker_is_no_obstacle(host: RescueHost) -> N
         host.rescue()
 
 
-def test_another_at_work_is_refused(host: RescueHost) -> None:
+def test_rescue_beside_another_command_is_refused(host: RescueHost) -> None:
     with lock.lock(), pytest.raises(Failed, match="another bulkhead"):
         host.rescue()
     assert host.did == []
@@ -330,7 +334,7 @@ def test_another_at_work_is_refused(host: RescueHost) -> None:
 # -- a dry run
 
 
-def test_dry_run_tells_all_steps_and_changes_nothing(host: RescueHost) -> None:
+def test_dry_run_reports_all_steps_and_changes_nothing(host: RescueHost) -> None:
     host.group.add()
     assert host.rescue(dry_run=True) == []
     assert (host.did, host.reported, host.group.commands) == ([], [], [])
@@ -341,12 +345,12 @@ def test_dry_run_tells_all_steps_and_changes_nothing(host: RescueHost) -> None:
         "idle build cache and dangling images: would be reclaimed",
         "  only a running Docker can tell how much that is; if it is not enough:",
         f"the snapshot ubuntu-vg/{NAME} kept the full volume from growing: would be removed",
-        "volume: 3.0 GiB of 20.0 GiB that ubuntu-vg has free would be taken",
-        "the volume would have 63.0 GiB: set volume_size to at least that, or each run warns of it",
+        "volume: 3.0 GiB of the 20.0 GiB that are free in ubuntu-vg would be added",
+        "the volume would have 63.0 GiB: set volume_size to at least that, or each run of the deploy warns about it",
     ]
 
 
-def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: RescueHost) -> None:
+def test_dry_run_with_a_running_docker_counts_the_space_that_would_come_back(host: RescueHost) -> None:
     host.up = host.answers = True
     host.cache = 5 * G
     assert host.rescue(dry_run=True) == []
@@ -357,7 +361,7 @@ def test_dry_run_beside_a_docker_that_answers_counts_what_would_come_back(host: 
 
 
 @pytest.mark.parametrize(("needs", "code"), [(0, 0), (100 * G, 1)])
-def test_exit_code_says_whether_it_is_well(
+def test_exit_code_says_whether_the_rescue_succeeded(
     host: RescueHost, capsys: pytest.CaptureFixture[str], needs: int, code: int
 ) -> None:
     host.needs = needs
@@ -365,9 +369,9 @@ def test_exit_code_says_whether_it_is_well(
     assert ("bulkhead: Docker does not run" in capsys.readouterr().err) == bool(code)
 
 
-def test_reclaim_takes_no_image_that_has_a_name_and_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reclaim_removes_no_tagged_image_and_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[Callable[[], None]] = []
     monkeypatch.setattr(Pruner, "__init__", lambda _: None)
     monkeypatch.setattr(Pruner, "_climb", lambda _, climbed: steps.extend(climbed))
-    rescue._Reclaim().reclaim()  # type: ignore[call-arg]
+    rescue._HarmlessPruner().remove_harmless()  # type: ignore[call-arg]
     assert [step.__name__ for step in steps] == ["stale_cache", "dangling_images", "idle_cache"]

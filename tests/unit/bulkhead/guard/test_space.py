@@ -7,52 +7,52 @@ import pytest
 from bulkhead.guard import jobs
 from bulkhead.watch.results import CRITICAL
 
-from .world import FLOOR, OTHERS, G, M, World, saved, watched
+from .world import FLOOR, OTHERS, G, M, World, run_guard, saved
 
 
 def test_cache_is_reclaimed_before_any_build_is_stopped(world: World) -> None:
     world.free, world.cache = 5 * G, 3 * G
     world.build("big", 100 * M)
-    guarded = watched(world, 45)
+    guard = run_guard(world, 45)
     del world.rates["big"]
-    watched(world, 5, guarded)
+    run_guard(world, 5, guard)
     assert world.aborted == []
     assert world.cache < 3 * G
     assert saved()["reclaimed"]["freed"] > 0
 
 
-def test_cache_stays_where_there_is_room(world: World) -> None:
+def test_cache_stays_while_there_is_enough_space(world: World) -> None:
     world.cache = 3 * G
-    watched(world, 60)
+    run_guard(world, 60)
     assert world.cache == 3 * G
 
 
-def test_nothing_to_reclaim_is_not_looked_for_all_the_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
-    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or 0)
-    world.free = 3 * G
-    watched(world, 900)
-    assert len(asked) == 2
-
-
-def test_cache_that_a_stopped_build_leaves_is_reclaimed_when_it_has_let_go(
+def test_guard_that_found_nothing_to_reclaim_waits_before_the_next_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
     monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or 0)
+    world.free = 3 * G
+    run_guard(world, 900)
+    assert len(asked) == 2
+
+
+def test_cache_of_a_stopped_build_is_reclaimed_once_it_is_idle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or 0)
     world.free, world.returns_after = FLOOR + G, 60.0
     world.build("fast", 500 * M)
-    watched(world, 50)
+    run_guard(world, 50)
     assert world.aborted == ["fast"]
     assert 3 <= len(asked) <= 6
 
 
-def test_hosts_that_rest_are_not_asked_for_steps_all_the_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_at_rest_is_asked_seldom_for_classic_steps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     monkeypatch.setattr(jobs, "classic_steps", lambda: asked.append(world.now) or ([], []))
     world.free = FLOOR - 100 * M
     world.rates[OTHERS] = M
-    watched(world, 60)
+    run_guard(world, 60)
     assert 4 <= len(asked) <= 7
 
 
@@ -61,25 +61,25 @@ def test_docker_that_does_not_run_is_not_asked(world: World, monkeypatch: pytest
     world.rates[OTHERS] = M
     monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: pytest.fail("asked"))
     monkeypatch.setattr(jobs, "classic_steps", lambda: pytest.fail("asked"))
-    watched(world, 60)
+    run_guard(world, 60)
 
 
-def test_ballast_is_taken_and_given_back_when_nothing_else_helped(world: World) -> None:
-    guarded = watched(world, 8)
+def test_ballast_is_taken_and_given_back_when_the_volume_is_full(world: World) -> None:
+    guard = run_guard(world, 8)
     assert world.ballast == 256 * M
     world.free = 0
-    watched(world, 1, guarded)
+    run_guard(world, 1, guard)
     assert (world.ballast, world.free) == (0, 256 * M)
     world.free = 4 * G + 100 * M
-    watched(world, 120, guarded)
+    run_guard(world, 120, guard)
     assert world.ballast == 0
     assert [level for level, text in world.news if "ballast" in text] == [CRITICAL]
     world.free = 5 * G
-    watched(world, 120, guarded)
+    run_guard(world, 120, guard)
     assert world.ballast == 256 * M
 
 
 def test_ballast_is_not_taken_while_the_volume_fills(world: World) -> None:
     world.rates[OTHERS] = M
-    watched(world, 60)
+    run_guard(world, 60)
     assert world.ballast == 0

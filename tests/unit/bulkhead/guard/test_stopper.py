@@ -1,7 +1,8 @@
-"""The guard stops builds, as few as it takes, and nothing else."""
+"""The guard stops builds, as few as necessary, and nothing else."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,16 @@ from bulkhead.guard.stopper import Stopped, expected
 from bulkhead.watch.results import CRITICAL
 
 from ..fake_engine import Query, fake_engine
-from .world import DOCKER, FLOOR, OTHERS, G, M, World, assert_floor_kept, watched
+from .world import DOCKER, FLOOR, OTHERS, G, M, World, assert_floor_kept, run_guard
 
 
 @pytest.mark.parametrize("rate", [10 * M, 100 * M, 500 * M, 1500 * M])
 @pytest.mark.parametrize("classic", [False, True])
 def test_build_that_would_fill_the_volume_is_stopped_above_the_floor(world: World, rate: float, classic: bool) -> None:
     world.free = 5 * G
-    guarded = watched(world, 5)
+    guard = run_guard(world, 5)
     world.build("big", rate, classic=classic)
-    watched(world, 5 * G / rate + 10, guarded)
+    run_guard(world, 5 * G / rate + 10, guard)
     assert world.aborted == ["big"]
     assert_floor_kept(world, rate * 0.1)
     assert world.free > 4 * G
@@ -31,104 +32,104 @@ def test_build_that_would_fill_the_volume_is_stopped_above_the_floor(world: Worl
 def test_build_that_fits_is_left_alone(world: World) -> None:
     world.free = 9 * G
     world.build("big", 200 * M)
-    guarded = watched(world, 25)
+    guard = run_guard(world, 25)
     del world.rates["big"]
-    watched(world, 30, guarded)
+    run_guard(world, 30, guard)
     assert world.aborted == []
 
 
-def test_build_that_starts_beside_the_floor_is_stopped_within_the_second(world: World) -> None:
+def test_build_that_starts_near_the_floor_is_stopped_within_a_second(world: World) -> None:
     world.free = FLOOR + 200 * M
-    guarded = watched(world, 5)
+    guard = run_guard(world, 5)
     world.build("big", 400 * M)
-    watched(world, 5, guarded)
+    run_guard(world, 5, guard)
     assert world.aborted == ["big"]
     assert_floor_kept(world, 400 * M)
 
 
-def test_only_the_fastest_of_several_is_stopped_where_that_is_enough(world: World) -> None:
+def test_only_the_fastest_of_several_builds_is_stopped_if_that_is_enough(world: World) -> None:
     world.free = 6 * G
     world.build("slow", 20 * M, written=5 * G)
     world.build("fast", 300 * M)
     world.build("idle", 0, written=9 * G)
-    guarded = watched(world, 20)
+    guard = run_guard(world, 20)
     assert world.aborted == ["fast"]
     del world.rates["slow"]
-    watched(world, 20, guarded)
+    run_guard(world, 20, guard)
     assert world.aborted == ["fast"]
     assert_floor_kept(world, 0)
 
 
 @pytest.mark.parametrize("returns_after", [0.2, 1.0, 2.8])
-def test_no_more_are_stopped_than_it_takes(world: World, returns_after: float) -> None:
-    """Each has written a gigabyte when the floor is near: with one of them gone, the others have room."""
+def test_no_more_builds_are_stopped_than_necessary(world: World, returns_after: float) -> None:
+    """Each has written a gigabyte when the floor is near: with one of them gone, the others have enough space."""
     world.free, world.returns_after = FLOOR + 4 * G, returns_after
     for name in ("a", "b", "c"):
         world.build(name, 100 * M + len(world.rates) * 20 * M)
-    guarded = watched(world, 14)
+    guard = run_guard(world, 14)
     assert world.aborted == ["c"]
     world.rates.clear()
-    watched(world, 10, guarded)
+    run_guard(world, 10, guard)
     assert world.aborted == ["c"]
     assert_floor_kept(world, 0)
 
 
-def test_all_are_stopped_one_after_the_other_where_it_takes_all(world: World) -> None:
+def test_all_builds_are_stopped_one_after_the_other_if_necessary(world: World) -> None:
     world.free = FLOOR + G
     for number in range(5):
         world.build(f"b{number}", 100 * M + number * 10 * M)
-    watched(world, 120)
+    run_guard(world, 120)
     assert world.aborted == ["b4", "b3", "b2", "b1", "b0"]
     assert_floor_kept(world, 100 * M)
 
 
-def test_many_slow_ones_together_do_not_pass_the_floor(world: World) -> None:
+def test_many_slow_builds_together_stay_above_the_floor(world: World) -> None:
     world.free = FLOOR + 3 * G
     for number in range(25):
         world.build(f"b{number}", 10 * M)
-    watched(world, 60)
+    run_guard(world, 60)
     assert world.aborted
     assert_floor_kept(world, 0)
 
 
-def test_old_slow_build_without_buildkit_is_not_taken_for_a_fast_one(world: World) -> None:
+def test_old_slow_classic_build_does_not_count_as_a_fast_one(world: World) -> None:
     world.free = 9 * G
     world.build("old", M, written=3 * G, classic=True)
-    guarded = watched(world, 10)
+    guard = run_guard(world, 10)
     world.build("fast", 300 * M)
-    watched(world, 40, guarded)
+    run_guard(world, 40, guard)
     assert world.aborted == ["fast"]
 
 
-def test_space_that_does_not_come_back_is_not_waited_for_below_half_the_floor(world: World) -> None:
+def test_guard_does_not_wait_for_space_to_come_back_below_half_the_floor(world: World) -> None:
     world.free, world.returns_after = FLOOR + 2 * G, 60.0
     for name in ("a", "b"):
         world.build(name, 300 * M)
-    watched(world, 20)
+    run_guard(world, 20)
     assert sorted(world.aborted) == ["a", "b"]
     assert world.lowest > FLOOR / 2
 
 
-def test_kernel_that_takes_its_time_to_return_space_makes_nobody_else_suffer(world: World) -> None:
+def test_no_other_build_is_stopped_while_the_kernel_returns_space_slowly(world: World) -> None:
     world.free, world.returns_after = FLOOR + 3 * G, 2.5
     world.build("fast", 500 * M)
     world.build("slow", 5 * M)
-    watched(world, 20)
+    run_guard(world, 20)
     assert world.aborted == ["fast"]
 
 
-def test_build_is_not_stopped_for_what_a_container_writes(world: World) -> None:
+def test_build_is_not_stopped_for_data_that_a_container_writes(world: World) -> None:
     world.free = 4 * G
     world.build("idle", 0, written=G)
     world.rates[OTHERS] = 100 * M
-    watched(world, 30)
+    run_guard(world, 30)
     assert world.aborted == []
     reported = [text for level, text in world.news if level == CRITICAL]
     assert len([text for text in reported if "no build that the guard may stop" in text]) == 1
 
 
 @pytest.mark.parametrize("answers", [[(204, None)], [(404, {})], [(409, {"message": "running"}), (204, None)]])
-def test_container_of_a_stopped_step_is_removed_when_it_has_ended(
+def test_container_of_a_stopped_step_is_removed_once_it_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, Any]]
 ) -> None:
     asked = []
@@ -137,6 +138,7 @@ def test_container_of_a_stopped_step_is_removed_when_it_has_ended(
         asked.append((method, path, query))
         return answers.pop(0)
 
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with fake_engine(tmp_path / "docker.sock", answer) as engine:
         monkeypatch.setattr("bulkhead.docker.engine.Engine", lambda: engine)
         jobs.remove_step("3f")
@@ -152,7 +154,7 @@ def test_client_whose_build_copies_is_interrupted(world: World) -> None:
     world.free = 4 * G
     world.rates[DOCKER] = 100 * M
     world.building = [client(1, "docker build .")]
-    watched(world, 40)
+    run_guard(world, 40)
     assert world.interrupted == ["docker build ."]
     assert_floor_kept(world, 0)
 
@@ -161,56 +163,56 @@ def test_clients_are_interrupted_one_at_a_time(world: World) -> None:
     world.free = 4 * G
     world.rates[DOCKER] = 100 * M
     world.building = [client(2, "docker build new"), client(1, "docker build old")]
-    guarded = watched(world, 17)
+    guard = run_guard(world, 17)
     assert world.interrupted == []
     world.free = FLOOR
-    watched(world, 1.5, guarded)
+    run_guard(world, 1.5, guard)
     assert world.interrupted == ["docker build new"]
-    watched(world, 5, guarded)
+    run_guard(world, 5, guard)
     assert world.interrupted == ["docker build new", "docker build old"]
 
 
-def test_client_whose_build_is_at_a_step_that_rests_is_left_alone(world: World) -> None:
+def test_client_whose_build_runs_an_idle_step_is_left_alone(world: World) -> None:
     world.free = 4 * G
     world.build("rests", 0)
     world.rates[OTHERS] = 100 * M
     world.building = [client(1, "docker build .")]
-    watched(world, 25)
+    run_guard(world, 25)
     assert world.interrupted == []
 
 
-def test_client_whose_step_was_stopped_and_which_ends_stands_for_nobody(world: World) -> None:
+def test_client_that_ends_after_its_step_was_stopped_does_not_count_as_copying(world: World) -> None:
     world.free, world.returns_after = FLOOR + 2 * G, 60.0
     world.build("fast", 300 * M)
     world.build("slow", 0)
     world.building = [client(2, "docker build fast"), client(1, "docker build slow")]
-    guarded = watched(world, 7)
+    guard = run_guard(world, 7)
     assert world.aborted == ["fast"]
     world.rates[DOCKER] = 50 * M
-    watched(world, 4, guarded)
+    run_guard(world, 4, guard)
     assert world.interrupted == []
 
 
-def test_step_goes_before_what_docker_writes(world: World) -> None:
+def test_step_is_stopped_before_clients_that_docker_writes_for(world: World) -> None:
     world.free = 4 * G
     world.build("big", 100 * M)
     world.rates[DOCKER] = 50 * M
     world.building = [client(2, "docker build a"), client(1, "docker build b")]
-    watched(world, 60)
+    run_guard(world, 60)
     assert world.aborted == ["big"]
     assert world.interrupted == ["docker build a", "docker build b"]
 
 
 @pytest.mark.parametrize(("setting", "interrupted"), [(True, ["docker pull big"]), (False, [])])
-def test_pull_is_interrupted_where_the_settings_say_so(world: World, setting: bool, interrupted: list[str]) -> None:
+def test_pull_is_interrupted_if_the_settings_say_so(world: World, setting: bool, interrupted: list[str]) -> None:
     world.free = 4 * G
     world.rates[DOCKER] = 100 * M
     world.pulling = [client(1, "docker pull big")]
-    watched(world, 30, guard_stop_pulls=setting)
+    run_guard(world, 30, guard_stop_pulls=setting)
     assert world.interrupted == interrupted
 
 
-def test_what_comes_back_is_expected_for_a_while() -> None:
+def test_space_of_a_stopped_step_is_expected_for_three_seconds() -> None:
     stopped = [Stopped(10.0, 5 * G, G)]
     assert expected(stopped, G, 11.0) == 5 * G
     assert expected(stopped, 4 * G, 11.0) == 2 * G

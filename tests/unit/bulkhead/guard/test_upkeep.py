@@ -13,73 +13,73 @@ from bulkhead.guard.loop import Guard
 from bulkhead.watch.results import CRITICAL, OK, WARNING
 
 from ..configs import config
-from .world import FLOOR, EndlessJob, M, World, watched
+from .world import FLOOR, EndlessJob, M, World, run_guard
 
 
-def test_cron_that_no_longer_checks_is_told_and_so_is_its_return(world: World) -> None:
-    guarded = watched(world, 46 * 60, check_interval=15)
+def test_missed_checks_are_reported_and_so_is_their_return(world: World) -> None:
+    guard = run_guard(world, 46 * 60, check_interval=15)
     assert [text for level, text in world.news if level == WARNING] == [
         "check-disk has not run for 45 min: `systemctl status cron` may say why"
     ]
     Path(state.PERSISTENT).mkdir()
     (Path(state.PERSISTENT) / "check.json").write_text("{}")
-    watched(world, 60, guarded)
+    run_guard(world, 60, guard)
     assert (OK, "cron runs check-disk again") in world.news
 
 
-def test_check_that_goes_on_is_not_missed_whatever_the_clock_says(world: World) -> None:
+def test_regular_checks_are_not_missed_whatever_the_clock_says(world: World) -> None:
     Path(state.PERSISTENT).mkdir()
     path = Path(state.PERSISTENT) / "check.json"
-    guarded = Guard(config())
+    guard = Guard(config())
     for number in range(8):
         path.write_text("{}")
         os.utime(path, (number * -9_000_000, number * -9_000_000 if number % 2 else 4_000_000_000))
-        watched(world, 15 * 60, guarded)
+        run_guard(world, 15 * 60, guard)
     assert world.news == []
 
 
-def test_snapshot_that_is_due_is_dropped_and_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_that_is_due_is_dropped_and_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "drop_due_snapshots", lambda _: ["the snapshot s has been dropped: it was 91 % full"])
     exists = {"/dev/ubuntu-vg/docker-lv-snapshot"}
     monkeypatch.setattr(os.path, "lexists", lambda path: path in exists)
-    guarded = watched(world, 6)
+    guard = run_guard(world, 6)
     exists.clear()
-    watched(world, 60, guarded)
+    run_guard(world, 60, guard)
     assert world.news == [(WARNING, "the snapshot s has been dropped: it was 91 % full")]
 
 
 @pytest.mark.parametrize(("setting", "times"), [(True, 2), (False, 0)])
-def test_docker_that_a_full_volume_has_stopped_is_rescued_now_and_then(
+def test_docker_that_a_full_volume_stopped_is_rescued_every_ten_minutes(
     world: World, monkeypatch: pytest.MonkeyPatch, setting: bool, times: int
 ) -> None:
     rescued: list[float] = []
     monkeypatch.setattr(jobs, "rescue_docker", lambda _: rescued.append(world.now))
     world.free, world.is_docker_up = M, False
-    watched(world, 900, guard_rescue=setting)
+    run_guard(world, 900, guard_rescue=setting)
     assert len(rescued) == times
 
 
-def test_rescue_that_goes_on_is_not_begun_again_and_has_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_rescue_is_not_started_again_and_gets_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_runner, "Job", EndlessJob)
     world.free = FLOOR - M
-    guarded = watched(world, 20, guard_rescue=True)
-    assert {*guarded.runner._jobs} == {"reclaim"}
-    reclaim = guarded.runner._jobs["reclaim"][0]
+    guard = run_guard(world, 20, guard_rescue=True)
+    assert {*guard.runner._jobs} == {"reclaim"}
+    reclaim = guard.runner._jobs["reclaim"][0]
     world.is_docker_up = False
-    watched(world, 60, guarded)
+    run_guard(world, 60, guard)
     assert "more urgent" in reclaim.error
-    rescue = guarded.runner._jobs["rescue"][0]
-    watched(world, 900, guarded)
-    assert guarded.runner._jobs["rescue"][0] is rescue
+    rescue = guard.runner._jobs["rescue"][0]
+    run_guard(world, 900, guard)
+    assert guard.runner._jobs["rescue"][0] is rescue
 
 
-@pytest.mark.parametrize(("wrong", "level", "end"), [([], WARNING, "has been"), (["no room"], CRITICAL, "no room")])
-def test_end_of_a_rescue_is_told(
+@pytest.mark.parametrize(("wrong", "level", "end"), [([], WARNING, "has been"), (["no space"], CRITICAL, "no space")])
+def test_result_of_a_rescue_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, wrong: list[str], level: int, end: str
 ) -> None:
     monkeypatch.setattr(jobs, "rescue_docker", lambda _: (["the ballast is given back"], wrong))
     world.free, world.is_docker_up = M, False
-    watched(world, 60, guard_rescue=True)
+    run_guard(world, 60, guard_rescue=True)
     assert [(reported, end in text) for reported, text in world.news if "stopped by its full volume" in text] == [
         (level, True)
     ]

@@ -1,4 +1,4 @@
-"""The volume is sampled, and its floor is kept in mind."""
+"""The volume has a floor, and may be unmounted or replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bulkhead.sizes import Size
 from bulkhead.storage.volume import floor_of
 
-from .world import FLOOR, G, M, World, watched
+from .world import FLOOR, G, M, World, run_guard
 
 
 @pytest.mark.parametrize(
@@ -28,22 +28,22 @@ def test_floor_is_at_most_a_quarter_of_the_volume(text: str, size: int, floor: i
     assert floor_of(None if text == "auto" else Size.parse(text), size) == floor
 
 
-def test_volume_that_is_not_mounted_is_waited_for(world: World) -> None:
+def test_guard_waits_for_a_volume_that_is_not_mounted(world: World) -> None:
     world.is_mounted = False
-    guarded = watched(world, 60)
+    guard = run_guard(world, 60)
     assert len([line for line in world.journal if "not mounted" in line]) == 1
     world.is_mounted, world.free = True, FLOOR + G
     world.build("big", 100 * M)
-    watched(world, 30, guarded)
+    run_guard(world, 30, guard)
     assert world.aborted == ["big"]
 
 
-def test_filesystem_that_is_another_one_all_at_once_is_no_growth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_filesystem_in_its_place_is_no_growth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.build("big", M)
-    guarded = watched(world, 6)
+    guard = run_guard(world, 6)
     monkeypatch.setattr(
         os, "statvfs", lambda _: SimpleNamespace(**{**vars(world.counts("")), "f_fsid": 8, "f_bavail": M})
     )
     world.is_mounted = False
-    watched(world, 6, guarded)
+    run_guard(world, 6, guard)
     assert world.aborted == []

@@ -1,4 +1,4 @@
-"""A volume that is simulated, and who writes to it: builds, containers and Docker; cache comes back."""
+"""Simulate a volume, and those who write to it: builds, containers and Docker."""
 
 from __future__ import annotations
 
@@ -16,19 +16,13 @@ from bulkhead.guard.loop import Guard
 from ..configs import config
 
 M, G = 2**20, 2**30
-
-
 FLOOR = 2 * G
-
-
 DOCKER = "docker"
-
-
 OTHERS = "others"  # containers, people
 
 
 class World:
-    """A volume of 40 GiB, and who writes to it."""
+    """A volume of 40 GiB, and those who write to it."""
 
     size = 40 * G
 
@@ -37,7 +31,7 @@ class World:
         self.free = self.lowest = free
         self.rates: dict[str, float] = {}  # bytes per second, by step, or DOCKER or OTHERS
         self.written: dict[str, float] = {}
-        self.coming: list[tuple[float, float]] = []  # when how much comes back
+        self.coming: list[tuple[float, float]] = []  # when space comes back, and how much
         self.returns_after = 1.0
         self.aborted: list[str] = []
         self.interrupted: list[str] = []
@@ -52,7 +46,7 @@ class World:
         self.is_docker_up = True
         self.is_mounted = True
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
         for name, rate in self.rates.items():
             self.written[name] = self.written.get(name, 0) + rate * seconds
@@ -73,7 +67,7 @@ class World:
     def steps(self) -> list[BuildStep]:
         return [self.step(name) for name in self.rates if name not in (DOCKER, OTHERS, *self.classic)]
 
-    def again(self, step: BuildStep) -> BuildStep | None:
+    def inspect(self, step: BuildStep) -> BuildStep | None:
         return self.step(step.id) if step.id in self.rates else None
 
     def abort(self, step: BuildStep, why: str) -> None:
@@ -84,7 +78,7 @@ class World:
             self.coming.append((self.now + self.returns_after, self.written[step.id]))
 
     def remove(self, step: str) -> None:
-        """Of a build without BuildKit a step that fails leaves its container."""
+        """Remove the container that a failed step of the classic builder leaves."""
         self.coming.append((self.now + self.returns_after, self.written[step]))
 
     def interrupt(self, client: Client, why: str) -> bool:
@@ -119,7 +113,7 @@ class World:
 
 
 class EndlessJob:
-    """A job that goes on until it is stopped."""
+    """A job that runs until it is stopped."""
 
     result, error = None, ""
 
@@ -134,7 +128,7 @@ class EndlessJob:
 
 
 class InstantJob:
-    """A job that is done at once."""
+    """A job that ends at once."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.result, self.error = None, ""
@@ -147,13 +141,13 @@ class InstantJob:
         return True
 
 
-def watched(world: World, seconds: float, guarded: Guard | None = None, **changed: Any) -> Guard:
-    """Have the guard at work for a while."""
-    guarded = guarded or Guard(config(**changed))
+def run_guard(world: World, seconds: float, guard: Guard | None = None, **changed: Any) -> Guard:
+    """Let a guard work for so many seconds; without one, start it with the changed settings."""
+    guard = guard or Guard(config(**changed))
     until = world.now + seconds
     while world.now < until:
-        world.pass_(guarded.round(world.now) + 0.005)
-    return guarded
+        world.advance(guard.round(world.now) + 0.005)
+    return guard
 
 
 def assert_floor_kept(world: World, missed: float) -> None:
@@ -161,4 +155,5 @@ def assert_floor_kept(world: World, missed: float) -> None:
 
 
 def saved() -> Any:
+    """Return the content of the guard's state file."""
     return json.loads((Path(state.VOLATILE) / "guard.json").read_text())

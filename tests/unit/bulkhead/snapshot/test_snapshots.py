@@ -176,7 +176,7 @@ def test_volume_that_is_not_in_its_place_is_refused(group: FakeGroup, monkeypatc
 def test_volume_that_is_going_back_is_refused(group: FakeGroup) -> None:
     group.add()
     group.run("lvconvert", "--merge", f"ubuntu-vg/{NAME}")
-    with pytest.raises(Problem, match="docker-lv is going back to its snapshot: `lvs -a ubuntu-vg`"):
+    with pytest.raises(Problem, match="docker-lv is being merged with its snapshot: `lvs -a ubuntu-vg`"):
         snapshots.create(config())
 
 

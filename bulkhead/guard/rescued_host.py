@@ -1,0 +1,94 @@
+"""What a rescue works on: Docker's volume, and Docker. A dry run counts what its steps would change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bulkhead import command
+from bulkhead.docker.daemon import docker_runs, start_docker
+from bulkhead.docker.engine import EngineError
+from bulkhead.errors import Failed, in_words
+from bulkhead.names import DOCKER
+from bulkhead.sizes import human
+from bulkhead.storage.volume import VolumeSpace, floor_of
+
+if TYPE_CHECKING:
+    from bulkhead.config import Config
+    from bulkhead.docker.engine import Engine
+
+_ANSWER_TIMEOUT = 15  # seconds
+_LOG_LINES = 5  # of Docker's log
+
+
+class RescuedVolume:
+    """The space on Docker's volume. All sizes are bytes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._would_come = 0  # freed by the steps of a dry run
+
+    def add(self, size: int) -> None:
+        """Count space that a step of a dry run would have freed."""
+        self._would_come += size
+
+    def free(self) -> int:
+        return self._space().free + self._would_come
+
+    def free_for_root(self) -> int:
+        """Return the free space with what ext4 reserves for root: Docker is root."""
+        return self._space().free_for_root + self._would_come
+
+    def floor(self) -> int:
+        return floor_of(self._config.guard_floor, self._space().size)
+
+    def is_enough(self) -> bool:
+        """Whether the floor is free."""
+        return self.free() >= self.floor()
+
+    def describe(self) -> str:
+        free, size, floor = (human(each) for each in (self.free(), self._space().size, self.floor()))
+        return f"{self._config.volume_mount}: {free} of {size} free, {floor} must stay free"
+
+    def _space(self) -> VolumeSpace:
+        return VolumeSpace.of(self._config.volume_mount)
+
+
+class RescuedDocker:
+    """Docker: whether it answers, its start, and its log."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.would_run = False  # after a dry run's start
+
+    def problem(self) -> str:
+        """Describe what is wrong with Docker; empty: it answers."""
+        if self.would_run:
+            return ""
+        if not docker_runs():  # else a request to its socket would make systemd start it
+            return "does not run"
+        try:
+            self.engine.ask("GET", "/containers/json", _ANSWER_TIMEOUT, limit="1")
+        except EngineError:
+            return "runs and does not answer"
+        return ""
+
+    def start(self, *, dry_run: bool) -> None:
+        """Start Docker if it does not run. A Docker that hangs is left alone: its containers may still work.
+
+        Raises:
+            Failed: it does not start.
+            EngineError: it does not answer.
+        """
+        if dry_run:
+            self.would_run = True
+        else:
+            start_docker(self.engine)
+
+    def end_of_log(self) -> str:
+        """Return the end of Docker's log, in one line."""
+        words = ("journalctl", "--unit", DOCKER, "--lines", str(_LOG_LINES), "--no-pager", "--output", "cat")
+        try:
+            lines = command.run(*words, timeout=30)
+        except Failed as failed:
+            return in_words(failed)
+        return " | ".join(line.strip() for line in lines.splitlines())[-1000:]
