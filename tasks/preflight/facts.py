@@ -89,11 +89,11 @@ bound_elsewhere() {
             device = $3; root = $4; target = $5 }
         END { print device, root, target }' "$proc/$self/mountinfo" | {
         read -r device root holder
-        inside=${root%/}${1#"${holder%/}"} here=$(readlink "$proc/$self/ns/mnt") seen=
+        inside=${root%/}${1#"${holder%/}"} here=$(readlink "$proc/$self/ns/mnt") visited=
         find "$proc"/[0-9]*/ns/mnt -maxdepth 0 -printf '%h %l\n' 2>/dev/null |
             sed 's,.*/\([0-9]*\)/ns ,\1 ,' | sort -n | while read -r pid namespace; do
             [ -n "$namespace" ] || continue # the process has ended
-            case $seen in *" $namespace "*) continue ;; esac
+            case $visited in *" $namespace "*) continue ;; esac
             own_place=; [ "$namespace" != "$here" ] || own_place=$holder
             found=$(place=$1 device=$device inside=$inside own_place=$own_place awk '
                 BEGIN { place = ENVIRON["place"]; inside = ENVIRON["inside"] }
@@ -101,7 +101,7 @@ bound_elsewhere() {
                 $4 == inside || index($4, inside "/") == 1 { if ($5 != place && index($5, place "/") != 1) print $5; next }
                 $6 ~ /^rw/ && !/ (shared|master):/ && index(inside, ($4 == "/" ? "" : $4) "/") == 1 { print $5 }
                 ' "$proc/$pid/mountinfo" 2>/dev/null) || continue # so has this one
-            seen="$seen $namespace "
+            visited="$visited $namespace "
             printf '%s\n' "$found" | while read -r target; do [ -z "$target" ] || printf '%s\n' "$pid $target"; done
         done
     }

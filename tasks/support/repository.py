@@ -57,7 +57,7 @@ class RepositoryEntry(FactBase[RepositoryState]):
 
 def addition_script(**values: str) -> str:
     """Return the script that adds a repository. It reads the entry from standard input. `repository` has the values."""
-    return render("add-repository.sh.j2", fingerprints=_FINGERPRINTS.format(file='"$aside/key.asc"'), **values)
+    return render("add-repository.sh.j2", fingerprints=_FINGERPRINTS.format(file='"$scratch/key.asc"'), **values)
 
 
 @operation()

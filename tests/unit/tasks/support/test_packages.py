@@ -232,11 +232,11 @@ def test_version_that_apt_would_not_take_ends_the_run_with_those_there_are(
 @pytest.mark.parametrize(
     ("script", "code"), [("true", 0), ("false", 1), ("exit 3", 3), ("exit 0", 0), ("false; true", 1)]
 )
-def test_pin_aside_is_readable_for_apts_user_and_gone_however_the_script_ends(
+def test_pin_in_a_scratch_directory_is_readable_for_apts_user_and_gone_however_the_script_ends(
     tmp_path: Path, script: str, code: int
 ) -> None:
     apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
-    inspect = f'stat -c %a "$aside"; cat "$aside/preferences/engine"; {script}'
+    inspect = f'stat -c %a "$scratch"; cat "$scratch/preferences/engine"; {script}'
     done = apt.run(under_pin(PINNED, PINNED.names, inspect))
     assert done.returncode == code, done.stderr
     assert done.stdout == f"755\n{PINNED.pin}"
