@@ -88,9 +88,9 @@ def _add_watching(commands: Commands) -> None:
         "check",
         help="check the disks and Docker, and print one line for monitoring systems",
         description="Check every local filesystem (use, inodes, read-only), the volume group's reserve, snapshots, "
-        "Docker, and that its data is on its volume. Print one line with performance data. Exit codes: 0 OK, 1 WARNING, "
-        "2 CRITICAL, 3 UNKNOWN, also if the arguments are wrong or the line cannot be printed. As root and with the threshold of the settings, also record the use for forecasts, "
-        "write metrics, and alert when a level changes.",
+        "Docker, and that its data is on its volume. Print one line with performance data. As root and with the threshold "
+        "of the settings, also record the use for forecasts, write metrics, and alert when a level changes. Exit codes: "
+        "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; 3 also if the arguments are wrong or the line cannot be printed.",
     )
     check.add_argument(
         "threshold", nargs="?", type=_percent, metavar="THRESHOLD", help="percent in use (default: check_threshold)"
@@ -105,8 +105,8 @@ def _add_watching(commands: Commands) -> None:
         commands,
         "alert",
         help="test the receivers of alerts",
-        description="`bulkhead check` queues alerts for each receiver, and bulkhead-alert.service sends them. What cannot "
-        "be sent is sent after the next check.",
+        description="Send what is queued, or test the receivers. `bulkhead check` queues alerts for each receiver, and "
+        "bulkhead-alert.service sends them. If an alert cannot be sent, it is tried again after the next check.",
     )
     what = alert.add_mutually_exclusive_group(required=True)
     what.add_argument("--test", action="store_true", help="send each receiver a message, and print which got it")
@@ -147,8 +147,9 @@ def _add_building(commands: Commands) -> None:
         commands,
         "build",
         help="check that a build fits, then run docker build",
-        description="Check that Docker's volume has room for the build, and make room if it has not. Then run `docker "
-        "build` with the arguments, show how the volume fills, and remember the peak for the next build.",
+        description="Check that Docker's volume has room for the build. If it has not and you are root, remove idle build "
+        "cache. Then run `docker build` with the arguments, show how the volume fills, and remember the peak for the next "
+        "build.",
         epilog="Exit codes: those of docker build; 3: not started, with the reason; 4: the guard stopped the build.",
     )
     build.add_argument("--snapshot", action="store_true", help="first take a snapshot of the volume (as root)")
@@ -177,9 +178,9 @@ def _add_saving(commands: Commands) -> None:
         commands,
         "snapshot",
         help="take a snapshot of Docker's volume, or go back to it",
-        description="Take a snapshot of Docker's volume, or go back to it. There is one at a time. While it exists, what "
-        "is written to the volume takes space in the volume group as well. The guard drops the snapshot after a while, "
-        "and before it is full.",
+        description="Take a snapshot of Docker's volume, or go back to it. Only one can exist at a time. While it exists, it "
+        "takes space in the volume group for whatever is overwritten on the volume. The guard drops the snapshot before it "
+        "is full, or when it is snapshot_max_hours old.",
     )
     actions = snapshot.add_subparsers(metavar="ACTION", dest="action")
     create = _add(actions, "create", help="take a snapshot", description="Take a snapshot of Docker's volume.")
@@ -215,8 +216,8 @@ def _add_saving(commands: Commands) -> None:
         "rescue",
         help="bring back a Docker that a full volume has stopped",
         description="Take these steps until Docker answers and the guard's floor is free: give back the guard's ballast; "
-        "start Docker; remove idle build cache and dangling images; grow the volume by what is free in its group, and "
-        "for that drop our snapshot. Exit code 0: Docker answers, and the guard's floor is free.",
+        "start Docker; remove idle build cache and dangling images; grow the volume by what is free in its group (if "
+        "a snapshot that bulkhead took prevents that, drop it). Exit code 0: Docker answers, and the guard's floor is free.",
     )
     rescue.add_argument("--dry-run", action="store_true", help="print the steps, and take none")
     rescue.set_defaults(run="guard.rescue:run")
@@ -237,8 +238,8 @@ def _add_moving(commands: Commands) -> None:
         "relocate",
         help="move data onto its volume",
         description="Move the directories of extra volumes and Docker's /var/lib/docker and /var/lib/containerd onto "
-        "their volumes. Docker's data is copied while Docker runs; then Docker and its containers are down while the "
-        "changes since are copied. The old data stays until `bulkhead finalize`. The move goes on if the connection is "
+        "their volumes. Docker's data is copied while Docker runs; then Docker and its containers stop while the "
+        "changes are copied. The old data stays until `bulkhead finalize`. The move goes on if the connection is "
         "lost; the same command follows it again.",
     )
     relocate.add_argument(
@@ -277,7 +278,7 @@ def _add_moving(commands: Commands) -> None:
         "finalize",
         help="remove the old data that moves have left on the root disk",
         description="Remove the old data that moves have left beneath the mounts of the volumes. After that there is no way "
-        "back. Of home directories, authorized_keys stay: logins then work without the volume too.",
+        "back. In home directories, a copy of authorized_keys stays, so that logins work without the volume.",
     )
     finalize.add_argument(
         "directories",

@@ -1,7 +1,7 @@
 """An example fleet. Replace these hosts with yours.
 
 A list is a group of hosts. A tuple is a host or a group, with its own settings. inventory/group_data/all.py explains
-every setting and has its default. To see what a run would do: `pyinfra inventory/prod.py deploy.py --dry`.
+every setting and has its default. To see what a run would do: `scripts/deploy inventory/prod.py --dry`.
 """
 
 import os

@@ -9,15 +9,19 @@ import sys
 import time
 from itertools import zip_longest
 from pathlib import Path
+from typing import TypeAlias
 
 from lab import LabError, image, qemu
 from lab.machine import Machine, shell_join
 from lab.progress import step
 from lab.repository import LabRepository
 
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 TOP = Path(__file__).parent.parent
 INVENTORY = "inventory/lab.py"
 DEFAULT = "demo"
+_NAME = f"the machine's name (default: {DEFAULT})"
 SHOW_DISKS = (
     "lsblk -o NAME,SIZE,TYPE,MOUNTPOINTS; echo; df -h --output=source,size,used,avail,target -x tmpfs -x devtmpfs"
 )
@@ -58,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=demo, name=DEFAULT, takes_further=False, **_UP_DEFAULTS)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    up = commands.add_parser("up", help="make and boot a machine, or boot one that is down")
-    up.add_argument("name", nargs="?", default=DEFAULT)
+    up = _add(commands, "up", "make and boot a machine, or boot one that is down")
+    up.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
     up.add_argument("--suite", choices=image.SUITES, default="bookworm", help=_listed(image.SUITES))
     up.add_argument("--layout", choices=image.LAYOUTS, default="shared-vg", help=_listed(image.LAYOUTS))
     up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether the image has a Docker engine")
@@ -89,25 +93,25 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", _verify, "[-- VERIFY_OPTION ...]", "verify a machine: verify -- --disruptive"),
         ("ssh", _ssh, "[-- COMMAND ...]", "log in, or run a command"),
     ):
-        sub = commands.add_parser(name, help=text, description=text, usage=f"scripts/lab {name} [-h] [NAME] {usage}")
-        sub.add_argument("name", nargs="?", default=DEFAULT)
+        sub = _add(commands, name, text, usage=f"scripts/lab {name} [-h] [NAME] {usage}")
+        sub.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
         sub.set_defaults(command=command, takes_further=True)
 
-    commands.add_parser("status", help="list the machines").set_defaults(command=_status)
+    _add(commands, "status", "list the machines").set_defaults(command=_status)
     for name, text in (
         ("snapshot", "save the state of a machine, with its memory"),
         ("restore", "restore a saved state"),
     ):
-        sub = commands.add_parser(name, help=text)
-        sub.add_argument("tag")
-        sub.add_argument("name", nargs="?", default=DEFAULT)
+        sub = _add(commands, name, text)
+        sub.add_argument("tag", metavar="TAG", help="the name of the saved state")
+        sub.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
         sub.set_defaults(command=_snapshot if name == "snapshot" else _restore)
-    cut = commands.add_parser("cut", help="cut the power; `up` boots it again")
-    cut.add_argument("name", nargs="?", default=DEFAULT)
+    cut = _add(commands, "cut", "cut the power of a machine; `up` boots it again")
+    cut.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
     cut.set_defaults(command=lambda arguments: Machine.get(arguments.name).cut())
-    down = commands.add_parser("down", help="stop a machine and remove its disks")
-    down.add_argument("name", nargs="?", default=DEFAULT)
-    down.add_argument("--all", action="store_true", help="all machines, and the lab's repository")
+    down = _add(commands, "down", "stop a machine and remove its disks")
+    down.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
+    down.add_argument("--all", action="store_true", help="all machines, and the lab's package repository")
     down.set_defaults(command=_down)
     return parser
 
@@ -122,6 +126,10 @@ _UP_DEFAULTS = {
     "memory": "2G",
     "cpus": 2,
 }
+
+
+def _add(commands: _Commands, name: str, text: str, usage: str | None = None) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", usage=usage)
 
 
 def _listed(choices: dict[str, str]) -> str:
