@@ -66,10 +66,12 @@ class Config(NamedTuple):
                 values[name] = tuple(FstabEntry.of(*line) for line in values[name])
             for name in ("receiver_names", "watched_units", "prune_keep"):
                 values[name] = tuple(values[name])
-            if values["guard_floor"]:
+            if values["guard_floor"] is not None:
                 from bulkhead.sizes import Size  # only here: it is slow to import, and a check rarely needs it
 
-                values["guard_floor"] = Size(**values["guard_floor"])
+                values["guard_floor"] = floor = Size(**values["guard_floor"])
+                if not (floor.bytes or floor.percent):
+                    raise KeyError("guard_floor")
             return cls(**values)
         except FileNotFoundError:
             raise Problem(

@@ -70,6 +70,9 @@ def exit_code(output: Stream, code: int, unprinted: int | None = None) -> int:
         stream.flush()
     if output.error is None:
         return code
+    # systemd's services: the journal may have lost their output, and what counts is what they did (systemd.exec(5)).
+    if unprinted is None and "INVOCATION_ID" in os.environ:
+        return code
     is_pipe = output.error.errno == errno.EPIPE
     if not is_pipe:
         print(f"bulkhead: standard output cannot be written to: {output.error.strerror}", file=sys.stderr)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bulkhead.watch.results import Observation
 
-FILE = "bulkhead.prom"
-
 
 def write(directory: str, observation: Observation) -> None:
     """Replace the metrics file whole, so that the collector never reads half of one. Anybody may read it.
@@ -29,7 +27,7 @@ def write(directory: str, observation: Observation) -> None:
 
         queued = alert_store.queued()
     content = text(observation, time.time(), state.load("prune"), state.load("guard"), queued)
-    path = f"{directory}/{FILE}"
+    path = f"{directory}/{names.METRICS}"
     with open(f"{path}.new", "w", encoding="utf-8", errors="replace") as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(content)

@@ -17,6 +17,7 @@ import pytest
 
 from bulkhead import __version__
 from bulkhead.config import Config
+from bulkhead.errors import Problem
 from bulkhead.names import CONFIGURATION, PROGRAM, PROGRAM_RUN, PROGRAM_STATE
 from settings.check import defaults
 from settings.model import Settings
@@ -46,8 +47,9 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def provisioned(tmp_path: Path) -> Path:
+def provisioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the program of a host whose configuration and state are in a directory."""
+    monkeypatch.delenv("INVOCATION_ID", raising=False)  # the tests themselves may run in a service
     (tmp_path / "bulkhead.json").write_text(configuration(settings(), plan_of(settings())))
     program = tmp_path / "provisioned"
     with zipfile.ZipFile(io.BytesIO(archive())) as shipped, zipfile.ZipFile(program, "w") as packed:
@@ -218,6 +220,15 @@ def test_command_whose_output_cannot_be_written_ends_without_a_traceback(
     assert (done.returncode, done.stderr) == (code, message)
 
 
+def test_service_keeps_the_exit_code_of_its_work_when_the_journal_loses_its_output(
+    provisioned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "8f3b7c")
+    for redirection in (UNREAD, ">&-", ">/dev/full"):
+        assert redirected(provisioned, "status", redirection).returncode == 0
+        assert redirected(provisioned, "check", redirection).returncode == 3
+
+
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", "<&-"])
 @pytest.mark.parametrize(("words", "code"), [("stats", 2), ("", 2), ("alert --test", 1), ("preflight -- .", 3)])
 def test_failure_keeps_its_exit_code_whatever_the_streams(
@@ -278,6 +289,14 @@ def test_program_knows_the_guard_by_the_settings(tmp_path: Path) -> None:
     for without in (settings(guard_ballast=""), settings(guard=False)):
         assert loaded(tmp_path, without).guard_ballast == 0
     assert loaded(tmp_path, without).watched_units == ("docker-prune.timer",)
+
+
+@pytest.mark.parametrize("floor", [{"text": "5%"}, "5%", ""])
+def test_floor_that_somebody_wrote_by_hand_is_no_floor_of_zero(tmp_path: Path, floor: object) -> None:
+    values = json.loads(configuration(settings(), plan_of(settings())))
+    (tmp_path / "bulkhead.json").write_text(json.dumps({**values, "guard_floor": floor}))
+    with pytest.raises(Problem, match=r"guard_floor|Size|mapping"):
+        Config.load(str(tmp_path / "bulkhead.json"))
 
 
 def test_a_setting_keeps_its_name_on_its_way_to_the_host(tmp_path: Path) -> None:
