@@ -26,7 +26,11 @@ def test_property_that_does_not_hold_is_named_with_what_was_found() -> None:
 
 def test_reason_why_a_host_was_not_checked_comes_once() -> None:
     results = [PropertyResult("a", sentence, "cannot be reached", checked=False) for sentence in ("one", "two")]
-    assert summary(["a"], results) == ["a  0 passed, 0 failed, 2 not checked", "     cannot be reached"]
+    assert summary(["a"], results) == [
+        "a  0 passed, 0 failed, 2 not checked",
+        "     could not be checked:",
+        "           cannot be reached",
+    ]
 
 
 def test_host_without_any_result_is_not_left_out() -> None:

@@ -48,7 +48,7 @@ def summary(hosts: Iterable[str], results: Iterable[PropertyResult]) -> list[str
         for result in failed:
             lines += [f"{'':<{width}}    does not hold: {result.sentence}", *_indented(result.found, width + 10)]
         for found in dict.fromkeys(result.found for result in unchecked):
-            lines += _indented(found, width + 4)
+            lines += [f"{'':<{width}}    could not be checked:", *_indented(found, width + 10)]
     return lines
 
 

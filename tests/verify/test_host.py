@@ -268,6 +268,7 @@ def test_guard_has_ballast(target: Target) -> None:
     wanted = target.settings.guard_ballast
     if not wanted:
         pytest.skip("no guard_ballast in the settings")
+    target.mount(target.volume)
     size, free = map(int, target.run(f"df --block-size=1 --output=size,avail {target.volume} | tail -n 1").split())
     size = min(wanted.bytes, size // 50)
     path = f"{target.volume}/{BALLAST}"
