@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from bulkhead.errors import Failed
 
@@ -34,6 +33,8 @@ def output_of(command: list[str], seconds: float) -> str:
         with open(os.pidfd_open(process), "rb") as end:
             if not select.select([end], [], [], seconds)[0]:
                 # It is not waited for: a process that waits for a dead device does not end even so.
+                import signal  # slow to import, and rarely needed
+
                 os.kill(process, signal.SIGKILL)
                 raise TimeoutError(f"`{name}` did not end within {seconds:g} s")
         os.waitpid(process, 0)
