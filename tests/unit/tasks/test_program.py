@@ -255,6 +255,7 @@ def test_check_of_cron_imports_no_more_than_it_uses(provisioned: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "bulkhead.watch.check" in imported
     assert not imported & {"argparse", "bulkhead.command_line", "bulkhead.watch.alert", "bulkhead.watch.metrics"}
+    assert not imported & {"dataclasses", "fractions", "inspect", "pathlib", "signal", "subprocess", "tempfile"}
 
 
 def loaded(tmp_path: Path, wanted: Settings) -> Config:
