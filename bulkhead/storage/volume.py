@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bulkhead.errors import Problem
 from bulkhead.names import FLOOR_AT_MOST, MARKER
 from bulkhead.storage import lvm
-from bulkhead.storage.space import space_of
+from bulkhead.storage.space import percent_used, space_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -39,7 +39,7 @@ class VolumeSpace(NamedTuple):
     @property
     def percent(self) -> float:
         """How full it is, without what is reserved for root."""
-        return 100 * self.used / ((self.used + self.free) or 1)
+        return percent_used(self.used, self.free)
 
     @property
     def free_for_root(self) -> int:

@@ -182,7 +182,7 @@ def test_build_that_does_not_fit_is_refused_with_figures(host: BuildHost, capsys
 def test_build_by_root_removes_idle_cache_and_nothing_else(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(need=50 * G) == 0
     output = capsys.readouterr().err
-    assert "build cache that is not in use: 1 record" in output
+    assert "build cache that is not in use: removed 1 record" in output
     assert "ok       room: free: 53.0 GiB" in output
     assert host.has_begun()
 
