@@ -1,6 +1,6 @@
 """Read the configuration that the deploy writes: /etc/bulkhead/bulkhead.json."""
 
-from __future__ import annotations
+# Without annotations from __future__: typing would compile that of each field again, at every start.
 
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,7 +41,7 @@ class Config(NamedTuple):
     prune_hours: int
     prune_images_after_days: int
     prune_keep: tuple[str, ...]
-    guard_floor: Size | None  # None: "auto"
+    guard_floor: "Size | None"  # None: "auto"
     guard_ballast: int  # bytes; 0: none
     guard_stop_pulls: bool
     guard_rescue: bool
@@ -53,7 +53,7 @@ class Config(NamedTuple):
         return f"{self.logical_volume}-snapshot"
 
     @classmethod
-    def load(cls, path: str = PATH) -> Config:
+    def load(cls, path: str = PATH) -> "Config":
         """Read the configuration.
 
         Raises:

@@ -1,23 +1,17 @@
-"""The one reader of /proc: processes, the logins that they belong to, and the directories that they use."""
+"""The one reader of /proc."""
 
 # A check imports this module: pathlib and dataclasses alone would double what its start costs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
-
-from bulkhead.files import is_within
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 PROC = "/proc"
-
-
-# -- one process
 
 
 def process_ids() -> list[int]:
@@ -124,98 +118,3 @@ def _stat(pid: int) -> list[str]:
 def boot_time() -> float:
     """Return when the kernel booted, in seconds since the epoch."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-# -- logins
-
-
-class Login(NamedTuple):
-    """One login: the processes of a connection, or of a session of systemd's.
-
-    The shell of tasks/preflight/facts.py decides the same; tests/unit/cases.py holds the cases for both.
-    """
-
-    anchor: int  # the process that all others of the connection descend from: its sshd, or the terminal's first process
-    cgroup: str  # as /proc/PID/cgroup has it. Where pam_systemd is in use, it is the session's
-
-    @classmethod
-    def of(cls, pid: int) -> Login:
-        """Return the login that a process belongs to."""
-        line = list(ancestors(pid))
-        return cls(next((each for each in line if name(each).startswith("sshd")), line[-1]), cgroup(pid))
-
-    @classmethod
-    def own(cls) -> Login:
-        """Return the login that this process belongs to."""
-        return cls.of(os.getpid())
-
-    @classmethod
-    def parse(cls, text: str) -> Login:
-        """Return the login that `str` wrote."""
-        anchor, _, group = text.partition(" ")
-        return cls(int(anchor), group)
-
-    def __str__(self) -> str:
-        return f"{self.anchor} {self.cgroup}"
-
-    def includes(self, pid: int) -> bool:
-        """Return whether a process belongs to this login. A user's own systemd does: it came with the session."""
-        if self.anchor in ancestors(pid) or pid in ancestors(self.anchor):
-            return True
-        group = cgroup(pid)
-        slice_, _, unit = self.cgroup.rpartition("/")
-        return unit.startswith("session-") and (group == self.cgroup or group.startswith(f"{slice_}/user@"))
-
-
-# -- who uses a directory
-
-
-class Process(NamedTuple):
-    """A process, and how it uses the directories that were asked about."""
-
-    pid: int
-    name: str
-    # Whether it can write to a file there. If not, it reads a file, runs a program or has its working directory there.
-    writes: bool = False
-    devices: frozenset[int] = frozenset()  # numbers (st_dev) of the filesystems that hold what it uses
-
-    def __str__(self) -> str:
-        return f"{self.name} (process {self.pid})"
-
-
-def users_of(directories: Iterable[str]) -> list[Process]:
-    """Return the processes that have files of these directories open, run programs there, or work there.
-
-    A container's processes are left out: they name their paths from another root. `bound_elsewhere` finds what
-    containers have of a directory.
-    """
-    roots = tuple(directories)
-    found = []
-    for pid in process_ids():
-        with contextlib.suppress(OSError):  # the process has ended
-            root = path(pid, "root")
-            is_contained = os.readlink(root) == "/" and not os.path.samefile(root, "/")
-            if not is_contained and (uses := list(_uses(pid, roots))):
-                devices = frozenset(device for _, device in uses)
-                found.append(Process(pid, name(pid), any(writes for writes, _ in uses), devices))
-    return found
-
-
-def _uses(pid: int, roots: tuple[str, ...]) -> Iterator[tuple[bool, int]]:
-    """Yield each use that a process makes of the directories: whether it writes, and the filesystem's number (st_dev)."""
-    for entry in ("cwd", "root", "exe"):
-        with contextlib.suppress(OSError):
-            if is_within(os.readlink(path(pid, entry)), roots):
-                yield False, os.stat(path(pid, entry)).st_dev
-    for descriptor in os.listdir(path(pid, "fd")):
-        with contextlib.suppress(OSError):
-            link = path(pid, f"fd/{descriptor}")
-            if is_within(os.readlink(link), roots):
-                yield is_open_for_writing(pid, int(descriptor)), os.stat(link).st_dev
-    with contextlib.suppress(OSError), open(path(pid, "maps"), encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(maxsplit=5)
-            if len(fields) == 6 and is_within(fields[5], roots):
-                major, minor = (int(number, 16) for number in fields[3].split(":"))
-                # What is written to a shared mapping reaches the file.
-                yield "w" in fields[1] and "s" in fields[1], os.makedev(major, minor)

@@ -20,8 +20,9 @@ def plain(text: str) -> str:
     >>> plain("/srv/a|b\n\udcff")
     '/srv/a/b\\n\\udcff'
     """
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return escaped.replace("|", "/")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text.replace("|", "/")
 
 
 def span(seconds: float) -> str:

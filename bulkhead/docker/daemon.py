@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import _socket  # socket is made of it, and wraps it so thickly that its import would cost a twentieth of a check
 import contextlib
-import socket
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import procfs, systemd
+from bulkhead import systemd
 from bulkhead.command import run
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
-from bulkhead.procfs import Process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,7 @@ def silence() -> str:
     """
     deadline = time.monotonic() + PATIENCE
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
+        with contextlib.closing(_socket.socket(_socket.AF_UNIX)) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(DOCKER_API)
             connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
@@ -68,21 +67,6 @@ def start_docker(engine: Engine) -> None:
     subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
     run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
     engine.wait(START_TIMEOUT)
-
-
-def shims() -> list[Process]:
-    """Return the processes that keep the containers of this host's containerd running.
-
-    Those of a containerd in a container are left out: they have another PID namespace.
-    """
-    own = procfs.namespace("self", "pid")
-    found = []
-    for pid in procfs.process_ids():
-        with contextlib.suppress(OSError):  # the process has ended
-            name = procfs.name(pid)
-            if name.startswith("containerd-shim") and procfs.namespace(pid, "pid") == own:
-                found.append(Process(pid, name))
-    return found
 
 
 def is_shutting_down() -> bool:

@@ -15,7 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bulkhead import procfs
-from bulkhead.procfs import Process
+from bulkhead.storage.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from bulkhead.errors import PROBLEMS, Failed
+from bulkhead.login import Login
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.move.relocation import Relocation
 from bulkhead.outage import journal, lock, unit
 from bulkhead.outage.prompt import consents
 from bulkhead.outage.unit import in_the_unit
-from bulkhead.procfs import Login
 from bulkhead.sizes import human
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.snapshot.snapshots import LEFT, drop, leftovers, ours

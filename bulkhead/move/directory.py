@@ -23,13 +23,15 @@ from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, Process, boot_time, users_of
+from bulkhead.procfs import boot_time
 from bulkhead.storage.mounts import bound_elsewhere, is_mounted, kernel_uses, mount_by_fstab, mounts_within
+from bulkhead.storage.processes import Process, users_of
 from bulkhead.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bulkhead.login import Login
     from pyinfra_lvm.fstab import FstabEntry
 
 _CLOCK_GRAIN = 0.05  # seconds; a filesystem's clock lags the system's by at most one tick of the kernel (10 ms)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.command import run
-from bulkhead.docker import daemon
+from bulkhead.docker import containers, daemon
 from bulkhead.docker.engine import EngineError
 from bulkhead.docker.inventory import differences, not_running
 from bulkhead.docker.running_builds import programs_that_build, under_way
@@ -19,9 +19,9 @@ from bulkhead.files import RESERVE, replace_file, sync_directory
 from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN
 from bulkhead.outage.journal import STOPPING
 from bulkhead.outage.unit import RECOVERY
-from bulkhead.procfs import Process, users_of
 from bulkhead.storage.fstab import read_fstab
 from bulkhead.storage.mounts import mounts_within
+from bulkhead.storage.processes import Process, users_of
 from bulkhead.text import count
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Outage:
             Failed: Docker does not stop, or something is mounted in the stores that is not Docker's.
         """
         run("systemctl", "stop", *daemon.existing_units(daemon.UNITS))
-        if left := daemon.shims():
+        if left := containers.shims():
             raise Failed(f"{left[0]} still runs: a container that was started just now, or a plugin of Docker. Stop it")
         self.refuse_foreign_mounts()
         for mount in self._mounts():

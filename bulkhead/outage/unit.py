@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.errors import PROBLEMS
+from bulkhead.login import Login
 from bulkhead.names import PROGRAM
 from bulkhead.outage import lock
-from bulkhead.procfs import Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable

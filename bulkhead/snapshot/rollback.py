@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from bulkhead import files, state
 from bulkhead.command import run
-from bulkhead.docker.daemon import docker_runs, is_shutting_down, shims
+from bulkhead.docker import containers
+from bulkhead.docker.daemon import docker_runs, is_shutting_down
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.inventory import differences, record
 from bulkhead.errors import PROBLEMS, Failed, in_words
@@ -23,12 +24,12 @@ from bulkhead.names import DOCKER_STORE
 from bulkhead.outage import journal, lock
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import Outage
-from bulkhead.procfs import users_of
 from bulkhead.sizes import human
 from bulkhead.snapshot import merge
 from bulkhead.snapshot.snapshots import LOST, STATE, Snapshot, ours
 from bulkhead.storage import lvm
 from bulkhead.storage.mounts import is_mounted, mount_by_fstab, mounted_elsewhere
+from bulkhead.storage.processes import users_of
 from bulkhead.storage.volume import docker_volume
 from bulkhead.text import abbreviated, count
 
@@ -166,7 +167,7 @@ class Rollback:
         if docker_runs():
             self._stop_running_docker()
             return
-        if left := shims():
+        if left := containers.shims():
             raise Failed(f"{left[0]} keeps a container running without Docker: {_OUTLIVED}")
         self.journal.enter(journal.STOPPING, before=_NOTHING)
         self._stop_docker()

@@ -62,6 +62,8 @@ def unescaped(field: str) -> str:
     >>> unescaped("/srv/a\\\\040b")
     '/srv/a b'
     """
+    if "\\" not in field:  # hardly any has one: a check does not even compile the pattern
+        return field
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 

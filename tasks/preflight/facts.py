@@ -57,7 +57,7 @@ _CONTAINERD_LAYOUT = {
 
 # The processes of our own login: they descend from our sshd, or our sshd from them; or they are in our session of
 # systemd's, or in the user's own systemd, which came with the session. $proc: where /proc is; $self: our own process.
-# bulkhead.procfs.Login decides the same: tests/unit/cases.py holds the cases for both.
+# bulkhead.login.Login decides the same: tests/unit/cases.py holds the cases for both.
 _LOGIN = r"""
 line() { # a process and its ancestors
     process=$1

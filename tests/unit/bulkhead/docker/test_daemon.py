@@ -1,20 +1,17 @@
-"""Docker's units and its daemon, with a systemctl of the test's own and a made-up /proc."""
+"""Docker's units and its daemon."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from bulkhead import procfs, systemd
+from bulkhead import systemd
 from bulkhead.docker import daemon
-from bulkhead.procfs import Process
 
-from ...fake_proc import FakeProc
 from ..programs import program
 
 
@@ -46,18 +43,6 @@ def test_states_of_several_units_are_told_apart(tmp_path: Path, monkeypatch: pyt
 def test_units_that_do_not_exist_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemctl(tmp_path, monkeypatch, 'printf "not-found\\n\\nloaded\\n\\nmasked\\n"')
     assert daemon.existing_units(daemon.UNITS) == ["docker.service", "containerd.service"]
-
-
-def test_shims_of_a_containerd_in_a_container_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    proc = FakeProc(tmp_path / "proc")
-    monkeypatch.setattr(procfs, "PROC", str(proc.path))
-    proc.become(1)
-    proc.add(70, "containerd-shim-runc-v2 -id c1", name="containerd-shim")
-    proc.add(71, "nginx", parent=70, namespace="container")
-    proc.add(80, "containerd-shim-runc-v2 -id c2", name="containerd-shim", namespace="nested")
-    proc.add(81, "containerd-shim-runc-v2 -id c3", name="containerd-shim")
-    shutil.rmtree(proc.path / "81" / "ns")  # it has ended
-    assert daemon.shims() == [Process(70, "containerd-shim")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bulkhead import procfs
 from bulkhead.docker import running_builds
 from bulkhead.docker.engine import Engine
 from bulkhead.docker.running_builds import BuildStep, Client
-from bulkhead.procfs import Process
+from bulkhead.storage.processes import Process
 
 from ...fake_proc import FakeProc
 from ..fake_engine import Query, fake_engine

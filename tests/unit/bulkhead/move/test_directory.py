@@ -19,12 +19,13 @@ import pytest
 from bulkhead import files as bulkhead_files
 from bulkhead import state
 from bulkhead.errors import Failed
+from bulkhead.login import Login
 from bulkhead.move import directory, directory_volume, move, rsync
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Login, Process
 from bulkhead.storage import beneath
+from bulkhead.storage.processes import Process
 from pyinfra_lvm.fstab import fstab_lists
 from pyinfra_lvm.model import FstabEntry
 

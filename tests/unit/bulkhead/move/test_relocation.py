@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bulkhead import files, state
-from bulkhead.docker import daemon
+from bulkhead.docker import containers, daemon
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import relocation, rsync
@@ -99,7 +99,7 @@ class RelocationHost(Engine, Steps):
         }.items():
             monkeypatch.setattr(relocation, name, fake)
         monkeypatch.setattr(daemon, "run", self._run)
-        monkeypatch.setattr(daemon, "shims", list)
+        monkeypatch.setattr(containers, "shims", list)
         monkeypatch.setattr(os, "rename", lambda *paths: self.step() or RENAME(*paths))
         monkeypatch.setattr(os, "fsync", lambda _: None)
         # rsync has tests of its own.

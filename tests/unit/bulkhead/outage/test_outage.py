@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from bulkhead import state
-from bulkhead.docker import daemon
+from bulkhead.docker import containers, daemon
 from bulkhead.docker.engine import Engine, Inventory
 from bulkhead.errors import Failed
 from bulkhead.outage import journal, outage
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import Outage
-from bulkhead.procfs import Process
 from bulkhead.storage.mounts import MountInfo
+from bulkhead.storage.processes import Process
 
 from ..configs import config
 
@@ -49,7 +49,7 @@ def outage_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Engi
     monkeypatch.setattr(outage, "mounts_within", lambda _: [])
     monkeypatch.setattr(outage, "run", lambda *_: "")
     monkeypatch.setattr(daemon, "run", lambda *_: "loaded\nloaded\nloaded\n")
-    monkeypatch.setattr(daemon, "shims", list)
+    monkeypatch.setattr(containers, "shims", list)
     return lambda engine: Outage(config(), Journal(f"{tmp_path}/journal.json"), lambda _: None, engine)
 
 
@@ -81,7 +81,7 @@ def test_containers_that_are_started_without_end_are_given_up(outage_of: Callabl
 def test_container_that_outlives_docker_is_named(
     outage_of: Callable[[Engine], Outage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "shims", lambda: [Process(7, "containerd-shim", writes=False)])
+    monkeypatch.setattr(containers, "shims", lambda: [Process(7, "containerd-shim", writes=False)])
     with pytest.raises(Failed, match=r"containerd-shim \(process 7\) still runs"):
         outage_of(EngineThatStops([])).begin()
 

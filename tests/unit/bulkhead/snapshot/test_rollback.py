@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from bulkhead import command, files, state
-from bulkhead.docker import daemon
+from bulkhead.docker import containers, daemon
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import commands
 from bulkhead.outage import journal, outage, unit
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import Process
 from bulkhead.snapshot import merge, rollback, snapshots
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.storage import lvm, mounts
 from bulkhead.storage.mounts import MountInfo
+from bulkhead.storage.processes import Process
 
 from ..configs import config
 from ..fake_lvm import FakeGroup
@@ -81,7 +81,6 @@ class RollbackHost(Engine, Steps):
             "users_of": lambda _: [],
             "docker_runs": lambda: self.up,
             "is_shutting_down": lambda: False,
-            "shims": list,
         }.items():
             monkeypatch.setattr(rollback, name, fake)
         for name, fake in {
@@ -97,7 +96,7 @@ class RollbackHost(Engine, Steps):
         }.items():
             monkeypatch.setattr(outage, name, fake)
         monkeypatch.setattr(daemon, "docker_runs", lambda: self.up)
-        monkeypatch.setattr(daemon, "shims", list)
+        monkeypatch.setattr(containers, "shims", list)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, ""))
         state.save("snapshot", {"before": self._inventory(self.kept), "ran": ["web", "db"]})
 
@@ -545,7 +544,7 @@ def test_containers_that_outlive_docker_are_named_with_what_ends_them(
     host: RollbackHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.up = False
-    monkeypatch.setattr(rollback, "shims", lambda: [Process(5, "containerd-shim", writes=False)])
+    monkeypatch.setattr(containers, "shims", lambda: [Process(5, "containerd-shim", writes=False)])
     failed(host, r"containerd-shim \(process 5\) keeps a container running.*`ctr --namespace moby tasks rm --force")
     assert not host.group.commands
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bulkhead import procfs
 from bulkhead.storage import filesystems
 from bulkhead.storage import fstab as fstab_module
 from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, watched
@@ -34,10 +33,8 @@ def fstab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    proc = FakeProc(tmp_path / "proc")
+def mounted(proc: FakeProc) -> Path:
     proc.become(1)
-    monkeypatch.setattr(procfs, "PROC", str(proc.path))
     return proc.path / "1" / "mountinfo"
 
 

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from bulkhead import procfs
 from bulkhead.storage import mounts
 
 from ...cases import BOUND, BoundCase
 from ...fake_proc import FakeProc
 
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw"
-
-
-@pytest.fixture
-def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeProc:
-    proc = FakeProc(tmp_path / "proc")
-    monkeypatch.setattr(procfs, "PROC", str(proc.path))
-    return proc
 
 
 @pytest.fixture

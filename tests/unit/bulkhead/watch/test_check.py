@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import json
 import os
 import socket
@@ -633,7 +634,7 @@ def test_user_who_may_not_ask_docker_is_content_with_its_unit(
     def refused(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(_socket, "socket", refused)
     assert check.run(config(), verbose=True) == OK
     output = capsys.readouterr().out
     assert "OK: docker.service is active" in output
