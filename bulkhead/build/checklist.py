@@ -22,7 +22,7 @@ from bulkhead.sizes import human
 from bulkhead.storage import filesystems
 from bulkhead.storage.mounts import mounts_of
 from bulkhead.storage.space import space_of
-from bulkhead.storage.volume import VolumeSpace, floor_of
+from bulkhead.storage.volume import floor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,8 +111,8 @@ class Checklist:
         self.add(self._room(makes_room))
 
     def _measure(self) -> None:
-        volume = VolumeSpace.of(self.config.volume_mount)
-        self.free, self.floor = volume.free, floor_of(self.config.guard_floor, volume.size)
+        volume = space_of(self.config.volume_mount)
+        self.free, self.floor = volume.available, floor_of(self.config.guard_floor, volume.size)
 
     def _room(self, makes_room: bool) -> Item:
         found = room(self.free, self.floor, self.need)

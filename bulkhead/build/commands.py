@@ -122,7 +122,7 @@ def _build(config: Config, words: Sequence[str], arguments: Arguments, floor: in
         is_short=is_short,
         duration=time.time() - began,
         peak=gauge.peak,
-        free=gauge.volume.free,
+        free=gauge.volume.available,
         size=size_of(arguments.tag) if arguments.tag and returned == 0 else None,
     )
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from bulkhead.guard import policy
-from bulkhead.storage.volume import VolumeSpace
+from bulkhead.storage.space import Space, space_of
 from bulkhead.text import in_time, short
 
 _INTERVAL = 0.5  # seconds between two samples of the volume
@@ -25,7 +25,7 @@ class Gauge:
     """Measure how the volume fills while a build runs."""
 
     def __init__(self, path: str, floor: int) -> None:
-        self.volume = VolumeSpace.of(path)
+        self.volume = space_of(path)
         self.floor = floor
         self.peak = 0  # bytes above the start
         self.rate = policy.Rate()
@@ -35,11 +35,11 @@ class Gauge:
 
     def sample(self) -> None:
         with contextlib.suppress(OSError):  # the build goes on
-            self.volume = VolumeSpace.of(self._path)
+            self.volume = space_of(self._path)
         now = time.monotonic()
         self.peak = max(self.peak, self.volume.used - self._start)
-        self.rate.add(now, self.volume.free)
-        if policy.judge(self.volume.free, self.rate.value, self.floor, _REACH) >= policy.ABORT:
+        self.rate.add(now, self.volume.available)
+        if policy.judge(self.volume.available, self.rate.value, self.floor, _REACH) >= policy.ABORT:
             self._short = now
 
     def is_short(self) -> bool:
@@ -50,19 +50,25 @@ class Gauge:
         return describe(self.volume, self.volume.used - self._start, self.rate.value, self.floor)
 
 
-def describe(volume: VolumeSpace, written: int, rate: float, floor: int) -> str:
+def describe(volume: Space, written: int, rate: float, floor: int) -> str:
     """Return the live line.
 
-    >>> from bulkhead.storage.volume import VolumeSpace
-    >>> describe(VolumeSpace(100 * 2**30, 60 * 2**30, 40 * 2**30), 2**30, 2**28, 5 * 2**30)
-    '[######....] 60 % used, 40G free, 1.0G since the start, +256M/s, 2 min 20 s to the floor'
+    Args:
+        volume: its space now.
+        written: bytes since the start.
+        rate: bytes a second.
+        floor: bytes that must stay free.
     """
     filled = int(volume.percent * _BAR / 100)
-    parts = [f"{volume.percent:.0f} % used", f"{short(volume.free)} free", f"{short(max(written, 0))} since the start"]
-    if volume.free <= floor:
+    parts = [
+        f"{volume.percent:.0f} % used",
+        f"{short(volume.available)} free",
+        f"{short(max(written, 0))} since the start",
+    ]
+    if volume.available <= floor:
         parts.append("below the floor")
     elif rate:
-        parts += [f"+{short(rate)}/s", f"{in_time((volume.free - floor) / rate)} to the floor"]
+        parts += [f"+{short(rate)}/s", f"{in_time((volume.available - floor) / rate)} to the floor"]
     return f"[{'#' * filled}{'.' * (_BAR - filled)}] {', '.join(parts)}"
 
 

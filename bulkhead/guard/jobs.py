@@ -101,6 +101,6 @@ def send_alerts(config: Config, alerts: list[tuple[int, str, bool]]) -> int:
     """Send alerts, each with its level, its text, and whether it names what to reclaim. Return their number."""
     from bulkhead.watch import alert, alert_store
 
-    for problem in alert.tell(config, [alert_store.News(*each) for each in alerts], time.time()):
+    for problem in alert.report_event(config, [alert_store.News(*each) for each in alerts], time.time()):
         say(problem)
     return len(alerts)

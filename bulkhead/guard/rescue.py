@@ -64,7 +64,7 @@ def rescue(config: Config, say: Callable[[str], None], *, dry_run: bool = False)
 class _HarmlessPruner(Pruner):
     def remove_harmless(self) -> None:
         """Remove what nobody would miss: idle build cache and dangling images. No other image, and no container."""
-        self._climb([self.stale_cache, self.dangling_images, self.idle_cache])
+        self.climb([self.stale_cache, self.dangling_images, self.idle_cache])
 
 
 class Rescue:

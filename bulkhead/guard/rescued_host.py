@@ -10,7 +10,8 @@ from bulkhead.docker.engine import EngineError
 from bulkhead.errors import Failed, in_words
 from bulkhead.names import DOCKER
 from bulkhead.sizes import human
-from bulkhead.storage.volume import VolumeSpace, floor_of
+from bulkhead.storage.space import Space, space_of
+from bulkhead.storage.volume import floor_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -32,7 +33,7 @@ class RescuedVolume:
         self._would_come += size
 
     def free(self) -> int:
-        return self._space().free + self._would_come
+        return self._space().available + self._would_come
 
     def free_for_root(self) -> int:
         """Return the free space with what ext4 reserves for root: Docker is root."""
@@ -49,8 +50,8 @@ class RescuedVolume:
         free, size, floor = (human(each) for each in (self.free(), self._space().size, self.floor()))
         return f"{self._config.volume_mount}: {free} of {size} free, {floor} must stay free"
 
-    def _space(self) -> VolumeSpace:
-        return VolumeSpace.of(self._config.volume_mount)
+    def _space(self) -> Space:
+        return space_of(self._config.volume_mount)
 
 
 class RescuedDocker:

@@ -66,7 +66,7 @@ class VolumeExtender:
             snapshots.remove(self._config, each.name)
             self._say(f"{text}removed")
             news = alert_store.News(results.WARNING, f"{text}removed")
-            for problem in alert.tell(self._config, [news], time.time()):
+            for problem in alert.report_event(self._config, [news], time.time()):
                 self._say(problem)
 
     def extend(self) -> None:

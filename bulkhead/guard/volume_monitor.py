@@ -68,7 +68,7 @@ class VolumeMonitor:
             self.check_mount()
             return False
         self.free = space.available
-        self.free_for_root = space.free
+        self.free_for_root = space.free_for_root
         if (size := space.size) != self.size:  # it was grown online
             self.size, self.floor = size, floor_of(self.config.guard_floor, size)
         self.rate.add(now, self.free)

@@ -109,20 +109,21 @@ class Pruner:
 
     def prune(self) -> None:
         """Climb the nightly ladder."""
-        self._climb([*self._ladder(), self.networks])
+        self.climb([*self._ladder(), self.networks])
 
     def reclaim(self) -> None:
         """Climb the same ladder but for networks, which take no space. Then remove what is not in use at all.
 
         The least recently used goes first.
         """
-        self._climb([*self._ladder(), self.idle_cache, self.idle_images])
+        self.climb([*self._ladder(), self.idle_cache, self.idle_images])
 
     def _ladder(self) -> list[Callable[[], None]]:
         # Containers come before images: a container keeps its image.
         return [self.stale_cache, self.stale_containers, self.dangling_images, self.stale_images]
 
-    def _climb(self, steps: Sequence[Callable[[], None]]) -> None:
+    def climb(self, steps: Sequence[Callable[[], None]]) -> None:
+        """Take steps, the least costly first, until enough is free. A step that fails does not keep the next from it."""
         try:
             again = [step for step in [self._collect, *steps] if not self._succeeds(step)]
             if self.removed and any(NO_SPACE in failure for failure in self.failed):

@@ -36,7 +36,7 @@ def created_lines(config: Config, snapshot: Snapshot) -> list[str]:
     from bulkhead.sizes import human
 
     room = (snapshot.size - snapshot.size // NOTES) * FULL // 100
-    free = space_of(config.volume_mount).free
+    free = space_of(config.volume_mount).free_for_root
     less = f", less than is free there ({human(free)})" if room < free else ""
     return [
         f"snapshot {config.vg_name}/{snapshot.name} taken, {human(snapshot.size)}",

@@ -215,7 +215,7 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
         group = next(group for group in lvm.list_groups()[0] if group.name == config.vg_name)
         if size is None and writes:
             size = to_hold(writes, volume.size)
-        free = space_of(config.volume_mount).free
+        free = space_of(config.volume_mount).free_for_root
         size = size_for(size, group=group.name, volume=volume.size, free=free, group_free=group.free)
         before = record(engine := Engine())
         state.save(STATE, before | {"note": note})

@@ -20,7 +20,7 @@ class Space:
         return (self.counts.f_blocks - self.counts.f_bfree) * self.counts.f_frsize
 
     @property
-    def free(self) -> int:
+    def free_for_root(self) -> int:
         """Bytes that are free, with those that only root may fill."""
         return self.counts.f_bfree * self.counts.f_frsize
 

@@ -1,14 +1,13 @@
-"""Docker's volume: whether it is there, its space, its floor."""
+"""Docker's volume: whether it is there, and its floor."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bulkhead.errors import Problem
 from bulkhead.names import FLOOR_AT_MOST, MARKER
 from bulkhead.storage import lvm
-from bulkhead.storage.space import percent_used, space_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -17,33 +16,6 @@ if TYPE_CHECKING:
 
 # The floor "auto": the larger of both.
 _FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
-
-
-class VolumeSpace(NamedTuple):
-    """The space of a volume in bytes, as df counts it."""
-
-    size: int
-    used: int
-    free: int  # for others than root, as `bulkhead reclaim` and the guard count it
-
-    @classmethod
-    def of(cls, path: str) -> VolumeSpace:
-        """Return the space of the filesystem that is mounted at a path.
-
-        Raises:
-            OSError: it does not answer.
-        """
-        space = space_of(path)
-        return cls(space.size, space.used, space.available)
-
-    @property
-    def percent(self) -> float:
-        """How full it is, without what is reserved for root."""
-        return percent_used(self.used, self.free)
-
-    @property
-    def free_for_root(self) -> int:
-        return self.size - self.used
 
 
 def floor_of(floor: Size | None, size: int) -> int:

@@ -99,8 +99,8 @@ def report_changes(config: Config, results: Sequence[CheckResult], now: float) -
     return [*(item.text for item in news), *(_start_delivery() if waiting else [])]
 
 
-def tell(config: Config, news: Sequence[News], now: float) -> list[str]:
-    """Queue news of an event, which no check would find, and start the delivery of everything that is queued.
+def report_event(config: Config, news: Sequence[News], now: float) -> list[str]:
+    """Queue news of an event that no check would find, and start the delivery of everything that is queued.
 
     Returns:
         What goes wrong with the delivery, in lines.

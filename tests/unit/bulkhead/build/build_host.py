@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from bulkhead import names
 from bulkhead.build import commands
 from bulkhead.sizes import Size
-from bulkhead.storage.volume import VolumeSpace
 
 from ..configs import config
 from ..fake_engine import Query
@@ -33,11 +33,12 @@ class BuildHost:
         self.images: dict[str, int] = {}
         self.snapshots: list[dict[str, Any]] = []
 
-    def volume(self) -> VolumeSpace:
-        """Return the volume, with what the fake docker has written to it."""
+    def statvfs(self, _: str = "") -> SimpleNamespace:
+        """Return what statvfs says of the volume, with what the fake docker has written to it."""
         written = self.place / "written"
         used = self.used + (int(written.read_text() or 0) if written.exists() else 0)
-        return VolumeSpace(100 * G, used, 100 * G - used)
+        free = 100 * G - used
+        return SimpleNamespace(f_frsize=1, f_blocks=100 * G, f_bfree=free, f_bavail=free, f_files=1000, f_ffree=900)
 
     def docker(self, script: str) -> None:
         """Make docker run this script instead of a build."""

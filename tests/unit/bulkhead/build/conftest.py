@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from bulkhead.docker import daemon
 from bulkhead.guard import loop
 from bulkhead.outage import journal, lock
 from bulkhead.prune import pruner
-from bulkhead.prune.pruner import Pruner
 from bulkhead.storage import filesystems
-from bulkhead.storage.volume import VolumeSpace
 
 from ..fake_engine import fake_engine
 from .build_host import BuildHost
@@ -48,10 +45,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(checklist, "programs_that_build", list)
     monkeypatch.setattr(build_progress, "_INTERVAL", 0.02)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(VolumeSpace, "of", lambda _: host.volume())
-    inodes = SimpleNamespace(f_files=1000, f_ffree=900)
-    monkeypatch.setattr(os, "statvfs", lambda _: inodes)
-    monkeypatch.setattr(Pruner, "free", lambda _: host.volume().free)
+    monkeypatch.setattr(os, "statvfs", host.statvfs)
     with fake_engine(tmp_path / "docker.sock", host.answer) as engine:
         monkeypatch.setattr(checklist, "Engine", lambda: engine)
         monkeypatch.setattr(pruner, "Engine", lambda: engine)

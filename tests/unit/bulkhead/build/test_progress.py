@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bulkhead.build import progress as build_progress
-from bulkhead.build.progress import Gauge, kind_of_display
-from bulkhead.storage.volume import VolumeSpace
+from bulkhead.build.progress import Gauge, describe, kind_of_display
+from bulkhead.storage.space import Space
 
 from .build_host import BuildHost, G, run
 
@@ -55,16 +55,23 @@ def test_without_a_terminal_there_is_a_line_every_few_seconds(
     assert live[0].startswith("bulkhead: [#####.....] 55 % used, 45G free, 5.0G since the start")
 
 
+def test_live_line_says_when_the_floor_is_reached() -> None:
+    volume = Space(os.statvfs_result((1, 1, 100 * G, 40 * G, 40 * G, 0, 0, 0, 0, 255)))
+    assert describe(volume, written=G, rate=2**28, floor=5 * G) == (
+        "[######....] 60 % used, 40G free, 1.0G since the start, +256M/s, 2 min 20 s to the floor"
+    )
+
+
 @pytest.mark.usefixtures("host")
 def test_gauge_goes_on_without_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     gauge = Gauge("/volume", 2 * G)
 
-    def gone(_: str) -> VolumeSpace:
+    def gone(_: str) -> os.statvfs_result:
         raise OSError("gone")
 
-    monkeypatch.setattr(VolumeSpace, "of", gone)
+    monkeypatch.setattr(os, "statvfs", gone)
     gauge.sample()
-    assert gauge.volume.free == 50 * G
+    assert gauge.volume.available == 50 * G
 
 
 # Its docker writes down the signals that it gets, and ends a moment after the first.
@@ -84,8 +91,7 @@ sys.exit(130)
 RUN_WATCHED = """
 import argparse, os, sys
 from bulkhead.build import progress
-from bulkhead.storage.volume import VolumeSpace
-VolumeSpace.of = lambda _: VolumeSpace(100 << 30, 50 << 30, 50 << 30)
+os.statvfs = lambda _: os.statvfs_result((1, 1, 100 << 30, 50 << 30, 50 << 30, 0, 0, 0, 0, 255))
 progress._EVERY["title"] = 0.1
 progress._INTERVAL = 0.05
 display = progress.Display(progress.kind_of_display("", sys.stderr.isatty()))

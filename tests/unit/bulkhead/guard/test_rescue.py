@@ -66,7 +66,7 @@ class RescueHost:
         monkeypatch.setattr(rescued_host, "docker_runs", lambda: self.up)
         monkeypatch.setattr(ballast, "held", lambda _: self.ballast)
         monkeypatch.setattr(ballast, "give_back", self._give_back)
-        monkeypatch.setattr(alert, "tell", lambda _, news, __: self.reported.extend(news) or [])
+        monkeypatch.setattr(alert, "report_event", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
         monkeypatch.setattr(Engine, "wait", self._wait)
         monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", self._reclaim)
@@ -372,6 +372,6 @@ def test_exit_code_says_whether_the_rescue_succeeded(
 def test_reclaim_removes_no_tagged_image_and_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[Callable[[], None]] = []
     monkeypatch.setattr(Pruner, "__init__", lambda _: None)
-    monkeypatch.setattr(Pruner, "_climb", lambda _, climbed: steps.extend(climbed))
+    monkeypatch.setattr(Pruner, "climb", lambda _, climbed: steps.extend(climbed))
     rescue._HarmlessPruner().remove_harmless()  # type: ignore[call-arg]
     assert [step.__name__ for step in steps] == ["stale_cache", "dangling_images", "idle_cache"]

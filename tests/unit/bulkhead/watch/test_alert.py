@@ -128,7 +128,9 @@ def test_without_receivers_the_log_has_it_and_nothing_is_started(host: AlertHost
 
 def test_news_of_an_event_are_queued_and_open_no_alert(host: AlertHost) -> None:
     assert (
-        alert.tell(config(receiver_names=("mail", "slack")), [alert_store.News(CRITICAL, "a build was stopped")], 0)
+        alert.report_event(
+            config(receiver_names=("mail", "slack")), [alert_store.News(CRITICAL, "a build was stopped")], 0
+        )
         == []
     )
     assert host.log == ["a build was stopped"]
@@ -138,7 +140,7 @@ def test_news_of_an_event_are_queued_and_open_no_alert(host: AlertHost) -> None:
 
 
 def test_news_of_an_event_are_in_the_log_where_nobody_receives_alerts(host: AlertHost) -> None:
-    assert alert.tell(config(), [alert_store.News(CRITICAL, "a build was stopped")], 0) == []
+    assert alert.report_event(config(), [alert_store.News(CRITICAL, "a build was stopped")], 0) == []
     assert host.log == ["a build was stopped"]
     assert not host.starts
 
