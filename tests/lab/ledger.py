@@ -187,11 +187,13 @@ def main() -> None:
             )
         print("\n".join(status(_collect(), now.commit)))
     else:
-        table = durations(Ledger(now.commit).results())
+        # Of every commit: hardly one has a run of all tests.
+        ledgers = [Ledger(now.commit), *others(now.commit)]
+        table = durations(result for ledger in ledgers for result in ledger.results())
         if not table:
-            sys.exit(f"no lab test has passed on commit {now.name}")
+            sys.exit("no lab test has passed on this machine")
         DURATIONS.write_text(json.dumps(table, indent=4) + "\n")
-        print(f"{DURATIONS.relative_to(TOP)}: {len(table)} files, as they took on commit {now.name}")
+        print(f"{DURATIONS.relative_to(TOP)}: {len(table)} files, as they took on {len(ledgers)} commits")
 
 
 if __name__ == "__main__":
