@@ -249,6 +249,17 @@ def test_inventory_is_one_of_the_callers_directory_or_of_the_checkout(deploying:
     assert deployed(deploying) == ["pyinfra -y one.example.com,two.example.com deploy.py"]
 
 
+def test_first_deploy_of_a_user_has_a_place_for_the_hosts_keys(deploying: Checkout) -> None:
+    home = Path(deploying.environment["HOME"])
+    home.mkdir(exist_ok=True)
+    for _ in range(2):
+        assert deploying.run("deploy", "inventory/prod.py").stderr == ""
+        assert (home / ".ssh").stat().st_mode & 0o777 == 0o700
+    (home / ".ssh").rmdir()
+    home.rmdir()
+    assert deploying.run("deploy", "inventory/prod.py").returncode == 0, "a user without a home cannot deploy"
+
+
 def test_exit_code_of_pyinfra_is_that_of_the_deploy(deploying: Checkout) -> None:
     for code in (1, 3):
         deploying.environment["CODE"] = str(code)
