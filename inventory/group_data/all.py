@@ -16,8 +16,8 @@ Docker. "60GiB" and "60GB" are the same as "60G".
 
 # ---------------------------------------------------------------------------------------------------- the volume
 
-# The volume group for Docker's logical volume. "auto": the only group that has room for it; with volume_disks, a new
-# group "docker-vg" made of those disks.
+# The volume group for Docker's logical volume. "auto": the only group that has room for it (for all of volume_size, if
+# more than one has some); with volume_disks, a new group "docker-vg" made of those disks.
 volume_group = "auto"
 
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
@@ -33,7 +33,8 @@ volume_group_extend = False
 logical_volume = "docker-lv"
 
 # Its size, at least 1G: "60G", "60%VG" (of the group), or "80%FREE" (of what is free when the volume is created).
-# "auto": 60 % of the group if other volumes share it; the whole group without the reserve if the group is Docker's own.
+# "auto": 60 % of the group if other volumes share it, or all that is free without the reserve if that is less; the whole
+# group without the reserve if the group is Docker's own. Space for extra_volumes is set apart first.
 # A larger size grows the volume and its filesystem while Docker runs. A volume larger than this setting is reported and
 # never shrunk.
 volume_size = "auto"
