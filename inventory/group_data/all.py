@@ -21,12 +21,18 @@ Docker. "60GiB" and "60GB" are the same as "60G".
 volume_group = "auto"
 
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
-# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused.
+# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
+# loop devices, RAM disks, network block devices (nbd) and removable ones.
 volume_disks = []
 
 # True: add volume_disks to the existing group that volume_group names. Warning: if this is root's group and one of the
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
+
+# True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
+# SSD, Azure's local or temporary disk. The cloud empties it when the machine is stopped or moved, and Docker's images,
+# containers and volumes are lost with it.
+allow_ephemeral_disks = False
 
 # The name of the logical volume: letters, digits and + _ . - are allowed. If you change the name later, you get a
 # second volume: the first one is not renamed.

@@ -13,8 +13,10 @@ from tasks.support.paths import STORES
 # The copy grows while it runs, and Docker needs room afterwards.
 _MARGIN = 1.1
 
-# ext4 has an inode for each 16 KiB (mke2fs.conf); xfs makes them as it needs them.
-_BYTES_PER_INODE = 16384
+# mke2fs makes an inode for so many bytes of a filesystem smaller than so much: its usage types default, big and huge
+# (mke2fs(8), option -T; mke2fs.conf). xfs makes inodes as it needs them.
+_BYTES_PER_INODE = ((4 * 2**40, 16384), (16 * 2**40, 32768))
+_BYTES_PER_INODE_BEYOND = 65536
 
 # Docker itself mounts these in its stores.
 _DOCKERS_MOUNTS = ("overlay", "tmpfs", "shm", "nsfs", "mqueue")
@@ -77,6 +79,15 @@ def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
             yield mount.target
 
 
+def ext4_inodes(size: int) -> int:
+    """Return how many inodes mke2fs makes in an ext4, rounded down.
+
+    Args:
+        size: of the filesystem, in bytes.
+    """
+    return size // next((ratio for below, ratio in _BYTES_PER_INODE if size < below), _BYTES_PER_INODE_BEYOND)
+
+
 def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
     """Yield why a volume cannot hold the data that moves onto it.
 
@@ -95,9 +106,9 @@ def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, 
             f"{human(needed)}: a tenth more than the data",
             f"set a larger {setting}, or free space (in Docker: `docker system df`, `docker image prune`)",
         )
-    if filesystem == "ext4" and inodes * _MARGIN > size // _BYTES_PER_INODE:
+    if filesystem == "ext4" and inodes * _MARGIN > ext4_inodes(size):
         yield Finding(
-            f"{data} has {inodes} files, and its volume, as ext4, {size // _BYTES_PER_INODE} inodes",
+            f"{data} has {inodes} files, and its volume, as ext4, {ext4_inodes(size)} inodes",
             f"{int(inodes * _MARGIN)} inodes",
             f'set its filesystem to "xfs", which has no such limit, or a larger {setting}',
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight.disks import another_disk, judge_disks, new_disks
+from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
@@ -63,7 +63,11 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         disks,
         planned.bytes,
         reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
-        warnings=(*_extension_warnings(settings, storage, name, disks), *planned.warnings),
+        warnings=(
+            *_extension_warnings(settings, storage, name, disks),
+            *disk_warnings(settings, storage, name),
+            *planned.warnings,
+        ),
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
     )
 
