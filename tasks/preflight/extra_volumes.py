@@ -67,7 +67,7 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
         warnings += [f"{name}: {warning}" for warning in planned.warnings]
         volume = _volume(storage, state, docker.group, name, planned.bytes, wanted.filesystem, wanted.mount)
         volumes.append(volume)
-        findings += _judge(settings, state, storage, docker.group, volume)
+        findings += _judge(settings, state, storage, docker.group, volume, planned.largest)
     return ExtraVolumes(tuple(volumes), tuple(findings), tuple(warnings))
 
 
@@ -106,7 +106,7 @@ def _volume(
 
 
 def _judge(
-    settings: Settings, state: HostState, storage: Storage, group: str, volume: PlannedExtraVolume
+    settings: Settings, state: HostState, storage: Storage, group: str, volume: PlannedExtraVolume, largest: int
 ) -> Iterator[Finding]:
     name, path = volume.name, volume.mount
     wanted = WantedVolume(
@@ -154,5 +154,6 @@ def _judge(
         place.bytes,
         place.inodes,
         volume.size,
+        largest,
         volume.filesystem,
     )

@@ -29,6 +29,7 @@ class VolumePlan:
     group: str
     new_disks: tuple[str, ...]  # named disks that are not in the group yet
     size: int  # bytes
+    largest: int  # the largest size in bytes that would fit
     reserve: int  # bytes of the group that stay free; 0 where a size in bytes may use it up
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -62,6 +63,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         name,
         disks,
         planned.bytes,
+        planned.largest,
         reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
         warnings=(
             *_extension_warnings(settings, storage, name, disks),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkhead.sizes import BESIDE_OTHERS, MINIMUM, Size, human
 
@@ -31,6 +31,7 @@ class PlannedSize:
 
     bytes: int
     warnings: tuple[str, ...] = ()
+    largest: int = field(default=0, compare=False)  # the largest size in bytes that would fit
 
 
 def plan_size(
@@ -103,4 +104,4 @@ def plan_size(
         warnings.append(
             f"{human(available - wanted)} stay free in the volume group, less than the reserve of {human(kept)}"
         )
-    return PlannedSize(wanted, tuple(warnings))
+    return PlannedSize(wanted, tuple(warnings), largest)

@@ -112,3 +112,24 @@ def test_large_volume_has_fewer_inodes_for_its_size() -> None:
     storage = spare_disk(size=5 * 2**40)
     found = finding(docker_host(**USED | {"store_inodes": 2 * 10**8}), storage, ON_SPARE)
     assert_says(found, found_has="has 200000000 files, and its volume, as ext4, 159", needed="inodes", action='"xfs"')
+
+
+@pytest.mark.parametrize(
+    ("data", "action"),
+    [
+        (55, 'set a larger volume_size (at most "70G" fits), or free space'),
+        (
+            65,
+            "free space (in Docker: `docker system df`, `docker image prune`): the volume group has room for 70.0 GiB",
+        ),
+    ],
+)
+def test_larger_size_is_advised_only_where_the_group_has_room_for_it(data: int, action: str) -> None:
+    found = finding(docker_host(**USED | {"store_bytes": data * GIB}), shared_vg())
+    assert_says(found, found_has="and its volume has 60.0 GiB", needed="a tenth more", action=action)
+
+
+@pytest.mark.parametrize(("inodes", "advised"), [(4 * 10**6, True), (10**7, False)])
+def test_larger_size_is_advised_only_where_it_has_the_inodes(inodes: int, advised: bool) -> None:
+    found = finding(docker_host(**USED | {"store_inodes": inodes}), shared_vg())
+    assert ('a larger volume_size (at most "70G" fits)' in found.action) == advised
