@@ -113,12 +113,10 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
         return
     if reason := _why_not_blank(device, owner):
         uses = [*_uses(storage, device)]
-        is_used = uses or device.mount_points
         yield Finding(
             "; ".join([f"{name} {reason}", *uses]),
             "a blank disk: a disk that carries anything is never overwritten",
-            f"name another disk{': this host uses this one' if is_used else ''}{_hint(storage, path, device)}"
-            f"{'' if is_used else '; docs/refused.md says how to blank a disk that nobody needs'}",
+            _advice(storage, path, device, is_used=bool(uses or device.mount_points)),
         )
     if _is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
         yield Finding(
@@ -174,13 +172,18 @@ def _uses(storage: Storage, device: BlockDevice) -> Iterator[str]:
             yield f"{name} belongs to a ZFS pool"
 
 
-def _hint(storage: Storage, path: str, device: BlockDevice) -> str:
-    """Return what may be wrong with the name of a disk; empty where nothing shows."""
+def _advice(storage: Storage, path: str, device: BlockDevice, is_used: bool) -> str:
+    """Return what to do about a disk that is not blank. It never tells how to overwrite this one."""
     on_it = (storage.device(child) for child in device.children)
-    multipath = next((child for child in on_it if child and child.type == "mpath"), None)
-    if multipath:
-        return f"; this one is a path of the multipath device {_stable_name(multipath)}, which can be named"
-    return f"; {path} is a kernel name, which can mean another disk after every boot" if path == device.path else ""
+    if multipath := next((child for child in on_it if child and child.type == "mpath"), None):
+        return f"name another disk, or the multipath device that this one is a path of: {_stable_name(multipath)}"
+    advice = "name another disk"
+    if is_used:
+        advice += ": this host uses this one"
+    elif not device.read_only:
+        advice += "; docs/refused.md says how to blank a disk that nobody needs"
+    kernel_name = f"; {path} is a kernel name, which can mean another disk after every boot"
+    return advice + (kernel_name if path == device.path else "")
 
 
 def _why_not_blank(device: BlockDevice, owner: str | None) -> str:
@@ -210,11 +213,11 @@ def disk_warnings(settings: Settings, storage: Storage, group: str) -> Iterator[
 
 
 def another_disk(settings: Settings, storage: Storage) -> str:
-    """Return the advice to name another disk, with the blank disks that the host has."""
+    """Return the advice to name another disk, with the blank disks and arrays that the host has."""
     blank = (
         device
         for device in storage.devices
-        if device.type == "disk"
+        if (device.type in ("disk", "mpath") or device.type.startswith("raid"))
         and device.size > MINIMUM
         and not not_blank(device)
         and not _unsuitable(storage, device)

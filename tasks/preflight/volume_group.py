@@ -264,4 +264,11 @@ def _root_volume(storage: Storage) -> tuple[str, str] | None:
 
 def _root(storage: Storage) -> str:
     mount = storage.mount("/")
-    return f"root has {human(mount.size)} on {mount.source}" if mount else "no root filesystem is known"
+    if mount is None:
+        return "no root filesystem is known"
+    # lsblk knows no sizes of ZFS.
+    return (
+        f"root has {human(mount.size)} on {mount.source}"
+        if mount.size
+        else f"root is on {mount.source}, {mount.fstype}"
+    )

@@ -82,8 +82,8 @@ def plan_size(
     elif wanted > room and is_default:
         if room >= MINIMUM:
             warnings.append(
-                f"the volume gets {human(room)}, all that is free less the reserve: there is no room for the "
-                f"{human(wanted)} of {size}"
+                f"the volume gets {human(room)}: all that is free less the reserve. "
+                f"{size.percent:.0f} % of the group would be {human(wanted)}"
             )
         wanted = max(room, MINIMUM)
     if existing and wanted <= existing:

@@ -170,9 +170,10 @@ def test_path_of_a_multipath_device_is_refused_with_the_name_of_the_device() -> 
         found,
         found_has="/dev/mapper/mpatha (mpath) is on it",
         needed="blank",
-        action="multipath device /dev/mapper/mpatha",
+        action="is a path of: /dev/mapper/mpatha",
     )
     assert plan_of(bare_host(), storage, settings(volume_disks=["/dev/mapper/mpatha"])).new_physical_volumes
+    assert "there is /dev/mapper/mpatha (20.0 GiB)" in finding(bare_host(), storage).action
 
 
 # -- names

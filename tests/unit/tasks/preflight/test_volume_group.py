@@ -126,7 +126,7 @@ def test_installers_layout_gets_what_is_free_less_the_reserve() -> None:
     """Ubuntu Server's installer gives root half of the group, at most 100 GiB (subiquity, sizing policy "scaled")."""
     (warning,) = examine(settings(), bare_host(), shared_vg(free=50 * GIB)).warnings
     assert warning == (
-        "the volume gets 45.0 GiB, all that is free less the reserve: there is no room for the 60.0 GiB of 60%VG"
+        "the volume gets 45.0 GiB: all that is free less the reserve. 60 % of the group would be 60.0 GiB"
     )
     fresh = plan_of(bare_host(), shared_vg(free=50 * GIB), warnings=(warning,))
     assert (fresh.size, fresh.reserve) == (45 * GIB, 5 * GIB)

@@ -35,7 +35,7 @@ def test_default_beside_others_is_what_is_free_less_the_reserve_where_that_is_le
     planned = plan(None, group_size=group_size, group_free=group_free)
     assert planned.bytes == int(expected) // (4 * 2**20) * (4 * 2**20)
     is_less = planned.bytes < 0.59 * group_size
-    assert [warning.split(", all")[0] for warning in planned.warnings] == (
+    assert [warning.split(": all")[0] for warning in planned.warnings] == (
         [f"the volume gets {human(planned.bytes)}"] if is_less else []
     )
     # The next run finds the volume, plans the same and is silent.
