@@ -62,10 +62,15 @@ def _stale_names(settings: Settings, storage: Storage, group: str) -> tuple[str,
     volume = storage.logical_volume(group, settings.logical_volume)
     if not found or found.missing_physical_volumes or not volume or TAG not in volume.tags:
         return ()
-    if len(storage.physical_volumes_of(group)) < len(settings.volume_disks):
+    extends = settings.volume_group_extend  # a group that had a disk of its own before
+    if len(storage.physical_volumes_of(group)) < len(settings.volume_disks) + extends:
         return ()  # a further disk is named
     named = {path: storage.device(path) for path in settings.volume_disks if storage.group_of(path) != group}
-    return tuple(path for path, device in named.items() if device is None or device.path == path)
+    return tuple(
+        path
+        for path, device in named.items()
+        if device is None or (device.path == path and not (extends and _why_not_blank(device, None) == ""))
+    )
 
 
 def judge_disks(settings: Settings, storage: Storage, group: str) -> Iterator[Finding]:

@@ -89,9 +89,9 @@ def verdict(result: Examination) -> str:
 
 def described(result: Examination) -> str:
     """Return verdict and message."""
-    said = [f"{found.found}. Do: {found.action}" for found in result.findings] or [*result.warnings]
+    messages = [f"{found.found}. Do: {found.action}" for found in result.findings] or [*result.warnings]
     size = f"{human(result.plan.size)} in {result.plan.volume_group}" if result.plan else ""
-    return ": ".join([f"**{verdict(result)}**", "; ".join(filter(None, [size, *said]))]).replace("|", "\\|")
+    return ": ".join([f"**{verdict(result)}**", "; ".join(filter(None, [size, *messages]))]).replace("|", "\\|")
 
 
 def table() -> str:

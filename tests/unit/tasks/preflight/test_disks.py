@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyinfra_lvm.model import BlockDevice, Storage
+from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
 from tasks.preflight.examine import examine
 
 from ..example_hosts import (
@@ -20,6 +20,7 @@ from ..example_hosts import (
     settings,
     shared_vg,
     spare_disk,
+    with_disk,
     with_group,
     with_tags,
 )
@@ -206,6 +207,27 @@ def test_stable_name_of_another_disk_is_taken_as_meant() -> None:
     storage = replace(storage, devices=(*storage.devices, other))
     found = finding(our_docker_ce_host(), storage, settings(volume_disks=["/dev/disk/by-id/virtio-other"]))
     assert_says(found, found_has="docker-vg is on /dev/vdb already", needed="Docker's own", action="volume_group")
+
+
+def test_group_of_root_is_extended_by_a_kernel_name_once_and_is_known_by_its_name_afterwards() -> None:
+    wanted = settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdb"], volume_group_extend=True)
+    provisioned = with_disk(converged(shared_vg(), plan_of(bare_host(), shared_vg())))
+    first = examine(wanted, our_docker_ce_host(), provisioned)
+    assert first.plan
+    assert first.plan.new_physical_volumes == ("/dev/vdb",)
+    missing = settings(volume_group="ubuntu-vg", volume_disks=["/dev/vdz"], volume_group_extend=True)
+    assert "there is no disk /dev/vdz" in finding(our_docker_ce_host(), provisioned, missing).found
+    added = PhysicalVolume("/dev/vdb", "ubuntu-vg", 20 * GIB, 20 * GIB)
+    extended = replace(provisioned, physical_volumes=(*provisioned.physical_volumes, added))
+    for name in ("/dev/vda", "/dev/vdz"):
+        again = examine(
+            settings(volume_group="ubuntu-vg", volume_disks=[name], volume_group_extend=True),
+            our_docker_ce_host(),
+            extended,
+        )
+        assert again.plan
+        assert again.plan.new_physical_volumes == ()
+        assert f"{name} is not used" in again.warnings[0]
 
 
 def test_further_kernel_name_that_leads_to_root_is_refused() -> None:
