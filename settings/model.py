@@ -33,6 +33,7 @@ class Settings(BaseModel):
         list[Annotated[str, AfterValidator(fields.check_disk_path)]], AfterValidator(fields.check_distinct)
     ]
     volume_group_extend: bool
+    allow_ephemeral_disks: bool
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]

@@ -16,24 +16,31 @@ Docker. "60GiB" and "60GB" are the same as "60G".
 
 # ---------------------------------------------------------------------------------------------------- the volume
 
-# The volume group for Docker's logical volume. "auto": the only group that has room for it; with volume_disks, a new
-# group "docker-vg" made of those disks.
+# The volume group for Docker's logical volume. "auto": the only group that has room for it (for all of volume_size, if
+# more than one has some); with volume_disks, a new group "docker-vg" made of those disks.
 volume_group = "auto"
 
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
-# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused.
+# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
+# loop devices, RAM disks, network block devices (nbd) and removable ones.
 volume_disks = []
 
 # True: add volume_disks to the existing group that volume_group names. Warning: if this is root's group and one of the
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
 
+# True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
+# SSD, Azure's local or temporary disk. The cloud empties it when the machine is stopped or moved, and Docker's images,
+# containers and volumes are lost with it.
+allow_ephemeral_disks = False
+
 # The name of the logical volume: letters, digits and + _ . - are allowed. If you change the name later, you get a
 # second volume: the first one is not renamed.
 logical_volume = "docker-lv"
 
 # Its size, at least 1G: "60G", "60%VG" (of the group), or "80%FREE" (of what is free when the volume is created).
-# "auto": 60 % of the group if other volumes share it; the whole group without the reserve if the group is Docker's own.
+# "auto": 60 % of the group if other volumes share it, or all that is free without the reserve if that is less; the whole
+# group without the reserve if the group is Docker's own. Space for extra_volumes is set apart first.
 # A larger size grows the volume and its filesystem while Docker runs. A volume larger than this setting is reported and
 # never shrunk.
 volume_size = "auto"

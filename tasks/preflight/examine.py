@@ -80,7 +80,7 @@ def examine(
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     if relocates:
-        findings += relocation.judge_room(state, plan.size, plan.filesystem)
+        findings += relocation.judge_room(state, plan.size, volume.largest, plan.filesystem)
     warnings = (
         *system.system_warnings(state),
         *volume.warnings,
