@@ -141,7 +141,8 @@ def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
 
 def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
     (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
-    assert facts_of(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
+    state = facts_of(tmp_path, tmp_path, tmp_path / "daemon.json")
+    assert (state.daemon_json, state.daemon_json_obstacle) == ('{\n  "debug": true\n}', "")
 
 
 def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) -> None:
