@@ -149,7 +149,10 @@ def bad_storage_options(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for option in keys.get("storage-opts", ()):
         name = option.partition("=")[0].strip().lower()
         if name == "overlay2.size":
-            yield f"storage-opts {name}", f"{_STOPS_DOCKER}: it needs xfs with pquota, which Docker's volume does not have"
+            yield (
+                f"storage-opts {name}",
+                f"{_STOPS_DOCKER}: it needs xfs with pquota, which Docker's volume does not have",
+            )
         elif name != "overlay2.override_kernel_check":
             yield f"storage-opts {name}", f"{_STOPS_DOCKER}: overlay2 knows no such option"
 

@@ -97,7 +97,9 @@ def wanted(ours: Json, current: Json, applied: Json) -> Json:
     # collection of build cache, where a `policy` takes the place of every limit (moby, daemon/config/builder.go).
     if "gc" in ours.get("builder", {}):
         others["builder"] = {
-            key: value for key, value in (others.get("builder") or {}).items() if not file_format.is_gc(f"builder.{key}")
+            key: value
+            for key, value in (others.get("builder") or {}).items()
+            if not file_format.is_gc(f"builder.{key}")
         }
     set_by_us = ours.get("runtimes", {}).keys() | applied.get("runtimes", {}).keys()
     theirs = {name: runtime for name, runtime in others.pop("runtimes", {}).items() if name not in set_by_us}

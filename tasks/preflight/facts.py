@@ -404,9 +404,7 @@ def _containers(lines: list[str]) -> Iterator[Container]:
         name, status, image, started, finished, made, policy, is_kept, *_ = json.loads(line)
         # After a power cut, the end that Docker knows may be before the start.
         idle_since = max(_moment(started), _moment(finished)) or _moment(made)
-        yield Container(
-            name.lstrip("/"), status, image, (now - idle_since) / 3600, policy not in ("", "no"), is_kept
-        )
+        yield Container(name.lstrip("/"), status, image, (now - idle_since) / 3600, policy not in ("", "no"), is_kept)
 
 
 def _moment(text: str) -> float:
