@@ -67,7 +67,7 @@ def decode(data: bytes) -> str:
     """Return the text of the file, its byte order mark included. ``parse`` refuses bytes that are no text."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if data.startswith(mark):
-            return data.decode(encoding, "surrogatepass")
+            return data.decode(encoding, "replace")
     return data.decode(errors="surrogateescape")
 
 
@@ -105,17 +105,17 @@ def _no_constant(name: str) -> None:
 def wrong_types(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each key whose value has a type that dockerd cannot read, and the type that it reads there.
 
-    >>> list(wrong_types({"debug": "yes", "runtimes": {"kata": None}, "no-such-key": 1}))
+    >>> list(wrong_types({"debug": "yes", "runtimes": {"kata": "/opt/kata"}, "no-such-key": 1}))
     [('debug', 'true or false'), ('runtimes.kata', 'a dictionary')]
     """
     for key, value in keys.items():
         if not _is(value, _TYPE_OF.get(key, "")):
             yield key, _TYPE_OF[key]
-        elif key in _TYPE_BELOW:
-            yield from ((f"{key}.{name}", _TYPE_BELOW[key]) for name in value if not _is(value[name], _TYPE_BELOW[key]))
-        elif key == "builder":
-            wrong = (name for name in value if is_gc(f"{key}.{name}") and not _is(value[name] or {}, "a dictionary"))
-            yield from ((f"{key}.{name}", "a dictionary") for name in wrong)
+        elif isinstance(value, dict):
+            for name, below in set_keys(value).items():
+                kind = "a dictionary" if is_gc(f"{key}.{name}") else _TYPE_BELOW.get(key, "")
+                if not _is(below, kind):
+                    yield f"{key}.{name}", kind
 
 
 def _is(value: object, kind: str) -> bool:

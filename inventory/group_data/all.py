@@ -119,19 +119,19 @@ live_restore = True
 build_cache_size = "20%"
 
 # Your own keys for daemon.json: {"registry-mirrors": ["https://mirror.example.com"]}. They are merged in, and other
-# keys that a host's daemon.json already has stay there. Keys that would undo this project are refused (data-root,
-# storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
+# keys that a host's daemon.json already has stay there. Keys that would undo this project or stop Docker are refused
+# (data-root, storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
 daemon_json = {}
 
 # ---------------------------------------------------------------------------------------------------- Docker's data
 
-# What happens to images, containers and volumes that are on the root disk, and to the files of directories that get an
-# extra volume. "move": they are moved onto their volume. For Docker's data, this stops Docker and its containers for a
-# while; a dry run names them. "refuse": a host with such data is refused and left as it is, until you set "move" for it.
+# What happens to images, containers and volumes on the root disk, and to the files of directories that get an extra
+# volume. "move": they are moved onto their volume. For Docker's data, this stops Docker and its containers for a while;
+# a dry run names them. "refuse": a host with such data is refused and left as it is, until you set "move" for it.
 relocation = "move"
 
-# The deploy copies Docker's data while Docker runs, waits for builds and --rm containers to end, and then stops Docker. It
-# waits at most this many seconds (0 to 86400).
+# The deploy copies Docker's data while Docker runs, waits for builds and --rm containers to end, and then stops Docker.
+# It waits at most this many seconds (0 to 86400).
 relocation_patience = 600
 
 # True: remove the old data from the root disk as soon as Docker has come back with everything on the volume. False:
@@ -169,8 +169,8 @@ alert_reminder = 4
 metrics_directory = ""
 
 # The most that the system's journal may use of its filesystem: "500M", "2G". Older entries are deleted first.
-# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse=, that one applies. Empty: journald is
-# left as it is.
+# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse= or SystemKeepFree=, that one applies.
+# Empty: journald is left as it is.
 journal_max_use = "500M"
 
 # ------------------------------------------------------------------------------------------------------------ prune

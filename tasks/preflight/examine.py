@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import daemon_json, engine, logical_volume, mount_points, nvidia, relocation, system
+from tasks.preflight import consent, daemon_json, engine, logical_volume, mount_points, nvidia, relocation, system
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -81,7 +81,7 @@ def examine(
     )
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
-    findings += relocation.judge_consent(settings, state, plan.directories_to_move)
+    findings += consent.judge_consent(settings, state, plan.directories_to_move)
     if relocates:
         findings += relocation.judge_room(state, plan.size, plan.filesystem)
     warnings = (
@@ -93,5 +93,5 @@ def examine(
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
-    notices = tuple(relocation.notices(settings, state, relocates=relocates))
+    notices = tuple(consent.notices(settings, state, relocates=relocates))
     return Examination(tuple(findings), warnings, notices, None if findings else plan, is_mounted)

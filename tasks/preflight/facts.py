@@ -32,6 +32,7 @@ from tasks.support.paths import (
     DOCKER_HOST,
     DOCKER_PATIENCE,
     DOCKER_SOURCE,
+    JOURNALD_DROP_IN,
     NVIDIA_SOURCE,
     RELOCATION_JOURNALS,
     STOPPED_BY_UPGRADE,
@@ -131,7 +132,7 @@ _SCRIPT = (
     r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
-journals=$8 places=$9; shift 9; stopped=$1 applied=$2; shift 2
+journals=$8 places=$9; shift 9; stopped=$1 applied=$2 journald=$3; shift 3
 proc=/proc self=$$
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
@@ -185,10 +186,11 @@ for store in "$docker_store" "$containerd_store"; do
     [ ! -d "$store" ] || mountpoint -q "$store" || {
         du -sx --block-size=1 "$store"; echo "inodes $(du -sx --inodes "$store" | cut -f1)"; } 2>/dev/null
 done
-[ "$docker_is" != active ] || mountpoint -q "$docker_store" || {
+[ "$docker_is" != active ] || { mountpoint -q "$docker_store" && mountpoint -q "$containerd_store"; } || {
     section containers; date +%s
     $docker ps --all --quiet | xargs --no-run-if-empty $docker inspect --format "$containers" 2>/dev/null
     section dangling-images; $docker images --quiet --no-trunc --filter dangling=true 2>/dev/null; }
+[ -e "$journald" ] || [ -e "$applied" ] || { section journal; du -s --block-size=1 /var/log/journal 2>/dev/null; }
 section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
 section places
 """
@@ -265,7 +267,7 @@ class HostFacts(FactBase[HostState]):
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
-        files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED)
+        files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *_PACKAGES)
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)}"
         return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
@@ -361,6 +363,7 @@ def parse_host(output: list[str]) -> HostState:
         daemon_json=_decoded(sections["daemon-json"]),
         daemon_json_applied=_decoded(sections.get("daemon-json-applied", [])),
         daemon_json_obstacle="".join(sections.get("daemon-json-obstacle", ())),
+        journal_bytes=sum(int(line.split()[0]) for line in sections.get("journal", [])),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),
         stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
         gpus=tuple(sections["gpus"]),

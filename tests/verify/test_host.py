@@ -26,7 +26,6 @@ from tasks.daemon import differences
 from tasks.support.paths import CHECK_CRON, DAEMON_JSON, DAEMON_JSON_APPLIED, DROP_INS, JOURNALD_DROP_IN, STORES, UNITS
 from tests.verify.conftest import Target
 
-
 # The files of a container's log, in its directory, by log driver.
 LOGS = {"json-file": "*-json.log*", "local": "local-logs/container.log*"}
 
