@@ -23,9 +23,9 @@ class Examination:
 
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...] = ()
-    notices: tuple[str, ...] = ()  # what the run does that its owner should know before
     plan: Plan | None = None  # None where there are findings
     is_mounted: bool = False  # each volume is, on its mount point
+    notices: tuple[str, ...] = ()  # what the run does that its owner should know before
 
 
 def examine(
@@ -94,4 +94,4 @@ def examine(
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
     notices = tuple(consent.notices(settings, state, relocates=relocates))
-    return Examination(tuple(findings), warnings, notices, None if findings else plan, is_mounted)
+    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)
