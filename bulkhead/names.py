@@ -16,6 +16,9 @@ MARKER = ".docker-bulkhead"
 # On the volume: the guard deletes it where it was too slow, so that Docker can answer.
 BALLAST = ".bulkhead-ballast"
 
+# A label: an object of Docker's that has it, with whatever value, is not removed.
+KEEP = "bulkhead.keep"
+
 # LVM's tag on a snapshot that the program has taken. Only snapshots with it are ever removed.
 SNAPSHOT_TAG = "bulkhead-snapshot"
 

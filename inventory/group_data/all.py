@@ -106,6 +106,11 @@ apt_lock_timeout = 600
 
 # ---------------------------------------------------------------------------------------------------- daemon.json
 
+# What writes the containers' logs. "json-file": Docker's default. "local": smaller files, which only `docker logs` can
+# read. "keep": a host whose daemon.json names another driver (journald, awslogs …) keeps it with its options, and the
+# limits below do not apply there; any other host gets json-file. Applies to containers created from now on.
+log_driver = "json-file"
+
 # Every container's log has at most log_max_file files of log_max_size ("500k", "10m", "1g"). Applies to containers
 # created from now on.
 log_max_size = "10m"
@@ -121,15 +126,19 @@ live_restore = True
 build_cache_size = "20%"
 
 # Your own keys for daemon.json: {"registry-mirrors": ["https://mirror.example.com"]}. They are merged in, and other
-# keys that a host's daemon.json already has stay there. Keys that would undo this project are refused (data-root,
-# storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
+# keys that a host's daemon.json already has stay there. Keys that would undo this project or stop Docker are refused
+# (data-root, storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
 daemon_json = {}
 
 # ---------------------------------------------------------------------------------------------------- Docker's data
 
-# The deploy moves images, containers and volumes from the root disk onto the volume. It copies everything while Docker
-# runs, waits for builds and --rm containers to end, and then stops Docker. It waits at most this many seconds (0 to
-# 86400).
+# What happens to images, containers and volumes on the root disk, and to the files of directories that get an extra
+# volume. "move": they are moved onto their volume. For Docker's data, this stops Docker and its containers for a while;
+# a dry run names them. "refuse": a host with such data is refused and left as it is, until you set "move" for it.
+relocation = "move"
+
+# The deploy copies Docker's data while Docker runs, waits for builds and --rm containers to end, and then stops Docker.
+# It waits at most this many seconds (0 to 86400).
 relocation_patience = 600
 
 # True: remove the old data from the root disk as soon as Docker has come back with everything on the volume. False:
@@ -167,8 +176,8 @@ alert_reminder = 4
 metrics_directory = ""
 
 # The most that the system's journal may use of its filesystem: "500M", "2G". Older entries are deleted first.
-# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse=, that one applies. Empty: journald is
-# left as it is.
+# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse= or SystemKeepFree=, that one applies.
+# Empty: journald is left as it is.
 journal_max_use = "500M"
 
 # ------------------------------------------------------------------------------------------------------------ prune

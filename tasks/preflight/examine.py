@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import engine, logical_volume, mount_points, nvidia, relocation, system
+from tasks.preflight import consent, daemon_json, engine, logical_volume, mount_points, nvidia, relocation, system
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -25,6 +25,7 @@ class Examination:
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None  # None where there are findings
     is_mounted: bool = False  # each volume is, on its mount point
+    notices: tuple[str, ...] = ()  # what the run does that its owner should know before
 
 
 def examine(
@@ -73,20 +74,24 @@ def examine(
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
+        log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
     )
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
+    findings += consent.judge_consent(settings, state, plan.directories_to_move)
     if relocates:
         findings += relocation.judge_room(state, plan.size, volume.largest, plan.filesystem)
     warnings = (
         *system.system_warnings(state),
         *volume.warnings,
         *extra_volumes.warnings,
+        *daemon_json.daemon_json_warnings(settings, state),
         *nvidia.nvidia_warnings(settings, state),
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
-    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted)
+    notices = tuple(consent.notices(settings, state, relocates=relocates))
+    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)

@@ -34,7 +34,7 @@ def unfinished(what: str, phase: str) -> Finding:
 
 def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
     """Yield why Docker's data cannot move, onto whatever volume."""
-    if not state.storage_driver:
+    if not state.storage_driver and not state.docker_hangs:
         yield Finding(
             f"Docker does not run, and holds {state.docker_data}; containerd: {state.containerd_data}",
             "a running Docker: its containers, images and volumes are compared before and after the move",

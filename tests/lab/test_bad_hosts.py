@@ -56,6 +56,22 @@ BAD = {
         "ln -s /data/docker /var/lib/docker && systemctl start docker",
         "/var/lib/docker is a symbolic link",
     ),
+    "daemon_json_that_cannot_be_replaced": (
+        "mkdir -p /etc/docker && echo '{}' >/etc/docker/daemon.json && chattr +i /etc/docker/daemon.json",
+        "/etc/docker/daemon.json is immutable",
+    ),
+    "daemon_json_that_docker_cannot_read": (
+        """mkdir -p /etc/docker && echo '{"runtimes": ["x"]}' >/etc/docker/daemon.json""",
+        "/etc/docker/daemon.json has values that Docker cannot read: runtimes",
+    ),
+    "size_of_containers_without_quotas": (
+        """mkdir -p /etc/docker && echo '{"storage-opts": ["overlay2.size=1G"]}' >/etc/docker/daemon.json""",
+        "/etc/docker/daemon.json sets storage-opts overlay2.size",
+    ),
+    "docker_that_hangs": (
+        "kill -STOP $(pidof dockerd)",
+        "docker.service is active, and `docker info` does not answer within 120 s",
+    ),
     "full_group": (
         "lvextend -qq -l +100%FREE ubuntu-vg/ubuntu-lv",
         "volume group ubuntu-vg has 0 bytes for Docker's volume",
