@@ -17,8 +17,14 @@ from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE
 from tasks.support.version import is_newer, is_survived
 
 # The units of Debian, Ubuntu and Docker start the two daemons with these flags. The owner may let a daemon listen
-# elsewhere too; any other flag is somebody's own.
-_USUAL_FLAGS = re.compile(r"--?H[= ]\S+|--host[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS")
+# elsewhere too, and may name a default path; any other flag is somebody's own.
+_USUAL_FLAGS = re.compile(
+    r"(?<!\S)(?:"
+    r"(?:--?H|--host)[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS|"
+    r"--config-file[= ]/etc/docker/daemon\.json|--data-root[= ]/var/lib/docker/?|"  # dockerd
+    r"--?c(?:onfig)?[= ]/etc/containerd/config\.toml|--root[= ]/var/lib/containerd/?"  # containerd
+    r")(?!\S)"
+)
 _CHANGE_DRIVER = "save what you need, change the driver as Docker's documentation says, and run again"
 _HIDES_IMAGES = "overlay2: a change of the driver would hide every image and container"
 
@@ -140,8 +146,8 @@ def _judge_configuration(state: HostState) -> Iterator[Finding]:
         yield Finding(
             f"containerd's root is {state.containerd_root}",
             f"the default, {CONTAINERD_STORE}, where the volume is mounted",
-            f"stop containerd, move its data to the default path and remove root from /etc/containerd/config.toml, "
-            f"{LEAVE_OUT}",
+            "stop containerd, move its data to the default path and remove root from /etc/containerd/config.toml and the "
+            f"files that it imports, {LEAVE_OUT}",
         )
     for daemon, flags in (("dockerd", _docker_flags(state)), ("containerd", _flags(state, CONTAINERD))):
         if flags:

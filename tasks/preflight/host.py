@@ -71,7 +71,7 @@ class HostState:
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is mounted now
     containerd_data: EngineData = EngineData()
-    containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
+    containerd_root: str = ""  # `root` in containerd's configuration and its imports; empty: the default
     store_bytes: int = 0  # of the stores that are not mounted
     store_inodes: int = 0
     # Docker's volumes with their data elsewhere, which Docker itself mounts (`--opt device=…`).

@@ -53,6 +53,36 @@ def test_flags_of_distributions_and_further_sockets_are_no_obstacle(exec_start: 
     plan_of(docker_host(exec_start), shared_vg())
 
 
+@pytest.mark.parametrize(
+    ("daemon", "command"),
+    [
+        (CONTAINERD, "/usr/bin/containerd --config /etc/containerd/config.toml"),
+        (CONTAINERD, "/usr/bin/containerd --config=/etc/containerd/config.toml"),
+        (CONTAINERD, "/usr/bin/containerd -c /etc/containerd/config.toml --root /var/lib/containerd"),
+        (DOCKER, f"{DOCKER_CE_UNIT} --config-file /etc/docker/daemon.json --data-root=/var/lib/docker"),
+    ],
+)
+def test_flag_that_names_a_default_path_is_no_obstacle(daemon: str, command: str) -> None:
+    others = tuple(unit for unit in docker_host().units if unit.name != daemon)
+    plan_of(docker_host(units=(*others, Unit(daemon, "loaded", command))), shared_vg())
+
+
+@pytest.mark.parametrize(
+    ("daemon", "flags"),
+    [
+        (CONTAINERD, "--config /etc/containerd/config.toml.d/own.toml"),
+        (CONTAINERD, "--config /srv/config.toml"),
+        (CONTAINERD, "--root /var/lib/containerd2"),
+        (DOCKER, "--config-file=/etc/docker/other.json"),
+        (DOCKER, "--data-root /var/lib/docker/more"),
+    ],
+)
+def test_flag_that_names_another_path_than_the_default_is_refused(daemon: str, flags: str) -> None:
+    others = tuple(unit for unit in docker_host().units if unit.name != daemon)
+    unit = Unit(daemon, "loaded", f"/usr/bin/daemon {flags}")
+    assert finding(docker_host(units=(*others, unit)), shared_vg()).found.endswith(f"extra flags: {flags}")
+
+
 def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
     plan_of(our_docker_ce_host(docker_options="--dns 192.0.2.1"), shared_vg())
 
