@@ -17,6 +17,13 @@ for directory in /usr/local/sbin /usr/sbin /sbin; do
 done
 export PATH
 
+# In a container of a CI, the user may have no entry in passwd. Python then takes its name from LOGNAME (getpass.getuser, which
+# paramiko calls too) and its home from HOME; ssh_user in the inventory is the login on the hosts.
+if ! id -un >/dev/null 2>&1; then
+    LOGNAME=${LOGNAME:-${USER:-uid-$(id -u)}} HOME=${HOME:-/}
+    export LOGNAME HOME
+fi
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'scripts/%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 # wrong_usage MESSAGE: the command line is wrong.
@@ -66,6 +73,12 @@ find_inventory() {
         @* | *,*) ;;
         */* | *.py) wrong_usage "there is no inventory $inventory" ;;
     esac
+}
+
+# need_passwd_entry: OpenSSH's client runs for no user without one.
+need_passwd_entry() {
+    id -un >/dev/null 2>&1 || die "the user with the number $(id -u) has no entry in /etc/passwd, and ssh needs one. Add it as root: \
+echo 'deploy:x:$(id -u):$(id -g)::/tmp:/bin/sh' >>/etc/passwd"
 }
 
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.

@@ -143,7 +143,7 @@ _SOURCES = r"""
 sources() {
     [ -z "$1" ] || for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
         grep -v '^[[:space:]]*#' "$file" 2>/dev/null | address=${1#*://} awk -v RS= '
-            tolower($0) ~ /(^|\n)enabled:[ \t]*(no|false|without|off|disable|0)[ \t]*(\n|$)/ { next }
+            tolower($0) ~ /(^|\n)enabled:[ \t]*(no|false|without|off|disable|0+)[ \t]*(\n|$)/ { next }
             index($0, ENVIRON["address"]) { found = 1 }
             END { exit !found }' && echo "$file"
     done

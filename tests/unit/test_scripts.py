@@ -336,6 +336,36 @@ def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
     assert (done.returncode, done.stderr) == (1, "no machine of the lab is up\n")
 
 
+# -- a user without an entry in passwd, as in a container of a CI
+
+WITHOUT_NAME = 'case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac'
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "home"),
+    [({}, "uid-4242", "/"), ({"HOME": "/keys", "USER": "ann"}, "ann", "/keys"), ({"LOGNAME": "ben"}, "ben", "/")],
+)
+def test_user_without_a_name_gets_what_python_asks_for(
+    deploying: Checkout, environment: dict[str, str], name: str, home: str
+) -> None:
+    deploying.stand_in("id", WITHOUT_NAME)
+    deploying.stand_in("pyinfra", f'echo "$LOGNAME $HOME"\n{PYINFRA}', deploying.top / ".venv/bin")
+    del deploying.environment["HOME"]
+    deploying.environment |= environment
+    done = deploying.run("deploy", "inventory/prod.py")
+    assert (done.returncode, done.stdout) == (0, f"{name} {home}\n")
+
+
+def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Checkout) -> None:
+    checkout.with_venv(python="")
+    checkout.stand_in("id", WITHOUT_NAME)
+    done = checkout.run("verify", "web-1")
+    assert done.returncode == 1
+    assert "4242 has no entry in /etc/passwd, and ssh needs one. Add it as root: echo 'deploy:x:4242:4242:" in done.stderr
+    assert checkout.calls("python") == []
+    assert checkout.run("verify", "@local").returncode == 0
+
+
 # -- verify
 
 
