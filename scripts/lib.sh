@@ -98,10 +98,9 @@ need_packages() {
     else
         say "installing Debian packages:$missing"
     fi
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq update
     # shellcheck disable=SC2086 # the list is meant to split
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --no-install-recommends \
-        $missing >/dev/null
+    $as_root sh -c 'patience=600 && . ./files/apt.sh && apt_get -qq update &&
+        apt_get -qq -y install --no-install-recommends "$@" >/dev/null' sh $missing
 }
 
 # need_python: a python3 that is new enough, with what makes a virtual environment.

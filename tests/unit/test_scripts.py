@@ -30,6 +30,7 @@ class Checkout:
         self.log = top / "log"
         shutil.copytree(TOP / "scripts", self.top / "scripts")
         shutil.copy(TOP / "requirements.lock", self.top)
+        shutil.copytree(TOP / "files", self.top / "files")
         self.bin.mkdir()
         self.environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -168,6 +169,18 @@ def test_packages_are_named_before_they_are_installed(checkout: Checkout) -> Non
     first, second = done.stderr.splitlines()[:2]
     assert first == "==> installing Debian packages with sudo: shellcheck git rsync apprise"
     assert second == "told"
+
+
+def test_installation_waits_for_another_package_manager(checkout: Checkout) -> None:
+    checkout.stand_in("id", "echo 0")
+    checkout.stand_in("sleep")
+    held = "[ -e $LOG.held ] || { touch $LOG.held; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; }"
+    checkout.stand_in("apt-get", held)
+    checkout.run("test", "--unit")
+    update, again, install, *_ = checkout.calls("apt-get")
+    assert update.endswith(" update")
+    assert again.endswith(" update")
+    assert install.endswith(" install --no-install-recommends shellcheck git rsync apprise")
 
 
 def test_tools_of_the_system_are_found_without_their_directories_on_path(checkout: Checkout) -> None:
