@@ -137,7 +137,7 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
 @deploy("NVIDIA")
 def install(settings: Settings, plan: Plan) -> None:
     """Add NVIDIA's repository and install the toolkit, where the plan wants it."""
-    if not plan.nvidia:
+    if not plan.nvidia or plan.keeps_toolkit:
         return
     repository(
         name="apt has NVIDIA's repository, its key verified",

@@ -213,9 +213,10 @@ snapshot_max_hours = 24
 
 # ----------------------------------------------------------------------------------------------------- NVIDIA GPUs
 
-# "auto": a host with an NVIDIA GPU and its driver gets the NVIDIA container toolkit. True: a host gets it with or
-# without a GPU, for example a machine from which you make an image. False: no toolkit. A toolkit that this project
-# installed is removed when the host should no longer have one. Install the driver yourself (docs/gpu.md).
+# "auto": a host with an NVIDIA GPU and its driver gets the NVIDIA container toolkit; a toolkit that was there before, as
+# in an image of a cloud, is kept as it is. True: a host gets it with or without a GPU, for example a machine from which
+# you make an image. False: no toolkit. A toolkit that this project installed is removed when the host should no longer
+# have one. Install the driver yourself (docs/gpu.md).
 nvidia = "auto"
 
 # The version of the toolkit's four packages: "1.20.1", or the beginning of one: "1.20". At least 1.18.

@@ -74,6 +74,7 @@ def examine(
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
         nvidia=wants_nvidia,
+        keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
     )

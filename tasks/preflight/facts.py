@@ -257,6 +257,7 @@ section gpu-driver
 if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
 section stopped-by-upgrade
 ls "$stopped" 2>/dev/null
+section toolkit; command -v nvidia-container-runtime
 section toolkit-is-ours
 [ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
     [ "$docker_is" != active ] || $docker ps --all --quiet | xargs --no-run-if-empty \
@@ -375,6 +376,7 @@ def parse_host(output: list[str]) -> HostState:
         stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
         gpus=tuple(sections["gpus"]),
         gpu_driver="".join(sections["gpu-driver"]),
+        toolkit="".join(sections.get("toolkit", ())),
         toolkit_is_ours=bool(sections["toolkit-is-ours"]),
         toolkit_sources=tuple(sections["toolkit-sources"]),
         nvidia_containers=tuple(sections.get("nvidia-containers", ())),

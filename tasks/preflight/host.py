@@ -85,6 +85,7 @@ class HostState:
     docker_sources: tuple[str, ...] = ()  # apt's files that name Docker's repository, and always our own
     gpus: tuple[str, ...] = ()  # PCI addresses of NVIDIA's GPUs, without those of virtual machines
     gpu_driver: str = ""  # NVIDIA's: loaded, installed, or empty
+    toolkit: str = ""  # path of NVIDIA's container runtime, from whatever package
     toolkit_is_ours: bool = False  # this project has installed NVIDIA's container toolkit, or has begun to
     toolkit_sources: tuple[str, ...] = ()  # apt's files that name the toolkit's repository, without our own
     nvidia_containers: tuple[str, ...] = ()  # that need the toolkit, running or not; empty where it is not ours

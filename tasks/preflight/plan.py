@@ -26,6 +26,7 @@ class Plan:
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
     nvidia: bool = False  # the host has NVIDIA's container toolkit
+    keeps_toolkit: bool = False  # the toolkit was there before this project, and stays as it is
     removes_nvidia: bool = False  # the toolkit that this project installed is removed
     extra_volumes: tuple[PlannedExtraVolume, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from tasks.support.gpu import GpuContainers
 from tasks.support.packages import Offer, Pinned
 from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 
+from .example_hosts import our_docker_ce_host, settings, shared_vg
 from .operations import OperationHost, commands, performed, shell, stand_in
+from .preflight.verdicts import plan_of
 
 PINNED = Pinned(PACKAGES, "1.20.1", NVIDIA_PIN, "nvidia_version")
 ALL_THERE = dict.fromkeys(PACKAGES, "1.20.1-1")
@@ -158,3 +161,17 @@ def test_entry_names_the_flat_repository_and_its_key() -> None:
         "Suites: /",
         f"Signed-By: {NVIDIA_KEY}",
     ]
+
+
+# -- a toolkit that was there before
+
+
+def test_toolkit_that_is_kept_gets_no_repository_and_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[str] = []
+    monkeypatch.setattr(nvidia, "repository", lambda **_: added.append("repository"))
+    monkeypatch.setattr(nvidia, "toolkit", lambda **_: added.append("toolkit"))
+    plan = plan_of(our_docker_ce_host(gpus=("0000:01:00.0",), gpu_driver="loaded"), shared_vg())
+    nvidia.install._inner(settings(), replace(plan, keeps_toolkit=True))  # type: ignore[attr-defined]
+    assert added == []
+    nvidia.install._inner(settings(), plan)  # type: ignore[attr-defined]
+    assert added == ["repository", "toolkit"]
