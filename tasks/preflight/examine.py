@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import engine, logical_volume, mount_points, nvidia, relocation, system
+from tasks.preflight import engine, logical_volume, mount_points, nvidia, packages, relocation, system
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -78,6 +78,7 @@ def examine(
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
     )
+    plan = replace(plan, installs=packages.are_missing(settings, state, plan))
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     if relocates:

@@ -22,6 +22,7 @@ from bulkhead.names import (
 )
 from pyinfra_lvm.facts import split_sections
 from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
+from tasks.support.package_names import every_name
 from tasks.support.paths import (
     DAEMON_JSON,
     DOCKER_HOST,
@@ -32,7 +33,6 @@ from tasks.support.paths import (
 )
 
 _SECTION = "##HOST## "
-_PACKAGES = ("docker.io", "docker-ce", "podman-docker")
 _NOT_INSTALLED = ("not-installed", "config-files")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
@@ -283,7 +283,7 @@ class HostFacts(FactBase[HostState]):
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
-        words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *_PACKAGES)
+        words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *every_name())
         return shlex.join(["sh", "-c", f"docker_host={DOCKER_HOST}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -348,6 +348,9 @@ def parse_host(output: list[str]) -> HostState:
         architecture=architecture,
         systemd=systemd == "systemd",
         packages={words[0]: words[2] for words in packages if len(words) == 3 and words[1] not in _NOT_INSTALLED},
+        unfinished_packages=tuple(
+            words[0] for words in packages if len(words) == 3 and words[1] not in ("installed", *_NOT_INSTALLED)
+        ),
         dockerd="".join(sections["dockerd"]),
         snap_docker=bool(sections["snap"]),
         rootless_docker=tuple(sorted({*sections["rootless"]} - {"root"})),

@@ -55,7 +55,8 @@ class HostState:
     os_codename: str
     architecture: str  # dpkg's name: amd64, arm64
     systemd: bool  # is PID 1
-    packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half-installed ones too
+    packages: dict[str, str] = field(default_factory=dict)  # name → version; half-installed ones too
+    unfinished_packages: tuple[str, ...] = ()  # half-installed, unpacked, half-configured …
     dockerd: str = ""  # path of the program, from whatever package
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users

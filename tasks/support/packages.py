@@ -17,6 +17,7 @@ from tasks.support import gpu
 from tasks.support.files import render, replace_file, verbatim
 from tasks.support.version import matches, pattern
 
+
 class PackageStates(FactBase[dict[str, str]]):
     """Return dpkg's state of each package that it knows: ``installed``, ``unpacked``, ``half-configured`` …
 
@@ -72,6 +73,26 @@ def install_script(
     options = ["--no-install-recommends", *([] if may_remove else ["--no-remove"])]
     options += ["--download-only"] if only_download else []
     return _patient(f"repair; apt_get -y {' '.join(options)} install {shlex.join(packages)}", lock_timeout)
+
+
+def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Sequence[str] = ()) -> str:
+    """Return the shell script that fails where apt could not install packages, or would remove others for them.
+
+    Args:
+        packages: their names; one with a ``-`` at its end is removed.
+        lock_timeout: seconds to wait for another package manager.
+        may_remove: names of packages that apt may remove.
+    """
+    names = shlex.join(packages)
+    allowed = " ".join(f"-e {name}" for name in ("''", *may_remove))
+    return _patient(
+        f"repair; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
+        "{ printf '%s\\n' \"$planned\" >&2; exit 1; }; "
+        f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed}); "
+        f'[ -z "$removed" ] || {{ echo "to install {names}, apt would remove $(echo $removed); nothing was installed or removed. '
+        'Remove them yourself if this host does not need them, or leave this host out." >&2; exit 1; }',
+        lock_timeout,
+    )
 
 
 def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:

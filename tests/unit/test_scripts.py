@@ -174,7 +174,9 @@ def test_packages_are_named_before_they_are_installed(checkout: Checkout) -> Non
 def test_installation_waits_for_another_package_manager(checkout: Checkout) -> None:
     checkout.stand_in("id", "echo 0")
     checkout.stand_in("sleep")
-    held = "[ -e $LOG.held ] || { touch $LOG.held; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; }"
+    held = (
+        "[ -e $LOG.held ] || { touch $LOG.held; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; }"
+    )
     checkout.stand_in("apt-get", held)
     checkout.run("test", "--unit")
     update, again, install, *_ = checkout.calls("apt-get")
@@ -351,7 +353,7 @@ def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
 
 # -- a user without an entry in passwd, as in a container of a CI
 
-WITHOUT_NAME = 'case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac'
+WITHOUT_NAME = "case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +376,9 @@ def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Check
     checkout.stand_in("id", WITHOUT_NAME)
     done = checkout.run("verify", "web-1")
     assert done.returncode == 1
-    assert "4242 has no entry in /etc/passwd, and ssh needs one. Add it as root: echo 'deploy:x:4242:4242:" in done.stderr
+    assert (
+        "4242 has no entry in /etc/passwd, and ssh needs one. Add it as root: echo 'deploy:x:4242:4242:" in done.stderr
+    )
     assert checkout.calls("python") == []
     assert checkout.run("verify", "@local").returncode == 0
 

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from tasks import engine
-from tasks.engine import PINNED, REQUIRED, Consent, EngineInstallation, EngineState
+from tasks.engine import Consent, EngineInstallation, EngineState
 from tasks.support.gpu import GpuContainers
+from tasks.support.package_names import ENGINE, ENGINE_PINNED
 from tasks.support.packages import Offer, Offered, Pinned
 from tasks.support.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
 
 from .operations import OperationHost, commands, shell, stand_in
 
-OLD = dict.fromkeys(REQUIRED["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
+OLD = dict.fromkeys(ENGINE["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
 
 
 def pinned(version: str) -> Pinned:
-    return Pinned(PINNED["docker-ce"], version, DOCKER_PIN, "engine_version")
+    return Pinned(ENGINE_PINNED["docker-ce"], version, DOCKER_PIN, "engine_version")
 
 
 def upgrade(
@@ -42,7 +43,7 @@ def upgrade(
     done = commands(
         engine.engine,
         host,
-        required=list(REQUIRED["docker-ce"]),
+        required=list(ENGINE["docker-ce"]),
         where_offered=[],
         pinned=wanted,
         consent=Consent(change_engine, stop_containers, live_restore),
@@ -126,7 +127,7 @@ def test_pin_alone_is_written_or_removed_and_docker_left_alone() -> None:
 
 def test_without_a_version_nothing_is_checked_or_pinned() -> None:
     update, install, running, start = upgrade({})
-    assert install.endswith(f"install {' '.join(REQUIRED['docker-ce'])}")
+    assert install.endswith(f"install {' '.join(ENGINE['docker-ce'])}")
     assert not any("preferences" in command for command in (update, install, running, start))
 
 

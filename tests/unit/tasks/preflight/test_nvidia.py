@@ -96,7 +96,10 @@ def test_toolkit_of_an_image_is_ours_where_the_setting_says_so() -> None:
     assert not plan_of(our_docker_ce_host(**DRIVER | without_entry), shared_vg(), settings(nvidia=True)).keeps_toolkit
     found = finding(our_docker_ce_host(**DRIVER | PREINSTALLED), shared_vg(), settings(nvidia=True))
     assert_says(
-        found, found_has="nvidia-container-toolkit.list", needed="one entry for it", action='or set nvidia = "auto", which'
+        found,
+        found_has="nvidia-container-toolkit.list",
+        needed="one entry for it",
+        action='or set nvidia = "auto", which',
     )
 
 

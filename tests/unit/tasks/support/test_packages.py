@@ -26,6 +26,7 @@ from tasks.support.packages import (
     parse_offer,
     pin_command,
     purge_command,
+    simulation_script,
     under_pin,
     update_command,
 )
@@ -368,7 +369,9 @@ class LockedApt(Apt):
         options = shlex.join([word for name, value in takes_locks.items() for word in ("-o", f"{name}={value}")])
         (top / "apt.conf").write_text('Dir::Etc::Parts "/dev/null";\n')  # none of this machine's hooks
         stand_in(top / "bin", "apt-get", f'APT_CONFIG={top}/apt.conf exec {self.apt_get} {options} "$@"')
-        stand_in(top / "bin", "dpkg-of-apt", f'case "$*" in *--print-* | *--assert-*) ;; *) echo "$*" >>{top}/log ;; esac')
+        stand_in(
+            top / "bin", "dpkg-of-apt", f'case "$*" in *--print-* | *--assert-*) ;; *) echo "$*" >>{top}/log ;; esac'
+        )
         stand_in(top / "bin", "sleep", "exec /bin/sleep 0.1")
         shell("apt-get -q update", top / "bin")
 
@@ -441,3 +444,64 @@ def test_other_errors_of_apt_are_not_waited_for(locked_apt: LockedApt) -> None:
 def test_nothing_is_left_of_the_messages(locked_apt: LockedApt) -> None:
     locked_apt.run(install_command(["ghost"], 0))
     assert list(locked_apt.top.glob("apt-messages*")) == []
+
+
+# -- simulating
+
+
+def with_fields(apt: Apt, package: str, fields: str) -> None:
+    """Give a package that the repository offers more control fields."""
+    packages = apt.top / "repository" / "Packages"
+    head = f"Package: {package}\n"
+    packages.write_text(packages.read_text().replace(head, f"{head}{fields}\n"))
+    shell("apt-get -q update", apt.top / "bin")
+
+
+def simulation(packages: Sequence[str], *may_remove: str) -> StringCommand:
+    return StringCommand(simulation_script(packages, 0, may_remove))
+
+
+@needs_apt
+def test_simulation_passes_where_apt_removes_nothing_or_what_it_may(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["containerd 1.7 runc", "runc 1.1", "plugin 1.0"], ["containerd.io 2.1", "other 1.0"])
+    with_fields(apt, "containerd.io", "Conflicts: containerd, runc")
+    for command in (
+        simulation(["other"]),
+        simulation(["containerd.io"], "containerd", "runc"),
+        simulation(["containerd.io", "plugin-"], "containerd", "runc", "plugin"),
+    ):
+        done = apt.run(command)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert apt.log == []
+
+
+@needs_apt
+def test_simulation_names_what_apt_would_remove_and_nobody_agreed_to(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["containerd 1.7 runc", "runc 1.1", "podman 4.3 runc"], ["containerd.io 2.1"])
+    with_fields(apt, "containerd.io", "Conflicts: containerd, runc")
+    done = apt.run(simulation(["containerd.io"], "containerd", "runc"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "to install containerd.io, apt would remove podman; nothing was installed or removed. "
+        "Remove them yourself if this host does not need them, or leave this host out.\n"
+    )
+    done = apt.run(simulation(["containerd.io"]))
+    assert done.stderr.startswith("to install containerd.io, apt would remove containerd podman runc; nothing")
+    assert apt.log == []
+
+
+@needs_apt
+def test_simulation_says_why_apt_cannot_install(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, (), ["docker-ce 29.1 containerd.io"])
+    done = apt.run(simulation(["docker-ce"]), **GERMAN)
+    assert done.returncode == 1
+    assert "docker-ce : Depends: containerd.io but it is not installable" in done.stderr
+    assert apt.run(simulation(["ghost"])).stderr.startswith("E: Unable to locate package ghost\n")
+
+
+@needs_apt
+def test_simulation_under_a_pin_names_the_versions_there_are(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES[2:], *CLIENTS[2:]))
+    done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
+    assert done.returncode == 1
+    assert "apt cannot install version 27.5 of docker-ce; it offers:" in done.stderr
