@@ -18,9 +18,8 @@ if plan:
     gate.hold_the_lock(
         name="Preflight: one run at a time, on a host that has not changed", settings=settings, plan=plan
     )
-    engine.add_repository(
-        settings, plan
-    )  # first, before Docker is touched: it can fail for reasons outside of the host
+    # Packages first, before storage and Docker are touched: they can fail for reasons outside of the host.
+    engine.add_repository(settings, plan)
     nvidia.add_repository(settings, plan)
     rehearsal.simulate(settings, plan)
     nvidia.install(settings, plan)

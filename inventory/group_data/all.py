@@ -73,7 +73,8 @@ engine_source = "auto"
 # after that, apt decides about upgrades.
 engine_version = ""
 
-# True: another engine may replace the installed one, on a host where Docker holds no data.
+# True: another engine may replace the installed one, on a host where Docker holds no data. So may packages that cannot
+# stay beside the engine: the distribution's containerd, runc, docker-buildx or docker-compose-v2 beside docker-ce.
 engine_change = False
 
 # With live_restore, containers keep running during an upgrade to a patch release (27.5.0 to 27.5.1). They do not
@@ -94,7 +95,8 @@ docker_repository_key = ""
 # The repository's component: "stable" or "test".
 docker_repository_channel = "stable"
 
-# Seconds (0 to 86400) to wait while another program (unattended-upgrades, cloud-init) holds apt's lock.
+# Seconds (0 to 86400) to wait while another program (unattended-upgrades, cloud-init) holds one of the locks of
+# apt and dpkg.
 apt_lock_timeout = 600
 
 # ---------------------------------------------------------------------------------------------------- daemon.json

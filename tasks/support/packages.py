@@ -88,7 +88,7 @@ def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Se
     return _patient(
         f"repair; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
         "{ printf '%s\\n' \"$planned\" >&2; exit 1; }; "
-        f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed}); "
+        f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed} || true); "
         f'[ -z "$removed" ] || {{ echo "to install {names}, apt would remove $(echo $removed); nothing was installed or removed. '
         'Remove them yourself if this host does not need them, or leave this host out." >&2; exit 1; }',
         lock_timeout,

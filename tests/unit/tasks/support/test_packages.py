@@ -500,6 +500,13 @@ def test_simulation_says_why_apt_cannot_install(tmp_path: Path) -> None:
 
 
 @needs_apt
+def test_simulation_passes_under_a_pin(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["docker-ce 5:26.0.0-1"], (*ENGINES, *CLIENTS))
+    done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_apt
 def test_simulation_under_a_pin_names_the_versions_there_are(tmp_path: Path) -> None:
     apt = Apt(tmp_path, (), (*ENGINES[2:], *CLIENTS[2:]))
     done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
