@@ -83,22 +83,22 @@ class Consent:
 
 @operation()
 def engine(
+    source: str,
     required: list[str],
     where_offered: list[str],
     pinned: Pinned,
     consent: Consent,
     lock_timeout: int,
-    source: str = "",
 ) -> Generator[StringCommand, None, None]:
     """Install an engine, run it, and start it at boot.
 
     Args:
+        source: of the engine: docker-ce, distro or present.
         required: packages to install.
         where_offered: packages to install where the release has them.
         pinned: those packages that stay at a version.
         consent: what the run may do to an installed Docker.
         lock_timeout: seconds to wait for another package manager.
-        source: of the engine: docker-ce, distro or present.
     """
     found = host.get_fact(EngineInstallation, packages=[*required, *where_offered, *SAME_FILE, *SAME_FILE.values()])
     packages = found.packages
@@ -182,10 +182,10 @@ def install(settings: Settings, plan: Plan) -> None:
     """Install the engine that the plan names, and run Docker."""
     engine(
         name="Docker is installed and runs",
+        source=plan.engine,
         required=list(ENGINE[plan.engine]),
         where_offered=list(ENGINE_WHERE_OFFERED.get(plan.engine, ())),
         consent=Consent(settings.engine_change, settings.engine_upgrade_stops_containers, settings.live_restore),
         pinned=pinned_engine(settings, plan.engine),
         lock_timeout=settings.apt_lock_timeout,
-        source=plan.engine,
     )

@@ -14,7 +14,7 @@ from pyinfra.api.deploy import deploy
 
 from settings.model import Settings
 from tasks.preflight import packages
-from tasks.preflight.packages import Step
+from tasks.preflight.packages import PackageStep
 from tasks.preflight.plan import Plan
 from tasks.support.package_names import (
     ENGINE_PARTS,
@@ -26,14 +26,16 @@ from tasks.support.package_names import (
 from tasks.support.packages import Offer, Offered, outdated, simulation_script, under_pin, update_command
 
 
-def _packages_of(step: Step, found: Offer) -> list[str]:
+def _packages_of(step: PackageStep, found: Offer) -> list[str]:
     """Return what a step installs on this host."""
     offered = [name for name in ENGINE_WHERE_OFFERED.get(step.engine, ()) if name in found.offered]
     return outdated([*step.packages, *without_file_conflicts(offered, found.installed)], found, step.pinned)
 
 
 @operation()
-def simulated(steps: Sequence[Step], change_engine: bool, lock_timeout: int) -> Generator[StringCommand, None, None]:
+def simulated(
+    steps: Sequence[PackageStep], change_engine: bool, lock_timeout: int
+) -> Generator[StringCommand, None, None]:
     """Update apt's lists and simulate each step. Fail where one cannot be done, or removes what nobody agreed to.
 
     Args:

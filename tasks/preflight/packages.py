@@ -15,7 +15,7 @@ _UNPINNED = Pinned((), "", "", "")
 
 
 @dataclass(frozen=True)
-class Step:
+class PackageStep:
     """Packages that are installed together.
 
     Args:
@@ -54,13 +54,13 @@ def program_needs(settings: Settings, plan: Plan) -> list[str]:
     ]
 
 
-def steps(settings: Settings, plan: Plan) -> tuple[Step, ...]:
+def steps(settings: Settings, plan: Plan) -> tuple[PackageStep, ...]:
     """Return all packages that a host needs, in the steps in which a run installs them."""
-    found = [Step((*volume_tools(plan), *program_needs(settings, plan)))]
+    found = [PackageStep((*volume_tools(plan), *program_needs(settings, plan)))]
     if plan.engine != "present":
-        found.append(Step(package_names.ENGINE[plan.engine], pinned_engine(settings, plan.engine), plan.engine))
+        found.append(PackageStep(package_names.ENGINE[plan.engine], pinned_engine(settings, plan.engine), plan.engine))
     if plan.nvidia and not plan.keeps_toolkit:
-        found.append(Step(package_names.TOOLKIT, pinned_toolkit(settings)))
+        found.append(PackageStep(package_names.TOOLKIT, pinned_toolkit(settings)))
     return tuple(found)
 
 

@@ -68,7 +68,9 @@ def obstacles(engine: str, installed: Mapping[str, str]) -> list[str]:
         engine: docker-ce, distro or present.
         installed: package → version.
     """
-    return [name for name in _OBSTACLES.get(engine, ()) if name in installed and not _is_first_compose(name, installed)]
+    there = [name for name in _OBSTACLES.get(engine, ()) if name in installed]
+    # What stands beside Docker's package already does no harm.
+    return [n for n in there if SAME_FILE.get(n) not in installed and not _is_first_compose(n, installed)]
 
 
 def file_conflicts(engine: str, installed: Mapping[str, str]) -> list[str]:

@@ -43,6 +43,7 @@ def upgrade(
     done = commands(
         engine.engine,
         host,
+        source="docker-ce",
         required=list(ENGINE["docker-ce"]),
         where_offered=[],
         pinned=wanted,
@@ -163,6 +164,7 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
     _, install, *_ = commands(
         engine.engine,
         host,
+        source="distro",
         required=["docker.io"],
         where_offered=["docker-cli", "docker-buildx"],
         pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
@@ -170,6 +172,29 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
         lock_timeout=600,
     )
     assert install.endswith("install docker.io docker-cli")
+
+
+def test_plugin_of_the_distribution_goes_with_consent_because_apt_sees_no_conflict() -> None:
+    beside = {"docker-buildx": "0.13.1", "docker-compose": "1.29.2-3", "containerd": "1.7"}
+    all_of_it = " ".join(ENGINE["docker-ce"])
+    assert installation(upgrade(beside, change_engine=True)).endswith(f" install {all_of_it} docker-buildx-")
+    assert installation(upgrade(beside)).endswith(f" install {all_of_it}")
+
+
+def test_plugin_of_dockers_keeps_the_distributions_out() -> None:
+    found = Offer({"docker-buildx-plugin": "0.30"}, frozenset({"docker-buildx"}))
+    host = OperationHost({EngineInstallation: EngineState(found), Offered: found})
+    _, install, *_ = commands(
+        engine.engine,
+        host,
+        source="distro",
+        required=["docker.io"],
+        where_offered=["docker-buildx"],
+        pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
+        consent=Consent(change_engine=False, stop_containers=False, live_restore=True),
+        lock_timeout=600,
+    )
+    assert install.endswith("install docker.io")
 
 
 @pytest.mark.parametrize(

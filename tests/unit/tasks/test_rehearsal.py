@@ -8,7 +8,7 @@ import pytest
 
 from tasks import rehearsal
 from tasks.preflight import packages
-from tasks.preflight.packages import Step
+from tasks.preflight.packages import PackageStep
 from tasks.support.package_names import ENGINE, TOOLKIT
 from tasks.support.packages import Offer, Offered, Pinned
 
@@ -16,13 +16,13 @@ from .example_hosts import our_docker_ce_host, settings, shared_vg
 from .operations import OperationHost, commands
 from .preflight.verdicts import plan_of
 
-TOOLS = Step(("lvm2", "cron"))
-DOCKER_CE = Step(ENGINE["docker-ce"], packages.pinned_engine(settings(), "docker-ce"), "docker-ce")
-DISTRO = Step(ENGINE["distro"], packages.pinned_engine(settings(), "distro"), "distro")
+TOOLS = PackageStep(("lvm2", "cron"))
+DOCKER_CE = PackageStep(ENGINE["docker-ce"], packages.pinned_engine(settings(), "docker-ce"), "docker-ce")
+DISTRO = PackageStep(ENGINE["distro"], packages.pinned_engine(settings(), "distro"), "distro")
 
 
 def simulated(
-    *steps: Step, installed: dict[str, str], offered: tuple[str, ...] = (), change: bool = False
+    *steps: PackageStep, installed: dict[str, str], offered: tuple[str, ...] = (), change: bool = False
 ) -> list[str]:
     host = OperationHost({Offered: Offer(installed, frozenset(offered))})
     return commands(rehearsal.simulated, host, steps=list(steps), change_engine=change, lock_timeout=600)
@@ -47,7 +47,7 @@ def test_nothing_is_asked_of_apt_where_nothing_is_missing() -> None:
 
 
 def test_step_at_a_version_is_simulated_under_its_pin() -> None:
-    toolkit = Step(TOOLKIT, Pinned(TOOLKIT, "1.20.1", "/etc/apt/preferences.d/x", "nvidia_version"))
+    toolkit = PackageStep(TOOLKIT, Pinned(TOOLKIT, "1.20.1", "/etc/apt/preferences.d/x", "nvidia_version"))
     _, command = simulated(toolkit, installed=dict.fromkeys(TOOLKIT, "1.19.0-1"))
     assert "apt cannot install version 1.20.1 of" in command
     assert of_apt(command) == " ".join(TOOLKIT)

@@ -370,6 +370,8 @@ def test_first_compose_and_an_engine_with_its_own_packages_are_no_obstacle() -> 
     own = {"docker.io": "26.1.5", "docker-cli": "26.1.5", "docker-buildx": "0.13.1"} | BESIDE_DOCKER_CE
     plan_of(docker_host(packages=own), shared_vg(), settings(engine_source="distro"))
     plan_of(docker_host(packages=own), shared_vg())
+    both = our_docker_ce_host().packages | {"docker-compose": "2.26.1-4", "docker-compose-plugin": "5.0.0-1"}
+    plan_of(our_docker_ce_host(packages=both), shared_vg())
 
 
 def test_packages_of_the_other_source_stay_where_containerd_holds_data() -> None:

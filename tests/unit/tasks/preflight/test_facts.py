@@ -260,6 +260,23 @@ def test_driver_is_seen_by_its_module_or_its_tool(tmp_path: Path) -> None:
     assert gpu_facts_of(tmp_path).gpu_driver == ""
 
 
+def test_toolkit_of_whatever_package_is_seen_by_its_runtime(tmp_path: Path) -> None:
+    assert gpu_facts_of(tmp_path).toolkit == ""
+    stand_in(tmp_path / "bin", "nvidia-container-runtime", "")
+    assert gpu_facts_of(tmp_path).toolkit == f"{tmp_path}/bin/nvidia-container-runtime"
+
+
+def test_packages_that_dpkg_has_not_finished_are_told_apart(tmp_path: Path) -> None:
+    stand_in(
+        tmp_path,
+        "dpkg-query",
+        "printf '%s\\n' 'lvm2 installed 2.03' 'cron half-configured 3.0' 'runc config-files 1.1' 'containerd not-installed '",
+    )
+    state = parse_host(shell(HostFacts().command(), tmp_path).stdout.splitlines())
+    assert state.packages == {"lvm2": "2.03", "cron": "3.0"}
+    assert state.unfinished_packages == ("cron",)
+
+
 @pytest.mark.parametrize("containers", ["", "c1\n"])
 def test_upgrade_that_was_cut_is_seen_by_the_list_of_what_it_has_stopped(tmp_path: Path, containers: str) -> None:
     there = tmp_path / "stopped"
