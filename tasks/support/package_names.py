@@ -37,8 +37,9 @@ PROGRAM = ("python3", "cron")
 MOVE = ("rsync",)
 ALERT = ("apprise",)
 
-# With the same file as a package of Docker's, and no Conflicts: apt does not see it, dpkg fails (docker/docs#25506,
-# Debian's and Ubuntu's docker-buildx; docker-compose-v2 is Ubuntu's, docker-compose from version 2 Debian's).
+# Each has a file of the plugin of Docker's in /usr/libexec/docker/cli-plugins, and neither has a Conflicts: apt sees nothing,
+# and dpkg fails (docker/docs#25506; the lists of files of Debian 13's docker-buildx 0.13.1 and docker-compose 2.26.1).
+# docker-compose-v2 is Ubuntu's.
 SAME_FILE = {
     "docker-buildx": "docker-buildx-plugin",
     "docker-compose": "docker-compose-plugin",
