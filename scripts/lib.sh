@@ -18,9 +18,14 @@ done
 export PATH
 
 # In a container of a CI, the user may have no entry in passwd. Python then takes its name from LOGNAME (getpass.getuser, which
-# paramiko calls too) and its home from HOME; ssh_user in the inventory is the login on the hosts.
+# paramiko calls too) and its home from HOME; ssh_user in the inventory is the login on the hosts. Docker sets HOME=/, where the
+# user cannot write the hosts' keys.
 if ! id -un >/dev/null 2>&1; then
-    LOGNAME=${LOGNAME:-${USER:-uid-$(id -u)}} HOME=${HOME:-/}
+    LOGNAME=${LOGNAME:-${USER:-uid-$(id -u)}}
+    if [ -z "${HOME:-}" ] || ! { [ -w "$HOME" ] || [ -d "$HOME/.ssh" ]; }; then
+        HOME=$PWD/.home
+        mkdir -p "$HOME"
+    fi
     export LOGNAME HOME
 fi
 

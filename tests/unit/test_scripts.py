@@ -358,17 +358,25 @@ WITHOUT_NAME = "case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac"
 
 @pytest.mark.parametrize(
     ("environment", "name", "home"),
-    [({}, "uid-4242", "/"), ({"HOME": "/keys", "USER": "ann"}, "ann", "/keys"), ({"LOGNAME": "ben"}, "ben", "/")],
+    [
+        ({}, "uid-4242", "checkout/.home"),
+        ({"HOME": "home", "USER": "ann"}, "ann", "home"),
+        ({"HOME": "nowhere", "LOGNAME": "ben"}, "ben", "checkout/.home"),
+    ],
 )
 def test_user_without_a_name_gets_what_python_asks_for(
-    deploying: Checkout, environment: dict[str, str], name: str, home: str
+    deploying: Checkout, tmp_path: Path, environment: dict[str, str], name: str, home: str
 ) -> None:
+    (tmp_path / "home").mkdir()
     deploying.stand_in("id", WITHOUT_NAME)
     deploying.stand_in("pyinfra", f'echo "$LOGNAME $HOME"\n{PYINFRA}', deploying.top / ".venv/bin")
     del deploying.environment["HOME"]
+    if "HOME" in environment:
+        environment = environment | {"HOME": str(tmp_path / environment["HOME"])}
     deploying.environment |= environment
     done = deploying.run("deploy", "inventory/prod.py")
-    assert (done.returncode, done.stdout) == (0, f"{name} {home}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{name} {tmp_path / home}\n", "")
+    assert (tmp_path / home / ".ssh").is_dir()
 
 
 def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Checkout) -> None:
