@@ -17,6 +17,18 @@ for directory in /usr/local/sbin /usr/sbin /sbin; do
 done
 export PATH
 
+# In a container of a CI, the user may have no entry in passwd. Python then takes its name from LOGNAME (getpass.getuser, which
+# paramiko calls too) and its home from HOME; ssh_user in the inventory is the login on the hosts. Docker sets HOME=/, where the
+# user cannot write the hosts' keys.
+if ! id -un >/dev/null 2>&1; then
+    LOGNAME=${LOGNAME:-${USER:-uid-$(id -u)}}
+    if [ -z "${HOME:-}" ] || ! { [ -w "$HOME" ] || [ -d "$HOME/.ssh" ]; }; then
+        HOME=$PWD/.home
+        mkdir -p "$HOME"
+    fi
+    export LOGNAME HOME
+fi
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'scripts/%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 # wrong_usage MESSAGE: the command line is wrong.
@@ -68,6 +80,12 @@ find_inventory() {
     esac
 }
 
+# need_passwd_entry: OpenSSH's client runs for no user without one.
+need_passwd_entry() {
+    id -un >/dev/null 2>&1 || die "the user with the number $(id -u) has no entry in /etc/passwd, and ssh needs one. Add it as root: \
+echo 'deploy:x:$(id -u):$(id -g)::/tmp:/bin/sh' >>/etc/passwd"
+}
+
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
 need_packages() {
     missing=
@@ -85,10 +103,9 @@ need_packages() {
     else
         say "installing Debian packages:$missing"
     fi
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq update
     # shellcheck disable=SC2086 # the list is meant to split
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --no-install-recommends \
-        $missing >/dev/null
+    $as_root sh -c 'patience=600 && . ./files/apt.sh && apt_get -qq update &&
+        apt_get -qq -y install --no-install-recommends "$@" >/dev/null' sh $missing
 }
 
 # need_python: a python3 that is new enough, with what makes a virtual environment.

@@ -11,9 +11,17 @@ from pyinfra.api.deploy import deploy
 
 from bulkhead.names import CONTAINERD, DOCKER
 from settings.model import Settings
+from tasks.preflight.packages import pinned_engine
 from tasks.preflight.plan import Plan
 from tasks.support import gpu
 from tasks.support.files import render
+from tasks.support.package_names import (
+    ENGINE,
+    ENGINE_WHERE_OFFERED,
+    SAME_FILE,
+    file_conflicts,
+    without_file_conflicts,
+)
 from tasks.support.packages import (
     Offer,
     Offered,
@@ -29,26 +37,6 @@ from tasks.support.packages import (
 from tasks.support.paths import DOCKER_HOST, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
 from tasks.support.repository import repository
 from tasks.support.version import is_survived
-
-# Without apparmor's tools every container fails to start where the kernel has AppArmor on.
-REQUIRED = {
-    "docker-ce": (
-        "docker-ce",
-        "docker-ce-cli",
-        "containerd.io",
-        "docker-buildx-plugin",
-        "docker-compose-plugin",
-        "apparmor",
-    ),
-    "distro": ("docker.io", "apparmor", "ca-certificates"),
-    "present": (),
-}
-
-# In some releases Debian and Ubuntu have these as separate packages, in others not at all.
-WHERE_OFFERED = {"distro": ("docker-cli", "docker-buildx")}
-
-# The daemon first.
-PINNED = {"docker-ce": ("docker-ce", "docker-ce-cli"), "distro": ("docker.io", "docker-cli")}
 
 
 @dataclass(frozen=True)
@@ -95,19 +83,26 @@ class Consent:
 
 @operation()
 def engine(
-    required: list[str], where_offered: list[str], pinned: Pinned, consent: Consent, lock_timeout: int
+    source: str,
+    required: list[str],
+    where_offered: list[str],
+    pinned: Pinned,
+    consent: Consent,
+    lock_timeout: int,
 ) -> Generator[StringCommand, None, None]:
     """Install an engine, run it, and start it at boot.
 
     Args:
+        source: of the engine: docker-ce, distro or present.
         required: packages to install.
         where_offered: packages to install where the release has them.
         pinned: those packages that stay at a version.
         consent: what the run may do to an installed Docker.
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(EngineInstallation, packages=[*required, *where_offered])
+    found = host.get_fact(EngineInstallation, packages=[*required, *where_offered, *SAME_FILE, *SAME_FILE.values()])
     packages = found.packages
+    where_offered = without_file_conflicts(where_offered, packages.installed)
     wanted = [*required, *(name for name in where_offered if name in packages.offered)]
     missing = outdated(wanted, packages, pinned)
     if missing:
@@ -116,6 +111,8 @@ def engine(
         offered = host.get_fact(Offered, packages=where_offered).offered if where_offered else ()
         missing = outdated([*required, *offered], packages, pinned)
         gpu.warn_before("Docker is restarted")
+        if consent.change_engine:
+            missing += [f"{name}-" for name in file_conflicts(source, packages.installed)]
         script = _installation(missing, packages, pinned, consent, found.stopped, lock_timeout)
         yield under_pin(pinned, [name for name in required if name in pinned.names], script)
     pin = pin_command(packages, pinned)
@@ -157,8 +154,8 @@ def _installation(
 
 
 @deploy("Engine")
-def install(settings: Settings, plan: Plan) -> None:
-    """Install the engine that the plan names, and run Docker."""
+def add_repository(settings: Settings, plan: Plan) -> None:
+    """Add Docker's repository, where the engine comes from it."""
     if plan.engine == "docker-ce":
         repository(
             name="apt has Docker's repository, its key verified",
@@ -178,11 +175,17 @@ def install(settings: Settings, plan: Plan) -> None:
             setting="docker_repository",
             lock_timeout=settings.apt_lock_timeout,
         )
+
+
+@deploy("Engine")
+def install(settings: Settings, plan: Plan) -> None:
+    """Install the engine that the plan names, and run Docker."""
     engine(
         name="Docker is installed and runs",
-        required=list(REQUIRED[plan.engine]),
-        where_offered=list(WHERE_OFFERED.get(plan.engine, ())),
+        source=plan.engine,
+        required=list(ENGINE[plan.engine]),
+        where_offered=list(ENGINE_WHERE_OFFERED.get(plan.engine, ())),
         consent=Consent(settings.engine_change, settings.engine_upgrade_stops_containers, settings.live_restore),
-        pinned=Pinned(PINNED.get(plan.engine, ()), settings.engine_version, DOCKER_PIN, "engine_version"),
+        pinned=pinned_engine(settings, plan.engine),
         lock_timeout=settings.apt_lock_timeout,
     )

@@ -16,9 +16,11 @@ from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from settings.model import Settings
+from tasks.preflight.packages import pinned_toolkit
 from tasks.preflight.plan import Plan
 from tasks.support import gpu
 from tasks.support.files import render, replace_file
+from tasks.support.package_names import TOOLKIT
 from tasks.support.packages import (
     Offer,
     Pinned,
@@ -33,14 +35,6 @@ from tasks.support.packages import (
 )
 from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 from tasks.support.repository import repository
-
-# Each depends on the next one at its own version: apt changes the version only if all of them are named.
-PACKAGES = (
-    "nvidia-container-toolkit",
-    "nvidia-container-toolkit-base",
-    "libnvidia-container-tools",
-    "libnvidia-container1",
-)
 
 # The toolkit's own units write /var/run/cdi/nvidia.yaml at boot, and when driver or toolkit change. Its packages do not
 # always enable them (before 1.20, not while the host is still booting).
@@ -64,7 +58,7 @@ class Toolkit(FactBase[ToolkitState]):
     """Return the packages of NVIDIA's container toolkit, their pin, and its units that are disabled."""
 
     def command(self) -> str:
-        return offer_command(PACKAGES, NVIDIA_PIN) + (
+        return offer_command(TOOLKIT, NVIDIA_PIN) + (
             f"[ ! -f {NVIDIA_BROUGHT} ] || sed 's/^/brought /' {NVIDIA_BROUGHT}; "
             f"for unit in {shlex.join(REFRESH)}; do "
             '[ "$(systemctl is-enabled "$unit" 2>/dev/null)" != disabled ] || echo "disabled $unit"; done'
@@ -92,13 +86,13 @@ def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None,
         lock_timeout: seconds to wait for another package manager.
     """
     found = host.get_fact(Toolkit)
-    missing = outdated(PACKAGES, found.packages, pinned)
+    missing = outdated(TOOLKIT, found.packages, pinned)
     if missing:
         yield update_command(lock_timeout)
-        brought = [name for name in PACKAGES if name in found.brought or name not in found.packages.installed]
+        brought = [name for name in TOOLKIT if name in found.brought or name not in found.packages.installed]
         yield replace_file(NVIDIA_BROUGHT, "".join(f"{name}\n" for name in brought))
         gpu.warn_before("the toolkit's packages reload systemd")
-        yield under_pin(pinned, PACKAGES, install_script(PACKAGES, lock_timeout))
+        yield under_pin(pinned, TOOLKIT, install_script(TOOLKIT, lock_timeout))
     pin = pin_command(found.packages, pinned)
     if pin:
         yield pin
@@ -126,7 +120,7 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
         # Packages before 1.20 leave their links behind.
         yield StringCommand(f"systemctl disable --quiet --no-reload --now {shlex.join(REFRESH)} 2>/dev/null; true")
         yield purge_command(found.brought, lock_timeout)
-    if PACKAGES[1] in found.brought:
+    if TOOLKIT[1] in found.brought:
         directories = shlex.join(_LEFT_DIRECTORIES)
         yield StringCommand(f"rm -f {shlex.join(_LEFTOVERS)}; rmdir {directories} 2>/dev/null; true")
     # The entry goes last: it shows the next run that there is something left to remove.
@@ -135,9 +129,9 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
 
 
 @deploy("NVIDIA")
-def install(settings: Settings, plan: Plan) -> None:
-    """Add NVIDIA's repository and install the toolkit, where the plan wants it."""
-    if not plan.nvidia:
+def add_repository(settings: Settings, plan: Plan) -> None:
+    """Add NVIDIA's repository, where the plan wants the toolkit from it."""
+    if not plan.nvidia or plan.keeps_toolkit:
         return
     repository(
         name="apt has NVIDIA's repository, its key verified",
@@ -150,9 +144,16 @@ def install(settings: Settings, plan: Plan) -> None:
         setting="nvidia_repository",
         lock_timeout=settings.apt_lock_timeout,
     )
+
+
+@deploy("NVIDIA")
+def install(settings: Settings, plan: Plan) -> None:
+    """Install the toolkit, where the plan wants it."""
+    if not plan.nvidia or plan.keeps_toolkit:
+        return
     toolkit(
         name=f"NVIDIA's container toolkit {settings.nvidia_version}, and CDI",
-        pinned=Pinned(PACKAGES, settings.nvidia_version, NVIDIA_PIN, "nvidia_version"),
+        pinned=pinned_toolkit(settings),
         lock_timeout=settings.apt_lock_timeout,
     )
 

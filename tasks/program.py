@@ -25,6 +25,7 @@ from bulkhead.names import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRA
 from pyinfra_lvm.model import FstabEntry
 from settings.model import Settings
 from tasks import fail_closed
+from tasks.preflight.packages import program_needs
 from tasks.preflight.plan import Plan
 from tasks.support import packages
 from tasks.support.files import replace_file, verbatim
@@ -174,11 +175,7 @@ def install(settings: Settings, plan: Plan) -> None:
     """Install the program, its configuration, and the packages that it needs."""
     packages.installed(
         name="The packages that the program needs are installed",
-        packages=[
-            *("python3", "cron"),
-            *(["rsync"] if plan.directories_to_move else []),
-            *(["apprise"] if settings.alert_receivers else []),
-        ],
+        packages=program_needs(settings, plan),
         lock_timeout=settings.apt_lock_timeout,
     )
     program(name=f"{PROGRAM} and its configuration", content=archive(), configuration=configuration(settings, plan))

@@ -22,6 +22,7 @@ from pyinfra_lvm.operations import refusal
 from settings.model import Settings
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
+from tasks.preflight.packages import volume_tools
 from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support import packages
 from tasks.support.paths import BEFORE, STORES, TAG
@@ -29,16 +30,14 @@ from tasks.support.paths import BEFORE, STORES, TAG
 # nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
-TOOLS = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}
 
 
 @deploy("Volume")
 def provision(settings: Settings, plan: Plan) -> None:
     """Make the logical volume with its filesystem, mount it, and make the stores' directories and the marker in it."""
-    extra_filesystems = [volume.filesystem for volume in plan.extra_volumes]
     packages.installed(
         name="LVM and the filesystem's tools are installed",
-        packages=["lvm2", *dict.fromkeys(TOOLS[kind] for kind in (plan.filesystem, *extra_filesystems))],
+        packages=volume_tools(plan),
         lock_timeout=settings.apt_lock_timeout,
     )
     for device in plan.new_physical_volumes:

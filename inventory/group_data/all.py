@@ -80,7 +80,8 @@ engine_source = "auto"
 # after that, apt decides about upgrades.
 engine_version = ""
 
-# True: another engine may replace the installed one, on a host where Docker holds no data.
+# True: another engine may replace the installed one, on a host where Docker holds no data. So may packages that cannot
+# stay beside the engine: the distribution's containerd, runc, docker-buildx or docker-compose-v2 beside docker-ce.
 engine_change = False
 
 # With live_restore, containers keep running during an upgrade to a patch release (27.5.0 to 27.5.1). They do not
@@ -101,7 +102,8 @@ docker_repository_key = ""
 # The repository's component: "stable" or "test".
 docker_repository_channel = "stable"
 
-# Seconds (0 to 86400) to wait while another program (unattended-upgrades, cloud-init) holds apt's lock.
+# Seconds (0 to 86400) to wait while another program (unattended-upgrades, cloud-init) holds one of the locks of
+# apt and dpkg.
 apt_lock_timeout = 600
 
 # ---------------------------------------------------------------------------------------------------- daemon.json
@@ -229,9 +231,10 @@ snapshot_max_hours = 24
 
 # ----------------------------------------------------------------------------------------------------- NVIDIA GPUs
 
-# "auto": a host with an NVIDIA GPU and its driver gets the NVIDIA container toolkit. True: a host gets it with or
-# without a GPU, for example a machine from which you make an image. False: no toolkit. A toolkit that this project
-# installed is removed when the host should no longer have one. Install the driver yourself (docs/gpu.md).
+# "auto": a host with an NVIDIA GPU and its driver gets the NVIDIA container toolkit; a toolkit that was there before, as
+# in an image of a cloud, is kept as it is. True: a host gets it with or without a GPU, for example a machine from which
+# you make an image. False: no toolkit. A toolkit that this project installed is removed when the host should no longer
+# have one. Install the driver yourself (docs/gpu.md).
 nvidia = "auto"
 
 # The version of the toolkit's four packages: "1.20.1", or the beginning of one: "1.20". At least 1.18.

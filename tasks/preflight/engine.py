@@ -12,12 +12,19 @@ from settings.model import Settings
 from tasks.preflight.daemon_json import CHANGE_DRIVER, HIDES_IMAGES, judge_daemon_json, readable_keys
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
+from tasks.support.package_names import ENGINE_PINNED, obstacles
 from tasks.support.paths import DAEMON_JSON, DOCKER_PATIENCE, DOCKER_SOURCE
 from tasks.support.version import is_newer, is_survived
 
 # The units of Debian, Ubuntu and Docker start the two daemons with these flags. The owner may let a daemon listen
-# elsewhere too; any other flag is somebody's own.
-_USUAL_FLAGS = re.compile(r"--?H[= ]\S+|--host[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS")
+# elsewhere too, and may name a default path; any other flag is somebody's own.
+_USUAL_FLAGS = re.compile(
+    r"(?<!\S)(?:"
+    r"(?:--?H|--host)[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS|"
+    r"--config-file[= ]/etc/docker/daemon\.json|--data-root[= ]/var/lib/docker/?|"  # dockerd
+    r"--?c(?:onfig)?[= ]/etc/containerd/config\.toml|--root[= ]/var/lib/containerd/?"  # containerd
+    r")(?!\S)"
+)
 
 
 def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
@@ -70,6 +77,7 @@ def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
     yield from judge_daemon_json(settings, state)
     yield from _judge_flags(state)
     yield from _judge_packages(settings, state)
+    yield from _judge_obstacles(settings, state)
     yield from _judge_repository(settings, state)
 
 
@@ -107,8 +115,8 @@ def _judge_flags(state: HostState) -> Iterator[Finding]:
         yield Finding(
             f"containerd's root is {state.containerd_root}",
             f"the default, {CONTAINERD_STORE}, where the volume is mounted",
-            f"stop containerd, move its data to the default path and remove root from /etc/containerd/config.toml, "
-            f"{LEAVE_OUT}",
+            "stop containerd, move its data to the default path and remove root from /etc/containerd/config.toml and the "
+            f"files that it imports, {LEAVE_OUT}",
         )
     for daemon, flags in (("dockerd", _docker_flags(state)), ("containerd", _flags(state, CONTAINERD))):
         if flags:
@@ -170,7 +178,9 @@ def _judge_packages(settings: Settings, state: HostState) -> Iterator[Finding]:
                 'engine_source = "auto"',
             )
     elif newer := [
-        v for v in state.packages.values() if settings.engine_version and is_newer(v, settings.engine_version)
+        state.packages[name]
+        for name in ENGINE_PINNED[wanted]
+        if settings.engine_version and is_newer(state.packages.get(name, ""), settings.engine_version)
     ]:
         yield Finding(
             f"the engine {newer[0]} is installed, and engine_version is {settings.engine_version}",
@@ -184,6 +194,30 @@ def _judge_packages(settings: Settings, state: HostState) -> Iterator[Finding]:
             "set engine_upgrade_stops_containers = True, which stops them for the upgrade and starts them again (those with "
             "--rm do not come back)",
         )
+
+
+def _judge_obstacles(settings: Settings, state: HostState) -> Iterator[Finding]:
+    """Yield packages that cannot stay beside the engine. Where the engine itself changes, `_judge_packages` does."""
+    wanted = engine_to_install(settings, state)
+    found = obstacles(wanted, state.packages)
+    if not found or state.engine not in ("", wanted):
+        return
+    names = f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'} installed"
+    needed = f"none of them: they cannot stay beside {wanted}"
+    if settings.engine_change:
+        if state.docker_data.any or state.containerd_data.any:
+            yield Finding(
+                f"{names}, Docker holds {state.docker_data}, and containerd {state.containerd_data}",
+                f"{needed}, and engine_change removes them only where there is no data",
+                f"save what you need and remove it, {LEAVE_OUT}",
+            )
+        return
+    if state.engine:
+        instead = 'engine_source = "present", which installs no package of Docker'
+    else:
+        instead = f'engine_source = "{"distro" if wanted == "docker-ce" else "docker-ce"}", which works with them'
+    removal = f'engine_source = "{wanted}" and engine_change = True, which removes them'
+    yield Finding(names, needed, f"set {instead}; or set {removal}")
 
 
 def _judge_repository(settings: Settings, state: HostState) -> Iterator[Finding]:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import consent, daemon_json, engine, logical_volume, mount_points, nvidia, relocation, system
+from tasks.preflight import (
+    consent,
+    daemon_json,
+    engine,
+    logical_volume,
+    mount_points,
+    nvidia,
+    packages,
+    relocation,
+    system,
+)
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -76,9 +86,11 @@ def examine(
         containerd_store=engine.uses_containerd_store(state),
         log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
+        keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
     )
+    plan = replace(plan, installs=packages.are_missing(settings, state, plan))
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)

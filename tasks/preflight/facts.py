@@ -26,6 +26,7 @@ from bulkhead.names import (
 from pyinfra_lvm.facts import split_sections
 from settings import daemon_json
 from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, Unit
+from tasks.support.package_names import every_name
 from tasks.support.paths import (
     DAEMON_JSON,
     DAEMON_JSON_APPLIED,
@@ -39,7 +40,6 @@ from tasks.support.paths import (
 )
 
 _SECTION = "##HOST## "
-_PACKAGES = ("docker.io", "docker-ce", "podman-docker")
 _NOT_INSTALLED = ("not-installed", "config-files")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
@@ -122,6 +122,48 @@ bound_elsewhere() {
 }
 """
 
+# The top-level keys of containerd's configuration, from its file and those that it imports, in the order in which containerd
+# reads them: a later file overrides an earlier one. A path that is not absolute begins at the directory of the file that
+# has it (containerd, cmd/containerd/server/config/config.go, LoadConfig and resolveImports). $configuration: the first file.
+_CONTAINERD_CONFIG = r"""
+containerd_config() (
+    set -- "$configuration" && visited=
+    while [ $# -gt 0 ]; do
+        file=$(realpath -ms "$1") && shift
+        case $visited in *" $file "*) continue ;; esac
+        visited="$visited $file "
+        keys=$(awk '/^[ \t]*\[/ { exit } { print }' "$file" 2>/dev/null)
+        printf '%s\n' "$keys"
+        while IFS= read -r path; do
+            case $path in /*) ;; ?*) path=${file%/*}/$path ;; esac
+            IFS= && set -- "$@" $path # a pattern becomes the files that it matches
+        done <<EOF
+$(printf '%s\n' "$keys" | awk '
+    /^[ \t]*imports[ \t]*=/ { within = 1 }
+    within {
+        while (match($0, /"[^"]*"|\047[^\047]*\047/) && !index(substr($0, 1, RSTART), "#")) {
+            print substr($0, RSTART + 1, RLENGTH - 2); $0 = substr($0, RSTART + RLENGTH)
+        }
+        if (index($0, "]")) exit
+    }')
+EOF
+    done
+)
+"""
+
+# The files of apt that name an address. An entry of deb822, which is a paragraph, can be disabled (sources.list(5)); the
+# words for that are those of apt's StringToBool. A comment does not end a paragraph.
+_SOURCES = r"""
+sources() {
+    [ -z "$1" ] || for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+        grep -v '^[[:space:]]*#' "$file" 2>/dev/null | address=${1#*://} awk -v RS= '
+            tolower($0) ~ /(^|\n)enabled:[ \t]*(no|false|without|off|disable|0+)[ \t]*(\n|$)/ { next }
+            index($0, ENVIRON["address"]) { found = 1 }
+            END { exit !found }' && echo "$file"
+    done
+}
+"""
+
 # docker and ctr run only while their daemons do: a request to docker.socket would start Docker. They ask this host's
 # daemon, whichever one root's Docker context names.
 # A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
@@ -133,9 +175,11 @@ _SCRIPT = (
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
 journals=$8 places=$9; shift 9; stopped=$1 applied=$2 journald=$3; shift 3
-proc=/proc self=$$
+proc=/proc self=$$ configuration=/etc/containerd/config.toml
 section() { echo "##HOST## $*"; }
-count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
+"""
+    + _CONTAINERD_CONFIG
+    + r"""count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
 section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
 [ -d /run/systemd/system ] && echo systemd || echo other
 section os; cat /etc/os-release
@@ -159,7 +203,7 @@ elif mountpoint -q "$daemon_json"; then obstacle='a mount point'
 elif [ -e "$daemon_json" ] && ! { [ -w "$daemon_json" ] && [ -w "$(dirname "$(readlink -f "$daemon_json")")" ]; }; then
     obstacle='immutable, in an immutable directory, or on a read-only filesystem'; fi
 [ ! "$obstacle" ] || { section daemon-json-obstacle; echo "$obstacle"; }
-section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
+section containerd-config; containerd_config
 set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
 docker_is=$1 containerd_is=$2 docker="timeout $patience docker --host $docker_host"
 section info
@@ -224,11 +268,9 @@ for journal in $journals; do
     sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
 done
 systemctl is-active bulkhead-relocate.service bulkhead-recover.service | grep -qE '^(de)?activating|^active' && echo under-way
-sources() { # that name an address
-    [ -z "$1" ] || grep -sHv '^[[:space:]]*#' /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
-        /etc/apt/sources.list.d/*.sources | grep -F "${1#*://}" | cut -d: -f1
-}
-section sources
+"""
+    + _SOURCES
+    + r"""section sources
 [ ! -f "$our_source" ] || echo "$our_source"
 sources "$repository"
 section gpus
@@ -242,6 +284,7 @@ section gpu-driver
 if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
 section stopped-by-upgrade
 ls "$stopped" 2>/dev/null
+section toolkit; command -v nvidia-container-runtime
 section toolkit-is-ours
 [ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
     [ "$docker_is" != active ] || $docker ps --all --quiet | xargs --no-run-if-empty \
@@ -268,7 +311,7 @@ class HostFacts(FactBase[HostState]):
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
-        words = (*paths, *repositories, journals, " ".join(places or []), *files, *_PACKAGES)
+        words = (*paths, *repositories, journals, " ".join(places or []), *files, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)}"
         return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
 
@@ -334,6 +377,9 @@ def parse_host(output: list[str]) -> HostState:
         architecture=architecture,
         systemd=systemd == "systemd",
         packages={words[0]: words[2] for words in packages if len(words) == 3 and words[1] not in _NOT_INSTALLED},
+        unfinished_packages=tuple(
+            words[0] for words in packages if len(words) == 3 and words[1] not in ("installed", *_NOT_INSTALLED)
+        ),
         dockerd="".join(sections["dockerd"]),
         snap_docker=bool(sections["snap"]),
         rootless_docker=tuple(sorted({*sections["rootless"]} - {"root"})),
@@ -351,7 +397,7 @@ def parse_host(output: list[str]) -> HostState:
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
-        containerd_root=next(filter(None, map(_toml_root, sections["containerd-config"])), ""),
+        containerd_root=([root for line in sections["containerd-config"] if (root := _toml_root(line))] or [""])[-1],
         store_bytes=sum(int(line.split()[0]) for line in sections["sizes"] if not line.startswith("inodes ")),
         store_inodes=sum(int(line.split()[1]) for line in sections["sizes"] if line.startswith("inodes ")),
         device_volumes=tuple(path.replace("opts.json", "_data") for path in sections["device-volumes"]),
@@ -368,6 +414,7 @@ def parse_host(output: list[str]) -> HostState:
         stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
         gpus=tuple(sections["gpus"]),
         gpu_driver="".join(sections["gpu-driver"]),
+        toolkit="".join(sections.get("toolkit", ())),
         toolkit_is_ours=bool(sections["toolkit-is-ours"]),
         toolkit_sources=tuple(sections["toolkit-sources"]),
         nvidia_containers=tuple(sections.get("nvidia-containers", ())),

@@ -67,7 +67,8 @@ class HostState:
     os_codename: str
     architecture: str  # dpkg's name: amd64, arm64
     systemd: bool  # is PID 1
-    packages: dict[str, str] = field(default_factory=dict)  # name → version, of engines; half-installed ones too
+    packages: dict[str, str] = field(default_factory=dict)  # name → version; half-installed ones too
+    unfinished_packages: tuple[str, ...] = ()  # half-installed, unpacked, half-configured …
     dockerd: str = ""  # path of the program, from whatever package
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users
@@ -86,7 +87,7 @@ class HostState:
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is mounted now
     containerd_data: EngineData = EngineData()
-    containerd_root: str = ""  # `root` in /etc/containerd/config.toml; empty: the default
+    containerd_root: str = ""  # `root` in containerd's configuration and its imports; empty: the default
     store_bytes: int = 0  # of the stores that are not mounted
     store_inodes: int = 0
     # Docker's volumes with their data elsewhere, which Docker itself mounts (`--opt device=…`).
@@ -103,6 +104,7 @@ class HostState:
     docker_sources: tuple[str, ...] = ()  # apt's files that name Docker's repository, and always our own
     gpus: tuple[str, ...] = ()  # PCI addresses of NVIDIA's GPUs, without those of virtual machines
     gpu_driver: str = ""  # NVIDIA's: loaded, installed, or empty
+    toolkit: str = ""  # path of NVIDIA's container runtime, from whatever package
     toolkit_is_ours: bool = False  # this project has installed NVIDIA's container toolkit, or has begun to
     toolkit_sources: tuple[str, ...] = ()  # apt's files that name the toolkit's repository, without our own
     nvidia_containers: tuple[str, ...] = ()  # that need the toolkit, running or not; empty where it is not ours

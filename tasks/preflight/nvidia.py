@@ -14,19 +14,25 @@ def is_wanted(settings: Settings, state: HostState) -> bool:
     """Return whether a host gets or keeps NVIDIA's container toolkit."""
     if settings.nvidia != "auto":
         return settings.nvidia
-    # A driver that was lost to an upgrade of the kernel comes back; the toolkit that we installed waits for it.
-    return bool(state.gpus) and (bool(state.gpu_driver) or state.toolkit_is_ours)
+    # A driver that was lost to an upgrade of the kernel comes back; the installed toolkit waits for it.
+    return bool(state.gpus) and (bool(state.gpu_driver) or state.toolkit_is_ours or bool(state.toolkit))
+
+
+def keeps_toolkit(settings: Settings, state: HostState) -> bool:
+    """Return whether a toolkit that is installed stays as it is, as an image brings it: its version, its apt entry, its units."""
+    return settings.nvidia == "auto" and bool(state.toolkit) and not state.toolkit_is_ours
 
 
 def judge_nvidia(settings: Settings, state: HostState) -> Iterator[Finding]:
     """Yield apt entries that are in the way, and containers that would lose their runtime."""
     if is_wanted(settings, state):
-        if state.toolkit_sources:
+        if state.toolkit_sources and not keeps_toolkit(settings, state):
             foreign = ", ".join(state.toolkit_sources)
             yield Finding(
                 f"the apt repository of NVIDIA's container toolkit is listed in {foreign}",
                 f"one entry for it, {NVIDIA_SOURCE}: apt refuses two entries that name different keys",
-                f"remove {foreign}, or set nvidia = False and maintain the toolkit yourself",
+                f"remove {foreign}, or set nvidia = False and maintain the toolkit yourself"
+                + (', or set nvidia = "auto", which keeps the installed one' if state.toolkit else ""),
             )
     elif state.toolkit_is_ours and state.nvidia_containers:
         yield Finding(

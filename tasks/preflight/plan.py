@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkhead.names import DOCKER_STORE
 from pyinfra_lvm.model import mapper_path
@@ -27,8 +27,11 @@ class Plan:
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
     log_driver: str = "json-file"  # that containers get; empty: the host keeps its own, with its options
     nvidia: bool = False  # the host has NVIDIA's container toolkit
+    keeps_toolkit: bool = False  # the toolkit was there before this project, and stays as it is
     removes_nvidia: bool = False  # the toolkit that this project installed is removed
     extra_volumes: tuple[PlannedExtraVolume, ...] = ()
+    # Packages are missing. Another package manager may install some meanwhile: the plan stays the same.
+    installs: bool = field(default=False, compare=False)
 
     @property
     def directories_to_move(self) -> list[str]:

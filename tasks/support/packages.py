@@ -1,4 +1,4 @@
-"""Install Debian packages with apt: wait for its lock, and first repair the installation that a cut interrupted.
+"""Install Debian packages with apt: wait for its locks, and first repair the installation that a cut interrupted.
 
 Some packages stay at a version. A pin holds them there, in apt's own upgrades too.
 """
@@ -14,24 +14,8 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
 from tasks.support import gpu
-from tasks.support.files import render, replace_file
+from tasks.support.files import render, replace_file, verbatim
 from tasks.support.version import matches, pattern
-
-# Wait for another package manager at work on the host (unattended-upgrades, cloud-init). DPkg::Lock::Timeout does so
-# for install only: update takes the lock of the lists, and gives up at once where it cannot (apt.conf(5)). Hence the
-# loop.
-_APT = "env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l apt-get -q -o DPkg::Lock::Timeout={timeout} " + (
-    "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
-)
-
-_UPDATE = r"""
-deadline=$(( $(date +%s) + {timeout} ))
-until out=$({apt} update 2>&1); do
-    case $out in *"Could not get lock"*) ;; *) printf '%s\n' "$out" >&2; exit 1 ;; esac
-    [ "$(date +%s)" -lt "$deadline" ] || {{ printf '%s\n' "$out" >&2; exit 1; }}
-    sleep 5
-done
-"""
 
 
 class PackageStates(FactBase[dict[str, str]]):
@@ -52,20 +36,22 @@ class PackageStates(FactBase[dict[str, str]]):
         return {}
 
 
+def _patient(script: str, lock_timeout: int) -> str:
+    """Return a shell script with the functions `apt_get` and `repair`, which wait for other package managers.
+
+    Args:
+        lock_timeout: seconds to wait at most.
+    """
+    return f"patience={lock_timeout}\n{verbatim('apt.sh')}\n{script}"
+
+
 def update_command(lock_timeout: int) -> StringCommand:
     """Return the command that updates apt's lists.
 
     Args:
         lock_timeout: seconds to wait for another package manager.
     """
-    return StringCommand(_UPDATE.format(apt=_APT.format(timeout=lock_timeout), timeout=lock_timeout).strip())
-
-
-# Only dpkg can go on where dpkg was interrupted, and only apt can install dependencies that are missing.
-_REPAIR = (
-    'if [ -n "$(dpkg --audit)" ] || [ -n "$(ls -A /var/lib/dpkg/updates)" ]; then '
-    "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confdef --force-confold || true; {apt} -y --fix-broken install; fi; "
-)
+    return StringCommand(_patient("apt_get update", lock_timeout))
 
 
 def install_command(packages: Sequence[str], lock_timeout: int, **how: bool) -> StringCommand:
@@ -84,10 +70,29 @@ def install_script(
         may_remove: remove packages that are in the way; without it the script fails where there are any.
         only_download: fetch the packages, so that a later installation takes less time.
     """
-    apt = _APT.format(timeout=lock_timeout)
     options = ["--no-install-recommends", *([] if may_remove else ["--no-remove"])]
     options += ["--download-only"] if only_download else []
-    return f"{_REPAIR.format(apt=apt)}{apt} -y {' '.join(options)} install {shlex.join(packages)}"
+    return _patient(f"repair; apt_get -y {' '.join(options)} install {shlex.join(packages)}", lock_timeout)
+
+
+def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Sequence[str] = ()) -> str:
+    """Return the shell script that fails where apt could not install packages, or would remove others for them.
+
+    Args:
+        packages: their names; one with a ``-`` at its end is removed.
+        lock_timeout: seconds to wait for another package manager.
+        may_remove: names of packages that apt may remove.
+    """
+    names = shlex.join(packages)
+    allowed = " ".join(f"-e {name}" for name in ("''", *may_remove))
+    return _patient(
+        f"repair; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
+        "{ printf '%s\\n' \"$planned\" >&2; exit 1; }; "
+        f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed} || true); "
+        f'[ -z "$removed" ] || {{ echo "to install {names}, apt would remove $(echo $removed); nothing was installed or removed. '
+        'Remove them yourself if this host does not need them, or leave this host out." >&2; exit 1; }',
+        lock_timeout,
+    )
 
 
 def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
@@ -97,15 +102,16 @@ def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
         packages: their names; those that dpkg does not know are left out.
         lock_timeout: seconds to wait for another package manager.
     """
-    apt, names = _APT.format(timeout=lock_timeout), shlex.join(packages)
+    names = shlex.join(packages)
     these = " ".join(f"-e {name}" for name in packages)
-    return StringCommand(
-        f"{_REPAIR.format(apt=apt)}"
-        f"names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null | "
+    script = (
+        f"repair; names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null | "
         'awk \'$2 != "not-installed" { print $1 }\'); [ -z "$names" ] || { '
-        f'others=$({apt} --simulate purge $names | awk \'$1 == "Purg" || $1 == "Remv" {{ print $2 }}\' | grep -vxF {these}); '
-        f'[ -z "$others" ] || {{ echo "these packages need $(echo $names): $(echo $others); nothing was removed" >&2; exit 1; }}; {apt} -y purge $names; }}'
+        f'others=$(apt_get --simulate purge $names | awk \'$1 == "Purg" || $1 == "Remv" {{ print $2 }}\' | grep -vxF {these}); '
+        '[ -z "$others" ] || { echo "these packages need $(echo $names): $(echo $others); nothing was removed" >&2; exit 1; }; '
+        "apt_get -y purge $names; }"
     )
+    return StringCommand(_patient(script, lock_timeout))
 
 
 def missing_of(packages: Sequence[str]) -> list[str]:

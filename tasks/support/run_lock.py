@@ -78,7 +78,7 @@ class RunLockHolder(FactBase[Holder]):
     """
 
     def command(self, take: bool = False, patience: int = 0) -> str:
-        who = f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+        who = f"{_user()} on {socket.gethostname()} (process {os.getpid()})"
         mode = "take" if take else "read"
         return shlex.join(["sh", "-c", _SCRIPT, "run-lock", RUN_LOCK, mode, who, str(patience)])
 
@@ -87,6 +87,14 @@ class RunLockHolder(FactBase[Holder]):
         if answer == "left":
             return Holder(f"a command of a run that was killed; process {rest} on the host", left=True)
         return Holder(rest if answer == "held" else "")
+
+
+def _user() -> str:
+    """Return the name of the user who runs pyinfra; its number where passwd has no name for it, as in a container of a CI."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # until Python 3.12, since 3.13
+        return f"uid {os.getuid()}"
 
 
 def holder(host: Host, *, take: bool = False) -> str | None:

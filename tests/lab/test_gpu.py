@@ -11,6 +11,7 @@ import pytest
 from lab.machine import Machine
 from lab.nvidia_packages import SOURCES, TOOLKIT_VERSIONS
 from lab.repository import LabRepository
+from tasks.support.package_names import TOOLKIT as TOOLKIT_PACKAGES
 from tests.lab.conftest import IMAGE, converge, deploy, dry, send, verification, verify
 
 pytestmark = pytest.mark.turn
@@ -130,6 +131,31 @@ def test_apt_entry_of_somebody_else_is_refused_by_name(host: Machine, settings: 
     assert refused.code == 1
     assert f"NVIDIA's container toolkit is listed in {entry}" in refused.output
     assert host.out(OURS) == ""
+
+
+@pytest.mark.sample(1, of="GPU hosts")
+def test_toolkit_of_an_image_is_kept_with_its_version_and_its_apt_entry(
+    host: Machine, settings: dict[str, object]
+) -> None:
+    host.restore("living")
+    entry, key = "/etc/apt/sources.list.d/nvidia-container-toolkit.list", "/etc/apt/keyrings/theirs.asc"
+    packages = " ".join(f"{name}={OLDER}-1" for name in TOOLKIT_PACKAGES)
+    host.run(
+        f"mkdir -p /etc/apt/keyrings && curl -fsS -o {key} {settings['nvidia_repository']}/gpgkey && "
+        f"echo 'deb [signed-by={key}] {settings['nvidia_repository']}/stable/deb/amd64 /' >{entry} && "
+        f"apt-get -qq update && apt-get -qq -y install {packages}",
+        timeout=600,
+    )
+    installed, apt = host.out("dpkg-query -W"), host.out("find /etc/apt -type f | sort | xargs sha256sum")
+    converge(host)
+    assert host.out(OURS) == ""
+    assert host.out("find /etc/apt -type f | sort | xargs sha256sum") == apt
+    assert set(installed.splitlines()) <= set(host.out("dpkg-query -W").splitlines())
+    assert daemon_json(host)["runtimes"] == RUNTIMES
+    host.run(f"rm -f {TRACE}; docker run --rm --network none --runtime nvidia box true")
+    assert "create" in host.out(f"cat {TRACE}")
+    verify(host)
+    assert dry(host).predicted == set()
 
 
 @pytest.fixture(scope="module")

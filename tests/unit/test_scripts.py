@@ -30,6 +30,7 @@ class Checkout:
         self.log = top / "log"
         shutil.copytree(TOP / "scripts", self.top / "scripts")
         shutil.copy(TOP / "requirements.lock", self.top)
+        shutil.copytree(TOP / "files", self.top / "files")
         self.bin.mkdir()
         self.environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -168,6 +169,20 @@ def test_packages_are_named_before_they_are_installed(checkout: Checkout) -> Non
     first, second = done.stderr.splitlines()[:2]
     assert first == "==> installing Debian packages with sudo: shellcheck git rsync apprise"
     assert second == "told"
+
+
+def test_installation_waits_for_another_package_manager(checkout: Checkout) -> None:
+    checkout.stand_in("id", "echo 0")
+    checkout.stand_in("sleep")
+    held = (
+        "[ -e $LOG.held ] || { touch $LOG.held; echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; }"
+    )
+    checkout.stand_in("apt-get", held)
+    checkout.run("test", "--unit")
+    update, again, install, *_ = checkout.calls("apt-get")
+    assert update.endswith(" update")
+    assert again.endswith(" update")
+    assert install.endswith(" install --no-install-recommends shellcheck git rsync apprise")
 
 
 def test_tools_of_the_system_are_found_without_their_directories_on_path(checkout: Checkout) -> None:
@@ -334,6 +349,46 @@ def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
     deploying.stand_in("pyinfra", broken, deploying.top / ".venv/bin")
     done = deploying.run("deploy", "inventory/prod.py")
     assert (done.returncode, done.stderr) == (1, "no machine of the lab is up\n")
+
+
+# -- a user without an entry in passwd, as in a container of a CI
+
+WITHOUT_NAME = "case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name", "home"),
+    [
+        ({}, "uid-4242", "checkout/.home"),
+        ({"HOME": "home", "USER": "ann"}, "ann", "home"),
+        ({"HOME": "nowhere", "LOGNAME": "ben"}, "ben", "checkout/.home"),
+    ],
+)
+def test_user_without_a_name_gets_what_python_asks_for(
+    deploying: Checkout, tmp_path: Path, environment: dict[str, str], name: str, home: str
+) -> None:
+    (tmp_path / "home").mkdir()
+    deploying.stand_in("id", WITHOUT_NAME)
+    deploying.stand_in("pyinfra", f'echo "$LOGNAME $HOME"\n{PYINFRA}', deploying.top / ".venv/bin")
+    del deploying.environment["HOME"]
+    if "HOME" in environment:
+        environment = environment | {"HOME": str(tmp_path / environment["HOME"])}
+    deploying.environment |= environment
+    done = deploying.run("deploy", "inventory/prod.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{name} {tmp_path / home}\n", "")
+    assert (tmp_path / home / ".ssh").is_dir()
+
+
+def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Checkout) -> None:
+    checkout.with_venv(python="")
+    checkout.stand_in("id", WITHOUT_NAME)
+    done = checkout.run("verify", "web-1")
+    assert done.returncode == 1
+    assert (
+        "4242 has no entry in /etc/passwd, and ssh needs one. Add it as root: echo 'deploy:x:4242:4242:" in done.stderr
+    )
+    assert checkout.calls("python") == []
+    assert checkout.run("verify", "@local").returncode == 0
 
 
 # -- verify

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tasks.nvidia import PACKAGES, REFRESH
+from tasks.nvidia import REFRESH
+from tasks.support.package_names import TOOLKIT as TOOLKIT_PACKAGES
 from tasks.support.paths import DAEMON_JSON_APPLIED, NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 from tasks.support.version import matches
 from tests.verify.conftest import Target
@@ -37,6 +38,15 @@ def gpu_host(target: Target) -> Target:
 
 
 @pytest.fixture
+def managed(gpu_host: Target) -> Target:
+    """Such a host whose toolkit this project has installed."""
+    preinstalled = f"test ! -e {NVIDIA_SOURCE} && command -v nvidia-container-runtime"
+    if gpu_host.settings.nvidia == "auto" and not gpu_host.fails(preinstalled):
+        pytest.skip("the toolkit was there before this project, and is kept as it is")
+    return gpu_host
+
+
+@pytest.fixture
 def driven(gpu_host: Target) -> Target:
     """Such a host with a driver."""
     if not has_driver(gpu_host):
@@ -52,16 +62,16 @@ def gpu(driven: Target) -> Target:
     return driven
 
 
-def test_toolkit_is_at_the_version_of_the_settings(gpu_host: Target) -> None:
-    installed = gpu_host.run(f"dpkg-query -W -f '${{Version}}\\n' {' '.join(PACKAGES)}").split()
-    assert len(installed) == len(PACKAGES)
+def test_toolkit_is_at_the_version_of_the_settings(managed: Target) -> None:
+    installed = managed.run(f"dpkg-query -W -f '${{Version}}\\n' {' '.join(TOOLKIT_PACKAGES)}").split()
+    assert len(installed) == len(TOOLKIT_PACKAGES)
     assert len(set(installed)) == 1, installed
-    assert matches(installed[0], gpu_host.settings.nvidia_version)
+    assert matches(installed[0], managed.settings.nvidia_version)
 
 
-def test_toolkit_stays_at_its_version_whatever_apt_offers(gpu_host: Target) -> None:
-    planned = gpu_host.run("apt-get --quiet=2 --simulate dist-upgrade").splitlines()
-    assert not [line for line in planned if line.startswith(tuple(f"Inst {name} " for name in PACKAGES))]
+def test_toolkit_stays_at_its_version_whatever_apt_offers(managed: Target) -> None:
+    planned = managed.run("apt-get --quiet=2 --simulate dist-upgrade").splitlines()
+    assert not [line for line in planned if line.startswith(tuple(f"Inst {name} " for name in TOOLKIT_PACKAGES))]
 
 
 def test_nvidias_runtime_is_known_to_docker(gpu_host: Target) -> None:
@@ -75,8 +85,8 @@ def test_container_runs_under_nvidias_runtime(gpu_host: Target, image: str) -> N
 
 
 @pytest.mark.parametrize("unit", REFRESH)
-def test_unit_that_keeps_cdi_devices_up_to_date_is_enabled(gpu_host: Target, unit: str) -> None:
-    assert gpu_host.run(f"systemctl is-enabled {unit}") == "enabled"
+def test_unit_that_keeps_cdi_devices_up_to_date_is_enabled(managed: Target, unit: str) -> None:
+    assert managed.run(f"systemctl is-enabled {unit}") == "enabled"
 
 
 def test_cdi_device_is_listed(driven: Target) -> None:

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from tasks import engine
-from tasks.engine import PINNED, REQUIRED, Consent, EngineInstallation, EngineState
+from tasks.engine import Consent, EngineInstallation, EngineState
 from tasks.support.gpu import GpuContainers
+from tasks.support.package_names import ENGINE, ENGINE_PINNED
 from tasks.support.packages import Offer, Offered, Pinned
 from tasks.support.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
 
 from .operations import OperationHost, commands, shell, stand_in
 
-OLD = dict.fromkeys(REQUIRED["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
+OLD = dict.fromkeys(ENGINE["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
 
 
 def pinned(version: str) -> Pinned:
-    return Pinned(PINNED["docker-ce"], version, DOCKER_PIN, "engine_version")
+    return Pinned(ENGINE_PINNED["docker-ce"], version, DOCKER_PIN, "engine_version")
 
 
 def upgrade(
@@ -42,7 +43,8 @@ def upgrade(
     done = commands(
         engine.engine,
         host,
-        required=list(REQUIRED["docker-ce"]),
+        source="docker-ce",
+        required=list(ENGINE["docker-ce"]),
         where_offered=[],
         pinned=wanted,
         consent=Consent(change_engine, stop_containers, live_restore),
@@ -126,7 +128,7 @@ def test_pin_alone_is_written_or_removed_and_docker_left_alone() -> None:
 
 def test_without_a_version_nothing_is_checked_or_pinned() -> None:
     update, install, running, start = upgrade({})
-    assert install.endswith(f"install {' '.join(REQUIRED['docker-ce'])}")
+    assert install.endswith(f"install {' '.join(ENGINE['docker-ce'])}")
     assert not any("preferences" in command for command in (update, install, running, start))
 
 
@@ -162,6 +164,7 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
     _, install, *_ = commands(
         engine.engine,
         host,
+        source="distro",
         required=["docker.io"],
         where_offered=["docker-cli", "docker-buildx"],
         pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
@@ -169,6 +172,29 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
         lock_timeout=600,
     )
     assert install.endswith("install docker.io docker-cli")
+
+
+def test_plugin_of_the_distribution_goes_with_consent_because_apt_sees_no_conflict() -> None:
+    beside = {"docker-buildx": "0.13.1", "docker-compose": "1.29.2-3", "containerd": "1.7"}
+    all_of_it = " ".join(ENGINE["docker-ce"])
+    assert installation(upgrade(beside, change_engine=True)).endswith(f" install {all_of_it} docker-buildx-")
+    assert installation(upgrade(beside)).endswith(f" install {all_of_it}")
+
+
+def test_plugin_of_dockers_keeps_the_distributions_out() -> None:
+    found = Offer({"docker-buildx-plugin": "0.30"}, frozenset({"docker-buildx"}))
+    host = OperationHost({EngineInstallation: EngineState(found), Offered: found})
+    _, install, *_ = commands(
+        engine.engine,
+        host,
+        source="distro",
+        required=["docker.io"],
+        where_offered=["docker-buildx"],
+        pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
+        consent=Consent(change_engine=False, stop_containers=False, live_restore=True),
+        lock_timeout=600,
+    )
+    assert install.endswith("install docker.io")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -51,6 +53,36 @@ def test_daemon_json_of_others_is_no_obstacle() -> None:
 )
 def test_flags_of_distributions_and_further_sockets_are_no_obstacle(exec_start: str) -> None:
     plan_of(docker_host(exec_start), shared_vg())
+
+
+@pytest.mark.parametrize(
+    ("daemon", "command"),
+    [
+        (CONTAINERD, "/usr/bin/containerd --config /etc/containerd/config.toml"),
+        (CONTAINERD, "/usr/bin/containerd --config=/etc/containerd/config.toml"),
+        (CONTAINERD, "/usr/bin/containerd -c /etc/containerd/config.toml --root /var/lib/containerd"),
+        (DOCKER, f"{DOCKER_CE_UNIT} --config-file /etc/docker/daemon.json --data-root=/var/lib/docker"),
+    ],
+)
+def test_flag_that_names_a_default_path_is_no_obstacle(daemon: str, command: str) -> None:
+    others = tuple(unit for unit in docker_host().units if unit.name != daemon)
+    plan_of(docker_host(units=(*others, Unit(daemon, "loaded", command))), shared_vg())
+
+
+@pytest.mark.parametrize(
+    ("daemon", "flags"),
+    [
+        (CONTAINERD, "--config /etc/containerd/config.toml.d/own.toml"),
+        (CONTAINERD, "--config /srv/config.toml"),
+        (CONTAINERD, "--root /var/lib/containerd2"),
+        (DOCKER, "--config-file=/etc/docker/other.json"),
+        (DOCKER, "--data-root /var/lib/docker/more"),
+    ],
+)
+def test_flag_that_names_another_path_than_the_default_is_refused(daemon: str, flags: str) -> None:
+    others = tuple(unit for unit in docker_host().units if unit.name != daemon)
+    unit = Unit(daemon, "loaded", f"/usr/bin/daemon {flags}")
+    assert finding(docker_host(units=(*others, unit)), shared_vg()).found.endswith(f"extra flags: {flags}")
 
 
 def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
@@ -277,4 +309,82 @@ def test_second_entry_for_dockers_repository_is_refused() -> None:
     found = finding(state, shared_vg())
     assert_says(
         found, found_has="docker.list", needed=DOCKER_SOURCE, action="remove /etc/apt/sources.list.d/docker.list"
+    )
+
+
+# -- packages that cannot stay beside the engine
+
+
+def ways_out(action: str) -> dict[str, object]:
+    """The settings that a message names, as it names them."""
+    return {name: ast.literal_eval(value) for name, value in re.findall(r'(engine_\w+) = ("[\w-]+"|True)', action)}
+
+
+BESIDE_DOCKER_CE = {"containerd": "1.7.28", "runc": "1.3.3"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "wanted", "found", "action"),
+    [
+        (BESIDE_DOCKER_CE, settings(), "containerd and runc are installed", 'engine_source = "distro"'),
+        ({"runc": "1.1.5"}, settings(engine_source="docker-ce"), "runc is installed", 'engine_source = "distro"'),
+        ({"docker-compose-v2": "2.40.3"}, settings(), "docker-compose-v2 is installed", 'engine_source = "distro"'),
+        ({"docker-cli": "26.1.5"}, settings(), "docker-cli is installed", 'engine_source = "distro"'),
+        (
+            {"containerd.io": "2.1.5"},
+            settings(engine_source="distro"),
+            "containerd.io is installed",
+            'engine_source = "docker-ce"',
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, Settings) else str(value),
+)
+def test_packages_of_the_other_source_without_its_docker_need_consent(
+    packages: dict[str, str], wanted: Settings, found: str, action: str
+) -> None:
+    state = bare_host(packages=packages)
+    assert_says(
+        finding(state, shared_vg(), wanted),
+        found_has=found,
+        needed="cannot stay beside",
+        action=f"set {action}, which works with them; or set engine_source",
+    )
+    # Both ways out.
+    first, second = (
+        plan_of(state, shared_vg(), settings(**ways_out(part)))
+        for part in finding(state, shared_vg(), wanted).action.split("; or ")
+    )
+    assert {first.engine, second.engine} == {"docker-ce", "distro"}
+
+
+@pytest.mark.parametrize("name", ["docker-buildx", "docker-compose", "docker-compose-v2"])
+def test_plugins_of_the_distribution_beside_docker_ce_need_consent(name: str) -> None:
+    state = our_docker_ce_host()
+    state = replace(state, packages=state.packages | {name: "2.26.1-4"})
+    assert_says(
+        finding(state, shared_vg()),
+        found_has=f"{name} is installed",
+        needed="cannot stay beside docker-ce",
+        action='engine_source = "present", which installs no package of Docker; or set engine_source = "docker-ce" and',
+    )
+    for part in finding(state, shared_vg()).action.split("; or "):
+        plan_of(state, shared_vg(), settings(**ways_out(part)))
+
+
+def test_first_compose_and_an_engine_with_its_own_packages_are_no_obstacle() -> None:
+    plan_of(bare_host(packages={"docker-compose": "1.29.2-3"}), shared_vg())
+    own = {"docker.io": "26.1.5", "docker-cli": "26.1.5", "docker-buildx": "0.13.1"} | BESIDE_DOCKER_CE
+    plan_of(docker_host(packages=own), shared_vg(), settings(engine_source="distro"))
+    plan_of(docker_host(packages=own), shared_vg())
+    both = our_docker_ce_host().packages | {"docker-compose": "2.26.1-4", "docker-compose-plugin": "5.0.0-1"}
+    plan_of(our_docker_ce_host(packages=both), shared_vg())
+
+
+def test_packages_of_the_other_source_stay_where_containerd_holds_data() -> None:
+    state = bare_host(packages=BESIDE_DOCKER_CE, containerd_data=EngineData(images=2))
+    fresh = plan_of(bare_host(), shared_vg())
+    consent = settings(engine_source="docker-ce", engine_change=True)
+    found = finding(state, converged(shared_vg(), fresh), consent)
+    assert_says(
+        found, found_has="containerd 2 images", needed="only where there is no data", action="save what you need"
     )

@@ -14,7 +14,7 @@ from pyinfra.api import FactProcessError
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
 from tasks.preflight.daemon_json import readable_keys
-from tasks.preflight.facts import _BOUND_ELSEWHERE, _LOGIN, HostFacts, parse_host
+from tasks.preflight.facts import _BOUND_ELSEWHERE, _CONTAINERD_CONFIG, _LOGIN, _SOURCES, HostFacts, parse_host
 from tasks.preflight.host import EngineData, HostState
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
@@ -192,6 +192,8 @@ def test_command_has_the_parts_that_are_tested_alone() -> None:
     command = shlex.split(HostFacts().command())[2]
     assert _LOGIN in command
     assert _BOUND_ELSEWHERE in command
+    assert _CONTAINERD_CONFIG in command
+    assert _SOURCES in command
 
 
 def test_moves_are_told_apart() -> None:
@@ -258,6 +260,23 @@ def test_driver_is_seen_by_its_module_or_its_tool(tmp_path: Path) -> None:
     assert gpu_facts_of(tmp_path).gpu_driver == "installed"
     (tmp_path / "bin/nvidia-smi").unlink()
     assert gpu_facts_of(tmp_path).gpu_driver == ""
+
+
+def test_toolkit_of_whatever_package_is_seen_by_its_runtime(tmp_path: Path) -> None:
+    assert gpu_facts_of(tmp_path).toolkit == ""
+    stand_in(tmp_path / "bin", "nvidia-container-runtime", "")
+    assert gpu_facts_of(tmp_path).toolkit == f"{tmp_path}/bin/nvidia-container-runtime"
+
+
+def test_packages_that_dpkg_has_not_finished_are_told_apart(tmp_path: Path) -> None:
+    stand_in(
+        tmp_path,
+        "dpkg-query",
+        "printf '%s\\n' 'lvm2 installed 2.03' 'cron half-configured 3.0' 'runc config-files 1.1' 'containerd not-installed '",
+    )
+    state = parse_host(shell(HostFacts().command(), tmp_path).stdout.splitlines())
+    assert state.packages == {"lvm2": "2.03", "cron": "3.0"}
+    assert state.unfinished_packages == ("cron",)
 
 
 @pytest.mark.parametrize("containers", ["", "c1\n"])
@@ -400,3 +419,90 @@ def test_journal_is_measured_before_the_first_run_alone(tmp_path: Path, ours: st
 def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) -> None:
     state = gpu_facts_of(tmp_path)
     assert (state.containers, state.dangling_images, state.docker_hangs) == ((), (), False)
+
+
+# -- containerd's configuration
+
+
+def containerd_root_of(top: Path, files: dict[str, str]) -> str:
+    """The root that containerd would use with these files."""
+    for name, text in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    done = shell(f"configuration={top}/config.toml\n{_CONTAINERD_CONFIG} containerd_config", top)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    output = text.replace("##HOST## containerd-config\n", f"##HOST## containerd-config\n{done.stdout}")
+    return parse_host(output.splitlines()).containerd_root
+
+
+@pytest.mark.parametrize(
+    ("files", "root"),
+    [
+        ({}, ""),
+        ({"config.toml": 'root = "/a"\n'}, "/a"),
+        ({"config.toml": '# root = "/a"\nversion = 2\n[plugins]\nroot = "/b"\n'}, ""),
+        ({"config.toml": "imports = ['conf.d/*.toml']\n", "conf.d/x.toml": "root = '/b'\n"}, "/b"),
+        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": 'root = "/b"'}, "/b"),
+        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": "version = 2\n"}, "/a"),
+        (
+            {
+                "config.toml": 'imports = [\n  "x.toml", # "none.toml"\n  "y/z.toml",\n]\nstate = "/s"\n',
+                "x.toml": 'root = "/x"\n',
+                "y/z.toml": 'root = "/z"\n',
+            },
+            "/z",
+        ),
+        # An import of an import comes after the others, from the directory of the file that names it.
+        (
+            {
+                "config.toml": 'imports = ["d/1.toml", "2.toml"]\n',
+                "d/1.toml": 'imports = ["3.toml", "../config.toml"]\n',
+                "d/3.toml": 'root = "/3"\n',
+                "2.toml": 'root = "/2"\n',
+            },
+            "/3",
+        ),
+        ({"config.toml": 'imports = ["with blank/*.toml"]', "with blank/a b.toml": 'root = "/c"\n'}, "/c"),
+        ({"config.toml": '[debug]\nimports = ["x.toml"]\n', "x.toml": 'root = "/b"\n'}, ""),
+        ({"config.toml": "imports = []\nroot = '/a'\nstate = \"x.toml\"", "x.toml": 'root = "/b"\n'}, "/a"),
+    ],
+    ids=str,
+)
+def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, files: dict[str, str], root: str) -> None:
+    assert containerd_root_of(tmp_path, files) == root
+
+
+def test_absolute_import_is_read_where_it_is(tmp_path: Path) -> None:
+    files = {"config.toml": f'imports = ["{tmp_path}/else/*.toml"]\n', "else/x.toml": 'root = "/x"\n'}
+    assert containerd_root_of(tmp_path, files) == "/x"
+
+
+# -- apt's entries
+
+
+@pytest.mark.parametrize(
+    ("entry", "counts"),
+    [
+        ("{types}Enabled: yes\n{uris}", True),
+        ("{types}Enabled: no\n{uris}", False),
+        ("{types}{uris}enabled:No \n", False),
+        ("{types}{uris}Enabled: false\n", False),
+        ("{types}{uris}Enabled: 0\n", False),
+        ("{types}{uris}# Enabled: no\n", True),
+        ("{types}# a comment\n{uris}#\nEnabled: no\n", False),
+        ("{types}Enabled: no\nURIs: https://example.com\n\n{types}{uris}", True),
+        ("{types}{uris}\nTypes: deb\nEnabled: no\nURIs: https://example.com\n", True),
+        ("{types}URIs:\n https://example.com\n https://download.docker.com/linux/debian\n", True),
+        ("Types: deb\nSuites: no\n{uris}Components: Enabled: no\n", True),
+    ],
+    ids=repr,
+)
+def test_entry_that_is_disabled_is_no_entry(tmp_path: Path, entry: str, counts: bool) -> None:
+    file = tmp_path / "etc/apt/sources.list.d/docker.sources"
+    file.parent.mkdir(parents=True)
+    values = {"types": "Types: deb\n", "uris": "URIs: https://download.docker.com/linux/debian\n"}
+    file.write_text(entry.format(**values))
+    script = _SOURCES.replace("/etc/apt", f"{tmp_path}/etc/apt")
+    found = shell(f"{script} sources https://download.docker.com/linux", tmp_path).stdout
+    assert found == (f"{file}\n" if counts else "")

@@ -15,6 +15,10 @@ GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
 DRIVER: dict[str, Any] = GPU | {"gpu_driver": "loaded"}
 NOT_LOADED: dict[str, Any] = GPU | {"gpu_driver": "installed"}
 TOOLKIT: dict[str, Any] = {"toolkit_is_ours": True}
+PREINSTALLED: dict[str, Any] = {
+    "toolkit": "/usr/bin/nvidia-container-runtime",
+    "toolkit_sources": ("/etc/apt/sources.list.d/nvidia-container-toolkit.list",),
+}
 
 NO_DRIVER = (
     "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is not installed. Install NVIDIA's driver and run again "
@@ -47,6 +51,9 @@ KEEPS, LEAVES, NEITHER = (True, False), (False, True), (False, False)
         ("auto", DRIVER | TOOLKIT, KEEPS, ()),
         ("auto", GPU | TOOLKIT, KEEPS, (DRIVER_LOST,)),
         ("auto", TOOLKIT, LEAVES, ()),
+        ("auto", PREINSTALLED, NEITHER, ()),
+        ("auto", GPU | PREINSTALLED, KEEPS, (DRIVER_LOST,)),
+        (False, DRIVER | PREINSTALLED, NEITHER, ()),
         (True, {}, KEEPS, (FORCED,)),
         (True, GPU, KEEPS, (DRIVER_LOST,)),
         (True, DRIVER, KEEPS, ()),
@@ -72,6 +79,27 @@ def test_entries_of_others_for_the_toolkit_are_refused_by_name() -> None:
         found_has=f"NVIDIA's container toolkit is listed in {files[0]}, {files[1]}",
         needed=f"one entry for it, {NVIDIA_SOURCE}",
         action=f"remove {files[0]}, {files[1]}, or set nvidia = False",
+    )
+
+
+def test_toolkit_of_an_image_is_kept_with_its_apt_entry() -> None:
+    plan = plan_of(our_docker_ce_host(**DRIVER | PREINSTALLED), shared_vg())
+    assert (plan.nvidia, plan.keeps_toolkit, plan.removes_nvidia) == (True, True, False)
+    assert not plan_of(our_docker_ce_host(**DRIVER), shared_vg()).keeps_toolkit
+    # Ours stays ours: its programs are there too.
+    ours = our_docker_ce_host(**DRIVER | TOOLKIT, toolkit="/usr/bin/nvidia-container-runtime")
+    assert not plan_of(ours, shared_vg()).keeps_toolkit
+
+
+def test_toolkit_of_an_image_is_ours_where_the_setting_says_so() -> None:
+    without_entry = {"toolkit": PREINSTALLED["toolkit"]}
+    assert not plan_of(our_docker_ce_host(**DRIVER | without_entry), shared_vg(), settings(nvidia=True)).keeps_toolkit
+    found = finding(our_docker_ce_host(**DRIVER | PREINSTALLED), shared_vg(), settings(nvidia=True))
+    assert_says(
+        found,
+        found_has="nvidia-container-toolkit.list",
+        needed="one entry for it",
+        action='or set nvidia = "auto", which',
     )
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import shlex
 import shutil
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -21,7 +26,9 @@ from tasks.support.packages import (
     parse_offer,
     pin_command,
     purge_command,
+    simulation_script,
     under_pin,
+    update_command,
 )
 
 from ..operations import shell, stand_in
@@ -124,12 +131,13 @@ class Apt:
         }
         given = shlex.join([word for name, value in options.items() for word in ("-o", f"{name}={value}")])
         real = {name: shutil.which(name) for name in ("apt-get", "apt-cache", "dpkg-query")}
+        self.apt_get = f"{real['apt-get']} {given}"
         stand_in(top / "bin", "apt-cache", f'exec {real["apt-cache"]} {given} "$@"')
         stand_in(
             top / "bin",
             "apt-get",
-            f"""case " $* " in *" update "*) exec {real["apt-get"]} {given} "$@" ;; *" --simulate "*) ;; *) echo "$*" >>{top}/log ;; esac
-            [ ! -e {top}/refuses ] && exec {real["apt-get"]} {given} --simulate "$@" """,
+            f"""case " $* " in *" update "*) exec {self.apt_get} "$@" ;; *" --simulate "*) ;; *) echo "$*" >>{top}/log ;; esac
+            [ ! -e {top}/refuses ] && exec {self.apt_get} --simulate "$@" """,
         )
         stand_in(top / "bin", "dpkg-query", f'exec {real["dpkg-query"]} --admindir={top} "$@"')
         stand_in(
@@ -148,15 +156,16 @@ class Apt:
             f"{f'Depends: {chr(44).join(depends)}' + chr(10) if depends else ''}{more}Description: fake\n\n"
         )
 
-    def run(self, command: StringCommand) -> CompletedProcess[str]:
+    def run(self, command: StringCommand, **environment: str) -> CompletedProcess[str]:
         text = get_command_string(command)
         for path, here in (
             ("/etc/apt/preferences.d", self.preferences),
             ("/tmp/with-pin", self.top / "with-pin"),
             ("/var/lib/dpkg/updates", self.top / "updates"),
+            ("/tmp/apt-messages", self.top / "apt-messages"),
         ):
             text = text.replace(path, str(here))
-        return shell(text, self.top / "bin", stdin=command.connector_arguments.get("_stdin") or "")
+        return shell(text, self.top / "bin", stdin=command.connector_arguments.get("_stdin") or "", **environment)
 
     @property
     def log(self) -> list[str]:
@@ -255,7 +264,7 @@ def test_packages_are_installed_or_downloaded_waiting_for_apts_lock() -> None:
     assert download.endswith("-y --no-install-recommends --no-remove --download-only install a b")
     change = get_command_string(install_command(["a", "b"], 600, may_remove=True))
     assert change.endswith("-y --no-install-recommends install a b")
-    assert all("DPkg::Lock::Timeout=600" in command for command in (install, download, change))
+    assert all(command.startswith("patience=600\n") for command in (install, download, change))
 
 
 @needs_apt
@@ -337,3 +346,169 @@ def test_purge_that_apt_refuses_fails(tmp_path: Path) -> None:
     apt = Apt(tmp_path, TOOLKIT)
     (tmp_path / "refuses").touch()
     assert apt.run(purge_command(["base", "toolkit"], 600)).returncode != 0
+
+
+# -- waiting for other package managers: with the locks of apt and dpkg themselves, on a host that speaks German
+
+LOCKS = {"frontend": "lock-frontend", "dpkg": "lock", "lists": "state/lists/lock", "archives": "cache/archives/lock"}
+GERMAN = {"LC_ALL": "C.UTF-8", "LANGUAGE": "de"}
+
+
+class LockedApt(Apt):
+    """The same apt, which takes its locks and does its work: dpkg alone is a stand-in that notes what apt asks of it."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__(top, ["old 1.0"], ["new 1.0"])
+        deb = b"not much of a package"
+        (top / "repository" / "new.deb").write_bytes(deb)
+        packages, old = top / "repository" / "Packages", f"Size: 1\nMD5sum: {0:032}"
+        packages.write_text(
+            packages.read_text().replace(old, f"Size: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}")
+        )
+        takes_locks = {"Debug::NoLocking": "0", "Dir::Bin::dpkg": f"{top}/bin/dpkg-of-apt"}
+        options = shlex.join([word for name, value in takes_locks.items() for word in ("-o", f"{name}={value}")])
+        (top / "apt.conf").write_text('Dir::Etc::Parts "/dev/null";\n')  # none of this machine's hooks
+        stand_in(top / "bin", "apt-get", f'APT_CONFIG={top}/apt.conf exec {self.apt_get} {options} "$@"')
+        stand_in(
+            top / "bin", "dpkg-of-apt", f'case "$*" in *--print-* | *--assert-*) ;; *) echo "$*" >>{top}/log ;; esac'
+        )
+        stand_in(top / "bin", "sleep", "exec /bin/sleep 0.1")
+        shell("apt-get -q update", top / "bin")
+
+    @contextmanager
+    def locked(self, lock: str, seconds: float = 60) -> Iterator[None]:
+        """Hold a lock as apt and dpkg do, for some seconds or until the block ends."""
+        with (self.top / LOCKS[lock]).open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            timer = threading.Timer(seconds, fcntl.lockf, (file, fcntl.LOCK_UN))
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+                timer.join()
+
+
+@pytest.fixture
+def locked_apt(tmp_path: Path) -> LockedApt:
+    return LockedApt(tmp_path)
+
+
+WAITS = [
+    *((lock, lambda wait: install_command(["new"], wait), "--unpack") for lock in ("frontend", "dpkg", "archives")),
+    *((lock, lambda wait: purge_command(["old"], wait), "--purge") for lock in ("frontend", "dpkg", "archives")),
+    ("archives", lambda wait: install_command(["new"], wait, only_download=True), ""),
+    ("lists", update_command, ""),
+]
+NAMES = [f"{work} {lock}" for work in ("install", "purge") for lock in ("frontend", "dpkg", "archives")]
+
+
+@needs_apt
+@pytest.mark.parametrize(("lock", "command", "asked"), WAITS, ids=[*NAMES, "download archives", "update lists"])
+def test_each_lock_of_another_package_manager_is_waited_for(
+    locked_apt: LockedApt, lock: str, command: Callable[[int], StringCommand], asked: str
+) -> None:
+    with locked_apt.locked(lock):
+        refused = locked_apt.run(command(0), **GERMAN)
+    assert refused.returncode == 100
+    assert f"E: Could not get lock {locked_apt.top}/{LOCKS[lock]}" in refused.stderr
+    assert locked_apt.log == []
+    with locked_apt.locked(lock, seconds=1.5):
+        done = locked_apt.run(command(60), **GERMAN)
+    assert done.returncode == 0, done.stderr
+    assert "Could not get lock" not in done.stderr
+    assert asked in " ".join(locked_apt.log)
+
+
+@needs_apt
+def test_repair_waits_for_the_lock_that_dpkg_would_not_wait_for(locked_apt: LockedApt) -> None:
+    top = locked_apt.top
+    (top / "audit").write_text("half\n")
+    configure = f'{shutil.which("dpkg")} --admindir={top} "$@" && echo "dpkg $1" >>{top}/log'
+    stand_in(top / "bin", "dpkg", f"case $1 in --audit) cat {top}/audit ;; *) {configure} ;; esac")
+    with locked_apt.locked("frontend", seconds=1.5):
+        done = locked_apt.run(install_command(["new"], 60), **GERMAN)
+    assert done.returncode == 0, done.stderr
+    assert locked_apt.log[0] == "dpkg --configure"
+
+
+@needs_apt
+def test_other_errors_of_apt_are_not_waited_for(locked_apt: LockedApt) -> None:
+    started = time.monotonic()
+    done = locked_apt.run(install_command(["ghost"], 600), **GERMAN)
+    assert (done.returncode, done.stderr) == (100, "E: Unable to locate package ghost\n")
+    assert time.monotonic() - started < 60
+
+
+@needs_apt
+def test_nothing_is_left_of_the_messages(locked_apt: LockedApt) -> None:
+    locked_apt.run(install_command(["ghost"], 0))
+    assert list(locked_apt.top.glob("apt-messages*")) == []
+
+
+# -- simulating
+
+
+def with_fields(apt: Apt, package: str, fields: str) -> None:
+    """Give a package that the repository offers more control fields."""
+    packages = apt.top / "repository" / "Packages"
+    head = f"Package: {package}\n"
+    packages.write_text(packages.read_text().replace(head, f"{head}{fields}\n"))
+    shell("apt-get -q update", apt.top / "bin")
+
+
+def simulation(packages: Sequence[str], *may_remove: str) -> StringCommand:
+    return StringCommand(simulation_script(packages, 0, may_remove))
+
+
+@needs_apt
+def test_simulation_passes_where_apt_removes_nothing_or_what_it_may(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["containerd 1.7 runc", "runc 1.1", "plugin 1.0"], ["containerd.io 2.1", "other 1.0"])
+    with_fields(apt, "containerd.io", "Conflicts: containerd, runc")
+    for command in (
+        simulation(["other"]),
+        simulation(["containerd.io"], "containerd", "runc"),
+        simulation(["containerd.io", "plugin-"], "containerd", "runc", "plugin"),
+    ):
+        done = apt.run(command)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert apt.log == []
+
+
+@needs_apt
+def test_simulation_names_what_apt_would_remove_and_nobody_agreed_to(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["containerd 1.7 runc", "runc 1.1", "podman 4.3 runc"], ["containerd.io 2.1"])
+    with_fields(apt, "containerd.io", "Conflicts: containerd, runc")
+    done = apt.run(simulation(["containerd.io"], "containerd", "runc"))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "to install containerd.io, apt would remove podman; nothing was installed or removed. "
+        "Remove them yourself if this host does not need them, or leave this host out.\n"
+    )
+    done = apt.run(simulation(["containerd.io"]))
+    assert done.stderr.startswith("to install containerd.io, apt would remove containerd podman runc; nothing")
+    assert apt.log == []
+
+
+@needs_apt
+def test_simulation_says_why_apt_cannot_install(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, (), ["docker-ce 29.1 containerd.io"])
+    done = apt.run(simulation(["docker-ce"]), **GERMAN)
+    assert done.returncode == 1
+    assert "docker-ce : Depends: containerd.io but it is not installable" in done.stderr
+    assert apt.run(simulation(["ghost"])).stderr.startswith("E: Unable to locate package ghost\n")
+
+
+@needs_apt
+def test_simulation_passes_under_a_pin(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, ["docker-ce 5:26.0.0-1"], (*ENGINES, *CLIENTS))
+    done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_apt
+def test_simulation_under_a_pin_names_the_versions_there_are(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES[2:], *CLIENTS[2:]))
+    done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
+    assert done.returncode == 1
+    assert "apt cannot install version 27.5 of docker-ce; it offers:" in done.stderr

@@ -136,3 +136,14 @@ def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path)
 def test_answers_are_read() -> None:
     assert RunLockHolder().process(["free"]) == Holder()
     assert RunLockHolder().process(["held bob on laptop"]) == Holder("bob on laptop")
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])  # until Python 3.12, since 3.13
+def test_user_without_an_entry_in_passwd_is_named_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    assert f"uid {os.getuid()} on " in RunLockHolder().command()

@@ -1,0 +1,38 @@
+# shellcheck shell=sh
+# Use apt and dpkg beside other package managers (unattended-upgrades, cloud-init). They hold one of four locks: dpkg's two,
+# that of apt's lists and that of its archives. apt itself waits for dpkg's only (DPkg::Lock::Timeout), dpkg for none.
+# $patience: seconds to wait at most.
+
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
+
+# patiently PROGRAM ARGUMENT...: start it again as long as it finds one of the locks held. Its errors come after its end.
+patiently() {
+    # shellcheck disable=SC2154 # whoever reads this file sets it
+    left=$patience
+    deadline=$(($(date +%s) + left))
+    messages=$(mktemp /tmp/apt-messages.XXXXXX)
+    while :; do
+        "$@" 2>"$messages" && code=0 || code=$?
+        if [ "$code" -eq 0 ] || [ "$left" -eq 0 ] || ! grep -qE 'Could not get lock | lock (is|was) locked by ' "$messages"; then
+            break
+        fi
+        sleep 2
+        left=$((deadline - $(date +%s)))
+        [ "$left" -gt 0 ] || left=0 # apt waits for ever if it is negative
+    done
+    cat "$messages" >&2
+    rm -f "$messages"
+    return "$code"
+}
+
+apt_get() { patiently try_apt_get "$@"; }
+try_apt_get() {
+    apt-get -q -o DPkg::Lock::Timeout="$left" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+
+# repair: finish what a cut has interrupted. Only dpkg can go on where dpkg stopped, and only apt can add a dependency.
+repair() {
+    [ -n "$(dpkg --audit)" ] || [ -n "$(ls -A /var/lib/dpkg/updates)" ] || return 0
+    patiently dpkg --configure -a --force-confdef --force-confold || true
+    apt_get -y --fix-broken install
+}

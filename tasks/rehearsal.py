@@ -1,0 +1,72 @@
+"""After this, apt has simulated every installation of the run: each is possible, and removes nothing without consent.
+
+It comes before the first package is installed and before storage is touched: what apt cannot install or would remove
+depends on what others have installed, and only apt can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.deploy import deploy
+
+from settings.model import Settings
+from tasks.preflight import packages
+from tasks.preflight.packages import PackageStep
+from tasks.preflight.plan import Plan
+from tasks.support.package_names import (
+    ENGINE_PARTS,
+    ENGINE_WHERE_OFFERED,
+    SAME_FILE,
+    file_conflicts,
+    without_file_conflicts,
+)
+from tasks.support.packages import Offer, Offered, outdated, simulation_script, under_pin, update_command
+
+
+def _packages_of(step: PackageStep, found: Offer) -> list[str]:
+    """Return what a step installs on this host."""
+    offered = [name for name in ENGINE_WHERE_OFFERED.get(step.engine, ()) if name in found.offered]
+    return outdated([*step.packages, *without_file_conflicts(offered, found.installed)], found, step.pinned)
+
+
+@operation()
+def simulated(
+    steps: Sequence[PackageStep], change_engine: bool, lock_timeout: int
+) -> Generator[StringCommand, None, None]:
+    """Update apt's lists and simulate each step. Fail where one cannot be done, or removes what nobody agreed to.
+
+    Args:
+        steps: of the run.
+        change_engine: parts of another engine may be removed.
+        lock_timeout: seconds to wait for another package manager.
+    """
+    names = [name for step in steps for name in (*step.packages, *ENGINE_WHERE_OFFERED.get(step.engine, ()))]
+    names += [*SAME_FILE, *SAME_FILE.values()]
+    found = host.get_fact(Offered, packages=names)
+    if not any(_packages_of(step, found) for step in steps):
+        host.noop("every package is installed")
+        return
+    yield update_command(lock_timeout)
+    found = host.get_fact(Offered, packages=names)
+    for step in steps:
+        missing = _packages_of(step, found)
+        changes = change_engine and bool(step.engine)
+        if missing:
+            replaced = [f"{name}-" for name in file_conflicts(step.engine, found.installed)] if changes else []
+            script = simulation_script([*missing, *replaced], lock_timeout, ENGINE_PARTS if changes else ())
+            yield under_pin(step.pinned, [name for name in step.packages if name in step.pinned.names], script)
+
+
+@deploy("Packages")
+def simulate(settings: Settings, plan: Plan) -> None:
+    """Simulate the installation of every package that is missing."""
+    if plan.installs:
+        simulated(
+            name="Every installation is possible, and removes nothing without consent",
+            steps=packages.steps(settings, plan),
+            change_engine=settings.engine_change,
+            lock_timeout=settings.apt_lock_timeout,
+        )
