@@ -1,4 +1,6 @@
-"""After this, docker.service and containerd.service cannot start without the volume, its marker and both stores.
+"""After this, docker.service and containerd.service cannot start without the volume, both stores, and their markers.
+
+The markers tell our mounts from those of others: a unit of somebody's own in /etc/systemd/system wins over fstab.
 
 The drop-ins can be there before the packages: systemd applies them as soon as the units exist.
 """
@@ -31,7 +33,10 @@ def ordering() -> dict[str, str]:
 
 
 def refuse_to_start_without_the_volume(settings: Settings) -> None:
-    """Keep Docker and containerd from starting unless the volume, its marker and both stores are there."""
+    """Keep Docker and containerd from starting unless the volume and both stores are there, with their markers.
+
+    The markers must exist before this.
+    """
     mount_points = [settings.volume_mount, *STORES.values()]
     units.unit_files(
         name="Fail closed: docker.service and containerd.service need the volume",
@@ -41,7 +46,7 @@ def refuse_to_start_without_the_volume(settings: Settings) -> None:
                 "drop-in.conf.j2",
                 unit=unit,
                 mount_points=mount_points,
-                marker=f"{settings.volume_mount}/{MARKER}",
+                markers=[f"{path}/{MARKER}" for path in mount_points],
             )
             for unit, path in DROP_INS.items()
         },

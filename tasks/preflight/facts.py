@@ -17,15 +17,18 @@ from bulkhead.names import (
     DOCKER,
     DOCKER_SOCKET,
     DOCKER_STORE,
+    PROGRAM_CONFIGURATION,
     RELOCATION_JOURNAL,
     ROLLBACK_JOURNAL,
 )
 from pyinfra_lvm.facts import split_sections
-from tasks.preflight.host import DirectoryToMove, EngineData, HostState, Unit
+from pyinfra_lvm.model import mapper_path
+from tasks.preflight.host import DirectoryToMove, EngineData, HostState, MountUnit, Unit
 from tasks.support.paths import (
     DAEMON_JSON,
     DOCKER_HOST,
     DOCKER_SOURCE,
+    DROP_INS,
     NVIDIA_SOURCE,
     RELOCATION_JOURNALS,
     STOPPED_BY_UPGRADE,
@@ -118,7 +121,7 @@ _SCRIPT = (
     r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
-journals=$8 places=$9; shift 9; stopped=$1; shift
+journals=$8 places=$9; shift 9; stopped=$1 configuration=$2 drop_ins=$3 mount_points=$4; shift 4
 proc=/proc self=$$
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
@@ -136,6 +139,11 @@ ls -d /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /
 section units
 systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
     sed 's/^/=/'
+section mount-units
+[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -- \
+    $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | sed 's/^/=/'
+section fails-closed; grep -ls ^Assert $drop_ins
+section configuration; awk '{ print "=" $0 }' "$configuration" 2>/dev/null
 section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
 section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
 section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
@@ -234,13 +242,21 @@ class HostFacts(FactBase[HostState]):
         docker_repository, nvidia_repository: addresses of apt repositories; the files under /etc/apt that name one of
             them are listed.
         places: directories that get volumes of their own.
+        mount_points: whose units systemd is asked for.
     """
 
-    def command(self, docker_repository: str = "", nvidia_repository: str = "", places: list[str] | None = None) -> str:
+    def command(
+        self,
+        docker_repository: str = "",
+        nvidia_repository: str = "",
+        places: list[str] | None = None,
+        mount_points: list[str] | None = None,
+    ) -> str:
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
-        words = (*paths, *repositories, journals, " ".join(places or []), STOPPED_BY_UPGRADE, *_PACKAGES)
+        ours = (STOPPED_BY_UPGRADE, PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
+        words = (*paths, *repositories, journals, " ".join(places or []), *ours, *_PACKAGES)
         return shlex.join(["sh", "-c", f"docker_host={DOCKER_HOST}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -296,6 +312,7 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
+    configuration = _configuration(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -316,6 +333,10 @@ def parse_host(output: list[str]) -> HostState:
         data_root=info.get("DockerRootDir", ""),
         containers_running=info.get("ContainersRunning", 0),
         units=tuple(_units(sections["units"])),
+        mount_units=tuple(_mount_units(sections.get("mount-units", []))),
+        fails_closed=bool(sections.get("fails-closed")),
+        configured_volume=_configured_volume(configuration),
+        configured_extra_volumes={target: source for source, target, *_ in configuration.get("extra_fstab", [])},
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -367,11 +388,35 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _units(lines: list[str]) -> list[Unit]:
-    units = []
+def _configuration(lines: list[str]) -> dict[str, Any]:
+    """Return the program's configuration; empty where there is none, or one that cannot be read."""
+    try:
+        configuration = json.loads("\n".join(line[1:] for line in lines) or "{}")
+    except ValueError:
+        return {}
+    return configuration if isinstance(configuration, dict) else {}
+
+
+def _configured_volume(configuration: dict[str, Any]) -> str:
+    names = [configuration.get(key, "") for key in ("vg_name", "logical_volume")]
+    return mapper_path(*names) if all(names) else ""
+
+
+def _shown(lines: list[str]) -> Iterator[dict[str, str]]:
+    """Yield the properties of each unit that ``systemctl show`` prints."""
     # An empty line stands between two units, and a unit that does not exist is shown too.
     for block in "\n".join(line[1:] for line in lines).split("\n\n"):
-        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        yield dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+
+
+def _mount_units(lines: list[str]) -> Iterator[MountUnit]:
+    for values in filter(None, _shown(lines)):
+        yield MountUnit(values["Id"], values["LoadState"], values.get("FragmentPath", ""), values.get("SourcePath", ""))
+
+
+def _units(lines: list[str]) -> list[Unit]:
+    units = []
+    for values in _shown(lines):
         if values.get("Id") in (DOCKER, DOCKER_SOCKET, CONTAINERD):
             arguments = re.search(r"argv\[\]=(.*?) ;", values.get("ExecStart", ""))
             units.append(Unit(values["Id"], values["LoadState"], arguments[1] if arguments else ""))

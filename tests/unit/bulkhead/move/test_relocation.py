@@ -22,6 +22,7 @@ from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import relocation, rsync
 from bulkhead.move.relocation import Relocation
+from bulkhead.names import MARKER
 from bulkhead.outage import journal, outage
 from bulkhead.outage.journal import Journal
 from bulkhead.storage.mounts import MountInfo
@@ -47,6 +48,8 @@ class RelocationHost(Engine, Steps):
         self.volume = f"{top}/volume"
         for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
             os.makedirs(path)
+        for name in self.stores:  # as the deploy makes them
+            Path(self.volume, name, MARKER).touch()
         Path(self.stores["docker"], "images").write_text("all of them")
         Path(self.stores["containerd"], "content").write_text("all of it")
         entries = tuple(
@@ -140,6 +143,7 @@ class RelocationHost(Engine, Steps):
         assert len(self.mounted) in (0, 2), "Docker was started on half of its data"
         if self.blocked.exists():
             return
+        assert not self.mounted or all(Path(self.volume, name, MARKER).exists() for name in self.stores), "no marker"
         if self.broken_on_volume and self.mounted:
             raise Failed("`systemctl start docker.service` failed")
         self.up = True
@@ -242,7 +246,8 @@ class RelocationHost(Engine, Steps):
         assert self.fstab.startswith("# mine\n")
         kept = list(Path(self.volume).glob("docker*/written-*"))
         assert len(kept) == self.written, "what was written on the volume is gone"
-        in_place = os.listdir(f"{self.volume}/docker") if os.path.isdir(f"{self.volume}/docker") else []
+        place = f"{self.volume}/docker"
+        in_place = [name for name in os.listdir(place) if name != MARKER] if os.path.isdir(place) else []
         assert on_volume or not in_place, "a copy that nobody uses is in Docker's place"
         assert self.drop_in.exists() == on_volume or phase == journal.FAILED
 
