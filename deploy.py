@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra import config, host
 
 from settings.check import settings_of
-from tasks import daemon, engine, fail_closed, guard, nvidia, program, prune, relocation, volume, watch
+from tasks import daemon, engine, fail_closed, guard, lost_volumes, nvidia, program, prune, relocation, volume, watch
 from tasks.preflight import gate
 from tasks.support import run_lock
 
@@ -19,6 +19,7 @@ if plan:
         name="Preflight: one run at a time, on a host that has not changed", settings=settings, plan=plan
     )
     nvidia.install(settings, plan)  # first, before Docker is touched: it can fail for reasons outside of the host
+    lost_volumes.give_up(plan)
     volume.provision(settings, plan)
     program.install(settings, plan)
     if directories := plan.directories_to_move:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import engine, logical_volume, mount_points, nvidia, relocation, system
+from tasks.preflight import engine, logical_volume, lost_volumes, mount_points, nvidia, relocation, system
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -40,17 +40,23 @@ def examine(
     """
     if state.uid != 0:
         return Examination((system.not_root(),))  # without root the facts are not complete
+    lost = lost_volumes.find_lost_volumes(settings, state, storage)
+    findings = [*lost_volumes.judge_lost_volumes(settings, state, storage, lost)]
+    # Without its volume Docker is down, and its data cannot move: the lines above have judged that.
+    is_down = not state.storage_driver and any(lost_volumes.is_dockers(volume, settings) for volume in lost)
+    state, storage = lost_volumes.without_lost_volumes(state, storage, lost)
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
-        if phase in UNFINISHED:
-            return Examination((relocation.unfinished(what, phase),))  # everything else that is wrong follows from it
+        if phase in UNFINISHED:  # everything else that is wrong follows from it
+            return Examination((*findings, relocation.unfinished(what, phase)))
     relocates = engine.has_data_off_the_volume(state, storage)
-    findings = [
+    findings += [
         *([system.another_run(lock_holder)] if lock_holder else []),
         *system.judge_system(settings, state),
         *engine.judge_engine(settings, state),
         *nvidia.judge_nvidia(settings, state),
         *logical_volume.judge_adopted_contents(settings, adopted),
-        *(relocation.judge_move(state, storage) if relocates else ()),
+        *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
+        *mount_points.judge_mount_units(state),
     ]
     try:
         volume = plan_volume(settings, storage)
@@ -76,12 +82,14 @@ def examine(
         nvidia=wants_nvidia,
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
+        lost_volumes=lost,
     )
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     if relocates:
         findings += relocation.judge_room(state, plan.size, plan.filesystem)
     warnings = (
+        *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *volume.warnings,
         *extra_volumes.warnings,

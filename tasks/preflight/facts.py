@@ -312,7 +312,7 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
-    configuration = _configuration(sections.get("configuration", []))
+    configured_volume, configured_extra_volumes = _configured(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -335,8 +335,8 @@ def parse_host(output: list[str]) -> HostState:
         units=tuple(_units(sections["units"])),
         mount_units=tuple(_mount_units(sections.get("mount-units", []))),
         fails_closed=bool(sections.get("fails-closed")),
-        configured_volume=_configured_volume(configuration),
-        configured_extra_volumes={target: source for source, target, *_ in configuration.get("extra_fstab", [])},
+        configured_volume=configured_volume,
+        configured_extra_volumes=configured_extra_volumes,
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -388,18 +388,17 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _configuration(lines: list[str]) -> dict[str, Any]:
-    """Return the program's configuration; empty where there is none, or one that cannot be read."""
+def _configured(lines: list[str]) -> tuple[str, dict[str, str]]:
+    """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
+
+    Both are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
+    """
     try:
-        configuration = json.loads("\n".join(line[1:] for line in lines) or "{}")
-    except ValueError:
-        return {}
-    return configuration if isinstance(configuration, dict) else {}
-
-
-def _configured_volume(configuration: dict[str, Any]) -> str:
-    names = [configuration.get(key, "") for key in ("vg_name", "logical_volume")]
-    return mapper_path(*names) if all(names) else ""
+        values = json.loads("\n".join(line[1:] for line in lines))
+        extra = {target: source for source, target, *_ in values["extra_fstab"]}
+        return mapper_path(values["vg_name"], values["logical_volume"]), extra
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "", {}
 
 
 def _shown(lines: list[str]) -> Iterator[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bulkhead.names import DOCKER_STORE
-from pyinfra_lvm.model import mapper_path
+from pyinfra_lvm.model import mapper_path, names_in
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Plan:
     nvidia: bool = False  # the host has NVIDIA's container toolkit
     removes_nvidia: bool = False  # the toolkit that this project installed is removed
     extra_volumes: tuple[PlannedExtraVolume, ...] = ()
+    lost_volumes: tuple[LostVolume, ...] = ()  # the host stops naming them, and new ones take their place
 
     @property
     def directories_to_move(self) -> list[str]:
@@ -58,3 +59,19 @@ class PlannedExtraVolume:
     relocates: bool  # the directory holds files, which move onto the volume
     old_tree: bool  # the old files are kept beneath the mount, and can be removed
     immutable: bool  # the directory beneath the mount is empty, and is made immutable
+
+
+@dataclass(frozen=True)
+class LostVolume:
+    """A volume that the host names and that is not there."""
+
+    name: str  # of the logical volume, in the settings
+    mount: str  # its mount point
+    device: str  # as the host names it; empty where only a journal or the stores' lines tell of it
+    named_by: tuple[str, ...]  # files
+    stale_lines: tuple[tuple[str, str], ...]  # source and target of the lines in fstab that need it
+    stale_files: tuple[str, ...]  # journals of moves onto it, and what else tells of its content
+
+    def __str__(self) -> str:
+        names = names_in(self.device)
+        return f"the volume {'/'.join(names) if names else self.name} for {self.mount}"

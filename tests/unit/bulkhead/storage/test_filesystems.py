@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bulkhead.names import MARKER
 from bulkhead.storage import filesystems
 from bulkhead.storage import fstab as fstab_module
-from bulkhead.names import MARKER
 from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, unmarked, watched
 from bulkhead.storage.mounts import mounts_of
 

@@ -1,0 +1,198 @@
+"""Find the volumes that a host names and that are not there, and judge whether new ones may take their place. Pure.
+
+A disk may only be detached, or a volume removed by mistake: a new volume of the same name would make its data much harder
+to bring back. So nothing takes the place of a lost volume before its owner has said that the data is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bulkhead.names import (
+    CONTAINERD_STORE,
+    DOCKER_STORE,
+    PROGRAM_CONFIGURATION,
+    RELOCATED,
+    RELOCATION_JOURNAL,
+    ROLLBACK_JOURNAL,
+    move_journal,
+)
+from pyinfra_lvm.model import Storage, names_in
+from pyinfra_lvm.operations import UNFINISHED_TAG
+from settings.model import Settings
+from tasks.preflight.finding import Finding
+from tasks.preflight.host import HostState
+from tasks.preflight.plan import LostVolume
+from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
+
+# In these phases of a move's journal the data is on its volume.
+MOVED = (*RELOCATED, "finalized")
+
+
+def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) -> tuple[LostVolume, ...]:
+    """Return the volumes of the settings that fstab, the program's configuration or a journal names, and that are not there."""
+    found = [_lost_docker_volume(settings, state, storage)]
+    for name, volume in settings.extra_volumes.items():
+        journal = move_journal(volume.mount)
+        phase = state.moves.get(journal, "")
+        found.append(
+            _lost_volume(
+                storage,
+                name,
+                volume.mount,
+                state.configured_extra_volumes.get(volume.mount, ""),
+                told_by=(journal,) if phase in MOVED else (),
+                stale_files=(journal,) if phase else (),
+            )
+        )
+    return tuple(volume for volume in found if volume)
+
+
+def _lost_docker_volume(settings: Settings, state: HostState, storage: Storage) -> LostVolume | None:
+    binds = [(f"{settings.volume_mount}/{name}", path) for name, path in STORES.items()]
+    bound = tuple((entry.source, entry.target) for entry in storage.fstab if (entry.source, entry.target) in binds)
+    journal = (RELOCATION_JOURNAL,) if state.relocation in MOVED else ()
+    return _lost_volume(
+        storage,
+        settings.logical_volume,
+        settings.volume_mount,
+        state.configured_volume,
+        told_by=(*((FSTAB,) if bound else ()), *journal),
+        stale_lines=bound,
+        stale_files=(
+            *journal,
+            *((ROLLBACK_JOURNAL,) if state.rollback else ()),
+            *((STOPPED_BY_UPGRADE,) if state.stopped_by_upgrade else ()),
+        ),
+    )
+
+
+def _lost_volume(
+    storage: Storage,
+    name: str,
+    mount: str,
+    configured: str,
+    *,
+    told_by: tuple[str, ...],
+    stale_lines: tuple[tuple[str, str], ...] = (),
+    stale_files: tuple[str, ...],
+) -> LostVolume | None:
+    listed = [entry.source for entry in storage.fstab if entry.target == mount and names_in(entry.source)]
+    devices = [*listed, *([configured] if configured else [])]
+    if not devices and not told_by:
+        return None
+    # Somebody may have renamed it, or its group. Without a name that is recorded, any volume of the name counts.
+    same_name = (v for v in storage.logical_volumes if v.name == name and (TAG in v.tags or not devices))
+    if any(_is_there(storage, path) for path in (*devices, *(volume.mapper_path for volume in same_name))):
+        return None
+    named_by = (*([FSTAB] if listed else []), *([PROGRAM_CONFIGURATION] if configured else []), *told_by)
+    lines = (*((source, mount) for source in listed), *stale_lines)
+    return LostVolume(name, mount, (*devices, "")[0], tuple(dict.fromkeys(named_by)), lines, stale_files)
+
+
+def _is_there(storage: Storage, path: str) -> bool:
+    """Return whether a device exists. A logical volume that is not active does, and one that a cut run began does not."""
+    device = storage.device(path)
+    volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
+    if volume is None:
+        return device is not None
+    return not (UNFINISHED_TAG in volume.tags and device and not device.signatures)
+
+
+def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
+    """Return the facts of a host as they are once it no longer names these volumes."""
+    lines = {line for volume in lost for line in volume.stale_lines}
+    files = {path for volume in lost for path in volume.stale_files}
+    return (
+        replace(
+            state,
+            relocation="" if RELOCATION_JOURNAL in files else state.relocation,
+            rollback="" if ROLLBACK_JOURNAL in files else state.rollback,
+            stopped_by_upgrade=state.stopped_by_upgrade and STOPPED_BY_UPGRADE not in files,
+            moves={journal: phase for journal, phase in state.moves.items() if journal not in files},
+        ),
+        replace(storage, fstab=tuple(entry for entry in storage.fstab if (entry.source, entry.target) not in lines)),
+    )
+
+
+def judge_lost_volumes(
+    settings: Settings, state: HostState, storage: Storage, lost: Sequence[LostVolume]
+) -> Iterator[Finding]:
+    """Yield why nothing may take the place of the lost volumes yet."""
+    for volume in lost:
+        if stale := [mount.target for mount in storage.mounts if volume.device and mount.source == volume.device]:
+            yield Finding(
+                f"{volume} is not there, and is still mounted on {', '.join(stale)}",
+                "no mount of it: whoever uses it gets only errors",
+                "reboot the host, or stop what uses it and unmount it",
+            )
+        if not settings.replace_lost_volumes:
+            yield Finding(
+                f"{volume} is not there; {_listed(volume.named_by)} {'names' if len(volume.named_by) == 1 else 'name'} it",
+                "the volume with its data: a new one in its place would make it harder to bring back",
+                f"attach its disk again{_restoring(volume)}{_old_data(settings, state, volume)}; only if its data is gone for "
+                "good, set replace_lost_volumes = True, which makes a new, empty volume",
+            )
+        elif is_dockers(volume, settings) and not state.storage_driver:
+            yield from _judge_data_behind(state, storage)
+
+
+def is_dockers(volume: LostVolume, settings: Settings) -> bool:
+    """Return whether a lost volume is Docker's."""
+    return volume.mount == settings.volume_mount
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _restoring(volume: LostVolume) -> str:
+    names = names_in(volume.device)
+    if names is None:
+        return ""
+    return (
+        f"; if somebody removed the volume, `vgcfgrestore --list {names[0]}` shows what LVM can restore, as long as nothing "
+        "has overwritten it"
+    )
+
+
+def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
+    """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
+    if is_dockers(volume, settings):
+        is_kept, way = (
+            state.relocation == "done",
+            "`bulkhead rollback` on the host goes back to the data from before the move",
+        )
+    else:
+        is_kept = state.moves.get(move_journal(volume.mount)) == "done"
+        way = f"the files from before the move are still in {volume.mount}, and a new volume gets them"
+    return f"; {way}" if is_kept else ""
+
+
+def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
+    """Yield which data on the root disk a new volume would hide: Docker is down, so the data cannot move onto it."""
+    data = {DOCKER_STORE: state.docker_data, CONTAINERD_STORE: state.containerd_data}
+    held = [path for path, content in data.items() if content.any and storage.mount(path) is None]
+    if not held:
+        return
+    move = " && ".join(f"chattr -R -f -i {path}; mv {path} {path}.kept" for path in held)
+    yield Finding(
+        f"Docker is down without its volume, and the root disk holds its data: {state.docker_data}; containerd: "
+        f"{state.containerd_data}",
+        "no data there: the new volume would hide it",
+        "`bulkhead rollback` on the host goes back to this data, which is from before the move; then run again"
+        if state.relocation == "done"
+        else f"keep it in another place (`{move}`), and run again",
+    )
+
+
+def lost_volume_warnings(settings: Settings, lost: Sequence[LostVolume]) -> Iterator[str]:
+    """Yield which volumes are given up, or that the permission for it is no longer needed."""
+    for volume in lost:
+        yield f"{volume} is given up: a new, empty one takes its place"
+    if settings.replace_lost_volumes and not lost:
+        yield (
+            "replace_lost_volumes is set, and no volume is lost: take it out of the settings, or a disk that is only "
+            "detached counts as gone the next time"
+        )
