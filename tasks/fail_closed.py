@@ -37,17 +37,18 @@ def refuse_to_start_without_the_volume(settings: Settings) -> None:
 
     The markers must exist before this.
     """
-    mount_points = [settings.volume_mount, *STORES.values()]
     units.unit_files(
         name="Fail closed: docker.service and containerd.service need the volume",
         units=list(DROP_INS),
-        contents={
-            path: render(
-                "drop-in.conf.j2",
-                unit=unit,
-                mount_points=mount_points,
-                markers=[f"{path}/{MARKER}" for path in mount_points],
-            )
-            for unit, path in DROP_INS.items()
-        },
+        contents=drop_ins(settings),
     )
+
+
+def drop_ins(settings: Settings) -> dict[str, str]:
+    """Return the drop-ins that assert the volume, the stores and their markers: path → content."""
+    mount_points = [settings.volume_mount, *STORES.values()]
+    markers = [f"{mount_point}/{MARKER}" for mount_point in mount_points]
+    return {
+        path: render("drop-in.conf.j2", unit=unit, mount_points=mount_points, markers=markers)
+        for unit, path in DROP_INS.items()
+    }

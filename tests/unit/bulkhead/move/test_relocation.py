@@ -66,6 +66,7 @@ class RelocationHost(Engine, Steps):
         self.recovery = Path(f"{top}/recover.service")
         self.drop_in = Path(drop_in)
         self.broken_on_volume = False
+        self.is_lost = False  # the volume
         self.written = 0  # files, on the volume
         self.boots = 0
         self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
@@ -95,7 +96,7 @@ class RelocationHost(Engine, Steps):
             "bound_elsewhere": lambda *_, **__: [],
             "mounts_within": lambda _: [],
             "mount_by_fstab": self._mount,
-            "is_mounted": lambda path: path == self.volume or path in self.mounted,
+            "is_mounted": lambda path: (path == self.volume and not self.is_lost) or path in self.mounted,
             "read_fstab": lambda: self.fstab,
             "replace_fstab": self._replace_fstab,
             "run": self._run,
@@ -391,6 +392,19 @@ def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: RelocationHo
     host.assert_whole(set(RAN))
     assert not (host.store("docker") / "later").exists()
     assert Path(host.volume, "docker.left-1", "later").exists()
+
+
+def test_rollback_goes_back_to_the_old_data_of_a_volume_that_is_lost(host: RelocationHost) -> None:
+    host.move().relocate()
+    shutil.rmtree(host.volume)
+    os.mkdir(host.volume)  # the directory beneath the mount
+    host.is_lost, host.mounted, host.up = True, set(), False
+    assert f"{host.volume} is not mounted: what was written since the move is unknown" in host.move().written_since()
+    host.move().roll_back()
+    assert host.up
+    assert host.move().journal.phase == journal.ROLLED_BACK
+    assert host.inventory()["images"] == {"all": "all of themall of it"}
+    assert "bind" not in host.fstab
 
 
 def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
