@@ -74,7 +74,6 @@ def test_volume_that_is_lost_with_its_disk_is_made_anew_on_another(provisioned: 
     converge(machine, volume_disks=[disk], replace_lost_volumes=True)
     assert_isolated(machine)
     assert dry(machine, volume_disks=[disk]).predicted == set()
-    machine.put_disk_back("spare")
 
 
 def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None:
