@@ -12,6 +12,8 @@ from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
 from tasks.support.paths import FSTAB, STORES
 
+_GENERATED = "/run/systemd/generator"  # systemd.generator(7); the directory, or one of its .early and .late
+
 
 @dataclass(frozen=True)
 class MountPoint:
@@ -105,7 +107,8 @@ def judge_mount_units(state: HostState) -> Iterator[Finding]:
                 "a mount that systemd can make from fstab",
                 f"`systemctl unmask {name}` (with --runtime if that does not help), {LEAVE_OUT}",
             )
-        elif unit.file and unit.source != FSTAB:
+        # A unit that somebody copied from the generator's names fstab as its source too.
+        elif unit.file and not (unit.file.startswith(_GENERATED) and unit.source == FSTAB):
             yield Finding(
                 f"{unit.file} takes the place of fstab's line for that mount point",
                 "fstab alone: otherwise Docker could start on another filesystem than its volume",

@@ -85,14 +85,27 @@ def unit(file: str = "", source: str = "", load_state: str = "loaded") -> MountU
     return MountUnit("var-lib-docker.mount", load_state, file, source)
 
 
-def test_unit_of_others_that_wins_over_fstab_is_refused() -> None:
-    foreign = unit("/etc/systemd/system/var-lib-docker.mount")
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        unit("/etc/systemd/system/var-lib-docker.mount"),
+        unit("/etc/systemd/system/var-lib-docker.mount", "/proc/self/mountinfo"),
+        unit("/etc/systemd/system/var-lib-docker.mount", "/etc/fstab"),
+    ],
+    ids=["not mounted", "mounted", "copied from the generator's"],
+)
+def test_unit_of_others_that_wins_over_fstab_is_refused(foreign: MountUnit) -> None:
     assert_says(
         finding(docker_host(mount_units=(foreign,)), shared_vg()),
         found_has="/etc/systemd/system/var-lib-docker.mount takes the place of fstab's line",
         needed="fstab alone",
         action="`systemctl stop var-lib-docker.mount`, move the file away and run `systemctl daemon-reload`",
     )
+
+
+def test_unit_of_another_generator_is_refused() -> None:
+    zfs = unit("/run/systemd/generator/var-lib-docker.mount", "/etc/zfs/zfs-list.cache/rpool")
+    assert "takes the place of fstab's line" in finding(docker_host(mount_units=(zfs,)), shared_vg()).found
 
 
 def test_masked_unit_of_a_mount_point_is_refused() -> None:
