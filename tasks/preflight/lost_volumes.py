@@ -92,12 +92,19 @@ def _lost_volume(
 
 
 def _is_there(storage: Storage, path: str) -> bool:
-    """Return whether a device exists. A logical volume that is not active does, and one that a cut run began does not."""
+    """Return whether a volume exists. One that is not active does, and one that a cut run began and left empty does not."""
     device = storage.device(path)
     volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
     if volume is None:
-        return device is not None
+        return device is not None and not _is_orphaned(storage, path)
     return not (UNFINISHED_TAG in volume.tags and device and not device.signatures)
+
+
+def _is_orphaned(storage: Storage, path: str) -> bool:
+    """Return whether the kernel has a logical volume that LVM does not list: its disk was pulled out, or LVM fails."""
+    device = storage.device(path)
+    is_listed = any(path in (volume.path, volume.mapper_path) for volume in storage.logical_volumes)
+    return device is not None and device.type == "lvm" and storage.lvm_installed and not is_listed
 
 
 def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
@@ -121,13 +128,13 @@ def judge_lost_volumes(
 ) -> Iterator[Finding]:
     """Yield why nothing may take the place of the lost volumes yet."""
     for volume in lost:
-        if stale := [mount.target for mount in storage.mounts if volume.device and mount.source == volume.device]:
+        if _is_orphaned(storage, volume.device):
             yield Finding(
-                f"{volume} is not there, and is still mounted on {', '.join(stale)}",
-                "no mount of it: whoever uses it gets only errors",
-                "reboot the host, or stop what uses it and unmount it",
+                f"the kernel still has {volume}, and LVM does not list it",
+                "a volume with its disk: otherwise whoever uses it gets errors",
+                "`pvs` and `dmesg` show what happened to the disk; if it is gone, reboot the host, and run again",
             )
-        if not settings.replace_lost_volumes:
+        elif not settings.replace_lost_volumes:
             yield Finding(
                 f"{volume} is not there; {_listed(volume.named_by)} {'names' if len(volume.named_by) == 1 else 'name'} it",
                 "the volume with its data: a new one in its place would make it harder to bring back",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bulkhead.names import RELOCATION_JOURNAL, ROLLBACK_JOURNAL, move_journal
-from pyinfra_lvm.model import BlockDevice, Mount, Storage
+from pyinfra_lvm.model import BlockDevice, Storage
 from pyinfra_lvm.operations import UNFINISHED_TAG
 from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData, HostState
@@ -29,6 +29,7 @@ from ..example_hosts import (
     with_docker_volume,
     with_filesystem,
     with_fstab,
+    with_mount,
     with_volume,
 )
 from .verdicts import all_found, assert_says, finding, plan_of
@@ -201,11 +202,27 @@ def test_line_of_others_for_the_same_mount_point_stays_and_is_refused() -> None:
     assert all_found(REPLACING, storage, PROVISIONED) == [f"fstab mounts UUID=1234 on {VOLUME_MOUNT}"]
 
 
-def test_lost_volume_that_is_still_mounted_is_refused_all_the_same() -> None:
-    mount = Mount(VOLUME_MOUNT, DEVICE, "/dev/dm-9", "/", "ext4", (), "private")
-    storage = replace(lost(shared_vg()), mounts=(*shared_vg().mounts, mount))
-    found = examine(REPLACING, PROVISIONED, storage).findings[0]
-    assert_says(found, found_has=f"is still mounted on {VOLUME_MOUNT}", needed="no mount", action="reboot the host")
+@pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "unmounted"])
+def test_volume_that_the_kernel_still_has_after_its_disk_was_pulled_is_refused_all_the_same(
+    *, is_mounted: bool
+) -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "docker-lv", 60 * GIB)
+    if is_mounted:
+        storage = with_mount(storage, VOLUME_MOUNT, DEVICE)
+    storage = replace(storage, logical_volumes=shared_vg().logical_volumes, volume_groups=shared_vg().volume_groups)
+    found = finding(PROVISIONED, storage, REPLACING)
+    assert_says(
+        found,
+        found_has="the kernel still has the volume ubuntu-vg/docker-lv for /srv/docker-volume",
+        needed="with its disk",
+        action="reboot the host",
+    )
+
+
+def test_active_volume_of_a_host_whose_lvm_was_uninstalled_is_not_lost() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    bare = replace(whole, lvm_installed=False, logical_volumes=(), volume_groups=(), physical_volumes=())
+    assert not any("not there" in found or "still has" in found for found in all_found(settings(), bare, PROVISIONED))
 
 
 def test_data_from_before_the_move_is_gone_back_to_first() -> None:
