@@ -103,8 +103,12 @@ def _is_there(storage: Storage, path: str) -> bool:
 def _is_orphaned(storage: Storage, path: str) -> bool:
     """Return whether the kernel has a logical volume that LVM does not list: its disk was pulled out, or LVM fails."""
     device = storage.device(path)
-    is_listed = any(path in (volume.path, volume.mapper_path) for volume in storage.logical_volumes)
-    return device is not None and device.type == "lvm" and storage.lvm_installed and not is_listed
+    return device is not None and device.type == "lvm" and storage.lvm_installed and not _is_listed(storage, path)
+
+
+def _is_listed(storage: Storage, path: str) -> bool:
+    """Return whether LVM has a volume of that name."""
+    return any(path in (volume.path, volume.mapper_path) for volume in storage.logical_volumes)
 
 
 def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
@@ -135,8 +139,10 @@ def judge_lost_volumes(
                 "`pvs` and `dmesg` show what happened to the disk; if it is gone, reboot the host, and run again",
             )
         elif not settings.replace_lost_volumes:
+            empty = ", but for an empty one from a run that did not end" if _is_listed(storage, volume.device) else ""
+            verb = "names" if len(volume.named_by) == 1 else "name"
             yield Finding(
-                f"{volume} is not there; {_listed(volume.named_by)} {'names' if len(volume.named_by) == 1 else 'name'} it",
+                f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
                 "the volume with its data: a new one in its place would make it harder to bring back",
                 f"attach its disk again{_restoring(volume)}{_old_data(settings, state, volume)}; only if its data is gone for "
                 "good, set replace_lost_volumes = True, which makes a new, empty volume",
@@ -150,7 +156,7 @@ def is_dockers(volume: LostVolume, settings: Settings) -> bool:
     return volume.mount == settings.volume_mount
 
 
-def _listed(words: Sequence[str]) -> str:
+def _joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
@@ -196,9 +202,11 @@ def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
 
 def lost_volume_warnings(settings: Settings, lost: Sequence[LostVolume]) -> Iterator[str]:
     """Yield which volumes are given up, or that the permission for it is no longer needed."""
+    if not settings.replace_lost_volumes:
+        return
     for volume in lost:
-        yield f"{volume} is given up: a new, empty one takes its place"
-    if settings.replace_lost_volumes and not lost:
+        yield f"{volume} is given up, as replace_lost_volumes says: a new, empty one takes its place"
+    if not lost:
         yield (
             "replace_lost_volumes is set, and no volume is lost: take it out of the settings, or a disk that is only "
             "detached counts as gone the next time"

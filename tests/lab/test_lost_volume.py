@@ -73,7 +73,7 @@ def test_lost_volume_is_made_anew_when_its_owner_says_that_the_data_is_gone(mach
     assert_refused(machine, "is not there")
     predicted = dry(machine, replace_lost_volumes=True).predicted
     run = converge(machine, replace_lost_volumes=True)
-    assert "is given up: a new, empty one takes its place" in run.output
+    assert "is given up, as replace_lost_volumes says: a new, empty one takes its place" in run.output
     assert run.changed == predicted
     assert_isolated(machine)
     assert machine.out("docker volume ls --quiet") == ""
