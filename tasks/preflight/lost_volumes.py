@@ -144,8 +144,9 @@ def judge_lost_volumes(
             yield Finding(
                 f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
                 "the volume with its data: a new one in its place would make it harder to bring back",
-                f"attach its disk again{_restoring(volume)}{_old_data(settings, state, volume)}; only if its data is gone for "
-                "good, set replace_lost_volumes = True, which makes a new, empty volume",
+                f"attach its disk again{_renaming(settings, storage, volume)}{_restoring(volume)}"
+                f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
+                "which makes a new, empty volume",
             )
         elif is_dockers(volume, settings) and not state.storage_driver:
             yield from _judge_data_behind(state, storage)
@@ -158,6 +159,14 @@ def is_dockers(volume: LostVolume, settings: Settings) -> bool:
 
 def _joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _renaming(settings: Settings, storage: Storage, volume: LostVolume) -> str:
+    """Return how to undo that somebody renamed it, as a part of a sentence; empty where no volume may be that one."""
+    known = (settings.logical_volume, *settings.extra_volumes)
+    renamed = [v for v in storage.logical_volumes if TAG in v.tags and not v.origin and v.name not in known]
+    ways = " or ".join(f"`lvrename {v.volume_group} {v.name} {volume.name}`" for v in renamed)
+    return f"; if somebody renamed it, {ways}" if ways else ""
 
 
 def _restoring(volume: LostVolume) -> str:

@@ -96,6 +96,12 @@ def test_refusal_names_the_group_that_lvm_may_restore() -> None:
     assert "`vgcfgrestore --list ubuntu-vg`" in finding(PROVISIONED, lost(shared_vg())).action
 
 
+def test_refusal_says_how_to_undo_that_somebody_renamed_the_volume() -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "gone-lv", 60 * GIB, tags=(TAG,))
+    result = examine(settings(volume_size="5G"), PROVISIONED, storage)
+    assert "; if somebody renamed it, `lvrename ubuntu-vg gone-lv docker-lv`; " in result.findings[0].action
+
+
 def test_volume_that_is_lost_with_its_group_and_its_disk_is_reported_beside_the_disk() -> None:
     device = "/dev/mapper/docker--vg-docker--lv"
     storage = with_fstab(replace(spare_disk(), devices=spare_disk().devices[:2]), device, VOLUME_MOUNT)
