@@ -170,7 +170,8 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
     at = shlex.quote(volume)
     yield StringCommand(
         f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made in it' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
-        f"for marker in {shlex.join(_MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker && sync -f . || exit 1; done"
+        f"for marker in {shlex.join(_MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker.new && "
+        "sync $marker.new && mv -f $marker.new $marker && sync -f . || exit 1; done"
     )
 
 
