@@ -18,6 +18,9 @@ MARKER_TEXT = "The volume of docker-bulkhead. Docker starts only if this file is
 # On the volume: the guard deletes it where it was too slow, so that Docker can answer.
 BALLAST = ".bulkhead-ballast"
 
+# A label: an object of Docker's that has it, with whatever value, is not removed.
+KEEP = "bulkhead.keep"
+
 # LVM's tag on a snapshot that the program has taken. Only snapshots with it are ever removed.
 SNAPSHOT_TAG = "bulkhead-snapshot"
 

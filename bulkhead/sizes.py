@@ -64,3 +64,12 @@ def human(size: int) -> str:
         if size >= factor:
             return f"{size * 10 // factor / 10} {unit}"
     return f"{size} bytes"
+
+
+def setting_of(size: int) -> str:
+    """Return bytes as a setting writes them, in GiB and rounded down.
+
+    >>> setting_of(70 * 2**30), setting_of(3 * 2**29)
+    ('70G', '1.5G')
+    """
+    return f"{size * 10 // 2**30 / 10}".removesuffix(".0") + "G"

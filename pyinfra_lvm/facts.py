@@ -45,7 +45,7 @@ section() { echo "##STORAGE## $*"; }
 # zeros DEVICE FROM BYTES
 zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
 section lsblk
-lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
+lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,RM,MODEL,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
 section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
 lsblk --noheadings --list --paths --output KNAME,TYPE | sort -u | while read -r device type; do
     case $type in rom|loop) continue ;; esac
@@ -239,6 +239,8 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
         mount_points=tuple(filter(None, node["mountpoints"])),
         zeroed=None if ends is None else ends == ["zeros"],
         zeroed_beyond_header=None if ends is None else ends == ["beyond-header"],
+        removable=bool(node["rm"]),
+        model=(node["model"] or "").strip(),
     )
 
 

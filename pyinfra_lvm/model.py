@@ -24,6 +24,8 @@ class BlockDevice:
     zeroed: bool | None = None
     # Only zeros there beyond the header that pvcreate writes: a physical volume that was never in a group.
     zeroed_beyond_header: bool | None = None
+    removable: bool = False
+    model: str = ""  # lsblk's MODEL: Amazon Elastic Block Store; empty for partitions and mapped devices
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,18 @@ class Storage:
         if tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
             path = f"/dev/disk/by-{tag.lower()}/" + value.strip('"')
         return next((d for d in self.devices if path == d.path or path in d.aliases), None)
+
+    def descendants(self, device: BlockDevice) -> tuple[BlockDevice, ...]:
+        """Return a device and every device on it: partitions, mapped devices and those on them, each once."""
+        found = {device.path: device}
+        for path in device.children:
+            child = self.device(path)
+            found |= {below.path: below for below in (self.descendants(child) if child else ())}
+        return tuple(found.values())
+
+    def ancestors(self, device: BlockDevice) -> tuple[BlockDevice, ...]:
+        """Return a device and every device that it is on, each once."""
+        return tuple(other for other in self.devices if device in self.descendants(other))
 
     def volume_group(self, name: str) -> VolumeGroup | None:
         return next((g for g in self.volume_groups if g.name == name), None)

@@ -21,7 +21,7 @@ from pyinfra.api.exceptions import DeployError
 
 from bulkhead.names import FLOOR_AT_MOST
 from bulkhead.sizes import BESIDE_OTHERS, Size
-from settings import fields
+from settings import daemon_json, fields
 from settings.model import ExtraVolume, Settings
 
 DEFAULTS = Path(__file__).parents[1] / "inventory" / "group_data" / "all.py"
@@ -89,6 +89,7 @@ def _contradictions(settings: Settings) -> Iterator[SettingProblem]:
     yield from _of_the_engine(settings)
     yield from _of_the_sizes(settings)
     yield from _of_the_runtimes(settings)
+    yield from _of_the_logs(settings)
     if settings.check_critical < settings.check_threshold:
         allowed = f"must be at least check_threshold, {settings.check_threshold}"
         yield SettingProblem("check_critical", repr(settings.check_critical), allowed)
@@ -158,6 +159,13 @@ def _of_the_runtimes(settings: Settings) -> Iterator[SettingProblem]:
             yield SettingProblem(
                 "daemon_json", "", "must be without 'default-runtime' (nvidia_default_runtime is True)"
             )
+
+
+def _of_the_logs(settings: Settings) -> Iterator[SettingProblem]:
+    driver = "json-file" if settings.log_driver == "keep" else settings.log_driver
+    limits = daemon_json.log_limits(driver, settings.log_max_size, settings.log_max_file)
+    for name, why in daemon_json.bad_log_options(driver, limits | settings.daemon_json.get("log-opts", {})):
+        yield SettingProblem("daemon_json", "", f"must be without '{name}' ({why})")
 
 
 def _problem(found: ErrorDetails) -> SettingProblem:

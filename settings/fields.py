@@ -14,6 +14,7 @@ from typing import Any
 
 from bulkhead.names import CONTAINERD_STORE, DOCKER_STORE, FLOOR_AT_MOST
 from bulkhead.sizes import MINIMUM, Size, human
+from settings import daemon_json
 
 # Keys of daemon.json that the setting daemon_json must not have, and why.
 _NOT_IN_DAEMON_JSON = {
@@ -26,7 +27,7 @@ _NOT_IN_DAEMON_JSON = {
     "containerd-plugins-namespace": "hosts with namespaces other than Docker's own are refused",
     "userns-remap": "it gives Docker another data root, below the default one",
     "storage-driver": "this project sets up overlay2 only",
-    "log-driver": "log_max_size and log_max_file need json-file",
+    "log-driver": "set log_driver",
     "live-restore": "set live_restore",
     "builder": "set build_cache_size",
     "swarm-default-advertise-addr": "hosts in a Swarm are refused",
@@ -297,21 +298,20 @@ check_name_pattern = pattern_check(r"\S+", "a name or a pattern of names, withou
 
 
 def parse_daemon_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys as they come back from the file. Refuse those that would undo this project."""
-    problems = [f"without {key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in value]
-    for key, below in _NOT_IN_DAEMON_JSON_BELOW.items():
-        inner = value.get(key, {})
-        if not isinstance(inner, dict):
-            problems.append(f"with a dictionary as {key!r}")
-            continue
-        problems += [f"without '{key}.{name}' ({why})" for name, why in below.items() if name in inner]
-        if key == "log-opts":  # dockerd reads text there, and does not start on anything else
-            problems += [f"with text as '{key}.{name}'" for name in inner if not isinstance(inner[name], str)]
-    if problems:
-        raise ValueError(f"a dictionary {', '.join(problems)}")
+    """Return the keys as they come back from the file. Refuse those that would undo this project or stop Docker."""
     try:
         # A tuple comes back from the file as a list, and would differ from it on every run.
-        keys: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+        keys = daemon_json.set_keys(json.loads(json.dumps(value, allow_nan=False)))
     except (TypeError, ValueError):
         raise ValueError("a dictionary that can be written as JSON") from None
+    problems = [f"without {key!r} ({why})" for key, why in _NOT_IN_DAEMON_JSON.items() if key in keys]
+    allowed = {key: value for key, value in keys.items() if key not in _NOT_IN_DAEMON_JSON}
+    for name, kind in list(daemon_json.wrong_types(allowed)):
+        problems.append(f"with {kind} as {name!r}")
+        allowed.pop(name, None)
+    for key, below in _NOT_IN_DAEMON_JSON_BELOW.items():
+        problems += [f"without '{key}.{name}' ({why})" for name, why in below.items() if name in allowed.get(key, {})]
+    problems += [f"without {name!r} ({why})" for name, why in daemon_json.bad_storage_options(allowed)]
+    if problems:
+        raise ValueError(f"a dictionary {', '.join(problems)}")
     return keys

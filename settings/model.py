@@ -33,6 +33,7 @@ class Settings(BaseModel):
         list[Annotated[str, AfterValidator(fields.check_disk_path)]], AfterValidator(fields.check_distinct)
     ]
     volume_group_extend: bool
+    allow_ephemeral_disks: bool
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]
@@ -50,11 +51,13 @@ class Settings(BaseModel):
     docker_repository_channel: Literal["stable", "test"]
     engine_upgrade_stops_containers: bool
     apt_lock_timeout: Annotated[int, Field(ge=0, le=86400)]
+    log_driver: Literal["json-file", "local", "keep"]
     log_max_size: Annotated[str, AfterValidator(fields.check_log_size)]
     log_max_file: Annotated[int, Field(ge=1, le=1000)]
     live_restore: bool
     build_cache_size: Annotated[Size, BeforeValidator(fields.size_parser(""))]
     daemon_json: Annotated[dict[str, Any], AfterValidator(fields.parse_daemon_json)]
+    relocation: Literal["move", "refuse"]
     relocation_patience: Annotated[int, Field(ge=0, le=86400)]
     relocation_finalize: bool
     check_interval: Literal[1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30]

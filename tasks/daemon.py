@@ -6,6 +6,7 @@ Docker does not start with the new file, the old one comes back, and Docker runs
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Generator, Iterator, Mapping
@@ -16,6 +17,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
 
 from pyinfra_lvm.operations import refusal
+from settings import daemon_json as file_format
 from settings.model import Settings
 from tasks.preflight.plan import Plan
 from tasks.support import gpu
@@ -23,23 +25,32 @@ from tasks.support.files import render
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 START_TIMEOUT = 180  # seconds for Docker to start: a host that restarts many containers is slow
+_LOG_KEYS = ("log-driver", "log-opts")
 Json = dict[str, Any]
 
 
-def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = False, nvidia: bool = False) -> Json:
+def our_keys(
+    settings: Settings,
+    volume_bytes: int,
+    *,
+    containerd_store: bool = False,
+    nvidia: bool = False,
+    log_driver: str = "json-file",
+) -> Json:
     """Return the keys that this project sets, with those of the setting ``daemon_json`` merged in.
 
     Args:
         volume_bytes: size of Docker's volume, from which the build cache's limits follow.
         containerd_store: the engine has its images in containerd's store, and keeps them there.
         nvidia: add NVIDIA's runtime, with the keys that `nvidia-ctk runtime configure` writes, and CDI.
+        log_driver: that containers get; empty: the host keeps its own, with its options.
     """
     build_cache = settings.build_cache_size.bytes_of(volume_bytes)
     ours: Json = json.loads(
         render(
             "daemon.json.j2",
-            log_max_size=settings.log_max_size,
-            log_max_file=settings.log_max_file,
+            log_driver=log_driver,
+            log_opts=file_format.log_limits(log_driver, settings.log_max_size, settings.log_max_file),
             live_restore=settings.live_restore,
             build_cache_mib=build_cache // 2**20,
             volume_mib=volume_bytes // 2**20,
@@ -48,7 +59,8 @@ def our_keys(settings: Settings, volume_bytes: int, *, containerd_store: bool = 
             nvidia_default_runtime=settings.nvidia_default_runtime,
         )
     )
-    return merged(ours, settings.daemon_json)
+    keys = merged(ours, settings.daemon_json)
+    return keys if log_driver else {key: value for key, value in keys.items() if key not in _LOG_KEYS}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
@@ -78,7 +90,17 @@ def wanted(ours: Json, current: Json, applied: Json) -> Json:
     (``applied``) and no longer want goes. Where both set a key, ours wins.
     """
     others = without(current, applied)
-    # Take a runtime from one side as a whole: half of each would not work.
+    if "log-driver" not in ours and current.get("log-driver", "") not in ("", applied.get("log-driver")):
+        # The host has a driver of its own, and every option in the file is one of that driver's.
+        others |= {key: current[key] for key in _LOG_KEYS if key in current}
+    # Take from one side as a whole what would not work, or not be ours, as half of each: a runtime, and the garbage
+    # collection of build cache, where a `policy` takes the place of every limit (moby, daemon/config/builder.go).
+    if "gc" in ours.get("builder", {}):
+        others["builder"] = {
+            key: value
+            for key, value in (others.get("builder") or {}).items()
+            if not file_format.is_gc(f"builder.{key}")
+        }
     set_by_us = ours.get("runtimes", {}).keys() | applied.get("runtimes", {}).keys()
     theirs = {name: runtime for name, runtime in others.pop("runtimes", {}).items() if name not in set_by_us}
     result = merged(others | ({"runtimes": theirs} if theirs else {}), ours)
@@ -121,7 +143,8 @@ def _replaced(others: Mapping[str, Any], ours: Mapping[str, Any], above: str = "
     """Yield the keys of others that ours replace."""
     for key in sorted(others.keys() & ours.keys()):
         theirs, value = others[key], ours[key]
-        if isinstance(theirs, dict) and isinstance(value, dict) and above != "runtimes.":
+        is_whole = above == "runtimes." or file_format.is_gc(f"{above}{key}")
+        if isinstance(theirs, dict) and isinstance(value, dict) and not is_whole:
             yield from _replaced(theirs, value, f"{above}{key}.")
         elif theirs != value:
             yield f"{above}{key}"
@@ -142,27 +165,26 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
     def command(self) -> str:
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
         return (
-            f"if [ -e {current}.old ]; then echo unfinished; fi; "
-            # awk, not sed: awk ends every line. A file without a newline at its end would swallow the next line.
-            f"awk '{{ print \"current \" $0 }}' {current} 2>/dev/null; "
-            f"awk '{{ print \"applied \" $0 }}' {applied} 2>/dev/null; echo read"
+            # The change is beside the file itself, which may be somewhere else: templates/apply-daemon-json.sh.j2.
+            f'if [ -e "$(readlink -m {current}).old" ]; then echo unfinished; fi; '
+            f"for file in {current} {applied}; do "
+            '[ ! -f "$file" ] || echo "$file $(base64 --wrap=0 "$file")"; done; echo read'
         )
 
     def process(self, output: list[str]) -> DaemonJsonFiles:
-        def text(prefix: str, path: str) -> str:
-            found = "".join(line.removeprefix(prefix) + "\n" for line in output if line.startswith(prefix))
+        def text(path: str) -> str:
+            encoded = "".join(line.removeprefix(f"{path} ") for line in output if line.startswith(f"{path} "))
+            found = file_format.decode(base64.b64decode(encoded))
+            # Any other exception would end the run for every host.
             try:
-                readable = isinstance(json.loads(found or "{}"), dict)
-            except ValueError:
-                readable = False
-            if not readable:
-                # Any other exception would end the run for every host.
-                raise FactProcessError(f"{path} is not a JSON object; it was not touched. Correct it, or remove it.")
+                wrong = [f"{name} ({kind})" for name, kind in file_format.wrong_types(file_format.parse(found))]
+            except ValueError as error:
+                raise FactProcessError(f"{path} is {error}; it was not touched. Correct it, or remove it.") from error
+            if wrong:
+                raise FactProcessError(f"{path} needs other types of values: {', '.join(wrong)}; it was not touched.")
             return found
 
-        return DaemonJsonFiles(
-            text("current ", DAEMON_JSON), text("applied ", DAEMON_JSON_APPLIED), unfinished="unfinished" in output
-        )
+        return DaemonJsonFiles(text(DAEMON_JSON), text(DAEMON_JSON_APPLIED), unfinished="unfinished" in output)
 
 
 @operation()
@@ -176,7 +198,7 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
         return
-    current, applied = json.loads(files.current or "{}"), json.loads(files.applied or "{}")
+    current, applied = file_format.parse(files.current), file_format.parse(files.applied)
     result = wanted(ours, current, applied)
     content = _text(result)
     if content == files.current and _text(ours) == files.applied and not files.unfinished:
@@ -203,9 +225,9 @@ def remove_our_keys() -> Generator[StringCommand, None, None]:
     if not files.applied:
         host.noop("daemon.json has no key of ours")
         return
-    applied = json.loads(files.applied)
+    applied = file_format.parse(files.applied)
     gpu.warn_before("Docker is restarted")
-    rest = wanted(_keys_for_gpus(applied), json.loads(files.current or "{}"), applied)
+    rest = wanted(_keys_for_gpus(applied), file_format.parse(files.current), applied)
     yield _apply(files, _text(rest), {})
 
 
@@ -240,5 +262,11 @@ def configure(settings: Settings, plan: Plan) -> None:
     """Put daemon.json in force, with the keys that follow from settings and plan."""
     daemon_json(
         name="daemon.json: Docker's configuration is in force",
-        ours=our_keys(settings, plan.size, containerd_store=plan.containerd_store, nvidia=plan.nvidia),
+        ours=our_keys(
+            settings,
+            plan.size,
+            containerd_store=plan.containerd_store,
+            nvidia=plan.nvidia,
+            log_driver=plan.log_driver,
+        ),
     )

@@ -50,7 +50,7 @@ def provision(settings: Settings, plan: Plan) -> None:
         lvm.volume_group(
             name=f"Volume group {plan.volume_group} holds the named disks",
             group=plan.volume_group,
-            devices=list(settings.volume_disks),
+            devices=list(plan.new_physical_volumes),
             extend=True,
         )
     _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)

@@ -19,12 +19,22 @@ def receivers(settings: Settings) -> File | None:
     return File("".join(lines), mode="0600") if lines else None
 
 
+# systemd shows every file that counts, each after a comment with its path: in /etc, /run and /usr/lib, with drop-ins.
+# Where it cannot, the limit is somebody else's: a limit of ours could delete entries that they want to keep.
+_JOURNAL_LIMITS = rf"""
+{{ systemd-analyze cat-config systemd/journald.conf || printf '[Journal]\nSystemMaxUse=unknown\n'; }} | awk '
+    /^# \/[^ ]*\.conf$/ {{ file = $2; next }}
+    /^[ \t]*\[/ {{ section = $1 }}
+    section == "[Journal]" && /^[ \t]*System(MaxUse|KeepFree)[ \t]*=[ \t]*[^ \t]/ && file != "{JOURNALD_DROP_IN}" {{
+        print file ":" $0 }}'
+"""
+
+
 class JournalLimits(FactBase[list[str]]):
     """Return the size limits that others have set for the system's journal."""
 
     def command(self) -> str:
-        places = "/etc/systemd/journald.conf /etc/systemd/journald.conf.d/*.conf"
-        return f"grep -s ^SystemMaxUse= {places} | grep -v ^{JOURNALD_DROP_IN}: ; true"
+        return _JOURNAL_LIMITS.strip()
 
     def process(self, output: list[str]) -> list[str]:
         return output

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bulkhead.docker.engine import moment
-from bulkhead.names import DOCKER_STORE
+from bulkhead.names import DOCKER_STORE, KEEP
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,8 +80,6 @@ def reclaimable(engine: Engine) -> list[tuple[str, int]]:
 
 
 # -- images, as Docker lists them
-
-KEEP = "bulkhead.keep"  # a label: an object that has it, with whatever value, is not removed
 
 
 def tags(image: dict[str, Any]) -> list[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bulkhead.docker.engine import moment
-from bulkhead.docker.usage import KEEP, digests, name_of, tags
+from bulkhead.docker.usage import digests, name_of, tags
+from bulkhead.names import KEEP
 from bulkhead.sizes import human
 
 if TYPE_CHECKING:

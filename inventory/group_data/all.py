@@ -16,24 +16,31 @@ Docker. "60GiB" and "60GB" are the same as "60G".
 
 # ---------------------------------------------------------------------------------------------------- the volume
 
-# The volume group for Docker's logical volume. "auto": the only group that has room for it; with volume_disks, a new
-# group "docker-vg" made of those disks.
+# The volume group for Docker's logical volume. "auto": the only group that has room for it (for all of volume_size, if
+# more than one has some); with volume_disks, a new group "docker-vg" made of those disks.
 volume_group = "auto"
 
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
-# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused.
+# /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
+# loop devices, RAM disks, network block devices (nbd) and removable ones.
 volume_disks = []
 
 # True: add volume_disks to the existing group that volume_group names. Warning: if this is root's group and one of the
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
 
+# True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
+# SSD, Azure's local or temporary disk. The cloud empties it when the machine is stopped or moved, and Docker's images,
+# containers and volumes are lost with it.
+allow_ephemeral_disks = False
+
 # The name of the logical volume: letters, digits and + _ . - are allowed. If you change the name later, you get a
 # second volume: the first one is not renamed.
 logical_volume = "docker-lv"
 
 # Its size, at least 1G: "60G", "60%VG" (of the group), or "80%FREE" (of what is free when the volume is created).
-# "auto": 60 % of the group if other volumes share it; the whole group without the reserve if the group is Docker's own.
+# "auto": 60 % of the group if other volumes share it, or all that is free without the reserve if that is less; the whole
+# group without the reserve if the group is Docker's own. Space for extra_volumes is set apart first.
 # A larger size grows the volume and its filesystem while Docker runs. A volume larger than this setting is reported and
 # never shrunk.
 volume_size = "auto"
@@ -105,6 +112,11 @@ apt_lock_timeout = 600
 
 # ---------------------------------------------------------------------------------------------------- daemon.json
 
+# What writes the containers' logs. "json-file": Docker's default. "local": smaller files, which only `docker logs` can
+# read. "keep": a host whose daemon.json names another driver (journald, awslogs …) keeps it with its options, and the
+# limits below do not apply there; any other host gets json-file. Applies to containers created from now on.
+log_driver = "json-file"
+
 # Every container's log has at most log_max_file files of log_max_size ("500k", "10m", "1g"). Applies to containers
 # created from now on.
 log_max_size = "10m"
@@ -120,15 +132,19 @@ live_restore = True
 build_cache_size = "20%"
 
 # Your own keys for daemon.json: {"registry-mirrors": ["https://mirror.example.com"]}. They are merged in, and other
-# keys that a host's daemon.json already has stay there. Keys that would undo this project are refused (data-root,
-# storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
+# keys that a host's daemon.json already has stay there. Keys that would undo this project or stop Docker are refused
+# (data-root, storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
 daemon_json = {}
 
 # ---------------------------------------------------------------------------------------------------- Docker's data
 
-# The deploy moves images, containers and volumes from the root disk onto the volume. It copies everything while Docker
-# runs, waits for builds and --rm containers to end, and then stops Docker. It waits at most this many seconds (0 to
-# 86400).
+# What happens to images, containers and volumes on the root disk, and to the files of directories that get an extra
+# volume. "move": they are moved onto their volume. For Docker's data, this stops Docker and its containers for a while;
+# a dry run names them. "refuse": a host with such data is refused and left as it is, until you set "move" for it.
+relocation = "move"
+
+# The deploy copies Docker's data while Docker runs, waits for builds and --rm containers to end, and then stops Docker.
+# It waits at most this many seconds (0 to 86400).
 relocation_patience = 600
 
 # True: remove the old data from the root disk as soon as Docker has come back with everything on the volume. False:
@@ -166,8 +182,8 @@ alert_reminder = 4
 metrics_directory = ""
 
 # The most that the system's journal may use of its filesystem: "500M", "2G". Older entries are deleted first.
-# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse=, that one applies. Empty: journald is
-# left as it is.
+# (journald's own default is up to 4 GiB.) If the host has its own SystemMaxUse= or SystemKeepFree=, that one applies.
+# Empty: journald is left as it is.
 journal_max_use = "500M"
 
 # ------------------------------------------------------------------------------------------------------------ prune

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from bulkhead.names import CONTAINERD, CONTAINERD_STORE, DOCKER, DOCKER_STORE
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
+from tasks.preflight.daemon_json import CHANGE_DRIVER, HIDES_IMAGES, judge_daemon_json, readable_keys
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
-from tasks.support.paths import DAEMON_JSON, DOCKER_SOURCE
+from tasks.support.paths import DAEMON_JSON, DOCKER_PATIENCE, DOCKER_SOURCE
 from tasks.support.version import is_newer, is_survived
 
 # The units of Debian, Ubuntu and Docker start the two daemons with these flags. The owner may let a daemon listen
 # elsewhere too; any other flag is somebody's own.
 _USUAL_FLAGS = re.compile(r"--?H[= ]\S+|--host[= ]\S+|--containerd[= ]/run/containerd/containerd\.sock|\$DOCKER_OPTS")
-_CHANGE_DRIVER = "save what you need, change the driver as Docker's documentation says, and run again"
-_HIDES_IMAGES = "overlay2: a change of the driver would hide every image and container"
 
 
 def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
@@ -61,10 +58,17 @@ def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
             "Docker's own namespaces alone: the volume would hide the containers and images of the others",
             f"stop and remove these programs (`ctr namespaces ls`), {LEAVE_OUT}",
         )
+    if state.docker_hangs:
+        yield Finding(
+            f"{DOCKER} is active, and `docker info` does not answer within {DOCKER_PATIENCE} s",
+            "Docker's answer: without it nobody can tell what Docker holds, and where",
+            f"run again when the host is less busy; if `docker info` never answers, `journalctl -u {DOCKER}` may say why",
+        )
     yield from _judge_storage_driver(state)
     if state.systemd:
         yield from _judge_units(settings, state)
-    yield from _judge_configuration(state)
+    yield from judge_daemon_json(settings, state)
+    yield from _judge_flags(state)
     yield from _judge_packages(settings, state)
     yield from _judge_repository(settings, state)
 
@@ -74,8 +78,8 @@ def _judge_storage_driver(state: HostState) -> Iterator[Finding]:
     if not state.containerd_store and state.storage_driver not in ("", "overlay2"):
         yield Finding(
             f"Docker's storage driver is {state.storage_driver}",
-            _HIDES_IMAGES,
-            _CHANGE_DRIVER,
+            HIDES_IMAGES,
+            CHANGE_DRIVER,
         )
 
 
@@ -97,45 +101,8 @@ def _judge_units(settings: Settings, state: HostState) -> Iterator[Finding]:
             )
 
 
-def _judge_configuration(state: HostState) -> Iterator[Finding]:
-    """Yield paths, drivers and flags that somebody else has set and that cannot stay."""
-    configuration = _configuration(state)
-    if configuration is None:
-        configuration = {}
-        yield Finding(
-            f"{DAEMON_JSON} is not a JSON object",
-            "a JSON object, to merge our keys into: otherwise its content would be lost",
-            f"correct {DAEMON_JSON}, or remove it",
-        )
-    # The file counts beside the running daemon: the next start reads it.
-    roots = (state.data_root, configuration.get("data-root"), configuration.get("graph"))
-    for root in dict.fromkeys(str(root) for root in roots if root and posixpath.normpath(str(root)) != DOCKER_STORE):
-        yield Finding(
-            f"Docker's data root is {root}",
-            f"the default, {DOCKER_STORE}, where the volume is mounted",
-            f"stop Docker, move its data to the default path and remove data-root from {DAEMON_JSON}, {LEAVE_OUT}",
-        )
-    if "userns-remap" in configuration:
-        yield Finding(
-            f"{DAEMON_JSON} sets userns-remap",
-            "no userns-remap: it gives Docker another data root, below the default one",
-            f"remove userns-remap from {DAEMON_JSON} if Docker holds nothing yet, {LEAVE_OUT}",
-        )
-    log_driver = configuration.get("log-driver", "json-file")
-    if log_driver != "json-file":
-        yield Finding(
-            f"{DAEMON_JSON} sets the log driver {log_driver}",
-            "json-file: log_max_size and log_max_file limit its files, and its log-opts fit no other driver",
-            f"remove log-driver and log-opts from {DAEMON_JSON} (a single container can still have another driver, with "
-            f"--log-driver), {LEAVE_OUT}",
-        )
-    driver = configuration.get("storage-driver", "overlay2")
-    if driver not in ("overlay2", state.storage_driver):
-        yield Finding(
-            f"{DAEMON_JSON} sets the storage driver {driver}",
-            _HIDES_IMAGES,
-            _CHANGE_DRIVER,
-        )
+def _judge_flags(state: HostState) -> Iterator[Finding]:
+    """Yield what somebody else has set for the daemons beside daemon.json, and that cannot stay."""
     if posixpath.normpath(state.containerd_root or CONTAINERD_STORE) != CONTAINERD_STORE:
         yield Finding(
             f"containerd's root is {state.containerd_root}",
@@ -152,15 +119,6 @@ def _judge_configuration(state: HostState) -> Iterator[Finding]:
                 "remove them from the unit, its drop-ins and /etc/default/docker; set those that Docker still needs in "
                 "the setting daemon_json",
             )
-
-
-def _configuration(state: HostState) -> dict[str, Any] | None:
-    """Return the content of daemon.json; None where it is no JSON object."""
-    try:
-        configuration = json.loads(state.daemon_json or "{}")
-    except ValueError:
-        return None
-    return configuration if isinstance(configuration, dict) else None
 
 
 def _flags(state: HostState, unit: str) -> str:
@@ -265,7 +223,7 @@ def uses_containerd_store(state: HostState) -> bool:
     """
     if state.storage_driver and (state.docker_data.any or state.containerd_data.any):
         return state.containerd_store
-    features = (_configuration(state) or {}).get("features")
-    if isinstance(features, dict) and "containerd-snapshotter" in features:
+    features = readable_keys(state.daemon_json).get("features", {})
+    if "containerd-snapshotter" in features:
         return features["containerd-snapshotter"] is True
     return bool(state.containerd_data.images) and not state.docker_data.images

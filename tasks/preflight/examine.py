@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight import engine, logical_volume, lost_volumes, mount_points, nvidia, relocation, system
+from tasks.preflight import (
+    consent,
+    daemon_json,
+    engine,
+    logical_volume,
+    lost_volumes,
+    mount_points,
+    nvidia,
+    relocation,
+    system,
+)
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
@@ -25,6 +35,7 @@ class Examination:
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None  # None where there are findings
     is_mounted: bool = False  # each volume is, on its mount point
+    notices: tuple[str, ...] = ()  # what the run does that its owner should know before
 
 
 def examine(
@@ -42,8 +53,7 @@ def examine(
         return Examination((system.not_root(),))  # without root the facts are not complete
     lost = lost_volumes.find_lost_volumes(settings, state, storage)
     findings = [*lost_volumes.judge_lost_volumes(settings, state, storage, lost)]
-    # Without its volume Docker is down, and its data cannot move: the lines above have judged that.
-    is_down = not state.storage_driver and any(lost_volumes.is_dockers(volume, settings) for volume in lost)
+    is_down = lost_volumes.keep_docker_down(settings, state, lost)  # what it holds is judged already
     state, storage = lost_volumes.without_lost_volumes(state, storage, lost)
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
         if phase in UNFINISHED:  # everything else that is wrong follows from it
@@ -79,6 +89,7 @@ def examine(
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
+        log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
@@ -86,15 +97,18 @@ def examine(
     )
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
+    findings += consent.judge_consent(settings, state, plan.directories_to_move)
     if relocates:
-        findings += relocation.judge_room(state, plan.size, plan.filesystem)
+        findings += relocation.judge_room(state, plan.size, volume.largest, plan.filesystem)
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *volume.warnings,
         *extra_volumes.warnings,
+        *daemon_json.daemon_json_warnings(settings, state),
         *nvidia.nvidia_warnings(settings, state),
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
-    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted)
+    notices = tuple(consent.notices(settings, state, relocates=relocates))
+    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)

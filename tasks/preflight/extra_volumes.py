@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bulkhead.names import RELOCATED, move_journal
-from bulkhead.sizes import human
+from bulkhead.sizes import human, setting_of
 from pyinfra_lvm.model import Storage, mapper_path
 from pyinfra_lvm.operations import is_in_fstab
 from settings.model import Settings
@@ -58,7 +58,7 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
                     f"volume group {docker.group} has {human(max(error.available, 0))} for {name}, beside Docker's "
                     f"{human(docker.size)}",
                     f"{human(error.needed)}, for its size {wanted.size} and volume_reserve {settings.volume_reserve}",
-                    "set a smaller size for it in extra_volumes, or a smaller volume_size",
+                    _choices(name, error.largest, docker_may_shrink=own is None),
                 )
             )
             continue
@@ -66,8 +66,21 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
         warnings += [f"{name}: {warning}" for warning in planned.warnings]
         volume = _volume(storage, state, docker.group, name, planned.bytes, wanted.filesystem, wanted.mount)
         volumes.append(volume)
-        findings += _judge(settings, state, storage, docker.group, volume)
+        findings += _judge(settings, state, storage, docker.group, volume, planned.largest)
     return ExtraVolumes(tuple(volumes), tuple(findings), tuple(warnings))
+
+
+def _choices(name: str, largest: int, docker_may_shrink: bool) -> str:
+    """Return the advice where the group has no room for an extra volume.
+
+    Args:
+        largest: the largest size in bytes that fits; 0 where none does.
+        docker_may_shrink: Docker's volume does not exist yet.
+    """
+    smaller = f'a smaller size for it in extra_volumes (at most "{setting_of(largest)}" fits)' if largest else ""
+    choices = [smaller, "a smaller volume_size" if docker_may_shrink else ""]
+    wanted = " or ".join(filter(None, choices))
+    return f"set {wanted}" if wanted else f"take {name} out of extra_volumes, or free space in the group"
 
 
 def _volume(
@@ -92,7 +105,7 @@ def _volume(
 
 
 def _judge(
-    settings: Settings, state: HostState, storage: Storage, group: str, volume: PlannedExtraVolume
+    settings: Settings, state: HostState, storage: Storage, group: str, volume: PlannedExtraVolume, largest: int
 ) -> Iterator[Finding]:
     name, path = volume.name, volume.mount
     wanted = WantedVolume(
@@ -140,5 +153,6 @@ def _judge(
         place.bytes,
         place.inodes,
         volume.size,
+        largest,
         volume.filesystem,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from pyinfra.api import FactBase, FactProcessError
@@ -17,18 +19,23 @@ from bulkhead.names import (
     DOCKER,
     DOCKER_SOCKET,
     DOCKER_STORE,
+    KEEP,
     PROGRAM_CONFIGURATION,
     RELOCATION_JOURNAL,
     ROLLBACK_JOURNAL,
 )
 from pyinfra_lvm.facts import split_sections
 from pyinfra_lvm.model import mapper_path
-from tasks.preflight.host import DirectoryToMove, EngineData, HostState, MountUnit, Unit
+from settings import daemon_json
+from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, MountUnit, Unit
 from tasks.support.paths import (
     DAEMON_JSON,
+    DAEMON_JSON_APPLIED,
     DOCKER_HOST,
+    DOCKER_PATIENCE,
     DOCKER_SOURCE,
     DROP_INS,
+    JOURNALD_DROP_IN,
     NVIDIA_SOURCE,
     RELOCATION_JOURNALS,
     STOPPED_BY_UPGRADE,
@@ -57,6 +64,13 @@ _CONTAINERD_LAYOUT = {
     r"io\.containerd\.snapshotter\.v1\.[^/]+/snapshots": ("d", "layers"),
     r"io\.containerd\.runtime\.v2\.task/[^/]+": ("d", "containers"),
 }
+
+# A container as JSON. Of its labels only one is read: the others may be secrets.
+_CONTAINER = (
+    "[{{json .Name}},{{json .State.Status}},{{json .Image}},{{json .State.StartedAt}},{{json .State.FinishedAt}},"
+    "{{json .Created}},{{json .HostConfig.RestartPolicy.Name}},"
+    f'{{{{range $name, $value := .Config.Labels}}}}{{{{if eq $name "{KEEP}"}}}}true,{{{{end}}}}{{{{end}}}}false]'
+)
 
 # The processes of our own login: they descend from our sshd, or our sshd from them; or they are in our session of
 # systemd's, or in the user's own systemd, which came with the session. $proc: where /proc is; $self: our own process.
@@ -121,7 +135,8 @@ _SCRIPT = (
     r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
-journals=$8 places=$9; shift 9; stopped=$1 configuration=$2 drop_ins=$3 mount_points=$4; shift 4
+journals=$8 places=$9; shift 9; stopped=$1 applied=$2 journald=$3; shift 3
+configuration=$1 drop_ins=$2 mount_points=$3; shift 3
 proc=/proc self=$$
 section() { echo "##HOST## $*"; }
 count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
@@ -145,14 +160,22 @@ section mount-units
 section fails-closed; grep -ls ^Assert $drop_ins
 section configuration; awk '{ print "=" $0 }' "$configuration" 2>/dev/null
 section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
-section daemon-json; awk '{ print "=" $0 }' "$daemon_json" 2>/dev/null
+section daemon-json; base64 "$daemon_json" 2>/dev/null
+obstacle=; [ ! -f "$applied" ] || { section daemon-json-applied; base64 "$applied"; }
+if [ -L "$daemon_json" ] && [ ! -e "$daemon_json" ]; then obstacle="a symbolic link to $(readlink "$daemon_json"), which does not exist"
+elif [ -e "$daemon_json" ] && [ ! -f "$daemon_json" ]; then obstacle='no regular file'
+elif mountpoint -q "$daemon_json"; then obstacle='a mount point'
+elif [ -e "$daemon_json" ] && ! { [ -w "$daemon_json" ] && [ -w "$(dirname "$(readlink -f "$daemon_json")")" ]; }; then
+    obstacle='immutable, in an immutable directory, or on a read-only filesystem'; fi
+[ ! "$obstacle" ] || { section daemon-json-obstacle; echo "$obstacle"; }
 section containerd-config; awk '/^[ \t]*\[/ { exit } { print }' /etc/containerd/config.toml 2>/dev/null
 set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
-docker_is=$1 containerd_is=$2 docker="timeout 20 docker --host $docker_host"
+docker_is=$1 containerd_is=$2 docker="timeout $patience docker --host $docker_host"
 section info
 [ "$docker_is" != active ] || $docker info --format '{{json .}}' 2>/dev/null
+[ $? != 124 ] || { section docker-hangs; docker_is=hanging; } # the exit code of timeout
 section namespaces
-[ "$containerd_is" != active ] || timeout 20 ctr namespaces ls -q 2>/dev/null
+[ "$containerd_is" != active ] || timeout "$patience" ctr namespaces ls -q 2>/dev/null
 ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
 section containerd-data
 cd "$containerd_store" 2>/dev/null && count io.containerd.content.v1.content/blobs/sha256 \
@@ -172,6 +195,11 @@ for store in "$docker_store" "$containerd_store"; do
     [ ! -d "$store" ] || mountpoint -q "$store" || {
         du -sx --block-size=1 "$store"; echo "inodes $(du -sx --inodes "$store" | cut -f1)"; } 2>/dev/null
 done
+[ "$docker_is" != active ] || { mountpoint -q "$docker_store" && mountpoint -q "$containerd_store"; } || {
+    section containers; date +%s
+    $docker ps --all --quiet | xargs --no-run-if-empty $docker inspect --format "$containers" 2>/dev/null
+    section dangling-images; $docker images --quiet --no-trunc --filter dangling=true 2>/dev/null; }
+[ -e "$journald" ] || [ -e "$applied" ] || { section journal; du -s --block-size=1 /var/log/journal 2>/dev/null; }
 section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
 section places
 """
@@ -255,9 +283,11 @@ class HostFacts(FactBase[HostState]):
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
-        ours = (STOPPED_BY_UPGRADE, PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
-        words = (*paths, *repositories, journals, " ".join(places or []), *ours, *_PACKAGES)
-        return shlex.join(["sh", "-c", f"docker_host={DOCKER_HOST}\n{_SCRIPT}", "host", *words])
+        files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
+        volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
+        words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *_PACKAGES)
+        values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)}"
+        return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
         try:
@@ -331,7 +361,10 @@ def parse_host(output: list[str]) -> HostState:
         storage_driver=info.get("Driver", ""),
         containerd_store="io.containerd.snapshotter.v1" in str(info.get("DriverStatus")),
         data_root=info.get("DockerRootDir", ""),
+        docker_hangs="docker-hangs" in sections,
         containers_running=info.get("ContainersRunning", 0),
+        containers=tuple(_containers(sections.get("containers", []))),
+        dangling_images=tuple(sections.get("dangling-images", ())),
         units=tuple(_units(sections["units"])),
         mount_units=tuple(_mount_units(sections.get("mount-units", []))),
         fails_closed=bool(sections.get("fails-closed")),
@@ -349,7 +382,10 @@ def parse_host(output: list[str]) -> HostState:
         rollback=phases.pop(ROLLBACK_JOURNAL, ""),
         moves=phases,
         relocation_under_way="under-way" in sections["relocation"],
-        daemon_json="".join(line[1:] + "\n" for line in sections["daemon-json"]),
+        daemon_json=_decoded(sections["daemon-json"]),
+        daemon_json_applied=_decoded(sections.get("daemon-json-applied", [])),
+        daemon_json_obstacle="".join(sections.get("daemon-json-obstacle", ())),
+        journal_bytes=sum(int(line.split()[0]) for line in sections.get("journal", [])),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),
         stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
         gpus=tuple(sections["gpus"]),
@@ -381,6 +417,25 @@ def _places(lines: list[str]) -> Iterator[DirectoryToMove]:
         if kind == "size":
             size, inodes = map(int, numbers.split())
             yield DirectoryToMove(path, size, inodes, tuple(users.get(path, ())))
+
+
+def _decoded(lines: list[str]) -> str:
+    return daemon_json.decode(base64.b64decode("".join(lines)))
+
+
+def _containers(lines: list[str]) -> Iterator[Container]:
+    now = int(lines[0]) if lines else 0
+    for line in (line for line in lines if line.startswith("[")):
+        name, status, image, started, finished, made, policy, is_kept, *_ = json.loads(line)
+        # After a power cut, the end that Docker knows may be before the start.
+        idle_since = max(_moment(started), _moment(finished)) or _moment(made)
+        yield Container(name.lstrip("/"), status, image, (now - idle_since) / 3600, policy not in ("", "no"), is_kept)
+
+
+def _moment(text: str) -> float:
+    """Return a time of Docker's in seconds since the epoch; 0 for never, which is the year 1."""
+    # Python before 3.11 reads neither nanoseconds nor a Z.
+    return max(datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp(), 0)
 
 
 def _toml_root(line: str) -> str:

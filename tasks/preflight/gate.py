@@ -34,7 +34,10 @@ def inspect(settings: Settings) -> Plan | None:
         host.log_styled(f"Warning: {warning}", fg="yellow", log_func=logger.warning)
     if result.plan is None:
         refuse(result.findings)
-    elif not result.is_mounted:
+        return None
+    for notice in result.notices:
+        host.log_styled(f"Note: {notice}", fg="yellow", log_func=logger.warning)
+    if not result.is_mounted:
         gpu.warn_before("systemd is reloaded for the mounts")
     return result.plan
 

@@ -46,6 +46,18 @@ class MountUnit:
 
 
 @dataclass(frozen=True)
+class Container:
+    """A container of a host whose data may move."""
+
+    name: str
+    status: str  # running, paused, exited, created …
+    image: str  # its identifier
+    idle_hours: float  # since it stopped; since it was made if it never ran
+    has_restart_policy: bool
+    is_kept: bool  # by the label bulkhead.keep
+
+
+@dataclass(frozen=True)
 class DirectoryToMove:
     """A directory that gets a volume of its own, and has none yet."""
 
@@ -75,7 +87,10 @@ class HostState:
     storage_driver: str = ""  # of the running daemon; empty when it does not run
     containerd_store: bool = False  # the running daemon keeps images in containerd
     data_root: str = ""  # of the running daemon
+    docker_hangs: bool = False  # docker.service is active, and the daemon does not answer
     containers_running: int = 0
+    containers: tuple[Container, ...] = ()  # running or not; empty where Docker's data is on a volume already
+    dangling_images: tuple[str, ...] = ()  # identifiers; the same
     stopped_by_upgrade: bool = False  # an upgrade of the engine was cut, and has containers stopped
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
     mount_units: tuple[MountUnit, ...] = ()  # of the volumes' mount points and the stores
@@ -96,6 +111,9 @@ class HostState:
     rollback: str = ""  # the phase in the journal of a rollback to a snapshot
     relocation_under_way: bool = False
     daemon_json: str = ""  # the file's text; empty where there is none
+    daemon_json_applied: str = ""  # the keys of it that this project wrote
+    daemon_json_obstacle: str = ""  # why the file cannot be replaced, in words
+    journal_bytes: int = 0  # of the system's journal, before the first run
     docker_sources: tuple[str, ...] = ()  # apt's files that name Docker's repository, and always our own
     gpus: tuple[str, ...] = ()  # PCI addresses of NVIDIA's GPUs, without those of virtual machines
     gpu_driver: str = ""  # NVIDIA's: loaded, installed, or empty

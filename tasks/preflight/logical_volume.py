@@ -132,7 +132,8 @@ def _judge_filesystem(wanted: WantedVolume, volume: LogicalVolume, filesystem: F
             f"{wanted.filesystem}, as the setting filesystem says",
             f'set filesystem to "{filesystem.type}": an existing filesystem is never replaced'
             if filesystem
-            else f"check what is on it; {wanted.other_name}, or remove the volume yourself (`lvremove {name}`)",
+            else f"check what is on it (`wipefs --no-act {volume.mapper_path}`), and repair it if it is yours; or "
+            f"{wanted.other_name}: this volume then stays as it is",
         )
     if filesystem and filesystem.size > volume.size:
         yield Finding(
@@ -148,12 +149,12 @@ def _judge_growth(storage: Storage, volume: LogicalVolume, size: int) -> Iterato
     if size <= volume.size or not snapshots:
         return
     first = snapshots[0]
-    drop = "bulkhead snapshot drop" if SNAPSHOT_TAG in first.tags else f"lvremove {_name(first)}"
-    action = (
-        "wait until LVM has merged it (`lvs -a` on the host no longer shows it)"
-        if first.merging
-        else f"`{drop}` on the host if nobody needs it"
-    )
+    if first.merging:
+        action = "wait until LVM has merged it (`lvs -a` on the host no longer shows it)"
+    elif SNAPSHOT_TAG in first.tags:
+        action = "`bulkhead snapshot drop` on the host if nobody needs it"
+    else:
+        action = f"ask whoever made {_name(first)} to remove it"
     yield Finding(
         f"{name} has to grow to {human(size)}, and it has a snapshot: {', '.join(s.name for s in snapshots)}",
         "no snapshot of it: LVM does not grow a volume that has one",

@@ -148,12 +148,17 @@ def judge_lost_volumes(
                 f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
                 "which makes a new, empty volume",
             )
-        elif is_dockers(volume, settings) and not state.storage_driver:
+        elif keep_docker_down(settings, state, [volume]):
             yield from _judge_data_behind(state, storage)
 
 
-def is_dockers(volume: LostVolume, settings: Settings) -> bool:
-    """Return whether a lost volume is Docker's."""
+def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVolume]) -> bool:
+    """Return whether Docker does not run for want of its volume. Its data cannot move then."""
+    runs = state.storage_driver or state.docker_hangs
+    return not runs and any(_is_dockers(volume, settings) for volume in lost)
+
+
+def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
     return volume.mount == settings.volume_mount
 
 
@@ -181,7 +186,7 @@ def _restoring(volume: LostVolume) -> str:
 
 def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
     """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
-    if is_dockers(volume, settings):
+    if _is_dockers(volume, settings):
         is_kept, way = (
             state.relocation == "done",
             "`bulkhead rollback` on the host goes back to the data from before the move",

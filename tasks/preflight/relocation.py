@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bulkhead.sizes import human
+from bulkhead.sizes import human, setting_of
 from pyinfra_lvm.model import Storage
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
@@ -13,8 +13,10 @@ from tasks.support.paths import STORES
 # The copy grows while it runs, and Docker needs room afterwards.
 _MARGIN = 1.1
 
-# ext4 has an inode for each 16 KiB (mke2fs.conf); xfs makes them as it needs them.
-_BYTES_PER_INODE = 16384
+# mke2fs makes an inode for so many bytes of a filesystem smaller than so much: its usage types default, big and huge
+# (mke2fs(8), option -T; mke2fs.conf). xfs makes inodes as it needs them.
+_BYTES_PER_INODE = ((4 * 2**40, 16384), (16 * 2**40, 32768))
+_BYTES_PER_INODE_BEYOND = 65536
 
 # Docker itself mounts these in its stores.
 _DOCKERS_MOUNTS = ("overlay", "tmpfs", "shm", "nsfs", "mqueue")
@@ -32,7 +34,7 @@ def unfinished(what: str, phase: str) -> Finding:
 
 def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
     """Yield why Docker's data cannot move, onto whatever volume."""
-    if not state.storage_driver:
+    if not state.storage_driver and not state.docker_hangs:
         yield Finding(
             f"Docker does not run, and holds {state.docker_data}; containerd: {state.containerd_data}",
             "a running Docker: its containers, images and volumes are compared before and after the move",
@@ -56,14 +58,16 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
             )
 
 
-def judge_room(state: HostState, size: int, filesystem: str) -> Iterator[Finding]:
+def judge_room(state: HostState, size: int, largest: int, filesystem: str) -> Iterator[Finding]:
     """Yield why Docker's volume cannot hold the data that moves onto it.
 
     Args:
         size: of the volume, in bytes.
+        largest: the largest size that would fit into the volume group, in bytes.
         filesystem: of the volume.
     """
-    return too_little_room("Docker's data", "volume_size", state.store_bytes, state.store_inodes, size, filesystem)
+    used, inodes = state.store_bytes, state.store_inodes
+    return too_little_room("Docker's data", "volume_size", used, inodes, size, largest, filesystem)
 
 
 def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
@@ -77,7 +81,18 @@ def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
             yield mount.target
 
 
-def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, filesystem: str) -> Iterator[Finding]:
+def ext4_inodes(size: int) -> int:
+    """Return how many inodes mke2fs makes in an ext4, rounded down.
+
+    Args:
+        size: of the filesystem, in bytes.
+    """
+    return size // next((ratio for below, ratio in _BYTES_PER_INODE if size < below), _BYTES_PER_INODE_BEYOND)
+
+
+def too_little_room(
+    data: str, setting: str, used: int, inodes: int, size: int, largest: int, filesystem: str
+) -> Iterator[Finding]:
     """Yield why a volume cannot hold the data that moves onto it.
 
     Args:
@@ -86,18 +101,24 @@ def too_little_room(data: str, setting: str, used: int, inodes: int, size: int, 
         used: bytes of the data.
         inodes: files and directories of the data.
         size: of the volume, in bytes.
+        largest: the largest size that would fit into the volume group, in bytes.
         filesystem: of the volume.
     """
+    larger = f'a larger {setting} (at most "{setting_of(largest)}" fits)'
     needed = int(used * _MARGIN)
     if needed > size:
+        free_space = "free space (in Docker: `docker system df`, `docker image prune`)"
         yield Finding(
             f"{data} takes {human(used)}, and its volume has {human(size)}",
             f"{human(needed)}: a tenth more than the data",
-            f"set a larger {setting}, or free space (in Docker: `docker system df`, `docker image prune`)",
+            f"set {larger}, or {free_space}"
+            if needed <= largest
+            else f"{free_space}: the volume group has room for {human(largest)}",
         )
-    if filesystem == "ext4" and inodes * _MARGIN > size // _BYTES_PER_INODE:
+    if filesystem == "ext4" and inodes * _MARGIN > ext4_inodes(size):
         yield Finding(
-            f"{data} has {inodes} files, and its volume, as ext4, {size // _BYTES_PER_INODE} inodes",
+            f"{data} has {inodes} files, and its volume, as ext4, {ext4_inodes(size)} inodes",
             f"{int(inodes * _MARGIN)} inodes",
-            f'set its filesystem to "xfs", which has no such limit, or a larger {setting}',
+            'set its filesystem to "xfs", which has no such limit'
+            + (f", or {larger}" if inodes * _MARGIN <= ext4_inodes(largest) else ""),
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bulkhead.sizes import human
+from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight.disks import another_disk, judge_disks, new_disks
+from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
@@ -29,6 +29,7 @@ class VolumePlan:
     group: str
     new_disks: tuple[str, ...]  # named disks that are not in the group yet
     size: int  # bytes
+    largest: int  # the largest size in bytes that would fit
     reserve: int  # bytes of the group that stay free; 0 where a size in bytes may use it up
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -62,8 +63,13 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         name,
         disks,
         planned.bytes,
+        planned.largest,
         reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
-        warnings=(*_extension_warnings(settings, storage, name, disks), *planned.warnings),
+        warnings=(
+            *_extension_warnings(settings, storage, name, disks),
+            *disk_warnings(settings, storage, name),
+            *planned.warnings,
+        ),
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
     )
 
@@ -92,25 +98,35 @@ def choose_group(settings: Settings, storage: Storage) -> str:
                 f"{another_disk(settings, storage)}: a filesystem that takes the whole disk is never shrunk",
             )
         )
-    fitting = [name for name in groups if len(groups) == 1 or _has_room(settings, storage, name)]
+    if len(groups) == 1:
+        return groups.pop()
+    lacks = {name: _lack_of_room(settings, storage, name) for name in groups}
+    fitting = [name for name, lack in lacks.items() if lack is None]
+    if len(fitting) > 1 and settings.volume_size is None:
+        # A group with room for all of the default goes before one with room for a part of it.
+        whole = settings.model_copy(update={"volume_size": BESIDE_OTHERS})
+        fitting = [name for name in fitting if not _lack_of_room(whole, storage, name)] or fitting
     if len(fitting) != 1:
         listed = ", ".join(f"{g.name} ({human(g.free)} free)" for g in storage.volume_groups if g.name in groups)
         raise Refused(
             Finding(
                 f"{len(fitting) or 'no'} volume groups with room for the volume: {listed}",
                 "one volume group with room",
-                "set volume_group to the one that Docker shall have" if fitting else _choices(settings, storage),
+                "set volume_group to the one that Docker shall have"
+                if fitting
+                else _choices(settings, storage, max(lack.largest for lack in lacks.values() if lack)),
             )
         )
     return fitting[0]
 
 
-def _has_room(settings: Settings, storage: Storage, group: str) -> bool:
+def _lack_of_room(settings: Settings, storage: Storage, group: str) -> DoesNotFit | None:
+    """Return why a group has no room for the volume; None for one that has it."""
     try:
         _plan_size(settings, storage, group, ())
-    except DoesNotFit:
-        return False
-    return True
+    except DoesNotFit as error:
+        return error
+    return None
 
 
 def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[Finding]:
@@ -184,25 +200,36 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
     # A snapshot does not stay, and does not make a group a shared one.
     others = any(v.volume_group == name and not {v.name, v.origin} & {*ours} for v in storage.logical_volumes)
     own_group = bool(settings.volume_disks) and not others
-    # In a group of its own Docker's volume takes nearly everything, and still leaves the extra volumes their space.
-    claimed = (
-        sum(_claim(settings, storage, name, extra, room.size) for extra in settings.extra_volumes) if own_group else 0
+    claimed = _claimed(settings, storage, name, room)
+    present = existing.size if existing else 0
+    # Where Docker's volume takes what is there, it still leaves the extra volumes their space.
+    takes_the_rest = own_group or (
+        settings.volume_size is None and _claims_do_not_fit(settings, room, present, claimed)
     )
     return plan_size(
         settings.volume_size,
         group_size=room.size,
-        group_free=room.free - claimed,
+        group_free=room.free - (claimed if takes_the_rest else 0),
         extent_size=room.extent_size,
         reserve=settings.volume_reserve,
         own_group=own_group,
-        existing=existing.size if existing else 0,
+        existing=present,
     )
 
 
-def _claim(settings: Settings, storage: Storage, group: str, name: str, group_size: int) -> int:
-    """Return how many bytes of the free space an extra volume has yet to get."""
-    existing = storage.logical_volume(group, name)
-    return max(settings.extra_volumes[name].size.bytes_of(group_size) - (existing.size if existing else 0), 0)
+def _claims_do_not_fit(settings: Settings, room: Capacity, existing: int, claimed: int) -> bool:
+    """Return whether the extra volumes do not fit beside all of the default. Sizes in bytes may use up the reserve."""
+    in_percent = any(extra.size.percent for extra in settings.extra_volumes.values())
+    reserve = settings.volume_reserve.bytes_of(room.size) if in_percent else 0
+    whole = BESIDE_OTHERS.bytes_of(room.size) // room.extent_size * room.extent_size
+    return whole + claimed + reserve > room.free + existing
+
+
+def _claimed(settings: Settings, storage: Storage, group: str, room: Capacity) -> int:
+    """Return how many bytes of the free space the extra volumes have yet to get."""
+    present = {v.name: v.size for v in storage.logical_volumes if v.volume_group == group}
+    extra = settings.extra_volumes.items()
+    return sum(max(volume.size.bytes_of(room.size) - present.get(name, 0), 0) for name, volume in extra)
 
 
 def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str], error: DoesNotFit) -> Finding:
@@ -210,18 +237,23 @@ def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequenc
     root = _root_volume(storage)
     taken = f"; {_root(storage)}" if root and root[0] == name else ""
     size = settings.volume_size or "auto"
+    room = capacity(storage, name, new_disks)
+    beside = f", beside the {human(_claimed(settings, storage, name, room))} of extra_volumes"
     return Finding(
-        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{taken}",
+        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{beside if error.available < room.free else ''}{taken}",
         f"{human(error.needed)}, for volume_size {size} and volume_reserve {settings.volume_reserve}",
-        _choices(settings, storage),
+        _choices(settings, storage, error.largest),
     )
 
 
-def _choices(settings: Settings, storage: Storage) -> str:
-    return (
-        f"set a smaller volume_size, or {another_disk(settings, storage)}; a filesystem that takes the whole disk is never "
-        "shrunk"
-    )
+def _choices(settings: Settings, storage: Storage, largest: int) -> str:
+    """Return the advice where a group has no room.
+
+    Args:
+        largest: the largest size in bytes that fits; 0 where none does.
+    """
+    smaller = f'set a smaller volume_size (at most "{setting_of(largest)}" fits), or ' if largest else ""
+    return f"{smaller}{another_disk(settings, storage)}; a filesystem that takes the whole disk is never shrunk"
 
 
 def _root_volume(storage: Storage) -> tuple[str, str] | None:
@@ -234,4 +266,11 @@ def _root_volume(storage: Storage) -> tuple[str, str] | None:
 
 def _root(storage: Storage) -> str:
     mount = storage.mount("/")
-    return f"root has {human(mount.size)} on {mount.source}" if mount else "no root filesystem is known"
+    if mount is None:
+        return "no root filesystem is known"
+    # lsblk knows no sizes of ZFS.
+    return (
+        f"root has {human(mount.size)} on {mount.source}"
+        if mount.size
+        else f"root is on {mount.source}, {mount.fstype}"
+    )

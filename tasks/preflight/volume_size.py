@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bulkhead.sizes import BESIDE_OTHERS, MINIMUM, Size, human
 
@@ -13,14 +13,16 @@ class DoesNotFit(ValueError):
     """The group has no room for a volume of this size.
 
     Args:
-        needed: bytes that the size asks for.
+        needed: bytes that the size asks for, with the reserve that it leaves free.
         available: bytes that the volume could have, its present size included.
+        largest: the largest size in bytes that fits; 0 where none does.
     """
 
-    def __init__(self, needed: int, available: int) -> None:
+    def __init__(self, needed: int, available: int, largest: int) -> None:
         super().__init__(f"{human(needed)} are needed and {human(available)} are available")
         self.needed = needed
         self.available = available
+        self.largest = largest
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class PlannedSize:
 
     bytes: int
     warnings: tuple[str, ...] = ()
+    largest: int = field(default=0, compare=False)  # the largest size in bytes that would fit
 
 
 def plan_size(
@@ -44,7 +47,8 @@ def plan_size(
     """Plan how large a volume becomes.
 
     Args:
-        size: what the settings ask for; None: 60 % of the group beside other volumes, nearly all of a group of its own.
+        size: what the settings ask for. None: beside other volumes 60 % of the group, or all that is free less the
+            reserve where that is less; nearly all of a group of its own.
         group_size, group_free, extent_size: of the volume group, in bytes.
         reserve: what stays free in the group. A size in bytes may use it up, and so may others later, with a warning.
         own_group: the group was made from disks of its own.
@@ -57,19 +61,31 @@ def plan_size(
     size = size or (WHOLE_GROUP if own_group else BESIDE_OTHERS)
     available = group_free + existing
     kept = reserve.bytes_of(group_size)
+    room = (available - kept) // extent_size * extent_size
+    fits = available // extent_size * extent_size  # a size in bytes may use up the reserve
+    largest = fits if fits >= MINIMUM else 0
     if size.of == "FREE":
         asked = existing or size.bytes_of(group_free)
     else:
         asked = size.bytes_of(group_size)
-    wanted = asked
-    if size.percent and (own_group or size.of == "FREE"):
-        wanted = min(asked, available - kept)  # nearly all: all but the reserve
-    wanted = wanted // extent_size * extent_size
+    wanted = asked // extent_size * extent_size
     warnings = []
-    if is_default and existing and existing < wanted > available - kept:
-        # The group has grown, and others have taken the space. No setting asks for more.
-        warnings.append(f"the volume stays at {human(existing)}: there is no room for the {human(wanted)} of a new one")
+    if wanted > room and size.percent and (own_group or size.of == "FREE"):
+        wanted = room  # nearly all: all but the reserve
+    elif wanted > room and is_default and existing:
+        # Others have taken the space. No setting asks for more.
+        if existing < room:
+            warnings.append(
+                f"the volume stays at {human(existing)}: there is no room for the {human(wanted)} of {size}"
+            )
         wanted = existing
+    elif wanted > room and is_default:
+        if room >= MINIMUM:
+            warnings.append(
+                f"the volume gets {human(room)}: all that is free less the reserve. "
+                f"{size.percent:.0f} % of the group would be {human(wanted)}"
+            )
+        wanted = max(room, MINIMUM)
     if existing and wanted <= existing:
         # Nothing has to be made. Space that others have taken in the group since (a home volume, a snapshot) is no
         # reason to refuse a host whose volume is as large as it should be.
@@ -78,14 +94,14 @@ def plan_size(
                 f"the volume has {human(existing)}, more than the {human(asked)} of its setting: it is never shrunk"
             )
         wanted = existing
-    elif size.percent and wanted > available - kept:
-        raise DoesNotFit(wanted + kept, available)
+    elif size.percent and wanted > room:
+        raise DoesNotFit(wanted + kept, available, largest)
     elif wanted > available:
-        raise DoesNotFit(wanted, available)
+        raise DoesNotFit(wanted, available, largest)
     elif wanted < MINIMUM:
-        raise DoesNotFit(MINIMUM, max(wanted, 0))
+        raise DoesNotFit(MINIMUM, max(wanted, 0), largest)
     if available - wanted < kept:
         warnings.append(
             f"{human(available - wanted)} stay free in the volume group, less than the reserve of {human(kept)}"
         )
-    return PlannedSize(wanted, tuple(warnings))
+    return PlannedSize(wanted, tuple(warnings), largest)

@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FactBase
 
-from tasks.support.paths import DOCKER_HOST
+from tasks.support.paths import DOCKER_HOST, DOCKER_PATIENCE
 
 # Read one variable of the environment only: the others may be secrets.
 _TEMPLATE = (
@@ -23,7 +23,7 @@ class GpuContainers(FactBase[list[str]]):
     """Return the names of the running containers that got GPUs from NVIDIA's hook or runtime."""
 
     def command(self) -> str:
-        docker = f"timeout 20 docker --host {DOCKER_HOST}"
+        docker = f"timeout {DOCKER_PATIENCE} docker --host {DOCKER_HOST}"
         return (
             # A request to docker.socket would start Docker.
             "! systemctl is-active --quiet docker.service || ! command -v nvidia-container-runtime >/dev/null || "

@@ -34,6 +34,9 @@ RELOCATION_JOURNALS = f"{PROGRAM_STATE}/relocation*.json"  # of Docker's data an
 # The API of this host's Docker, whichever host root's Docker context names.
 DOCKER_HOST = f"unix://{DOCKER_API}"
 
+# Seconds for an answer of Docker's: a host under a heavy load is slow.
+DOCKER_PATIENCE = 120
+
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Lists the keys of daemon.json that this project wrote. The host's owner wrote the others.
 DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"

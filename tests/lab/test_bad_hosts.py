@@ -1,4 +1,4 @@
-"""The most dangerous bad hosts, on a real machine: the deploy refuses them, says why, and changes nothing."""
+"""The most dangerous bad hosts, on a real machine: the deploy refuses them, says why, and changes nothing. And one that looks bad."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import deploy, fingerprint
+from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint
 
 SENTINEL = (
     "find /var/lib/docker /var/lib/containerd /data -xdev -type f 2>/dev/null | sort | xargs -r sha256sum | sha256sum; "
@@ -56,6 +56,22 @@ BAD = {
         "ln -s /data/docker /var/lib/docker && systemctl start docker",
         "/var/lib/docker is a symbolic link",
     ),
+    "daemon_json_that_cannot_be_replaced": (
+        "mkdir -p /etc/docker && echo '{}' >/etc/docker/daemon.json && chattr +i /etc/docker/daemon.json",
+        "/etc/docker/daemon.json is immutable",
+    ),
+    "daemon_json_that_docker_cannot_read": (
+        """mkdir -p /etc/docker && echo '{"runtimes": ["x"]}' >/etc/docker/daemon.json""",
+        "/etc/docker/daemon.json has values that Docker cannot read: runtimes",
+    ),
+    "size_of_containers_without_quotas": (
+        """mkdir -p /etc/docker && echo '{"storage-opts": ["overlay2.size=1G"]}' >/etc/docker/daemon.json""",
+        "/etc/docker/daemon.json sets storage-opts overlay2.size",
+    ),
+    "docker_that_hangs": (
+        "kill -STOP $(pidof dockerd)",
+        "docker.service is active, and `docker info` does not answer within 120 s",
+    ),
     "full_group": (
         "lvextend -qq -l +100%FREE ubuntu-vg/ubuntu-lv",
         "volume group ubuntu-vg has 0 bytes for Docker's volume",
@@ -75,3 +91,21 @@ def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> Non
     assert "was left untouched" in run.output
     assert fingerprint(machine) == before
     assert machine.out(SENTINEL) == sentinel
+
+
+@pytest.mark.sample(1)
+def test_layout_of_ubuntus_installer_works_with_nothing_set(machine: Machine) -> None:
+    """Root has half of the group: Docker gets the rest but the reserve, and the run says so."""
+    machine.run("lvextend -qq -l 50%VG ubuntu-vg/ubuntu-lv")
+    predicted = dry(machine).predicted
+    run = converge(machine)
+    assert run.changed == predicted
+    assert "all that is free less the reserve" in run.output
+    size, free, group = map(
+        int,
+        machine.out("vgs --noheadings --units b --nosuffix -o lv_size,vg_free,vg_size -S lv_name=docker-lv").split(),
+    )
+    assert free >= group // 20 > free - 4 * 2**20
+    assert size > 0.44 * group
+    assert_isolated(machine)
+    assert converge(machine).changes == 0

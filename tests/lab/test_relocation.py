@@ -18,6 +18,7 @@ from tests.lab.conftest import (
     cut_and_boot,
     deploy,
     dry,
+    fingerprint,
     kill_the_move,
     relocation,
     send,
@@ -91,6 +92,22 @@ def moved(living: LivingHost) -> LivingHost:
     assert run.changed == predicted
     machine.snapshot("moved")
     return living
+
+
+def test_owner_knows_what_the_move_stops_and_may_refuse_it(living: LivingHost) -> None:
+    """A dry run and a run name the containers that stop; a run that may not move the data leaves the host."""
+    machine = living.machine
+    machine.restore("living")
+    before = fingerprint(machine)
+    announced = dry(machine).output
+    assert "Docker's data moves onto its volume: " in announced
+    assert re.search(r"Docker stops, and with it 2 containers \((web, plain|plain, web)\)", announced), announced
+    assert "1 dangling image," in announced
+    run = deploy(machine, relocation="refuse")
+    assert run.code == 1
+    assert "/var/lib/docker holds data that is not on its volume" in run.output
+    assert fingerprint(machine) == before
+    living.assert_whole()
 
 
 def test_everything_is_moved_and_nothing_is_left_to_change(moved: LivingHost) -> None:

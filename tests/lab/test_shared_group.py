@@ -136,6 +136,71 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
 
 
 @pytest.mark.sample(2, of="a provisioned host")
+def test_linked_file_with_a_byte_order_mark_is_read_and_written_through(machine: Machine) -> None:
+    """What dockerd reads is no obstacle: the link stays, and the file that it leads to gets our keys without the mark."""
+    machine.run(
+        "mkdir /etc/managed && mv /etc/docker/daemon.json /etc/managed/docker.json && "
+        "ln -s ../managed/docker.json /etc/docker/daemon.json && "
+        r"""sed -i '1s/^{/\xef\xbb\xbf{"debug": true, "runtimes": null,/' /etc/managed/docker.json"""
+    )
+    converge(machine)
+    assert machine.out("readlink /etc/docker/daemon.json") == "../managed/docker.json"
+    assert machine.out("head -c 1 /etc/managed/docker.json; ls /etc/managed") == "{docker.json"
+    assert '"debug": true' in machine.out("cat /etc/managed/docker.json")
+    assert_isolated(machine)
+    assert dry(machine).predicted == set()
+
+
+@pytest.mark.sample(2, of="a provisioned host")
+def test_local_log_driver_has_the_same_limits_with_any_number_of_files(machine: Machine) -> None:
+    """`local` compresses by default, and with one file no container would start."""
+    settings = {"log_driver": "local", "log_max_file": 1, "log_max_size": "1m"}
+    machine.run("cp /bin/busybox /tmp/busybox && tar -C /tmp -c busybox | docker import - box >/dev/null")
+    converge(machine, **settings)
+    machine.run("docker run --net none --name talks box /busybox dd if=/dev/zero bs=1M count=3 2>/dev/null >/dev/null")
+    assert (
+        machine.out("docker inspect --format '{{.HostConfig.LogConfig.Type}} {{.State.ExitCode}}' talks") == "local 0"
+    )
+    assert int(machine.out("du -sb /var/lib/docker/containers/*/local-logs | cut -f1")) < 2 * 2**20
+    assert dry(machine, **settings).predicted == set()
+    converge(machine)
+    assert machine.out("docker info --format '{{.LoggingDriver}}'") == "json-file"
+
+
+@pytest.mark.sample(2, of="a provisioned host")
+def test_log_driver_of_the_hosts_own_is_kept_with_a_warning(machine: Machine) -> None:
+    """Without the setting the host is refused; with it Docker runs with the host's own driver and options."""
+    machine.run(
+        """python3 - <<'P'
+import json
+path = "/etc/docker/daemon.json"
+keys = json.load(open(path)) | {"log-driver": "journald", "log-opts": {"tag": "{{.Name}}"}}
+json.dump(keys, open(path, "w"))
+P
+systemctl restart docker"""
+    )
+    refused = deploy(machine)
+    assert refused.code == 1
+    assert "sets the log driver journald" in refused.output
+    kept = converge(machine, log_driver="keep")
+    assert "the log driver journald of /etc/docker/daemon.json stays" in kept.output
+    assert machine.out("docker info --format '{{.LoggingDriver}}'") == "journald"
+    assert dry(machine, log_driver="keep").predicted == set()
+    assert_isolated(machine)
+
+
+@pytest.mark.sample(2, of="a provisioned host")
+@pytest.mark.parametrize("directory", ["/etc", "/run", "/usr/lib"])
+def test_bound_of_the_journal_that_the_host_has_of_its_own_holds(machine: Machine, directory: str) -> None:
+    """In every place and form that journald reads; our own goes, and no entry of the journal is deleted."""
+    drop_in = f"{directory}/systemd/journald.conf.d/20-own.conf"
+    machine.run(f"mkdir -p $(dirname {drop_in}) && printf '[Journal]\\n SystemMaxUse = 4G\\n' >{drop_in}")
+    converge(machine)
+    machine.run("test ! -e /etc/systemd/journald.conf.d/50-bulkhead.conf")
+    assert dry(machine).predicted == set()
+
+
+@pytest.mark.sample(2, of="a provisioned host")
 def test_second_run_at_the_same_time_is_refused_and_names_the_first(machine: Machine) -> None:
     # The first run holds its lock until its connection ends. Here it waits for apt's lock.
     machine.run("apt-get -qq remove -y apparmor >/dev/null 2>&1")

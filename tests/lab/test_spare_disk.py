@@ -87,6 +87,38 @@ def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None
     assert fingerprint(provisioned) == before
 
 
+def test_disk_that_the_host_runs_on_is_refused_without_a_recipe(provisioned: Machine) -> None:
+    provisioned.restore("provisioned")
+    root = provisioned.out("lsblk -npo PKNAME $(findmnt -no SOURCE /) | grep . || findmnt -no SOURCE /").split()[0]
+    before = fingerprint(provisioned)
+    refused = deploy(provisioned, volume_disks=["/dev/disk/by-id/virtio-spare", root])
+    assert refused.code == 1
+    assert "this host uses this one" in refused.output
+    assert "wipefs" not in refused.output
+    assert fingerprint(provisioned) == before
+
+
+def test_devices_that_do_not_stay_are_refused(provisioned: Machine) -> None:
+    provisioned.restore("provisioned")
+    provisioned.run("truncate -s 2G /root/file && losetup /dev/loop0 /root/file")
+    for device, kind in {"/dev/loop0": "a loop device", "/dev/ram0": "a RAM disk"}.items():
+        refused = deploy(provisioned, volume_disks=[device], volume_group="other-vg")
+        assert refused.code == 1
+        assert f"is {kind}" in refused.output
+    assert provisioned.out("pvs --noheadings -o pv_name | wc -l") == "1"
+
+
+def test_provisioned_group_is_known_by_its_name_when_the_kernels_names_have_changed(provisioned: Machine) -> None:
+    """The name in the settings means root's disk, as after a boot in another order: nothing is done to it."""
+    provisioned.restore("provisioned")
+    checksum = provisioned.out(CHECKSUM)
+    other = provisioned.out("readlink -f /dev/disk/by-id/virtio-decoy")
+    run = converge(provisioned, volume_disks=[other])
+    assert run.changes == 0
+    assert f"{other} is not used: the volume group docker-vg is complete without it" in run.output
+    assert provisioned.out(CHECKSUM) == checksum
+
+
 def test_group_is_extended_by_a_further_disk_and_the_volume_grows_while_containers_run(provisioned: Machine) -> None:
     machine = provisioned
     machine.restore("provisioned")

@@ -35,6 +35,9 @@ from tasks.support.paths import (
 )
 from tests.verify.conftest import Target
 
+# The files of a container's log, in its directory, by log driver.
+LOGS = {"json-file": "*-json.log*", "local": "local-logs/container.log*"}
+
 
 def test_volume_is_a_plain_logical_volume(target: Target) -> None:
     volume = target.logical_volume
@@ -173,7 +176,9 @@ def test_docker_has_the_configuration(target: Target) -> None:
     in_containerd = "io.containerd.snapshotter.v1" in str(docker["DriverStatus"])
     assert docker["Driver"] == ("overlayfs" if in_containerd else "overlay2")
     assert docker["DockerRootDir"] == STORES["docker"]
-    assert docker["LoggingDriver"] == "json-file"
+    kept = target.settings.log_driver == "keep"
+    own = json.loads(target.run(f"cat {DAEMON_JSON}")).get("log-driver") or "json-file"
+    assert docker["LoggingDriver"] == (own if kept else target.settings.log_driver)
     assert docker["LiveRestoreEnabled"] == target.settings.live_restore
     backing = dict(docker["DriverStatus"]).get("Backing Filesystem")
     assert in_containerd or backing == {"ext4": "extfs", "xfs": "xfs"}[target.settings.filesystem]
@@ -193,17 +198,19 @@ def test_daemon_json_is_as_this_project_wrote_it(target: Target) -> None:
 
 
 def test_log_of_a_container_has_a_size_limit(target: Target, image: str) -> None:
-    settings = target.settings
+    settings, driver = target.settings, target.docker["LoggingDriver"]
+    if driver not in LOGS:
+        pytest.skip(f"the host keeps its own log driver, {driver}")
     # Long lines: wrapping short ones would take most of the time.
     output = f"yes {'0123456789abcdef' * 250} | head -c 100000000"
     container = target.run(f'docker create --network none {image} sh -c "{output}"')
     try:
         limits = json.loads(target.run(f"docker inspect --format '{{{{json .HostConfig.LogConfig}}}}' {container}"))
-        assert limits["Type"] == "json-file"
+        assert limits["Type"] == driver
         assert limits["Config"]["max-size"] == settings.log_max_size
         assert limits["Config"]["max-file"] == str(settings.log_max_file)
         target.run(f"docker start --attach {container} >/dev/null")
-        files = target.run(f"stat --format %s {STORES['docker']}/containers/{container}/*-json.log*").split()
+        files = target.run(f"stat --format %s {STORES['docker']}/containers/{container}/{LOGS[driver]}").split()
     finally:
         target.run(f"docker rm --force --volumes {container}")
     # A file is closed after the line that reaches its limit.
@@ -309,11 +316,12 @@ def test_guard_has_ballast(target: Target) -> None:
 def test_journal_of_the_system_has_a_size_limit(target: Target) -> None:
     if not target.settings.journal_max_use:
         pytest.skip("no journal_max_use in the settings")
-    found = target.run("systemd-analyze cat-config systemd/journald.conf | grep ^SystemMaxUse= || true").splitlines()
+    limits = "grep -E '^[[:space:]]*System(MaxUse|KeepFree)[[:space:]]*=[[:space:]]*[^[:space:]]'"
+    found = target.run(f"systemd-analyze cat-config systemd/journald.conf | {limits} || true").splitlines()
     assert found, "it has no size limit"
     if target.fails(f"test -e {JOURNALD_DROP_IN}"):
         return  # the host has a limit of its own
-    assert found[-1] == f"SystemMaxUse={target.settings.journal_max_use}"
+    assert found == [f"SystemMaxUse={target.settings.journal_max_use}"]
     since = '$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value systemd-journald)" +%s)'
     target.run(f"test $(stat --format %Y {JOURNALD_DROP_IN}) -le {since}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkhead.sizes import Size, human
+from bulkhead.sizes import Size, human, setting_of
 
 G = 2**30
 
@@ -28,3 +28,11 @@ def test_human_sizes() -> None:
 
 def test_what_is_a_little_less_does_not_look_as_if_it_were_enough() -> None:
     assert human(100 * G - 1) == "99.9 GiB"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(70 * 2**30, "70G"), (3 * 2**29, "1.5G"), (75157733376, "69.9G"), (2**40 + 2**30, "1025G")]
+)
+def test_size_as_a_setting_is_rounded_down_and_can_be_set(size: int, text: str) -> None:
+    assert setting_of(size) == text
+    assert Size.parse(text).bytes <= size

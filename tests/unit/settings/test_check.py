@@ -177,6 +177,27 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "daemon_json = {'log-opts': …}: must be a dictionary with text as",
     ),
     ({"daemon_json": {"userns-remap": "default"}}, "without 'userns-remap' (it gives Docker another data root"),
+    ({"daemon_json": {"log-driver": "journald"}}, "without 'log-driver' (set log_driver)"),
+    ({"daemon_json": {"debug": "yes"}}, "must be a dictionary with true or false as 'debug'"),
+    ({"daemon_json": {"runtimes": {"kata": "/opt/kata"}}}, "with a dictionary as 'runtimes.kata'"),
+    (
+        {"daemon_json": {"storage-opts": ["overlay2.size=10G"]}},
+        "without 'storage-opts overlay2.size' (Docker does not start",
+    ),
+    (
+        {"daemon_json": {"log-opts": {"compress": "true"}}, "log_max_file": 1},
+        "must be without 'log-opts.compress' (no new container starts with it: with one log file",
+    ),
+    (
+        {"daemon_json": {"log-opts": {"labels": "team"}}, "log_driver": "local"},
+        "must be without 'log-opts.labels' (Docker does not start with it: the log driver local knows no such option)",
+    ),
+    (
+        {"daemon_json": {"log-opts": {"gelf-address": "x"}}, "log_driver": "keep"},
+        "must be without 'log-opts.gelf-address'",
+    ),
+    ({"log_driver": "journald"}, 'log_driver = \'journald\': must be "json-file", "local" or "keep"'),
+    ({"relocation": True}, 'relocation = True: must be "move" or "refuse"'),
     ({"daemon_json": {1: True}}, "daemon_json[1] = 1: must be text in quotes"),
     ({"daemon_json": {"labels": {1, 2}}}, "must be a dictionary that can be written as JSON"),
     # watch, alert, prune
@@ -314,6 +335,10 @@ GOOD: list[dict[str, Any]] = [
     {"guard_floor": "15G", "volume_size": "60G"},
     {"guard_ballast": "", "guard": False},
     {"daemon_json": {"registry-mirrors": ["https://mirror.example.com"], "log-opts": {"labels": "team"}}},
+    {"daemon_json": {"log-opts": {"compress": "true"}, "runtimes": None}},
+    {"daemon_json": {"log-opts": {"compress": "false"}}, "log_max_file": 1, "log_driver": "local"},
+    {"log_driver": "local", "log_max_file": 1},
+    {"log_driver": "keep", "relocation": "refuse"},
     {"nvidia": True, "nvidia_default_runtime": True},
     {"nvidia": False, "daemon_json": {"default-runtime": "runsc"}},
     {

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.api import FactProcessError
 
 from settings.check import check
 from settings.model import Settings
 from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, merged, names, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
+from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
 
-from .operations import OperationHost, performed
+from .operations import OperationHost, performed, shell, stand_in
 
 G = 2**30
 
 
-def keys(*, nvidia: bool = False, **changes: Any) -> dict[str, Any]:
+def keys(*, nvidia: bool = False, driver: str = "json-file", **changes: Any) -> dict[str, Any]:
     settings = check(changes)
     assert isinstance(settings, Settings)
-    return our_keys(settings, 60 * G, nvidia=nvidia)
+    return our_keys(settings, 60 * G, nvidia=nvidia, log_driver=driver)
 
 
 def test_limits_of_the_build_cache_are_a_part_of_the_volume() -> None:
@@ -67,6 +71,57 @@ def test_second_time_is_the_same() -> None:
 
 def test_without_and_merged_undo_each_other() -> None:
     assert without(merged({"theirs": {"a": 1}}, {"theirs": {"b": 2}}), {"theirs": {"b": 2}}) == {"theirs": {"a": 1}}
+
+
+# -- logs
+
+
+def test_local_has_the_same_limits() -> None:
+    written = keys(driver="local", log_driver="local")
+    assert written["log-driver"] == "local"
+    assert written["log-opts"] == {"max-size": "10m", "max-file": "3"}
+    assert keys(driver="local", log_driver="local", log_max_file=1)["log-opts"]["compress"] == "false"
+
+
+JOURNALD = {"log-driver": "journald", "log-opts": {"tag": "{{.Name}}"}}
+
+
+@pytest.mark.parametrize("applied", [{}, keys()], ids=["first run", "ours before"])
+def test_log_driver_that_is_kept_keeps_its_options_and_gets_none_of_ours(applied: dict[str, Any]) -> None:
+    ours = keys(driver="", log_driver="keep", daemon_json={"log-opts": {"labels": "team"}})
+    assert not {"log-driver", "log-opts"} & ours.keys()
+    result = wanted(ours, JOURNALD | {"theirs": 1}, applied)
+    assert result == ours | JOURNALD | {"theirs": 1}
+    assert wanted(ours, result, ours) == result
+
+
+def test_our_log_driver_goes_whole_when_the_setting_changes_it() -> None:
+    local = keys(driver="local", log_driver="local", log_max_file=1)
+    assert wanted(keys(), local, local) == keys()
+
+
+def test_log_driver_of_ours_is_gone_from_a_host_that_is_left_and_its_own_stays() -> None:
+    assert wanted({}, keys(), keys()) == {}
+    assert wanted({}, keys() | JOURNALD, keys()) == JOURNALD
+
+
+# -- BuildKit's garbage collection
+
+POLICY = {"policy": [{"keepStorage": "500GB", "all": True}]}
+
+
+@pytest.mark.parametrize("name", ["gc", "GC"])
+def test_policy_of_the_hosts_own_is_replaced_and_what_else_the_builder_has_stays(name: str) -> None:
+    current = {"builder": {name: {"enabled": False} | POLICY, "history": {"maxEntries": 5}}}
+    result = wanted(keys(), current, {})
+    assert result["builder"] == keys()["builder"] | {"history": {"maxEntries": 5}}
+    assert wanted(keys(), merged(keys(), {"builder": {"gc": POLICY}}), keys()) == keys()
+
+
+def test_policy_that_is_replaced_is_reported() -> None:
+    host = host_with({"builder": {"gc": POLICY}}, {})
+    assert applied(host, keys()) == keys()
+    assert host.logged[0] == "daemon.json: our keys replace keys of the host's own: builder.gc"
 
 
 # -- GPUs
@@ -261,3 +316,95 @@ def test_file_that_could_not_be_read_is_not_touched() -> None:
     for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.remove_our_keys, {})):
         (refusal,) = performed(operation, OperationHost({DaemonJson: None}), **arguments)
         assert "it was not touched" in str(refusal)
+
+
+# -- the file on the host
+
+
+def files_of(directory: Path, current: bytes | None = None, applied: bytes | None = None) -> DaemonJsonFiles:
+    """What the fact finds, with the two files in a directory."""
+    fact = DaemonJson()
+    command = fact.command()
+    for path, content in ((DAEMON_JSON, current), (DAEMON_JSON_APPLIED, applied)):
+        here = directory / Path(path).relative_to("/")
+        command = command.replace(path, str(here))
+        here.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            here.write_bytes(content)
+    output = shell(command, directory).stdout.replace(f"{directory}/", "/")
+    return fact.process(output.splitlines())
+
+
+def test_files_are_read_as_they_are(tmp_path: Path) -> None:
+    assert files_of(tmp_path) == DaemonJsonFiles()
+    assert files_of(tmp_path, b'{"a": 1}', b"{}\n") == DaemonJsonFiles('{"a": 1}', "{}\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        codecs.BOM_UTF8 + text(keys()).encode(),
+        codecs.BOM_UTF16_LE + text(keys()).encode("utf-16-le"),
+        b" \n",
+        b"null\n",
+        b'{"runtimes": null, "log-opts": null, "builder": {"gc": null}, "features": null}',
+    ],
+    ids=["UTF-8 mark", "UTF-16", "blank", "null", "keys that are null"],
+)
+def test_file_that_dockerd_reads_becomes_ours_without_a_byte_order_mark(tmp_path: Path, content: bytes) -> None:
+    host = OperationHost({DaemonJson: files_of(tmp_path, content, text(keys()).encode())})
+    assert applied(host, keys()) == keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{hunter2", "daemon.json is not a JSON object; it was not touched"),
+        (b'{"runtimes": ["hunter2"]}', r"needs other types of values: runtimes \(a dictionary\); it was not touched"),
+    ],
+)
+def test_file_that_dockerd_cannot_read_fails_this_host_alone(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(FactProcessError, match=message) as found:
+        files_of(tmp_path, content)
+    assert "hunter2" not in str(found.value)
+
+
+def applied_to(directory: Path, path: Path) -> str:
+    """Run the script that applies daemon.json on a host without Docker, and return its messages."""
+    stand_in(directory, "systemctl", "exit 1")
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    command = str(script).replace(DAEMON_JSON, str(path)).replace("/etc/bulkhead", f"{directory}/applied")
+    done = shell(command, directory, stdin=script.connector_arguments["_stdin"])
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_symbolic_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    link, file = tmp_path / "etc/docker/daemon.json", tmp_path / "managed/docker.json"
+    for path in (link, file):
+        path.parent.mkdir(parents=True)
+    file.write_text("{}\n")
+    file.chmod(0o600)
+    link.symlink_to("../../managed/docker.json")
+    assert applied_to(tmp_path, link) == ""
+    assert link.is_symlink()
+    assert json.loads(file.read_text()) == keys()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in file.parent.iterdir()] == ["docker.json"]
+
+
+def test_change_of_a_linked_file_that_was_cut_is_seen(tmp_path: Path) -> None:
+    link, file = tmp_path / DAEMON_JSON[1:], tmp_path / "managed/docker.json"
+    for path in (link, file):
+        path.parent.mkdir(parents=True)
+    file.write_text("{}")
+    link.symlink_to(file)
+    assert not files_of(tmp_path).unfinished
+    file.with_name("docker.json.old").touch()
+    assert files_of(tmp_path).unfinished
+
+
+def test_file_is_made_where_there_is_not_even_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "etc/docker/daemon.json"
+    applied_to(tmp_path, path)
+    assert json.loads(path.read_text()) == keys()

@@ -68,6 +68,12 @@ def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
             "Docker itself",
             "apt-get remove podman-docker",
         ),
+        (
+            docker_host(docker_hangs=True, storage_driver="", docker_data=EngineData(images=1)),
+            "`docker info` does not answer within 120 s",
+            "Docker's answer",
+            "run again when the host is less busy",
+        ),
         (docker_host(swarm=True), "Swarm is active", "no Swarm", "docker swarm leave"),
         (bare_host(kubernetes=("/var/lib/kubelet",)), "/var/lib/kubelet", "Docker alone", "leave this host out"),
         (

@@ -17,6 +17,7 @@ from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
+    EXTENT,
     GIB,
     SPARE,
     bare_host,
@@ -147,6 +148,16 @@ def test_volume_of_a_group_of_its_own_leaves_them_their_space() -> None:
     assert (again.size, again.extra_volumes) == (fresh.size, fresh.extra_volumes)
 
 
+def test_layout_of_the_incident_fits_to_the_last_extent() -> None:
+    """LVM's metadata takes the first extent of a disk of 100 GiB."""
+    storage = shared_vg(free=70 * GIB - EXTENT)
+    groups = tuple(replace(group, size=100 * GIB - EXTENT) for group in storage.volume_groups)
+    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "10G"}})
+    plan = examine(wanted, bare_host(), replace(storage, volume_groups=groups)).plan
+    assert plan
+    assert (plan.size, plan.extra_volumes[0].size) == (60 * GIB - EXTENT, 10 * GIB)
+
+
 def test_layout_of_the_incident_uses_the_group_up_with_a_warning() -> None:
     result = examine(settings(extra_volumes={"home-lv": {"mount": "/home", "size": "9G"}}), bare_host(), shared_vg())
     assert result.plan
@@ -157,10 +168,23 @@ def test_layout_of_the_incident_uses_the_group_up_with_a_warning() -> None:
 
 
 def test_more_than_there_is_is_refused() -> None:
-    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "20G"}})
+    wanted = settings(volume_size="60G", extra_volumes={"home-lv": {"mount": "/home", "size": "20G"}})
     (found,) = examine(wanted, bare_host(), shared_vg()).findings
     assert "for home-lv, beside Docker's 60.0 GiB" in found.found
     assert "20.0 GiB, for its size 20G" in found.needed
+    assert 'a smaller size for it in extra_volumes (at most "10G" fits) or a smaller volume_size' in found.action
+    # A volume that exists is never shrunk.
+    full = shared_vg(free=60 * GIB)
+    plan = examine(settings(volume_size="60G"), bare_host(), full).plan
+    assert plan
+    (found,) = examine(wanted, bare_host(), converged(full, plan)).findings
+    assert found.action == "take home-lv out of extra_volumes, or free space in the group"
+
+
+def test_extra_volumes_that_leave_docker_no_room_are_named() -> None:
+    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "66G"}})
+    (found,) = examine(wanted, bare_host(), shared_vg()).findings
+    assert "has 4.0 GiB for Docker's volume, beside the 66.0 GiB of extra_volumes" in found.found
 
 
 def test_smaller_size_is_reported_and_never_shrinks() -> None:

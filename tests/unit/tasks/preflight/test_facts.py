@@ -14,9 +14,10 @@ from pyinfra.api import FactProcessError
 
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
+from tasks.preflight.daemon_json import readable_keys
 from tasks.preflight.facts import _BOUND_ELSEWHERE, _LOGIN, HostFacts, parse_host
 from tasks.preflight.host import EngineData, HostState, MountUnit
-from tasks.support.paths import STOPPED_BY_UPGRADE
+from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
 from ...cases import BOUND, LOGINS, BoundCase, LoginCase
 from ...fake_proc import FakeProc
@@ -199,7 +200,8 @@ def test_stores_that_are_absent_hold_nothing(tmp_path: Path) -> None:
 
 def test_file_without_a_newline_at_its_end_swallows_nothing(tmp_path: Path) -> None:
     (tmp_path / "daemon.json").write_text('{\n  "debug": true\n}')
-    assert facts_of(tmp_path, tmp_path, tmp_path / "daemon.json").daemon_json == '{\n  "debug": true\n}\n'
+    state = facts_of(tmp_path, tmp_path, tmp_path / "daemon.json")
+    assert (state.daemon_json, state.daemon_json_obstacle) == ('{\n  "debug": true\n}', "")
 
 
 def test_who_uses_a_directory_is_named_but_our_own_login_is_not(tmp_path: Path) -> None:
@@ -365,3 +367,94 @@ def test_containers_that_need_the_toolkit_are_named_where_it_is_ours(tmp_path: P
         (tmp_path / "etc/apt/sources.list.d/nvidia-bulkhead.sources").touch()
     expected = ("train", "infer", "by-hook", "by-cdi") if ours and docker == "active" else ()
     assert gpu_facts_of(tmp_path).nvidia_containers == expected
+
+
+# -- daemon.json
+
+
+@pytest.mark.parametrize("mark", ["utf-8", "utf-8-sig", "utf-16"])
+def test_daemon_json_is_read_with_its_byte_order_mark(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "daemon.json").write_bytes('{"debug": true}'.encode(mark))
+    state = facts_of(tmp_path, tmp_path, tmp_path / "daemon.json")
+    assert readable_keys(state.daemon_json) == {"debug": True}
+
+
+def test_keys_that_we_wrote_are_read_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "applied").write_text('{"debug": true}')
+    command = HostFacts().command().replace(DAEMON_JSON_APPLIED, f"{tmp_path}/applied")
+    assert parse_host(shell(command, tmp_path).stdout.splitlines()).daemon_json_applied == '{"debug": true}'
+
+
+def test_link_is_followed_and_what_cannot_be_replaced_is_said(tmp_path: Path) -> None:
+    file, link = tmp_path / "managed.json", tmp_path / "daemon.json"
+    link.symlink_to("managed.json")
+    state = facts_of(tmp_path, tmp_path, link)
+    assert state.daemon_json_obstacle == "a symbolic link to managed.json, which does not exist"
+    file.write_text("{}")
+    state = facts_of(tmp_path, tmp_path, link)
+    assert (state.daemon_json, state.daemon_json_obstacle) == ("{}", "")
+    assert facts_of(tmp_path, tmp_path, tmp_path).daemon_json_obstacle == "no regular file"
+
+
+# -- Docker itself
+
+
+def docker_facts(top: Path, docker: str, patience: str = "120") -> HostState:
+    """The facts of a host whose docker.service is active, with a stand-in for docker."""
+    stand_in(top, "systemctl", "[ $1 != is-active ] || printf '%s\\n' active inactive")
+    stand_in(top, "docker", docker)
+    command = HostFacts().command().replace("patience=120", f"patience={patience}")
+    return parse_host(shell(command, top).stdout.splitlines())
+
+
+def test_docker_that_does_not_answer_in_time_is_told_from_one_that_does_not_run(tmp_path: Path) -> None:
+    state = docker_facts(tmp_path, '[ "$3" != info ] || exec sleep 5', patience="0.2")
+    assert (state.docker_hangs, state.storage_driver) == (True, "")
+    state = docker_facts(tmp_path, '[ "$3" != info ] || { sleep 0.1; echo \'{"Driver": "overlay2"}\'; }')
+    assert (state.docker_hangs, state.storage_driver) == (False, "overlay2")
+    assert not docker_facts(tmp_path, "exit 1").docker_hangs
+
+
+# As docker inspect of 26.1 prints it by the template of the facts.
+CONTAINERS = r"""
+case "$3 $4" in
+    "ps --all") printf 'c1\nc2\nc3\n' ;;
+    "inspect --format") cat <<END
+["/web","running","sha256:a","$now","0001-01-01T00:00:00Z","2024-01-01T00:00:00.123456789Z","always",false]
+["/job","exited","sha256:b","2024-01-01T00:00:00.5Z","$two_days_ago","2024-01-01T00:00:00Z","no",true,false]
+["/new","created","sha256:c","0001-01-01T00:00:00Z","0001-01-01T00:00:00Z","$two_days_ago","",false]
+END
+    ;;
+    "images --quiet") printf 'sha256:d\nsha256:b\n' ;;
+esac
+"""
+
+
+def test_containers_are_named_with_what_decides_whether_the_prune_removes_them(tmp_path: Path) -> None:
+    times = "now=$(date -u +%Y-%m-%dT%H:%M:%S.1Z) two_days_ago=$(date -u -d '-48 hours' +%Y-%m-%dT%H:%M:%S.987654321Z)"
+    state = docker_facts(tmp_path, f"{times}\n{CONTAINERS}")
+    web, job, new = state.containers
+    assert (web.name, web.status, web.image, web.has_restart_policy) == ("web", "running", "sha256:a", True)
+    assert (job.status, job.has_restart_policy, job.is_kept) == ("exited", False, True)
+    assert (new.status, new.has_restart_policy, new.is_kept) == ("created", False, False)
+    assert [round(one.idle_hours, 1) for one in (job, new)] == [48.0, 48.0]
+    assert state.dangling_images == ("sha256:d", "sha256:b")
+
+
+@pytest.mark.parametrize("ours", [JOURNALD_DROP_IN, DAEMON_JSON_APPLIED, ""])
+def test_journal_is_measured_before_the_first_run_alone(tmp_path: Path, ours: str) -> None:
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal/system.journal").write_bytes(b"x" * 50_000)
+    if ours:
+        (tmp_path / ours[1:]).parent.mkdir(parents=True)
+        (tmp_path / ours[1:]).write_text("{}")
+    command = HostFacts().command().replace("/var/log/journal", f"{tmp_path}/journal")
+    for path in (JOURNALD_DROP_IN, DAEMON_JSON_APPLIED):
+        command = command.replace(path, f"{tmp_path}{path}")
+    size = parse_host(shell(command, tmp_path).stdout.splitlines()).journal_bytes
+    assert size == 0 if ours else 50_000 <= size < 100_000
+
+
+def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) -> None:
+    state = gpu_facts_of(tmp_path)
+    assert (state.containers, state.dangling_images, state.docker_hangs) == ((), (), False)

@@ -11,7 +11,7 @@ from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from tasks.preflight import gate
 from tasks.preflight.facts import HostFacts
-from tasks.preflight.host import HostState
+from tasks.preflight.host import Container, EngineData, HostState
 from tasks.support.gpu import GpuContainers
 from tasks.support.run_lock import Holder, RunLockHolder
 
@@ -56,6 +56,19 @@ def test_host_that_is_refused_fails_with_its_findings_while_pyinfra_prepares() -
     (message,) = host.logged
     assert message.startswith("web-1 was left untouched: 2 findings")
     assert failed == ["web-1"]
+
+
+def test_living_host_is_told_what_the_run_does_before_it() -> None:
+    state = docker_host(
+        docker_data=EngineData(images=1), containers=(Container("web", "running", "i", 0, True, False),)
+    )
+    host = _host(state, shared_vg())
+    host.state = SimpleNamespace(is_executing=False)
+    with ctx_host.use(host):
+        assert gate.inspect(settings())
+    (note,) = host.logged
+    assert note.startswith("Note: Docker's data moves onto its volume")
+    assert "1 container (web)" in note
 
 
 def test_host_that_has_not_changed_passes_again_under_the_lock() -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from bulkhead.names import BALLAST, SNAPSHOT_TAG
+from bulkhead.sizes import Size
 from pyinfra_lvm.operations import UNFINISHED_TAG
+from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import TAG
 
@@ -66,7 +68,9 @@ def test_volume_with_a_snapshot_does_not_grow() -> None:
     storage = with_volume(converged(shared_vg(), fresh), "ubuntu-vg", "before", GIB, origin="docker-lv")
     assert plan_of(our_docker_ce_host(), storage, settings(volume_size="60G"), warnings=()).size == fresh.size
     found = finding(our_docker_ce_host(), storage, settings(volume_size="62G"))
-    assert_says(found, found_has="it has a snapshot: before", needed="no snapshot", action="lvremove ubuntu-vg/before")
+    assert_says(
+        found, found_has="it has a snapshot: before", needed="no snapshot", action="ask whoever made ubuntu-vg/before"
+    )
     storage = with_volume(
         converged(shared_vg(), fresh), "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=(SNAPSHOT_TAG,)
     )
@@ -237,3 +241,13 @@ def test_used_volume_with_the_tag_of_an_unfinished_one_is_judged_as_it_is() -> N
         f"the logical volume ubuntu-vg/docker-lv carries the tag {UNFINISHED_TAG}, and is mounted on /data",
         "the logical volume ubuntu-vg/docker-lv holds xfs",
     ]
+
+
+@pytest.mark.parametrize("wanted", [settings(), ADOPTING], ids=["ours", "somebody else's"])
+def test_nobody_is_told_to_remove_a_volume(wanted: Settings) -> None:
+    """A volume of ours whose superblock is lost shows no filesystem, and has all of its data."""
+    tags = () if wanted.adopt_volume else (TAG,)
+    lost = with_volume(with_docker_volume(tags=tags), "ubuntu-vg", "before", GIB, origin="docker-lv")
+    findings = examine(wanted.model_copy(update={"volume_size": Size.parse("62G")}), bare_host(), lost).findings
+    assert len(findings) == 2
+    assert "lvremove" not in str([*map(str, findings)])

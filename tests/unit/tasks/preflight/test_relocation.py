@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 
 from tasks.preflight.host import EngineData
+from tasks.preflight.relocation import ext4_inodes
 
 from ..example_hosts import (
     GIB,
+    ON_SPARE,
     bare_host,
     converged,
     docker_host,
     our_docker_ce_host,
     settings,
     shared_vg,
+    spare_disk,
     with_directory,
     with_mount,
 )
@@ -85,3 +88,48 @@ def test_mount_of_others_in_dockers_data_is_refused() -> None:
     storage = with_mount(shared_vg(), "/var/lib/docker/volumes/big/_data", "/dev/vda1", "/")
     found = finding(docker_host(**USED), storage)
     assert_says(found, found_has="on /var/lib/docker/volumes/big/_data", needed="no mounts", action="unmount it")
+
+
+@pytest.mark.parametrize(
+    ("size", "inodes"),
+    [
+        (2**30, 65536),
+        (3 * 2**40, 201326592),
+        (4095 * 2**30, 268369920),
+        (4 * 2**40, 134217728),
+        (15 * 2**40, 503316480),
+        (16383 * 2**30, 536838144),
+        (16 * 2**40, 268435456),
+        (100 * 2**40, 1677721600),
+    ],
+)
+def test_inodes_are_counted_as_mke2fs_makes_them(size: int, inodes: int) -> None:
+    """The numbers are what `mke2fs -n -t ext4` prints for a device of that size (e2fsprogs 1.47)."""
+    assert ext4_inodes(size) == inodes
+
+
+def test_large_volume_has_fewer_inodes_for_its_size() -> None:
+    storage = spare_disk(size=5 * 2**40)
+    found = finding(docker_host(**USED | {"store_inodes": 2 * 10**8}), storage, ON_SPARE)
+    assert_says(found, found_has="has 200000000 files, and its volume, as ext4, 159", needed="inodes", action='"xfs"')
+
+
+@pytest.mark.parametrize(
+    ("data", "action"),
+    [
+        (55, 'set a larger volume_size (at most "70G" fits), or free space'),
+        (
+            65,
+            "free space (in Docker: `docker system df`, `docker image prune`): the volume group has room for 70.0 GiB",
+        ),
+    ],
+)
+def test_larger_size_is_advised_only_where_the_group_has_room_for_it(data: int, action: str) -> None:
+    found = finding(docker_host(**USED | {"store_bytes": data * GIB}), shared_vg())
+    assert_says(found, found_has="and its volume has 60.0 GiB", needed="a tenth more", action=action)
+
+
+@pytest.mark.parametrize(("inodes", "advised"), [(4 * 10**6, True), (10**7, False)])
+def test_larger_size_is_advised_only_where_it_has_the_inodes(inodes: int, advised: bool) -> None:
+    found = finding(docker_host(**USED | {"store_inodes": inodes}), shared_vg())
+    assert ('a larger volume_size (at most "70G" fits)' in found.action) == advised

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from pyinfra_lvm.model import BlockDevice
+from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import TAG
 
@@ -104,10 +107,45 @@ def test_root_that_has_taken_the_whole_disk_leaves_another_disk_or_a_smaller_siz
     assert_says(
         found,
         found_has="volume group ubuntu-vg has 3.0 GiB for Docker's volume; root has 97.0 GiB on /dev/mapper/ubuntu--vg-ubuntu--lv",
-        needed="65.0 GiB, for volume_size auto and volume_reserve 5%",
-        action="set a smaller volume_size, or name a blank disk in volume_disks (there is none: attach one)",
+        needed="6.0 GiB, for volume_size auto and volume_reserve 5%",
+        action='set a smaller volume_size (at most "3G" fits), or name a blank disk in volume_disks (there is none: attach one)',
     )
     assert "never shrunk" in found.action
+    # The way out works, with a warning.
+    assert examine(settings(volume_size="3G"), bare_host(), shared_vg(free=3 * GIB)).plan
+
+
+@pytest.mark.parametrize("wanted", [settings(), settings(volume_size="40G"), settings(volume_size="100%FREE")], ids=str)
+def test_group_with_nothing_free_is_not_told_to_set_a_smaller_size(wanted: Settings) -> None:
+    found = finding(bare_host(), shared_vg(free=0), wanted)
+    assert_says(found, found_has="has 0 bytes", needed="for volume_size", action="name a blank disk in volume_disks")
+    assert "smaller" not in found.action
+
+
+def test_installers_layout_gets_what_is_free_less_the_reserve() -> None:
+    """Ubuntu Server's installer gives root half of the group, at most 100 GiB (subiquity, sizing policy "scaled")."""
+    (warning,) = examine(settings(), bare_host(), shared_vg(free=50 * GIB)).warnings
+    assert warning == (
+        "the volume gets 45.0 GiB: all that is free less the reserve. 60 % of the group would be 60.0 GiB"
+    )
+    fresh = plan_of(bare_host(), shared_vg(free=50 * GIB), warnings=(warning,))
+    assert (fresh.size, fresh.reserve) == (45 * GIB, 5 * GIB)
+    assert plan_of(our_docker_ce_host(), converged(shared_vg(free=50 * GIB), fresh)) == fresh
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "expected"), [(70, "10G", 60), (69, "10G", 54), (50, "10G", 35), (70, "10%VG", 55)]
+)
+def test_default_leaves_the_extra_volumes_their_space(free: int, size: str, expected: int) -> None:
+    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": size}})
+    plan = examine(wanted, bare_host(), shared_vg(free * GIB)).plan
+    assert plan
+    assert (plan.size, plan.extra_volumes[0].size) == (expected * GIB, 10 * GIB)
+
+
+def test_auto_takes_the_group_with_room_for_all_of_the_default() -> None:
+    storage = with_group(with_disk(shared_vg(free=50 * GIB)), "data-vg", SPARE)
+    assert plan_of(bare_host(), storage).volume_group == "data-vg"
 
 
 def test_size_beyond_the_free_space_says_how_much_is_free() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkhead.sizes import Size
+from bulkhead.sizes import Size, human
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 
 G = 2**30
@@ -17,6 +17,46 @@ def plan(size: str | None, **changes: object) -> PlannedSize:
 
 def test_default_beside_other_volumes_is_60_percent_of_the_group() -> None:
     assert plan(None).bytes == 60 * G
+
+
+@pytest.mark.parametrize(
+    ("group_size", "group_free", "expected"),
+    [
+        (100 * G, 50 * G, 45 * G),  # Ubuntu's installer: root has half of the group
+        (100 * G, 60 * G, 55 * G),  # a home volume of 10 beside root's 30
+        (93 * G, 63 * G, 55.8 * G),  # a disk of 100 GB: 60 % fit
+        (200 * G, 100 * G, 90 * G),  # root is capped at 100 (subiquity)
+        (30 * G, 3 * G, 1.5 * G),
+    ],
+)
+def test_default_beside_others_is_what_is_free_less_the_reserve_where_that_is_less(
+    group_size: int, group_free: int, expected: float
+) -> None:
+    planned = plan(None, group_size=group_size, group_free=group_free)
+    assert planned.bytes == int(expected) // (4 * 2**20) * (4 * 2**20)
+    is_less = planned.bytes < 0.59 * group_size
+    assert [warning.split(": all")[0] for warning in planned.warnings] == (
+        [f"the volume gets {human(planned.bytes)}"] if is_less else []
+    )
+    # The next run finds the volume, plans the same and is silent.
+    again = plan(None, group_size=group_size, group_free=group_free - planned.bytes, existing=planned.bytes)
+    assert again == PlannedSize(planned.bytes)
+
+
+def test_default_beside_others_takes_at_least_a_gibibyte_and_leaves_the_reserve() -> None:
+    assert plan(None, group_free=6 * G).bytes == G
+    with pytest.raises(DoesNotFit) as error:
+        plan(None, group_free=6 * G - 2**20)
+    assert (error.value.needed, error.value.largest) == (6 * G, 6 * G - 4 * 2**20)
+
+
+@pytest.mark.parametrize(("size", "free", "largest"), [("80G", 70, 70), ("70%VG", 70, 70), (None, 2, 2), (None, 0, 0)])
+def test_refusal_knows_the_largest_size_that_fits(size: str | None, free: int, largest: int) -> None:
+    with pytest.raises(DoesNotFit) as error:
+        plan(size, group_free=free * G)
+    assert error.value.largest == largest * G
+    if largest:
+        assert plan(f"{largest}G", group_free=free * G).bytes == largest * G
 
 
 def test_default_of_an_own_group_is_all_but_the_reserve() -> None:
