@@ -55,9 +55,8 @@ def test_volume_that_was_removed_by_mistake_is_refused_and_comes_back_as_the_mes
         "the volume ubuntu-vg/docker-lv for /srv/docker-volume is not there; /etc/fstab and /etc/bulkhead/bulkhead.json",
         "`vgcfgrestore --list ubuntu-vg`",
     )
-    listed = machine.out("vgcfgrestore --list ubuntu-vg")
-    before_removal = next(block for block in listed.split("\n\n") if "lvremove" in block)
-    file = next(line.split()[-1] for line in before_removal.splitlines() if "File:" in line)
+    blocks = machine.out("vgcfgrestore --list ubuntu-vg").split("File:")
+    file = next(block.split()[0] for block in blocks if "lvremove" in block)
     machine.run(f"vgcfgrestore --yes --file {file} ubuntu-vg && lvchange --activate y ubuntu-vg/docker-lv")
     converge(machine)
     assert machine.out(f"cat {PRECIOUS}") == "precious"
