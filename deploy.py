@@ -5,7 +5,20 @@ from __future__ import annotations
 from pyinfra import config, host
 
 from settings.check import settings_of
-from tasks import daemon, engine, fail_closed, guard, nvidia, program, prune, rehearsal, relocation, volume, watch
+from tasks import (
+    daemon,
+    engine,
+    fail_closed,
+    guard,
+    lost_volumes,
+    nvidia,
+    program,
+    prune,
+    rehearsal,
+    relocation,
+    volume,
+    watch,
+)
 from tasks.preflight import gate
 from tasks.support import run_lock
 
@@ -23,6 +36,7 @@ if plan:
     nvidia.add_repository(settings, plan)
     rehearsal.simulate(settings, plan)
     nvidia.install(settings, plan)
+    lost_volumes.give_up(plan)
     volume.provision(settings, plan)
     program.install(settings, plan)
     if directories := plan.directories_to_move:

@@ -12,5 +12,5 @@ config.ENV = run_lock.ENVIRONMENT
 
 settings = settings_of(host)  # bad settings of any host end the run here
 
-if removal.inspect():
+if removal.inspect(settings):
     removal.remove(settings)

@@ -83,7 +83,9 @@ class HealthyHost:
             (top / "volume").symlink_to(volume)
         else:
             (top / "volume").mkdir()
-        (top / "volume" / MARKER).touch()
+        for name in ("", *STORES):
+            (top / "volume" / name).mkdir(exist_ok=True)
+            (top / "volume" / name / MARKER).touch()
         (top / "etc/docker/daemon.json").write_text('{"log-driver": "local", "live-restore": true}')
         (top / "etc/containerd/config.toml").write_text('#root = "/var/lib/containerd"\ndisabled_plugins = ["cri"]\n')
         prune = {"time": time.time(), "freed": 0, "removed": 0, "failed": []}

@@ -10,8 +10,10 @@ DOCKER = "docker.service"
 DOCKER_SOCKET = "docker.socket"
 CONTAINERD = "containerd.service"
 
-# On the volume. It tells the volume from an empty directory, and from somebody else's filesystem.
+# On the volume, and in each store's directory on it. It tells them from an empty directory, and from a filesystem of
+# somebody else. The units of Docker and containerd assert all three.
 MARKER = ".docker-bulkhead"
+MARKER_TEXT = "The volume of docker-bulkhead. Docker starts only if this file is there.\n"
 
 # On the volume: the guard deletes it where it was too slow, so that Docker can answer.
 BALLAST = ".bulkhead-ballast"

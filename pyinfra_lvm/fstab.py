@@ -59,14 +59,20 @@ def fstab_with(text: str, entry: FstabEntry) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fstab_without(text: str, target: str) -> str:
+def fstab_without(text: str, target: str, source: str = "") -> str:
     """Return ``text`` without the lines for a target. Every other line stays byte for byte.
+
+    Args:
+        source: only lines with this source go; by default those with any.
 
     >>> fstab_without("# mine\\n/b /srv/a none bind 0 0\\n", "/srv/a")
     '# mine\\n'
     """
     lines = text.split("\n")
-    return "\n".join(line for line in lines if not ((found := _parse_line(line)) and found.target == target))
+    entries = ((line, _parse_line(line)) for line in lines)
+    return "\n".join(
+        line for line, found in entries if not (found and found.target == target and source in ("", found.source))
+    )
 
 
 def format_entry(entry: FstabEntry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
@@ -194,3 +195,18 @@ def mapper_path(group: str, volume: str) -> str:
     '/dev/mapper/ubuntu--vg-docker--lv'
     """
     return "/dev/mapper/{}-{}".format(group.replace("-", "--"), volume.replace("-", "--"))
+
+
+def names_in(path: str) -> tuple[str, str] | None:
+    """Return group and name of the logical volume that a path names, in either form; None for another kind of path.
+
+    >>> names_in("/dev/mapper/ubuntu--vg-docker--lv"), names_in("/dev/ubuntu-vg/docker-lv")
+    (('ubuntu-vg', 'docker-lv'), ('ubuntu-vg', 'docker-lv'))
+    >>> names_in("/dev/disk/by-uuid/1234"), names_in("/dev/mapper/luks")
+    (None, None)
+    """
+    match = re.fullmatch(r"/dev/mapper/((?:[^-/]|--)+)-((?:[^-/]|--)+)|/dev/(?!mapper/)([^/]+)/([^/]+)", path)
+    if match is None:
+        return None
+    group, volume, *plain = match.groups()
+    return (group.replace("--", "-"), volume.replace("--", "-")) if group else (plain[0], plain[1])

@@ -40,6 +40,7 @@ class Settings(BaseModel):
     filesystem: Filesystem
     volume_mount: Annotated[str, AfterValidator(fields.check_mount_point)]
     adopt_volume: bool
+    replace_lost_volumes: bool
     extra_volumes: dict[LogicalVolumeName, ExtraVolume]
     engine_source: Literal["auto", "docker-ce", "distro", "present"]
     engine_version: Annotated[str, AfterValidator(fields.check_engine_version)]

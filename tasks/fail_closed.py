@@ -1,4 +1,6 @@
-"""After this, docker.service and containerd.service cannot start without the volume, its marker and both stores.
+"""After this, docker.service and containerd.service cannot start without the volume, both stores, and their markers.
+
+The markers tell our mounts from those of others: a unit of somebody's own in /etc/systemd/system wins over fstab.
 
 The drop-ins can be there before the packages: systemd applies them as soon as the units exist.
 """
@@ -31,18 +33,22 @@ def ordering() -> dict[str, str]:
 
 
 def refuse_to_start_without_the_volume(settings: Settings) -> None:
-    """Keep Docker and containerd from starting unless the volume, its marker and both stores are there."""
-    mount_points = [settings.volume_mount, *STORES.values()]
+    """Keep Docker and containerd from starting unless the volume and both stores are there, with their markers.
+
+    The markers must exist before this.
+    """
     units.unit_files(
         name="Fail closed: docker.service and containerd.service need the volume",
         units=list(DROP_INS),
-        contents={
-            path: render(
-                "drop-in.conf.j2",
-                unit=unit,
-                mount_points=mount_points,
-                marker=f"{settings.volume_mount}/{MARKER}",
-            )
-            for unit, path in DROP_INS.items()
-        },
+        contents=drop_ins(settings),
     )
+
+
+def drop_ins(settings: Settings) -> dict[str, str]:
+    """Return the drop-ins that assert the volume, the stores and their markers: path → content."""
+    mount_points = [settings.volume_mount, *STORES.values()]
+    markers = [f"{mount_point}/{MARKER}" for mount_point in mount_points]
+    return {
+        path: render("drop-in.conf.j2", unit=unit, mount_points=mount_points, markers=markers)
+        for unit, path in DROP_INS.items()
+    }

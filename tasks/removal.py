@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
@@ -29,6 +29,7 @@ from tasks.preflight import gate, system
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding, report
 from tasks.preflight.host import HostState
+from tasks.preflight.lost_volumes import find_lost_volumes
 from tasks.support import files, run_lock
 from tasks.support.paths import DOCKER_PIN, NVIDIA_PIN, STORES
 
@@ -37,16 +38,18 @@ Commands = Generator[StringCommand, None, None]
 _ENDED = ("", "finalized", "rolled-back", "failed")
 
 
-def judge(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
+def judge(settings: Settings, state: HostState, storage: Storage, lock_holder: str) -> list[Finding]:
     """Return why this project cannot be removed from a host now.
 
     Args:
+        settings: of this host.
         state, storage: its facts.
         lock_holder: who holds the run lock, in words; empty for nobody.
     """
     if state.uid != 0:
         return [system.not_root()]
     found = [system.another_run(lock_holder)] if lock_holder else []
+    found += _judge_mounts(settings, state, storage)
     phases = [state.relocation, *state.moves.values()]
     if any(phase in RELOCATED for phase in phases):
         found.append(
@@ -100,25 +103,52 @@ def judge(state: HostState, storage: Storage, lock_holder: str) -> list[Finding]
     return found
 
 
-def inspect() -> bool:
+def _judge_mounts(settings: Settings, state: HostState, storage: Storage) -> Iterator[Finding]:
+    """Yield why Docker would not start again once its daemon.json has changed, or would start off its volume."""
+    on_old_data = state.relocation in ("failed", "rolled-back")
+    lost = find_lost_volumes(settings, state, storage)
+    unmounted = [path for path in (settings.volume_mount, *STORES.values()) if storage.mount(path) is None]
+    if lost and not on_old_data:
+        yield Finding(
+            f"{' and '.join(map(str, lost))} {'is' if len(lost) == 1 else 'are'} not there",
+            "every volume: without this project Docker would start on the root disk, with nothing of its data",
+            "attach the disk again; or run deploy.py, which shows every way out",
+        )
+    elif unmounted and state.fails_closed:
+        yield Finding(
+            f"nothing is mounted on {', '.join(unmounted)}",
+            "the volume with both stores: without them Docker does not start",
+            "run deploy.py, which mounts them, and then undeploy.py",
+        )
+
+
+def _examine(settings: Settings, *, take_lock: bool) -> list[Finding] | None:
+    """Ask for the facts and judge them; None where they could not be read, which has failed the host already."""
+    holder = run_lock.holder(host, take=take_lock)
+    state, storage = host.get_fact(HostFacts), host.get_fact(StorageLayout)
+    return None if holder is None or state is None else judge(settings, state, storage, holder)
+
+
+def inspect(settings: Settings) -> bool:
     """Return whether this project can be removed from the host; if not, print the findings and fail the host."""
-    holder, state, storage = run_lock.holder(host), host.get_fact(HostFacts), host.get_fact(StorageLayout)
-    if holder is None or state is None:
-        return False
-    findings = judge(state, storage, holder)
+    findings = _examine(settings, take_lock=False)
     if findings:
         gate.refuse(findings)
-    return not findings
+    return findings == []
 
 
 @operation()
-def take_lock() -> Commands:
-    """Take the run lock: from here to the end of the run nobody else changes the host."""
-    holder = run_lock.holder(host, take=True) if host.state.is_executing else ""
-    if holder is None:
-        yield refusal(f"{host.name} was left untouched: the run lock could not be read")
-    elif holder:
-        yield refusal(report(host.name, [system.another_run(holder)]))
+def hold_the_lock(settings: Settings) -> Commands:
+    """Take the run lock and judge the host again: from here to the end of the run nobody else changes it.
+
+    Args:
+        settings: of this host.
+    """
+    findings = _examine(settings, take_lock=True) if host.state.is_executing else []
+    if findings is None:
+        yield refusal(f"{host.name} was left untouched: its facts could not be read")
+    elif findings:
+        yield refusal(report(host.name, findings))
     else:
         host.noop("this run holds the lock")
 
@@ -143,14 +173,14 @@ def mutable(paths: list[str]) -> Commands:
 @deploy("Removal")
 def remove(settings: Settings) -> None:
     """Leave daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
-    take_lock(name="One run at a time")
+    hold_the_lock(name="One run at a time, on a host that can do without this project", settings=settings)
     daemon.remove_our_keys(name="daemon.json has only the host's own keys")
     fail_closed.removed()
     watch.removed(settings)
     prune.removed()
     guard.removed(settings)
     files.removed(
-        name="The program, its configuration, the pins and the volume's marker are removed",
+        name="The program, its configuration, the pins and the volume's markers are removed",
         paths=[
             PROGRAM,
             CONFIGURATION,
@@ -158,7 +188,7 @@ def remove(settings: Settings) -> None:
             PROGRAM_RUN,
             DOCKER_PIN,
             NVIDIA_PIN,
-            f"{settings.volume_mount}/{MARKER}",
+            *(f"{path}/{MARKER}" for path in (settings.volume_mount, *STORES.values())),
         ],
     )
     extra = [volume.mount for volume in settings.extra_volumes.values()]

@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
-from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, MARKER_TEXT
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
@@ -30,6 +30,9 @@ from tasks.support.paths import BEFORE, STORES, TAG
 # nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
+
+# On the volume. Its own marker is made last: it shows that the volume is complete.
+_MARKERS = (*(f"{directory}/{MARKER}" for directory in STORES), MARKER)
 
 
 @deploy("Volume")
@@ -60,7 +63,7 @@ def provision(settings: Settings, plan: Plan) -> None:
         options=["defaults", "private", *FSTAB_OPTIONS],
         immutable_mount_point=True,
     )
-    stores(name="The volume has a directory for each store, and its marker", volume=settings.volume_mount)
+    stores(name="The volume has a directory for each store, with its marker", volume=settings.volume_mount)
     for volume in plan.extra_volumes:
         _provision_extra(plan.volume_group, volume)
 
@@ -135,14 +138,14 @@ def extra_entry(path: str, device: str, filesystem: str) -> FstabEntry:
 
 
 class VolumeContents(FactBase[set[str]]):
-    """Return which of the stores' directories and the marker are on the volume.
+    """Return which of the stores' directories and the markers are on the volume.
 
     Args:
         volume: its mount point.
     """
 
     def command(self, volume: str) -> str:
-        names = shlex.join([*STORES, MARKER])
+        names = shlex.join([*STORES, *_MARKERS])
         return f"cd {shlex.quote(volume)} 2>/dev/null && ls -d {names} 2>/dev/null; true"
 
     def process(self, output: list[str]) -> set[str]:
@@ -155,18 +158,19 @@ class VolumeContents(FactBase[set[str]]):
 
 @operation()
 def stores(volume: str) -> Generator[StringCommand, None, None]:
-    """Make a directory for each store, then the marker, which shows that the volume is complete and ours.
+    """Make a directory for each store with a marker in it, then the marker of the volume.
 
     Args:
         volume: its mount point.
     """
-    if host.get_fact(VolumeContents, volume=volume) == {*STORES, MARKER}:
-        host.noop(f"{volume} has its stores and its marker")
+    if host.get_fact(VolumeContents, volume=volume) == {*STORES, *_MARKERS}:
+        host.noop(f"{volume} has its stores and its markers")
         return
     at = shlex.quote(volume)
     yield StringCommand(
         f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made in it' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
-        f"echo 'The volume of docker-bulkhead. Docker starts only if this file is there.' >{MARKER} && sync -f ."
+        f"for marker in {shlex.join(_MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker.new && "
+        "sync $marker.new && mv -f $marker.new $marker && sync -f . || exit 1; done"
     )
 
 

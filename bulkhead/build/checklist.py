@@ -175,7 +175,7 @@ def _elsewhere() -> str:
 
 def _volume(config: Config) -> Item:
     wrong = [*filesystems.out_of_place(mounts_of(), config), *filesystems.put_elsewhere(config)]
-    if wrong:
+    if wrong := wrong or filesystems.unmarked(config):
         return Item("volume", FAILED, "; ".join(wrong))
     return Item("volume", OK, f"{config.volume_mount} is mounted, and Docker's data is on it")
 

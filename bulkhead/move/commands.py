@@ -17,6 +17,7 @@ from bulkhead.outage.unit import in_the_unit
 from bulkhead.sizes import human
 from bulkhead.snapshot.rollback import Rollback
 from bulkhead.snapshot.snapshots import LEFT, drop, leftovers, ours
+from bulkhead.storage import lvm
 
 if TYPE_CHECKING:
     import argparse
@@ -52,7 +53,12 @@ def _refuse_snapshot(config: Config, move: Move) -> None:
         Failed: there is a snapshot.
         OSError: LVM does not answer.
     """
-    if isinstance(move, Relocation) and (snapshots := ours(config)):
+    if not isinstance(move, Relocation):
+        return
+    groups, _ = lvm.list_groups()
+    if config.vg_name not in [group.name for group in groups]:
+        return  # the volume is lost, and its snapshot with it: a rollback of the move may be all that is left
+    if snapshots := ours(config):
         raise Failed(
             f"the snapshot {config.vg_name}/{snapshots[0].name} is older than the move: a rollback to it would lose what is "
             "moved. Remove it with `bulkhead snapshot drop`"

@@ -315,6 +315,8 @@ class Relocation(Move):
             if new:
                 added = f"{count(len(new), kind[:-1])}: {', '.join(names[:_SHOWN])}"
                 lines.append(f"new since the move, and not in the old data: {added}")
+        if not is_mounted(self._config.volume_mount):
+            return [*lines, f"{self._config.volume_mount} is not mounted: what was written since the move is unknown"]
         for path in self._directories():
             files = rsync.changed_files(self._volume_stores.place_of(path), self.journal.since, ())
             lines.append(f"{path}: {count(len(files), 'file')} written since the move")

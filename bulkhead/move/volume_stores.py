@@ -1,6 +1,7 @@
 """The directories of Docker's stores on the volume.
 
-A store is copied to NAME.moving. The complete copy is renamed to NAME, so NAME never holds half a copy.
+A store is copied to NAME.moving. The complete copy is renamed to NAME, so NAME never holds half a copy. Each NAME has a
+marker: Docker does not start without it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from bulkhead.errors import Failed
 from bulkhead.files import sync_directory
+from bulkhead.names import MARKER
+from bulkhead.storage.volume import mark
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -48,13 +51,15 @@ class VolumeStores:
         """
         for path in self._names:
             for target in (self.place_of(path), *(() if path in begun else (self.copy_of(path),))):
-                if os.path.isdir(target) and os.listdir(target):
+                if _holds_data(target):
                     raise Failed(f"{target} is not empty, and not our copy. See what it holds, and move it away")
 
     def put_in_place(self, moved: Container[str]) -> None:
         """Rename the complete copies of these stores: NAME.moving becomes NAME."""
         for path in self._names:
             if path in moved:
+                mark(self.copy_of(path))
+                Path(self.place_of(path), MARKER).unlink(missing_ok=True)
                 os.rename(self.copy_of(path), self.place_of(path))  # replaces an empty directory
         sync_directory(self._volume)
 
@@ -62,7 +67,7 @@ class VolumeStores:
         """Turn stores that Docker was never started on into copies again, so that nobody takes them for Docker's data."""
         for path in self._names:
             copy, place = self.copy_of(path), self.place_of(path)
-            if path in moved and not os.path.exists(copy) and os.path.isdir(place) and os.listdir(place):
+            if path in moved and not os.path.exists(copy) and _holds_data(place):
                 os.rename(place, copy)
                 os.mkdir(place, 0o711)
         sync_directory(self._volume)
@@ -77,3 +82,7 @@ class VolumeStores:
             if place.exists():
                 place.rename(left)
         sync_directory(self._volume)
+
+
+def _holds_data(place: str) -> bool:
+    return os.path.isdir(place) and any(name != MARKER for name in os.listdir(place))

@@ -30,7 +30,7 @@ from bulkhead.snapshot.snapshots import LOST, STATE, Snapshot, ours
 from bulkhead.storage import lvm
 from bulkhead.storage.mounts import is_mounted, mount_by_fstab, mounted_elsewhere
 from bulkhead.storage.processes import users_of
-from bulkhead.storage.volume import docker_volume
+from bulkhead.storage.volume import docker_volume, mark
 from bulkhead.text import abbreviated, count
 
 if TYPE_CHECKING:
@@ -262,6 +262,8 @@ class Rollback:
 
     def _mount_volume(self) -> None:
         mount_by_fstab(self._config.volume_mount, *self._config.stores.values())
+        for name in self._config.stores:
+            mark(f"{self._config.volume_mount}/{name}")  # the snapshot may be older than the markers
         self._outage.refuse_other_mounts()
 
     # -- after a failure, a kill, a power cut

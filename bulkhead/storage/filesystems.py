@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from bulkhead.names import MARKER
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.storage.space import inodes_percent_used, percent_used, space_of
 
@@ -80,11 +81,32 @@ def out_of_place(mounted: Sequence[MountInfo], config: Config) -> list[str]:
         return [f"{config.volume_mount} is not mounted"]
     if root and volume.device == root.device:
         return [f"{config.volume_mount} is on the root filesystem"]
-    return [
-        f"{store} is not on {config.volume_mount}"
-        for store in config.stores.values()
-        if store not in visible or visible[store].device != volume.device
-    ]
+    found = []
+    for name, store in config.stores.items():
+        mount = visible.get(store)
+        if mount is None or mount.device != volume.device:
+            found.append(f"{store} is not on {config.volume_mount}")
+        elif mount.root != f"{volume.root.rstrip('/')}/{name}":
+            found.append(f"{store} is another directory of {config.volume_mount} than {name}")
+    return found
+
+
+def unmarked(config: Config) -> list[str]:
+    """Return, in at most one sentence, which markers are missing on the volume. Docker does not start without them."""
+    volume = config.volume_mount
+    markers = [f"{place}/{MARKER}" for place in (volume, *(f"{volume}/{name}" for name in config.stores))]
+    missing = " and ".join(filter(_is_missing, markers))
+    return [f"Docker will not start again without {missing}: run the deploy again"] if missing else []
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # this user may not see it, or the device is gone
+        pass
+    return False
 
 
 def put_elsewhere(config: Config) -> list[str]:

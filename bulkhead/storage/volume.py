@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from bulkhead.errors import Problem
-from bulkhead.names import FLOOR_AT_MOST, MARKER
+from bulkhead.files import replace_file
+from bulkhead.names import FLOOR_AT_MOST, MARKER, MARKER_TEXT
 from bulkhead.storage import lvm
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ def is_mounted(volume: str) -> bool:
     except OSError:
         return False
     return is_own and os.path.exists(f"{volume}/{MARKER}")
+
+
+def mark(directory: str) -> None:
+    """Put the marker into a store's directory on the volume, if it is not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not os.path.exists(path := f"{directory}/{MARKER}"):
+        replace_file(path, MARKER_TEXT)
 
 
 def docker_volume(config: Config) -> lvm.VolumeRecord:

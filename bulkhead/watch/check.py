@@ -260,6 +260,8 @@ def _trend(trend: Forecast | None) -> str:
 def check_mounts(mounted: Sequence[MountInfo], config: Config) -> Iterator[CheckResult]:
     if lost := [*filesystems.out_of_place(mounted, config), *filesystems.put_elsewhere(config)]:
         yield CheckResult("isolation", CRITICAL, f"Docker is not isolated from the root disk: {', '.join(lost)}")
+    elif unmarked := filesystems.unmarked(config):
+        yield CheckResult("isolation", CRITICAL, ", ".join(unmarked))
     else:
         yield CheckResult("isolation", OK, f"Docker's data is on {config.volume_mount}")
     targets = {mount.target for mount in mounted}

@@ -60,6 +60,12 @@ volume_mount = "/srv/docker-volume"
 # volume must have the right filesystem and be mounted nowhere.
 adopt_volume = False
 
+# True: the data of a volume that this host has lost is gone for good. A volume is lost if /etc/fstab, the program's
+# configuration or the journal of a move names it, and it is not there: its disk may be detached. A new, empty volume
+# takes its place. Set it for that host and that run only: `--limit web-1.example.com --data replace_lost_volumes=True`.
+# False: such a host is refused.
+replace_lost_volumes = False
+
 # More volumes, in the same group as Docker's. Each name maps to a mount point, a size ("20G", or "20%VG" of the group)
 # and a filesystem ("ext4", the default, or "xfs"):
 #     {"home-lv": {"mount": "/home", "size": "20G"}, "models-lv": {"mount": "/srv/models", "size": "50G"}}

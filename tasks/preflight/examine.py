@@ -13,6 +13,7 @@ from tasks.preflight import (
     daemon_json,
     engine,
     logical_volume,
+    lost_volumes,
     mount_points,
     nvidia,
     packages,
@@ -51,17 +52,22 @@ def examine(
     """
     if state.uid != 0:
         return Examination((system.not_root(),))  # without root the facts are not complete
+    lost = lost_volumes.find_lost_volumes(settings, state, storage)
+    findings = [*lost_volumes.judge_lost_volumes(settings, state, storage, lost)]
+    is_down = lost_volumes.keep_docker_down(settings, state, lost)  # what it holds is judged already
+    state, storage = lost_volumes.without_lost_volumes(state, storage, lost)
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
-        if phase in UNFINISHED:
-            return Examination((relocation.unfinished(what, phase),))  # everything else that is wrong follows from it
+        if phase in UNFINISHED:  # everything else that is wrong follows from it
+            return Examination((*findings, relocation.unfinished(what, phase)))
     relocates = engine.has_data_off_the_volume(state, storage)
-    findings = [
+    findings += [
         *([system.another_run(lock_holder)] if lock_holder else []),
         *system.judge_system(settings, state),
         *engine.judge_engine(settings, state),
         *nvidia.judge_nvidia(settings, state),
         *logical_volume.judge_adopted_contents(settings, adopted),
-        *(relocation.judge_move(state, storage) if relocates else ()),
+        *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
+        *mount_points.judge_mount_units(state),
     ]
     try:
         volume = plan_volume(settings, storage)
@@ -89,6 +95,7 @@ def examine(
         keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),
         removes_nvidia=state.toolkit_is_ours and not wants_nvidia,
         extra_volumes=extra_volumes.volumes,
+        lost_volumes=lost,
     )
     plan = replace(plan, installs=packages.are_missing(settings, state, plan))
     findings += [*volume.findings, *extra_volumes.findings]
@@ -97,6 +104,7 @@ def examine(
     if relocates:
         findings += relocation.judge_room(state, plan.size, volume.largest, plan.filesystem)
     warnings = (
+        *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *volume.warnings,
         *extra_volumes.warnings,

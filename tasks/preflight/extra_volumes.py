@@ -13,13 +13,12 @@ from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.preflight.logical_volume import WantedVolume, judge_volume
+from tasks.preflight.lost_volumes import MOVED
 from tasks.preflight.mount_points import MountPoint, judge_mount_point
 from tasks.preflight.plan import PlannedExtraVolume
 from tasks.preflight.relocation import too_little_room
 from tasks.preflight.volume_group import VolumePlan, capacity
 from tasks.preflight.volume_size import DoesNotFit, plan_size
-
-_MOVED = (*RELOCATED, "finalized")
 
 # In these phases of the journal files on the volume are no obstacle: a copy that nobody has used, or a rollback's rest.
 _MAY_MOVE = ("copying", "switching", "failed", "returning", "rolled-back")
@@ -91,7 +90,7 @@ def _volume(
     empty = beneath is None or beneath.empty
     phase = state.moves.get(move_journal(mount), "")
     # The journal alone does not prove it: somebody may have moved the files back by hand.
-    moved = phase in _MOVED and is_in_fstab(storage, mapper_path(group, name))
+    moved = phase in MOVED and is_in_fstab(storage, mapper_path(group, name))
     relocates = not empty and storage.mount(mount) is None and not moved
     return PlannedExtraVolume(
         name=name,

@@ -20,12 +20,14 @@ from bulkhead.names import (
     DOCKER_SOCKET,
     DOCKER_STORE,
     KEEP,
+    PROGRAM_CONFIGURATION,
     RELOCATION_JOURNAL,
     ROLLBACK_JOURNAL,
 )
 from pyinfra_lvm.facts import split_sections
+from pyinfra_lvm.model import mapper_path
 from settings import daemon_json
-from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, Unit
+from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, MountUnit, Unit
 from tasks.support.package_names import every_name
 from tasks.support.paths import (
     DAEMON_JSON,
@@ -33,6 +35,7 @@ from tasks.support.paths import (
     DOCKER_HOST,
     DOCKER_PATIENCE,
     DOCKER_SOURCE,
+    DROP_INS,
     JOURNALD_DROP_IN,
     NVIDIA_SOURCE,
     RELOCATION_JOURNALS,
@@ -175,6 +178,7 @@ _SCRIPT = (
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
 journals=$8 places=$9; shift 9; stopped=$1 applied=$2 journald=$3; shift 3
+our_configuration=$1 drop_ins=$2 mount_points=$3; shift 3
 proc=/proc self=$$ configuration=/etc/containerd/config.toml
 section() { echo "##HOST## $*"; }
 """
@@ -194,6 +198,11 @@ ls -d /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /
 section units
 systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
     sed 's/^/=/'
+section mount-units
+[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -- \
+    $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | sed 's/^/=/'
+section fails-closed; grep -ls ^Assert $drop_ins
+section configuration; awk '{ print "=" $0 }' "$our_configuration" 2>/dev/null
 section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
 section daemon-json; base64 "$daemon_json" 2>/dev/null
 obstacle=; [ ! -f "$applied" ] || { section daemon-json-applied; base64 "$applied"; }
@@ -304,14 +313,22 @@ class HostFacts(FactBase[HostState]):
         docker_repository, nvidia_repository: addresses of apt repositories; the files under /etc/apt that name one of
             them are listed.
         places: directories that get volumes of their own.
+        mount_points: whose units systemd is asked for.
     """
 
-    def command(self, docker_repository: str = "", nvidia_repository: str = "", places: list[str] | None = None) -> str:
+    def command(
+        self,
+        docker_repository: str = "",
+        nvidia_repository: str = "",
+        places: list[str] | None = None,
+        mount_points: list[str] | None = None,
+    ) -> str:
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
-        words = (*paths, *repositories, journals, " ".join(places or []), *files, *every_name())
+        volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
+        words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)}"
         return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
 
@@ -368,6 +385,7 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
+    configured_volume, configured_extra_volumes = _configured(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -394,6 +412,10 @@ def parse_host(output: list[str]) -> HostState:
         containers=tuple(_containers(sections.get("containers", []))),
         dangling_images=tuple(sections.get("dangling-images", ())),
         units=tuple(_units(sections["units"])),
+        mount_units=tuple(_mount_units(sections.get("mount-units", []))),
+        fails_closed=bool(sections.get("fails-closed")),
+        configured_volume=configured_volume,
+        configured_extra_volumes=configured_extra_volumes,
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -468,11 +490,34 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _units(lines: list[str]) -> list[Unit]:
-    units = []
+def _configured(lines: list[str]) -> tuple[str, dict[str, str]]:
+    """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
+
+    Both are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
+    """
+    try:
+        values = json.loads("\n".join(line[1:] for line in lines))
+        extra = {target: source for source, target, *_ in values["extra_fstab"]}
+        return mapper_path(values["vg_name"], values["logical_volume"]), extra
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "", {}
+
+
+def _shown(lines: list[str]) -> Iterator[dict[str, str]]:
+    """Yield the properties of each unit that ``systemctl show`` prints."""
     # An empty line stands between two units, and a unit that does not exist is shown too.
     for block in "\n".join(line[1:] for line in lines).split("\n\n"):
-        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        yield dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+
+
+def _mount_units(lines: list[str]) -> Iterator[MountUnit]:
+    for values in filter(None, _shown(lines)):
+        yield MountUnit(values["Id"], values["LoadState"], values.get("FragmentPath", ""), values.get("SourcePath", ""))
+
+
+def _units(lines: list[str]) -> list[Unit]:
+    units = []
+    for values in _shown(lines):
         if values.get("Id") in (DOCKER, DOCKER_SOCKET, CONTAINERD):
             arguments = re.search(r"argv\[\]=(.*?) ;", values.get("ExecStart", ""))
             units.append(Unit(values["Id"], values["LoadState"], arguments[1] if arguments else ""))

@@ -95,5 +95,6 @@ def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
         docker_repository=settings.docker_repository,
         nvidia_repository=f"{settings.nvidia_repository}/stable/deb",
         places=places,
+        mount_points=[settings.volume_mount, *STORES.values(), *places],
     )
     return state

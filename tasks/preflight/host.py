@@ -36,6 +36,16 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class MountUnit:
+    """What systemd has for a mount point, from ``systemctl show``."""
+
+    name: str
+    load_state: str  # loaded, not-found, masked …
+    file: str = ""  # the unit's; empty for a mount that was made by hand, and where there is none
+    source: str = ""  # what a generator made that file from: /etc/fstab
+
+
+@dataclass(frozen=True)
 class Container:
     """A container of a host whose data may move."""
 
@@ -84,6 +94,10 @@ class HostState:
     dangling_images: tuple[str, ...] = ()  # identifiers; the same
     stopped_by_upgrade: bool = False  # an upgrade of the engine was cut, and has containers stopped
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
+    mount_units: tuple[MountUnit, ...] = ()  # of the volumes' mount points and the stores
+    fails_closed: bool = False  # our drop-ins keep Docker from starting without the volume
+    configured_volume: str = ""  # mapper path of Docker's volume in the program's configuration; empty without one
+    configured_extra_volumes: dict[str, str] = field(default_factory=dict)  # mount point → mapper path, likewise
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is mounted now
     containerd_data: EngineData = EngineData()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks.preflight.finding import Finding
-from tasks.support.paths import STORES
+from tasks.preflight.finding import LEAVE_OUT, Finding
+from tasks.preflight.host import HostState
+from tasks.support.paths import FSTAB, STORES
+
+_GENERATED = "/run/systemd/generator"  # systemd.generator(7); the directory, or one of its .early and .late
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,26 @@ def judge_mount_point(storage: Storage, place: MountPoint) -> Iterator[Finding]:
             if found
             else f"empty it, {place.alternative}",
         )
+
+
+def judge_mount_units(state: HostState) -> Iterator[Finding]:
+    """Yield each unit that keeps systemd from mounting what fstab has: its own file wins (systemd.unit(5))."""
+    for unit in state.mount_units:
+        name = shlex.quote(unit.name)
+        if unit.load_state == "masked":
+            yield Finding(
+                f"{unit.name} is masked, so systemd does not mount it",
+                "a mount that systemd can make from fstab",
+                f"`systemctl unmask {name}` (with --runtime if that does not help), {LEAVE_OUT}",
+            )
+        # A unit that somebody copied from the generator's names fstab as its source too.
+        elif unit.file and not (unit.file.startswith(_GENERATED) and unit.source == FSTAB):
+            yield Finding(
+                f"{unit.file} takes the place of fstab's line for that mount point",
+                "fstab alone: otherwise Docker could start on another filesystem than its volume",
+                f"if nobody needs what it mounts, stop Docker, `systemctl stop {name}`, move the file away and run "
+                f"`systemctl daemon-reload`; {LEAVE_OUT}",
+            )
 
 
 def unused_stores(storage: Storage) -> tuple[str, ...]:

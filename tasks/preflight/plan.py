@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bulkhead.names import DOCKER_STORE
-from pyinfra_lvm.model import mapper_path
+from pyinfra_lvm.model import mapper_path, names_in
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Plan:
     keeps_toolkit: bool = False  # the toolkit was there before this project, and stays as it is
     removes_nvidia: bool = False  # the toolkit that this project installed is removed
     extra_volumes: tuple[PlannedExtraVolume, ...] = ()
+    lost_volumes: tuple[LostVolume, ...] = ()  # the host stops naming them, and new ones take their place
     # Packages are missing. Another package manager may install some meanwhile: the plan stays the same.
     installs: bool = field(default=False, compare=False)
 
@@ -62,3 +63,19 @@ class PlannedExtraVolume:
     relocates: bool  # the directory holds files, which move onto the volume
     old_tree: bool  # the old files are kept beneath the mount, and can be removed
     immutable: bool  # the directory beneath the mount is empty, and is made immutable
+
+
+@dataclass(frozen=True)
+class LostVolume:
+    """A volume that the host names and that is not there."""
+
+    name: str  # of the logical volume, in the settings
+    mount: str  # its mount point
+    device: str  # as the host names it; empty where only a journal or the stores' lines tell of it
+    named_by: tuple[str, ...]  # files
+    stale_lines: tuple[tuple[str, str], ...]  # source and target of the lines in fstab that need it
+    stale_files: tuple[str, ...]  # journals of moves onto it, and what else tells of its content
+
+    def __str__(self) -> str:
+        names = names_in(self.device)
+        return f"the volume {'/'.join(names) if names else self.name} for {self.mount}"

@@ -144,7 +144,9 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
         yield Finding(
             f"the volume group {name} lacks {group.missing_physical_volumes} of its physical volumes",
             "a complete volume group",
-            "bring the disk back, or repair the group (`vgs`, `pvs`, vgreduce(8))",
+            f"bring the disk back (`pvs` shows what is missing), and if LVM still calls it missing, `vgextend "
+            f"--restoremissing {name} DISK`; if the disk is gone for good, so is what was on it: vgreduce(8) says how to take "
+            "it out of the group",
         )
     named = {device.path for device in map(storage.device, settings.volume_disks) if device}
     present = [storage.device(volume.path) for volume in storage.physical_volumes_of(name)]

@@ -24,6 +24,7 @@ TAG = "docker-bulkhead"
 # A store that held no data, and the daemon.json from before this project, are kept with this suffix.
 BEFORE = ".before-bulkhead"
 
+FSTAB = "/etc/fstab"
 CHECK_DISK = "/usr/local/bin/check-disk"
 CHECK_CRON = "/etc/cron.d/check-disk"
 JOURNALD = "systemd-journald.service"

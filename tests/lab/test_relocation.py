@@ -221,6 +221,28 @@ def test_undeployed_host_keeps_its_data_and_can_be_deployed_again_or_return_to_p
     assert machine.out("lvs --noheadings -o lv_name") == "ubuntu-lv"
 
 
+@pytest.mark.full
+def test_old_data_is_the_way_back_of_a_host_that_has_lost_its_volume(moved: LivingHost) -> None:
+    machine = moved.machine
+    machine.restore("moved")
+    machine.run("docker stop $(docker ps --quiet)", timeout=300)
+    machine.run(
+        "systemctl stop docker.socket docker containerd && umount /var/lib/docker /var/lib/containerd /srv/docker-volume && "
+        "lvremove --yes ubuntu-vg/docker-lv"
+    )
+    for settings in ({}, {"replace_lost_volumes": True}):
+        refused = deploy(machine, **settings)
+        assert refused.code == 1
+        assert "`bulkhead rollback` on the host goes back to" in refused.output
+    assert "what was written since the move is unknown" in machine.out("bulkhead rollback --yes", timeout=300)
+    moved.assert_whole()
+    assert "is not there" in deploy(machine).output
+    converge(machine, replace_lost_volumes=True)
+    moved.assert_whole()
+    assert_isolated(machine)
+    assert dry(machine).predicted == set()
+
+
 def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: LivingHost) -> None:
     machine = moved.machine
     machine.restore("moved")

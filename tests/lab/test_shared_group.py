@@ -98,6 +98,7 @@ def assert_down_and_dry(machine: Machine) -> None:
 LOST = {
     **{f"fstab_line_of_{path}": f"sed -i '\\# {path} #d' /etc/fstab" for path in FSTAB_LINES},
     "marker": "rm /srv/docker-volume/.docker-bulkhead",
+    "marker_of_a_store": "rm /var/lib/docker/.docker-bulkhead",
     "volume": "systemctl stop docker.socket docker containerd; umount /var/lib/docker /var/lib/containerd /srv/docker-volume; "
     "lvrename -q ubuntu-vg docker-lv gone-lv",
 }

@@ -49,11 +49,31 @@ def test_host_boots_without_the_disk_and_docker_stays_down(provisioned: Machine)
     refused = deploy(provisioned)
     assert refused.code == 1
     assert "no disk /dev/disk/by-id/virtio-spare" in refused.output
+    assert "the volume docker-vg/docker-lv for /srv/docker-volume is not there" in refused.output
     provisioned.cut()
     provisioned.put_disk_back("spare")
     provisioned.boot()
     wait_until_booted(provisioned)
     assert_isolated(provisioned)
+
+
+def test_volume_that_is_lost_with_its_disk_is_made_anew_on_another(provisioned: Machine) -> None:
+    machine = provisioned
+    machine.restore("provisioned")
+    machine.run("sync")
+    machine.cut()
+    machine.pull_disk("spare")
+    machine.boot()
+    # The owner of the third disk has blanked it, and gives it to Docker.
+    disk = "/dev/disk/by-id/virtio-decoy"
+    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=300)
+    refused = deploy(machine, volume_disks=[disk])
+    assert refused.code == 1
+    assert "only if its data is gone for good, set replace_lost_volumes = True" in refused.output
+    assert machine.out("pvs --noheadings") == ""
+    converge(machine, volume_disks=[disk], replace_lost_volumes=True)
+    assert_isolated(machine)
+    assert dry(machine, volume_disks=[disk]).predicted == set()
 
 
 def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None:

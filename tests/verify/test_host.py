@@ -23,7 +23,16 @@ from bulkhead.names import (
 )
 from pyinfra_lvm.model import mapper_path
 from tasks.daemon import differences
-from tasks.support.paths import CHECK_CRON, DAEMON_JSON, DAEMON_JSON_APPLIED, DROP_INS, JOURNALD_DROP_IN, STORES, UNITS
+from tasks.support.paths import (
+    CHECK_CRON,
+    DAEMON_JSON,
+    DAEMON_JSON_APPLIED,
+    DROP_INS,
+    FSTAB,
+    JOURNALD_DROP_IN,
+    STORES,
+    UNITS,
+)
 from tests.verify.conftest import Target
 
 # The files of a container's log, in its directory, by log driver.
@@ -56,8 +65,8 @@ def test_volume_leaves_the_reserve_to_its_group(target: Target) -> None:
     assert int(volume["lv_size"]) <= size - reserve + extent
 
 
-def test_volume_carries_its_marker(target: Target) -> None:
-    target.run(f"test -s {target.volume}/{MARKER}")
+def test_volume_and_both_stores_carry_their_markers(target: Target) -> None:
+    target.run("; ".join(["set -e", *(f"test -s {path}/{MARKER}" for path in target.mount_points)]))
 
 
 def test_volume_is_mounted_private(target: Target) -> None:
@@ -96,6 +105,20 @@ def test_fstab_mounts_every_volume_and_never_delays_the_boot(target: Target) -> 
             assert {"nofail", f"x-systemd.device-timeout={seconds}s"} <= set(found[path][3].split(","))
 
 
+def test_systemd_takes_every_mount_from_fstab(target: Target) -> None:
+    # A unit of somebody else's in /etc/systemd/system wins over fstab at the next boot.
+    paths = [*target.mount_points, *(volume.mount for volume in target.settings.extra_volumes.values())]
+    shown = target.run(
+        "systemctl show --property=Id,FragmentPath,SourcePath -- "
+        f"$(systemd-escape --path --suffix=mount {' '.join(paths)})"
+    )
+    units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown.split("\n\n")]
+    assert len(units) == len(paths)
+    generated = {unit["Id"]: f"/run/systemd/generator/{unit['Id']}" for unit in units}
+    assert {unit["Id"]: unit.get("FragmentPath") for unit in units} == generated
+    assert {unit.get("SourcePath") for unit in units} == {FSTAB}
+
+
 def test_fstab_is_valid(target: Target) -> None:
     target.run("findmnt --verify")
 
@@ -116,7 +139,7 @@ def test_unit_does_not_start_without_the_volume(target: Target, unit: str) -> No
     # Each has a kind, whether one of several is enough, whether it is negated, a path and a result.
     firm = {(kind, path) for kind, trigger, negated, path, _ in asserts if not trigger and not negated}
     wanted = {("AssertPathIsMountPoint", path) for path in target.mount_points}
-    assert wanted | {("AssertPathExists", f"{target.volume}/{MARKER}")} <= firm
+    assert wanted | {("AssertPathExists", f"{path}/{MARKER}") for path in target.mount_points} <= firm
 
 
 def beneath(target: Target, paths: list[str]) -> list[str]:

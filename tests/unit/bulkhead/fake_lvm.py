@@ -29,6 +29,7 @@ class FakeGroup:
     size: int = 80 * 2**30
     commands: list[tuple[str, ...]] = field(default_factory=list)
     refuses: str = ""  # a command
+    is_gone: bool = False  # with its disks
     is_held: bool = False  # somebody has the volume open when LVM would merge it
 
     @property
@@ -47,6 +48,8 @@ class FakeGroup:
     def output_of(self, command: list[str], seconds: float) -> str:
         """Stand in for bulkhead.command.output_of."""
         del seconds
+        if self.is_gone and "-a" in command:
+            raise OSError('`lvs` says: Volume group "ubuntu-vg" not found')
         if command[0] == "lvs":
             return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
         raise AssertionError(f"{command} would be killed after a while")

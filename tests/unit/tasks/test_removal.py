@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bulkhead.names import SNAPSHOT_TAG
+from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
-from tasks.removal import judge
+from tasks import removal
+from tasks.preflight.facts import HostFacts
+from tasks.preflight.finding import Finding
+from tasks.preflight.host import HostState
+from tasks.support.paths import TAG
+from tasks.support.run_lock import Holder, RunLockHolder
 
-from .example_hosts import GIB, our_docker_ce_host, shared_vg, with_volume
+from .example_hosts import (
+    DEVICE,
+    GIB,
+    MOUNT_POINTS,
+    VOLUME_MOUNT,
+    converged,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    with_docker_volume,
+    with_fstab,
+    with_volume,
+)
+from .operations import OperationHost, commands
+from .preflight.verdicts import plan_of
+
+VOLUME = with_docker_volume(tags=(TAG,))
+
+
+def judge(state: HostState, storage: Storage = VOLUME, lock_holder: str = "") -> list[Finding]:
+    return removal.judge(settings(), state, storage, lock_holder)
 
 
 @pytest.mark.parametrize("phase", ["", "finalized", "rolled-back", "failed"])
 def test_project_can_be_removed_from_a_host_with_its_data_in_one_place(phase: str) -> None:
-    assert judge(our_docker_ce_host(relocation=phase), Storage(), "") == []
+    assert judge(our_docker_ce_host(relocation=phase)) == []
 
 
 @pytest.mark.parametrize(
@@ -27,42 +55,80 @@ def test_project_can_be_removed_from_a_host_with_its_data_in_one_place(phase: st
 )
 def test_project_stays_on_a_host_with_two_trees_of_data(phase: str, found: str) -> None:
     for moves in ({"relocation": phase}, {"moves": {"/var/lib/bulkhead/relocation-home.json": phase}}):
-        (finding,) = judge(our_docker_ce_host(**moves), Storage(), "")
+        (finding,) = judge(our_docker_ce_host(**moves))
         assert found in finding.found
 
 
 def test_project_stays_until_a_rollback_has_ended() -> None:
-    (finding,) = judge(our_docker_ce_host(rollback="stopping"), Storage(), "")
+    (finding,) = judge(our_docker_ce_host(rollback="stopping"))
     assert "a rollback to a snapshot has not ended" in finding.found
     assert "`bulkhead relocate --recover`" in finding.action
-    assert judge(our_docker_ce_host(rollback="done"), Storage(), "") == []
+    assert judge(our_docker_ce_host(rollback="done")) == []
 
 
 def test_project_stays_while_containers_that_an_upgrade_stopped_are_down() -> None:
-    (finding,) = judge(our_docker_ce_host(stopped_by_upgrade=True), Storage(), "")
+    (finding,) = judge(our_docker_ce_host(stopped_by_upgrade=True))
     assert "has left containers stopped" in finding.found
     assert "run deploy.py" in finding.action
 
 
 def test_project_is_not_removed_under_another_run_or_without_root() -> None:
-    assert "bob" in judge(our_docker_ce_host(), Storage(), "bob on laptop")[0].found
-    assert "not root" in judge(our_docker_ce_host(uid=1000), Storage(), "")[0].found
+    assert "bob" in judge(our_docker_ce_host(), VOLUME, "bob on laptop")[0].found
+    assert "not root" in judge(our_docker_ce_host(uid=1000))[0].found
 
 
 def test_project_stays_while_there_is_a_snapshot_that_nobody_else_would_drop() -> None:
-    theirs = with_volume(shared_vg(), "ubuntu-vg", "before", GIB, origin="docker-lv")
-    assert judge(our_docker_ce_host(), theirs, "") == []
+    theirs = with_volume(VOLUME, "ubuntu-vg", "before", GIB, origin="docker-lv")
+    assert judge(our_docker_ce_host(), theirs) == []
     ours = with_volume(theirs, "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=(SNAPSHOT_TAG,))
-    (finding,) = judge(our_docker_ce_host(), ours, "")
+    (finding,) = judge(our_docker_ce_host(), ours)
     assert "/dev/ubuntu-vg/docker-lv-snapshot" in finding.found
     assert "bulkhead snapshot drop" in finding.action
 
 
 def test_project_stays_until_a_snapshot_is_merged() -> None:
     tags = (SNAPSHOT_TAG,)
-    storage = with_volume(
-        shared_vg(), "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=tags, merging=True
-    )
-    (finding,) = judge(our_docker_ce_host(), storage, "")
+    storage = with_volume(VOLUME, "ubuntu-vg", "docker-lv-snapshot", GIB, origin="docker-lv", tags=tags, merging=True)
+    (finding,) = judge(our_docker_ce_host(), storage)
     assert "still merging" in finding.found
     assert "wait" in finding.action
+
+
+def test_project_stays_on_a_host_that_has_lost_its_volume() -> None:
+    for state, storage in (
+        (our_docker_ce_host(), with_fstab(shared_vg(), DEVICE, VOLUME_MOUNT)),
+        (our_docker_ce_host(configured_volume=DEVICE), shared_vg()),
+    ):
+        (finding,) = judge(state, storage)
+        assert finding.found == "the volume ubuntu-vg/docker-lv for /srv/docker-volume is not there"
+        assert "Docker would start on the root disk, with nothing of its data" in finding.needed
+        assert "attach the disk again; or run deploy.py" in finding.action
+
+
+def test_project_can_be_removed_from_a_host_without_a_volume_whose_docker_is_back_on_its_old_data() -> None:
+    assert judge(our_docker_ce_host(relocation="rolled-back", configured_volume=DEVICE), shared_vg()) == []
+
+
+def test_project_stays_while_a_mount_is_missing_without_which_docker_does_not_start() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    assert judge(our_docker_ce_host(fails_closed=True), whole) == []
+    for missing in MOUNT_POINTS:
+        half = replace(whole, mounts=tuple(mount for mount in whole.mounts if mount.target != missing))
+        (finding,) = judge(our_docker_ce_host(fails_closed=True), half)
+        assert finding.found == f"nothing is mounted on {missing}"
+        assert "run deploy.py, which mounts them" in finding.action
+        assert judge(our_docker_ce_host(), half) == [], "the host is removed from already, or was never provisioned"
+
+
+def _host(state: HostState, storage: Storage, holder: str = "") -> OperationHost:
+    return OperationHost({HostFacts: state, StorageLayout: storage, RunLockHolder: Holder(holder)})
+
+
+def test_host_is_judged_again_under_the_lock() -> None:
+    assert commands(removal.hold_the_lock, _host(our_docker_ce_host(), VOLUME), settings=settings()) == []
+    lost = _host(our_docker_ce_host(configured_volume=DEVICE), shared_vg())
+    (command,) = commands(removal.hold_the_lock, lost, settings=settings())
+    assert "web-1 was left untouched: 1 finding" in command
+    assert "is not there" in command
+    (command,) = commands(removal.hold_the_lock, _host(our_docker_ce_host(), VOLUME, "bob"), settings=settings())
+    assert "another run is under way: bob" in command

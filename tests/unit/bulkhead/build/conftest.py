@@ -41,6 +41,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(daemon, "silence", lambda: "")
     monkeypatch.setattr(filesystems, "out_of_place", lambda *_: [])
     monkeypatch.setattr(filesystems, "put_elsewhere", lambda _: [])
+    monkeypatch.setattr(filesystems, "unmarked", lambda _: [])
     monkeypatch.setattr(loop, "is_alive", lambda: True)
     monkeypatch.setattr(checklist, "programs_that_build", list)
     monkeypatch.setattr(build_progress, "_INTERVAL", 0.02)

@@ -56,6 +56,7 @@ def test_preflight_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (filesystems, "out_of_place", lambda *_: ["/x is not mounted"], "failed   volume: /x is not mounted"),
         (filesystems, "put_elsewhere", lambda _: ["f puts data into /d"], "failed   volume: f puts data into /d"),
+        (filesystems, "unmarked", lambda _: ["no marker"], "failed   volume: no marker"),
         (
             os,
             "statvfs",

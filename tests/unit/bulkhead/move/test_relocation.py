@@ -22,6 +22,7 @@ from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import relocation, rsync
 from bulkhead.move.relocation import Relocation
+from bulkhead.names import MARKER
 from bulkhead.outage import journal, outage
 from bulkhead.outage.journal import Journal
 from bulkhead.storage.mounts import MountInfo
@@ -47,6 +48,8 @@ class RelocationHost(Engine, Steps):
         self.volume = f"{top}/volume"
         for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
             os.makedirs(path)
+        for name in self.stores:  # as the deploy makes them
+            Path(self.volume, name, MARKER).touch()
         Path(self.stores["docker"], "images").write_text("all of them")
         Path(self.stores["containerd"], "content").write_text("all of it")
         entries = tuple(
@@ -63,6 +66,7 @@ class RelocationHost(Engine, Steps):
         self.recovery = Path(f"{top}/recover.service")
         self.drop_in = Path(drop_in)
         self.broken_on_volume = False
+        self.is_lost = False  # the volume
         self.written = 0  # files, on the volume
         self.boots = 0
         self._set(dict.fromkeys(RAN, True) | {"ended": False, "stopped": False})
@@ -92,7 +96,7 @@ class RelocationHost(Engine, Steps):
             "bound_elsewhere": lambda *_, **__: [],
             "mounts_within": lambda _: [],
             "mount_by_fstab": self._mount,
-            "is_mounted": lambda path: path == self.volume or path in self.mounted,
+            "is_mounted": lambda path: (path == self.volume and not self.is_lost) or path in self.mounted,
             "read_fstab": lambda: self.fstab,
             "replace_fstab": self._replace_fstab,
             "run": self._run,
@@ -140,6 +144,7 @@ class RelocationHost(Engine, Steps):
         assert len(self.mounted) in (0, 2), "Docker was started on half of its data"
         if self.blocked.exists():
             return
+        assert not self.mounted or all(Path(self.volume, name, MARKER).exists() for name in self.stores), "no marker"
         if self.broken_on_volume and self.mounted:
             raise Failed("`systemctl start docker.service` failed")
         self.up = True
@@ -242,7 +247,8 @@ class RelocationHost(Engine, Steps):
         assert self.fstab.startswith("# mine\n")
         kept = list(Path(self.volume).glob("docker*/written-*"))
         assert len(kept) == self.written, "what was written on the volume is gone"
-        in_place = os.listdir(f"{self.volume}/docker") if os.path.isdir(f"{self.volume}/docker") else []
+        place = f"{self.volume}/docker"
+        in_place = [name for name in os.listdir(place) if name != MARKER] if os.path.isdir(place) else []
         assert on_volume or not in_place, "a copy that nobody uses is in Docker's place"
         assert self.drop_in.exists() == on_volume or phase == journal.FAILED
 
@@ -386,6 +392,19 @@ def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: RelocationHo
     host.assert_whole(set(RAN))
     assert not (host.store("docker") / "later").exists()
     assert Path(host.volume, "docker.left-1", "later").exists()
+
+
+def test_rollback_goes_back_to_the_old_data_of_a_volume_that_is_lost(host: RelocationHost) -> None:
+    host.move().relocate()
+    shutil.rmtree(host.volume)
+    os.mkdir(host.volume)  # the directory beneath the mount
+    host.is_lost, host.mounted, host.up = True, set(), False
+    assert f"{host.volume} is not mounted: what was written since the move is unknown" in host.move().written_since()
+    host.move().roll_back()
+    assert host.up
+    assert host.move().journal.phase == journal.ROLLED_BACK
+    assert host.inventory()["images"] == {"all": "all of themall of it"}
+    assert "bind" not in host.fstab
 
 
 def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class RollbackHost(Engine, Steps):
         self.now = {"db": True, "idle": False, "late": True}
         self.has_snapshots_content = False
         self.mounted = {*self.config.stores.values(), self.config.volume_mount}
+        self.marked: set[str] = set()  # stores on the volume; the snapshot is older than their markers
         self.up = True
         self.breaks = ""  # what does not work
         self.reported: list[str] = []
@@ -77,6 +78,7 @@ class RollbackHost(Engine, Steps):
         for name, fake in {
             "is_mounted": lambda path: path in self.mounted,
             "mount_by_fstab": self._mount,
+            "mark": self.marked.add,
             "mounted_elsewhere": lambda *_: [],
             "users_of": lambda _: [],
             "docker_runs": lambda: self.up,
@@ -130,8 +132,12 @@ class RollbackHost(Engine, Steps):
         self.mounted |= {*paths}
         self.group.mount(mounted=True)
 
+    def _has_markers(self) -> bool:
+        return not self.has_snapshots_content or len(self.marked) == 2
+
     def _start_docker(self) -> None:
         assert len(self.mounted) == 3, "Docker was started off its volume"
+        assert self._has_markers(), "Docker refuses to start"
         if self.block.exists():
             return
         if self.breaks == "docker":
@@ -150,7 +156,8 @@ class RollbackHost(Engine, Steps):
         self.group.activate()
         self._observe_volume()
         self._mount(*self.config.stores.values(), self.config.volume_mount)
-        self._start_docker()
+        if self._has_markers():
+            self._start_docker()
 
     # -- its engine
 

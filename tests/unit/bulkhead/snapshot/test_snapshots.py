@@ -484,3 +484,12 @@ def test_docker_moves_neither_on_nor_off_its_volume_while_one_stands(
     move_commands._move(config(), [])
     move_commands._roll_back(config(), back.directory)
     assert moved == ["on", "off"]
+
+
+def test_move_goes_back_without_the_volumes_group(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    monkeypatch.setattr(Relocation, "roll_back", lambda _: moved.append("off"))
+    group.volumes.clear()
+    group.is_gone = True
+    move_commands._roll_back(config(), "/var/lib/docker")
+    assert moved == ["off"]

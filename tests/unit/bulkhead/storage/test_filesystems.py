@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bulkhead.names import MARKER
 from bulkhead.storage import filesystems
 from bulkhead.storage import fstab as fstab_module
-from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, watched
+from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, unmarked, watched
 from bulkhead.storage.mounts import mounts_of
 
 from ...fake_proc import FakeProc
@@ -198,12 +199,26 @@ def test_dead_device_is_reported(mounted: Path, tmp_path: Path, monkeypatch: pyt
             [ROOT, VOLUME.replace("254:2 /", "254:1 /srv/docker-volume"), DOCKER, CONTAINERD],
             ["/srv/docker-volume is on the root filesystem"],
         ),
+        (
+            [ROOT, VOLUME, DOCKER.replace("/docker /var", "/docker.left-1 /var"), CONTAINERD],
+            ["/var/lib/docker is another directory of /srv/docker-volume than docker"],
+        ),
     ],
-    ids="isolated volume-not-mounted store-not-mounted store-on-root volume-on-root".split(),
+    ids="isolated volume-not-mounted store-not-mounted store-on-root volume-on-root another-directory".split(),
 )
 def test_lost_isolation_is_reported(mounted: Path, lines: list[str], found: list[str]) -> None:
     mounted.write_text("\n".join(lines) + "\n")
     assert out_of_place(mounts_of(), config()) == found
+
+
+def test_marker_that_is_missing_on_the_volume_is_reported(tmp_path: Path) -> None:
+    wanted = config(volume_mount=str(tmp_path))
+    for name in ("", "docker/", "containerd/"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / f"{name}{MARKER}").touch()
+    assert unmarked(wanted) == []
+    (tmp_path / "docker" / MARKER).unlink()
+    assert unmarked(wanted) == [f"Docker will not start again without {tmp_path}/docker/{MARKER}: run the deploy again"]
 
 
 @pytest.mark.parametrize(

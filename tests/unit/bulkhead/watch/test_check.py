@@ -292,6 +292,7 @@ class CheckHost:
     percent: dict[str, float] = field(default_factory=dict)  # of each mount
     alerts: list[list[CheckResult]] = field(default_factory=list)
     log: list[tuple[int, str]] = field(default_factory=list)  # the system's
+    missing: set[str] = field(default_factory=set)  # markers of the volume
 
     def mount(self, *lines: str) -> None:
         (self.path / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
@@ -342,6 +343,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setattr(fstab, "FSTAB", "/dev/null")
     monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
     monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
+    monkeypatch.setattr(filesystems, "_is_missing", lambda path: path in host.missing)
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
     monkeypatch.setattr(daemon, "DOCKER_API", f"{tmp_path}/docker.sock")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
@@ -495,6 +497,13 @@ def test_lost_isolation_is_critical(healthy: CheckHost, capsys: pytest.CaptureFi
     healthy.mount(ROOT)
     assert check.run(config()) == CRITICAL
     assert "Docker is not isolated from the root disk: /srv/docker-volume is not mounted" in capsys.readouterr().out
+
+
+def test_missing_marker_of_a_store_is_critical(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
+    healthy.missing.add("/srv/docker-volume/docker/.docker-bulkhead")
+    assert check.run(config()) == CRITICAL
+    expected = "Docker will not start again without /srv/docker-volume/docker/.docker-bulkhead: run the deploy again"
+    assert expected in capsys.readouterr().out
 
 
 def test_docker_that_is_reported_to_keep_its_data_elsewhere_is_critical(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -15,7 +16,7 @@ from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
 from tasks.preflight.daemon_json import readable_keys
 from tasks.preflight.facts import _BOUND_ELSEWHERE, _CONTAINERD_CONFIG, _LOGIN, _SOURCES, HostFacts, parse_host
-from tasks.preflight.host import EngineData, HostState
+from tasks.preflight.host import EngineData, HostState, MountUnit
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
 from ...cases import BOUND, LOGINS, BoundCase, LoginCase
@@ -90,6 +91,63 @@ def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
 def test_output_that_cannot_be_parsed_fails_this_host_alone() -> None:
     with pytest.raises(FactProcessError, match="cannot be read"):
         HostFacts().process(["bash: fork: Cannot allocate memory"])
+
+
+def with_section(title: str, *lines: str) -> HostState:
+    text = (HOSTS / "trixie-with-data.txt").read_text()
+    return parse_host([*text.splitlines(), f"##HOST## {title}", *lines])
+
+
+def test_volumes_in_the_programs_configuration_are_read() -> None:
+    configuration = {
+        "vg_name": "ubuntu-vg",
+        "logical_volume": "docker-lv",
+        "extra_fstab": [["/dev/mapper/ubuntu--vg-home--lv", "/home", "ext4", ["defaults"]]],
+    }
+    state = with_section("configuration", *(f"={line}" for line in json.dumps(configuration, indent=4).splitlines()))
+    assert state.configured_volume == "/dev/mapper/ubuntu--vg-docker--lv"
+    assert state.configured_extra_volumes == {"/home": "/dev/mapper/ubuntu--vg-home--lv"}
+
+
+@pytest.mark.parametrize(
+    "line", ["", "={", "=[]", '={"vg_name": null, "logical_volume": "docker-lv", "extra_fstab": []}']
+)
+def test_configuration_that_cannot_be_read_names_no_volume(line: str) -> None:
+    state = with_section("configuration", *filter(None, [line]))
+    assert (state.configured_volume, state.configured_extra_volumes) == ("", {})
+
+
+def test_units_of_mount_points_are_read_with_their_files() -> None:
+    shown = r"""
+=Id=srv-docker\x2dvolume.mount
+=LoadState=loaded
+=SourcePath=/etc/fstab
+=FragmentPath=/run/systemd/generator/srv-docker\x2dvolume.mount
+=
+=Id=var-lib-docker.mount
+=LoadState=loaded
+=FragmentPath=/etc/systemd/system/var-lib-docker.mount
+=
+=Id=var-lib-containerd.mount
+=LoadState=not-found
+"""
+    state = with_section("mount-units", *shown.strip().splitlines())
+    volume = MountUnit(
+        r"srv-docker\x2dvolume.mount", "loaded", r"/run/systemd/generator/srv-docker\x2dvolume.mount", "/etc/fstab"
+    )
+    assert state.mount_units == (
+        volume,
+        MountUnit("var-lib-docker.mount", "loaded", "/etc/systemd/system/var-lib-docker.mount"),
+        MountUnit("var-lib-containerd.mount", "not-found"),
+    )
+
+
+def test_systemd_is_asked_for_the_units_of_every_mount_point(tmp_path: Path) -> None:
+    stand_in(tmp_path, "systemctl", 'printf "%s\\n" "$@" >>"$0.asked"')
+    command = HostFacts().command(mount_points=["/srv/docker-volume", "/home"])
+    shell(command, tmp_path)
+    asked = (tmp_path / "systemctl.asked").read_text().splitlines()
+    assert [word for word in asked if word.endswith(".mount")] == [r"srv-docker\x2dvolume.mount", "home.mount"]
 
 
 # -- the command itself, on this machine, with stores made here

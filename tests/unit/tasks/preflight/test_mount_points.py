@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.preflight.host import MountUnit
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
@@ -78,3 +79,48 @@ def test_old_tree_beneath_a_mounted_store_is_refused() -> None:
     storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
     found = finding(our_docker_ce_host(), storage)
     assert_says(found, found_has="is not empty beneath the mount", needed="empty", action="mount --bind / /mnt")
+
+
+def unit(file: str = "", source: str = "", load_state: str = "loaded") -> MountUnit:
+    return MountUnit("var-lib-docker.mount", load_state, file, source)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        unit("/etc/systemd/system/var-lib-docker.mount"),
+        unit("/etc/systemd/system/var-lib-docker.mount", "/proc/self/mountinfo"),
+        unit("/etc/systemd/system/var-lib-docker.mount", "/etc/fstab"),
+    ],
+    ids=["not mounted", "mounted", "copied from the generator's"],
+)
+def test_unit_of_others_that_wins_over_fstab_is_refused(foreign: MountUnit) -> None:
+    assert_says(
+        finding(docker_host(mount_units=(foreign,)), shared_vg()),
+        found_has="/etc/systemd/system/var-lib-docker.mount takes the place of fstab's line",
+        needed="fstab alone",
+        action="`systemctl stop var-lib-docker.mount`, move the file away and run `systemctl daemon-reload`",
+    )
+
+
+def test_unit_of_another_generator_is_refused() -> None:
+    zfs = unit("/run/systemd/generator/var-lib-docker.mount", "/etc/zfs/zfs-list.cache/rpool")
+    assert "takes the place of fstab's line" in finding(docker_host(mount_units=(zfs,)), shared_vg()).found
+
+
+def test_masked_unit_of_a_mount_point_is_refused() -> None:
+    found = finding(docker_host(mount_units=(unit(load_state="masked"),)), shared_vg())
+    assert_says(found, found_has="is masked", needed="from fstab", action="`systemctl unmask var-lib-docker.mount`")
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        unit("/run/systemd/generator/var-lib-docker.mount", "/etc/fstab"),
+        unit(source="/proc/self/mountinfo"),
+        unit(load_state="not-found"),
+    ],
+    ids=["from fstab", "mounted by hand", "none"],
+)
+def test_unit_from_fstab_or_none_is_right(ours: MountUnit) -> None:
+    assert plan_of(docker_host(mount_units=(ours,)), shared_vg())

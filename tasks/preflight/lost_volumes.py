@@ -1,0 +1,227 @@
+"""Find the volumes that a host names and that are not there, and judge whether new ones may take their place. Pure.
+
+A disk may only be detached, or a volume removed by mistake: a new volume of the same name would make its data much harder
+to bring back. So nothing takes the place of a lost volume before its owner has said that the data is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from bulkhead.names import (
+    CONTAINERD_STORE,
+    DOCKER_STORE,
+    PROGRAM_CONFIGURATION,
+    RELOCATED,
+    RELOCATION_JOURNAL,
+    ROLLBACK_JOURNAL,
+    move_journal,
+)
+from pyinfra_lvm.model import Storage, names_in
+from pyinfra_lvm.operations import UNFINISHED_TAG
+from settings.model import Settings
+from tasks.preflight.finding import Finding
+from tasks.preflight.host import HostState
+from tasks.preflight.plan import LostVolume
+from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
+
+# In these phases of a move's journal the data is on its volume.
+MOVED = (*RELOCATED, "finalized")
+
+
+def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) -> tuple[LostVolume, ...]:
+    """Return the volumes of the settings that fstab, the program's configuration or a journal names, and that are not there."""
+    found = [_lost_docker_volume(settings, state, storage)]
+    for name, volume in settings.extra_volumes.items():
+        journal = move_journal(volume.mount)
+        phase = state.moves.get(journal, "")
+        found.append(
+            _lost_volume(
+                storage,
+                name,
+                volume.mount,
+                state.configured_extra_volumes.get(volume.mount, ""),
+                told_by=(journal,) if phase in MOVED else (),
+                stale_files=(journal,) if phase else (),
+            )
+        )
+    return tuple(volume for volume in found if volume)
+
+
+def _lost_docker_volume(settings: Settings, state: HostState, storage: Storage) -> LostVolume | None:
+    binds = [(f"{settings.volume_mount}/{name}", path) for name, path in STORES.items()]
+    bound = tuple((entry.source, entry.target) for entry in storage.fstab if (entry.source, entry.target) in binds)
+    journal = (RELOCATION_JOURNAL,) if state.relocation in MOVED else ()
+    return _lost_volume(
+        storage,
+        settings.logical_volume,
+        settings.volume_mount,
+        state.configured_volume,
+        told_by=(*((FSTAB,) if bound else ()), *journal),
+        stale_lines=bound,
+        stale_files=(
+            *journal,
+            *((ROLLBACK_JOURNAL,) if state.rollback else ()),
+            *((STOPPED_BY_UPGRADE,) if state.stopped_by_upgrade else ()),
+        ),
+    )
+
+
+def _lost_volume(
+    storage: Storage,
+    name: str,
+    mount: str,
+    configured: str,
+    *,
+    told_by: tuple[str, ...],
+    stale_lines: tuple[tuple[str, str], ...] = (),
+    stale_files: tuple[str, ...],
+) -> LostVolume | None:
+    listed = [entry.source for entry in storage.fstab if entry.target == mount and names_in(entry.source)]
+    devices = [*listed, *([configured] if configured else [])]
+    if not devices and not told_by:
+        return None
+    # Somebody may have renamed it, or its group. Without a name that is recorded, any volume of the name counts.
+    same_name = (v for v in storage.logical_volumes if v.name == name and (TAG in v.tags or not devices))
+    if any(_is_there(storage, path) for path in (*devices, *(volume.mapper_path for volume in same_name))):
+        return None
+    named_by = (*([FSTAB] if listed else []), *([PROGRAM_CONFIGURATION] if configured else []), *told_by)
+    lines = (*((source, mount) for source in listed), *stale_lines)
+    return LostVolume(name, mount, (*devices, "")[0], tuple(dict.fromkeys(named_by)), lines, stale_files)
+
+
+def _is_there(storage: Storage, path: str) -> bool:
+    """Return whether a volume exists. One that is not active does, and one that a cut run began and left empty does not."""
+    device = storage.device(path)
+    volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
+    if volume is None:
+        return device is not None and not _is_orphaned(storage, path)
+    return not (UNFINISHED_TAG in volume.tags and device and not device.signatures)
+
+
+def _is_orphaned(storage: Storage, path: str) -> bool:
+    """Return whether the kernel has a logical volume that LVM does not list: its disk was pulled out, or LVM fails."""
+    device = storage.device(path)
+    return device is not None and device.type == "lvm" and storage.lvm_installed and not _is_listed(storage, path)
+
+
+def _is_listed(storage: Storage, path: str) -> bool:
+    """Return whether LVM has a volume of that name."""
+    return any(path in (volume.path, volume.mapper_path) for volume in storage.logical_volumes)
+
+
+def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
+    """Return the facts of a host as they are once it no longer names these volumes."""
+    lines = {line for volume in lost for line in volume.stale_lines}
+    files = {path for volume in lost for path in volume.stale_files}
+    return (
+        replace(
+            state,
+            relocation="" if RELOCATION_JOURNAL in files else state.relocation,
+            rollback="" if ROLLBACK_JOURNAL in files else state.rollback,
+            stopped_by_upgrade=state.stopped_by_upgrade and STOPPED_BY_UPGRADE not in files,
+            moves={journal: phase for journal, phase in state.moves.items() if journal not in files},
+        ),
+        replace(storage, fstab=tuple(entry for entry in storage.fstab if (entry.source, entry.target) not in lines)),
+    )
+
+
+def judge_lost_volumes(
+    settings: Settings, state: HostState, storage: Storage, lost: Sequence[LostVolume]
+) -> Iterator[Finding]:
+    """Yield why nothing may take the place of the lost volumes yet."""
+    for volume in lost:
+        if _is_orphaned(storage, volume.device):
+            yield Finding(
+                f"the kernel still has {volume}, and LVM does not list it",
+                "a volume with its disk: otherwise whoever uses it gets errors",
+                "`pvs` and `dmesg` show what happened to the disk; if it is gone, reboot the host, and run again",
+            )
+        elif not settings.replace_lost_volumes:
+            empty = ", but for an empty one from a run that did not end" if _is_listed(storage, volume.device) else ""
+            verb = "names" if len(volume.named_by) == 1 else "name"
+            yield Finding(
+                f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
+                "the volume with its data: a new one in its place would make it harder to bring back",
+                f"attach its disk again{_renaming(settings, storage, volume)}{_restoring(volume)}"
+                f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
+                "which makes a new, empty volume",
+            )
+        elif keep_docker_down(settings, state, [volume]):
+            yield from _judge_data_behind(state, storage)
+
+
+def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVolume]) -> bool:
+    """Return whether Docker does not run for want of its volume. Its data cannot move then."""
+    runs = state.storage_driver or state.docker_hangs
+    return not runs and any(_is_dockers(volume, settings) for volume in lost)
+
+
+def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
+    return volume.mount == settings.volume_mount
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _renaming(settings: Settings, storage: Storage, volume: LostVolume) -> str:
+    """Return how to undo that somebody renamed it, as a part of a sentence; empty where no volume may be that one."""
+    known = (settings.logical_volume, *settings.extra_volumes)
+    renamed = [v for v in storage.logical_volumes if TAG in v.tags and not v.origin and v.name not in known]
+    ways = " or ".join(f"`lvrename {v.volume_group} {v.name} {volume.name}`" for v in renamed)
+    return f"; if somebody renamed it, {ways}" if ways else ""
+
+
+def _restoring(volume: LostVolume) -> str:
+    names = names_in(volume.device)
+    if names is None:
+        return ""
+    return (
+        f"; if somebody removed the volume, `vgcfgrestore --list {names[0]}` shows what LVM can restore, as long as nothing "
+        "has overwritten it"
+    )
+
+
+def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
+    """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
+    if _is_dockers(volume, settings):
+        is_kept, way = (
+            state.relocation == "done",
+            "`bulkhead rollback` on the host goes back to the data from before the move",
+        )
+    else:
+        is_kept = state.moves.get(move_journal(volume.mount)) == "done"
+        way = f"the files from before the move are still in {volume.mount}, and a new volume gets them"
+    return f"; {way}" if is_kept else ""
+
+
+def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
+    """Yield which data on the root disk a new volume would hide: Docker is down, so the data cannot move onto it."""
+    data = {DOCKER_STORE: state.docker_data, CONTAINERD_STORE: state.containerd_data}
+    held = [path for path, content in data.items() if content.any and storage.mount(path) is None]
+    if not held:
+        return
+    move = " && ".join(f"chattr -R -f -i {path}; mv {path} {path}.kept" for path in held)
+    yield Finding(
+        f"Docker is down without its volume, and the root disk holds its data: {state.docker_data}; containerd: "
+        f"{state.containerd_data}",
+        "no data there: the new volume would hide it",
+        "`bulkhead rollback` on the host goes back to this data, which is from before the move; then run again"
+        if state.relocation == "done"
+        else f"keep it in another place (`{move}`), and run again",
+    )
+
+
+def lost_volume_warnings(settings: Settings, lost: Sequence[LostVolume]) -> Iterator[str]:
+    """Yield which volumes are given up, or that the permission for it is no longer needed."""
+    if not settings.replace_lost_volumes:
+        return
+    for volume in lost:
+        yield f"{volume} is given up, as replace_lost_volumes says: a new, empty one takes its place"
+    if not lost:
+        yield (
+            "replace_lost_volumes is set, and no volume is lost: take it out of the settings, or a disk that is only "
+            "detached counts as gone the next time"
+        )

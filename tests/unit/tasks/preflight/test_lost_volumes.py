@@ -1,0 +1,325 @@
+"""Volumes that a host names and that are not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bulkhead.names import RELOCATION_JOURNAL, ROLLBACK_JOURNAL, move_journal
+from pyinfra_lvm.model import BlockDevice, Storage
+from pyinfra_lvm.operations import UNFINISHED_TAG
+from tasks.preflight.examine import examine
+from tasks.preflight.host import EngineData, HostState
+from tasks.preflight.plan import Plan
+from tasks.support.paths import STOPPED_BY_UPGRADE, STORES, TAG
+
+from ..example_hosts import (
+    DEVICE,
+    GIB,
+    SPARE,
+    VOLUME_MOUNT,
+    converged,
+    on_the_way,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    spare_disk,
+    with_directory,
+    with_docker_volume,
+    with_filesystem,
+    with_fstab,
+    with_mount,
+    with_volume,
+)
+from .verdicts import all_found, assert_says, finding, plan_of
+
+REPLACING = settings(replace_lost_volumes=True)
+GIVEN_UP = "the volume ubuntu-vg/docker-lv for /srv/docker-volume is given up, as replace_lost_volumes says: a new, empty one takes its place"
+DATA = EngineData(images=2, volumes=1)
+
+HOME = {"home-lv": {"mount": "/home", "size": "5G"}}
+HOME_DEVICE = "/dev/mapper/ubuntu--vg-home--lv"
+
+
+def bound(storage: Storage) -> Storage:
+    """With the lines of the stores in fstab."""
+    for name, path in STORES.items():
+        storage = with_fstab(storage, f"{VOLUME_MOUNT}/{name}", path)
+    return storage
+
+
+def lost(storage: Storage) -> Storage:
+    """A provisioned host after its volume is gone: its lines in fstab are left, and its immutable directories."""
+    storage = bound(with_fstab(storage, DEVICE, VOLUME_MOUNT))
+    for path in (VOLUME_MOUNT, *STORES.values()):
+        storage = with_directory(storage, path, immutable=True)
+    return storage
+
+
+PROVISIONED = our_docker_ce_host(configured_volume=DEVICE, storage_driver="", fails_closed=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "storage", "named_by"),
+    [
+        ({}, with_fstab(shared_vg(), DEVICE, VOLUME_MOUNT), "/etc/fstab names it"),
+        ({}, with_fstab(shared_vg(), "/dev/ubuntu-vg/docker-lv", VOLUME_MOUNT), "/etc/fstab names it"),
+        ({}, bound(shared_vg()), "/etc/fstab names it"),
+        ({"configured_volume": DEVICE}, shared_vg(), "/etc/bulkhead/bulkhead.json names it"),
+        ({"relocation": "done"}, shared_vg(), f"{RELOCATION_JOURNAL} names it"),
+        ({"relocation": "finalized"}, shared_vg(), f"{RELOCATION_JOURNAL} names it"),
+        (
+            {"configured_volume": DEVICE, "relocation": "finalized"},
+            lost(shared_vg()),
+            f"/etc/fstab, /etc/bulkhead/bulkhead.json and {RELOCATION_JOURNAL} name it",
+        ),
+    ],
+    ids="fstab fstab-by-lvms-name stores-in-fstab configuration move finalized-move all".split(),
+)
+def test_volume_that_the_host_names_and_that_is_not_there_is_refused(
+    state: dict[str, str], storage: Storage, named_by: str
+) -> None:
+    found = finding(our_docker_ce_host(**state), storage)
+    assert "docker-lv for /srv/docker-volume is not there" in found.found
+    assert found.found.endswith(f"; {named_by}")
+    assert_says(
+        found,
+        found_has="the volume ",
+        needed="the volume with its data",
+        action="only if its data is gone for good, set replace_lost_volumes = True, which makes a new, empty volume",
+    )
+    assert found.action.startswith("attach its disk again; ")
+
+
+def test_refusal_names_the_group_that_lvm_may_restore() -> None:
+    assert "`vgcfgrestore --list ubuntu-vg`" in finding(PROVISIONED, lost(shared_vg())).action
+
+
+def test_refusal_says_how_to_undo_that_somebody_renamed_the_volume() -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "gone-lv", 60 * GIB, tags=(TAG,))
+    result = examine(settings(volume_size="5G"), PROVISIONED, storage)
+    assert "; if somebody renamed it, `lvrename ubuntu-vg gone-lv docker-lv`; " in result.findings[0].action
+
+
+def test_volume_that_is_lost_with_its_group_and_its_disk_is_reported_beside_the_disk() -> None:
+    device = "/dev/mapper/docker--vg-docker--lv"
+    storage = with_fstab(replace(spare_disk(), devices=spare_disk().devices[:2]), device, VOLUME_MOUNT)
+    assert all_found(settings(volume_disks=[SPARE]), storage, our_docker_ce_host(configured_volume=device)) == [
+        "the volume docker-vg/docker-lv for /srv/docker-volume is not there; /etc/fstab and "
+        "/etc/bulkhead/bulkhead.json name it",
+        f"there is no disk {SPARE}; this host has /dev/vda (30.0 GiB)",
+    ]
+
+
+@pytest.mark.parametrize("phase", ["", "failed", "rolled-back"])
+def test_host_that_never_had_a_volume_has_lost_none(phase: str) -> None:
+    assert plan_of(our_docker_ce_host(relocation=phase), shared_vg()).lost_volumes == ()
+
+
+def test_volume_that_is_there_is_not_lost() -> None:
+    fresh = plan_of(our_docker_ce_host(), shared_vg())
+    state = our_docker_ce_host(configured_volume=DEVICE, relocation="finalized", fails_closed=True)
+    assert plan_of(state, converged(shared_vg(), fresh)) == fresh
+
+
+def test_volume_that_is_not_active_is_not_lost() -> None:
+    storage = with_fstab(with_docker_volume(tags=(TAG,), active=False), DEVICE, VOLUME_MOUNT)
+    storage = replace(storage, devices=tuple(d for d in storage.devices if DEVICE not in d.aliases))
+    assert finding(PROVISIONED, storage).found == "the logical volume ubuntu-vg/docker-lv is not active"
+
+
+def test_volume_whose_group_was_renamed_is_not_lost() -> None:
+    storage = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    assert plan_of(our_docker_ce_host(configured_volume="/dev/mapper/old-docker--lv"), storage).lost_volumes == ()
+
+
+def test_device_of_another_kind_in_fstab_is_not_lost() -> None:
+    luks = BlockDevice("/dev/dm-7", "crypt", GIB, False, ("/dev/mapper/my-luks",), ("ext4",), (), ())
+    storage = replace(shared_vg(), devices=(*shared_vg().devices, luks))
+    found = finding(our_docker_ce_host(), with_fstab(storage, "/dev/mapper/my-luks", VOLUME_MOUNT))
+    assert found.found == f"fstab mounts /dev/mapper/my-luks on {VOLUME_MOUNT}"
+
+
+# -- its owner says that the data is gone
+
+
+def replaced(state: HostState, storage: Storage) -> Plan:
+    """The plan for a host whose lost volume is given up."""
+    return plan_of(state, storage, REPLACING, (GIVEN_UP,))
+
+
+def test_lost_volume_is_replaced_as_on_a_fresh_host() -> None:
+    fresh = plan_of(our_docker_ce_host(), shared_vg())
+    state = replace(PROVISIONED, relocation="finalized", rollback="stopping", stopped_by_upgrade=True)
+    plan = replaced(state, lost(shared_vg()))
+    assert replace(plan, lost_volumes=()) == fresh
+    (volume,) = plan.lost_volumes
+    assert volume.stale_lines == (
+        (DEVICE, VOLUME_MOUNT),
+        *((f"{VOLUME_MOUNT}/{name}", path) for name, path in STORES.items()),
+    )
+    assert volume.stale_files == (RELOCATION_JOURNAL, ROLLBACK_JOURNAL, STOPPED_BY_UPGRADE)
+
+
+def test_volume_on_a_local_disk_that_came_back_blank_is_replaced() -> None:
+    device = "/dev/mapper/docker--vg-docker--lv"
+    wanted = settings(volume_disks=[SPARE], replace_lost_volumes=True)
+    given_up = "the volume docker-vg/docker-lv for /srv/docker-volume is given up, as replace_lost_volumes says: a new, empty one takes its place"
+    storage = with_fstab(spare_disk(), device, VOLUME_MOUNT)
+    plan = plan_of(our_docker_ce_host(configured_volume=device), storage, wanted, (given_up,))
+    assert plan.new_physical_volumes == (SPARE,)
+
+
+def test_volume_that_was_lost_with_its_disk_is_replaced_in_another_group() -> None:
+    device = "/dev/mapper/docker--vg-docker--lv"
+    storage = with_fstab(shared_vg(), device, VOLUME_MOUNT)
+    result = examine(REPLACING, our_docker_ce_host(configured_volume=device), storage)
+    assert result.findings == ()
+    assert result.plan
+    assert result.plan.device == DEVICE
+
+
+def test_replacement_that_is_cut_at_any_step_goes_on() -> None:
+    fresh = plan_of(our_docker_ce_host(), shared_vg())
+    steps = [("forgotten", shared_vg()), *on_the_way(shared_vg(), fresh)]
+    for step, storage in steps:
+        result = examine(REPLACING, PROVISIONED, storage)
+        assert result.plan, step
+        assert replace(result.plan, lost_volumes=()) == fresh, step
+        is_refused_otherwise = bool(examine(settings(), PROVISIONED, storage).findings)
+        assert is_refused_otherwise == (step in ("forgotten", "logical volume made")), step
+
+
+def test_volume_that_an_earlier_version_made_anew_and_left_empty_is_replaced() -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "docker-lv", 60 * GIB, tags=(TAG, UNFINISHED_TAG))
+    assert "is not there, but for an empty one from a run that did not end; " in finding(PROVISIONED, storage).found
+    assert examine(settings(), PROVISIONED, storage).warnings == ()
+    assert replaced(PROVISIONED, storage).size == 60 * GIB
+
+
+def test_unfinished_volume_in_fstab_that_carries_anything_is_not_given_up() -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "docker-lv", 60 * GIB, tags=(TAG, UNFINISHED_TAG))
+    result = examine(REPLACING, PROVISIONED, with_filesystem(storage, DEVICE))
+    assert "carries the tag pyinfra-unfinished, and is in fstab" in result.findings[0].found
+
+
+def test_line_of_others_for_the_same_mount_point_stays_and_is_refused() -> None:
+    storage = with_fstab(lost(shared_vg()), "UUID=1234", VOLUME_MOUNT)
+    assert all_found(REPLACING, storage, PROVISIONED) == [f"fstab mounts UUID=1234 on {VOLUME_MOUNT}"]
+
+
+@pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "unmounted"])
+def test_volume_that_the_kernel_still_has_after_its_disk_was_pulled_is_refused_all_the_same(
+    *, is_mounted: bool
+) -> None:
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "docker-lv", 60 * GIB)
+    if is_mounted:
+        storage = with_mount(storage, VOLUME_MOUNT, DEVICE)
+    storage = replace(storage, logical_volumes=shared_vg().logical_volumes, volume_groups=shared_vg().volume_groups)
+    found = finding(PROVISIONED, storage, REPLACING)
+    assert_says(
+        found,
+        found_has="the kernel still has the volume ubuntu-vg/docker-lv for /srv/docker-volume",
+        needed="with its disk",
+        action="reboot the host",
+    )
+
+
+def test_active_volume_of_a_host_whose_lvm_was_uninstalled_is_not_lost() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    bare = replace(whole, lvm_installed=False, logical_volumes=(), volume_groups=(), physical_volumes=())
+    assert not any("not there" in found or "still has" in found for found in all_found(settings(), bare, PROVISIONED))
+
+
+def test_data_from_before_the_move_is_gone_back_to_first() -> None:
+    state = replace(PROVISIONED, relocation="done", docker_data=DATA)
+    storage = with_directory(lost(shared_vg()), "/var/lib/docker", empty=False)
+    for wanted in (settings(), REPLACING):
+        assert "`bulkhead rollback` on the host goes back to" in finding(state, storage, wanted).action
+    found = finding(state, storage, REPLACING)
+    assert found.found == (
+        "Docker is down without its volume, and the root disk holds its data: 2 images, 1 volume; containerd: nothing"
+    )
+
+
+def test_data_that_somebody_put_on_the_root_disk_while_docker_is_down_is_kept_first() -> None:
+    state = replace(PROVISIONED, relocation="finalizing", docker_data=DATA)
+    storage = with_directory(lost(shared_vg()), "/var/lib/docker", empty=False)
+    expected = "`chattr -R -f -i /var/lib/docker; mv /var/lib/docker /var/lib/docker.kept`"
+    assert expected in finding(state, storage, REPLACING).action
+
+
+def test_docker_that_runs_on_the_root_disk_again_moves_onto_the_new_volume() -> None:
+    state = our_docker_ce_host(configured_volume=DEVICE, relocation="rolled-back", docker_data=DATA, store_bytes=GIB)
+    storage = with_directory(with_fstab(shared_vg(), DEVICE, VOLUME_MOUNT), "/var/lib/docker", empty=False)
+    plan = replaced(state, storage)
+    assert plan.relocates
+    assert plan.lost_volumes[0].stale_lines == ((DEVICE, VOLUME_MOUNT),)
+    assert plan.lost_volumes[0].stale_files == ()
+
+
+def test_rollback_to_a_snapshot_that_the_loss_has_cut_is_no_other_finding() -> None:
+    state = replace(PROVISIONED, rollback="switching")
+    assert "is not there" in finding(state, lost(shared_vg())).found
+
+
+def test_move_that_was_cut_is_finished_first() -> None:
+    state = replace(PROVISIONED, relocation="switching")
+    assert [found.split(" (")[0] for found in all_found(REPLACING, lost(shared_vg()), state)] == [
+        "a move of Docker's data was cut"
+    ]
+
+
+def test_setting_that_is_left_behind_is_warned_of() -> None:
+    result = examine(REPLACING, our_docker_ce_host(), shared_vg())
+    assert result.plan
+    assert result.warnings == (
+        "replace_lost_volumes is set, and no volume is lost: take it out of the settings, or a disk that is only detached "
+        "counts as gone the next time",
+    )
+
+
+# -- extra volumes
+
+
+@pytest.mark.parametrize(
+    ("state", "storage"),
+    [
+        ({"configured_extra_volumes": {"/home": HOME_DEVICE}}, shared_vg()),
+        ({}, with_fstab(shared_vg(), HOME_DEVICE, "/home")),
+        ({"moves": {move_journal("/home"): "finalized"}}, shared_vg()),
+    ],
+    ids="configuration fstab move".split(),
+)
+def test_extra_volume_that_is_lost_is_refused(state: dict[str, dict[str, str]], storage: Storage) -> None:
+    found = finding(our_docker_ce_host(**state), storage, settings(extra_volumes=HOME))
+    assert "home-lv for /home is not there" in found.found
+    assert "set replace_lost_volumes = True" in found.action
+
+
+def test_extra_volume_that_is_no_longer_in_the_settings_is_not_looked_for() -> None:
+    state = our_docker_ce_host(configured_extra_volumes={"/home": HOME_DEVICE})
+    assert plan_of(state, shared_vg()).lost_volumes == ()
+
+
+def test_files_from_before_the_move_go_onto_the_new_extra_volume() -> None:
+    journal = move_journal("/home")
+    state = our_docker_ce_host(moves={journal: "done"}, configured_extra_volumes={"/home": HOME_DEVICE})
+    storage = with_directory(with_fstab(shared_vg(), HOME_DEVICE, "/home"), "/home", empty=False)
+    refused = finding(state, storage, settings(extra_volumes=HOME))
+    assert "the files from before the move are still in /home, and a new volume gets them" in refused.action
+    result = examine(settings(extra_volumes=HOME, replace_lost_volumes=True), state, storage)
+    assert result.findings == ()
+    assert result.plan
+    assert result.plan.directories_to_move == ["/home"]
+    (volume,) = result.plan.lost_volumes
+    assert (volume.stale_lines, volume.stale_files) == (((HOME_DEVICE, "/home"),), (journal,))
+
+
+def test_lost_extra_volume_leaves_dockers_volume_as_it_is() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    state = our_docker_ce_host(configured_volume=DEVICE, configured_extra_volumes={"/home": HOME_DEVICE})
+    result = examine(settings(extra_volumes=HOME, replace_lost_volumes=True), state, with_directory(whole, "/home"))
+    assert result.plan
+    assert [volume.name for volume in result.plan.lost_volumes] == ["home-lv"]
