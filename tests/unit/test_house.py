@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 from collections import defaultdict
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
 
 TOP = Path(__file__).parents[2]
 
@@ -48,3 +51,12 @@ def test_no_name_is_one_of_our_former_words() -> None:
         if name.strip("_").lower() in FORMER_WORDS
     }
     assert found == set()
+
+
+def test_every_file_with_tests_is_run(pytestconfig: pytest.Config) -> None:
+    """Pytest by itself never enters a directory that is called build."""
+    patterns = pytestconfig.getini("norecursedirs")
+    tests = [Path(name) for name in sources() if name.startswith("tests/unit/")]
+    assert [
+        str(path) for path in tests if any(fnmatch(part, each) for part in path.parts[:-1] for each in patterns)
+    ] == []
