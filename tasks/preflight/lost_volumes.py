@@ -153,9 +153,12 @@ def judge_lost_volumes(
 
 
 def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVolume]) -> bool:
-    """Return whether Docker does not run for want of its volume. Its data cannot move then."""
+    """Return whether Docker does not run for want of its volume. Its data cannot move then.
+
+    After a move that failed or was rolled back Docker needs no volume: its data is on the root disk, and is all there is.
+    """
     runs = state.storage_driver or state.docker_hangs
-    return not runs and any(_is_dockers(volume, settings) for volume in lost)
+    return state.fails_closed and not runs and any(_is_dockers(volume, settings) for volume in lost)
 
 
 def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
@@ -203,7 +206,8 @@ def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
     held = [path for path, content in data.items() if content.any and storage.mount(path) is None]
     if not held:
         return
-    move = " && ".join(f"chattr -R -f -i {path}; mv {path} {path}.kept" for path in held)
+    # What is immutable in it stays so. An older copy of that name is no place to move into.
+    move = " && ".join(f"chattr -f -i {path}; mv -T {path} {path}.kept" for path in held)
     yield Finding(
         f"Docker is down without its volume, and the root disk holds its data: {state.docker_data}; containerd: "
         f"{state.containerd_data}",

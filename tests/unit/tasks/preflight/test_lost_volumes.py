@@ -246,8 +246,16 @@ def test_data_from_before_the_move_is_gone_back_to_first() -> None:
 def test_data_that_somebody_put_on_the_root_disk_while_docker_is_down_is_kept_first() -> None:
     state = replace(PROVISIONED, relocation="finalizing", docker_data=DATA)
     storage = with_directory(lost(shared_vg()), "/var/lib/docker", empty=False)
-    expected = "`chattr -R -f -i /var/lib/docker; mv /var/lib/docker /var/lib/docker.kept`"
+    expected = "`chattr -f -i /var/lib/docker; mv -T /var/lib/docker /var/lib/docker.kept`"
     assert expected in finding(state, storage, REPLACING).action
+
+
+@pytest.mark.parametrize("phase", ["failed", "rolled-back"])
+def test_data_of_a_docker_that_needs_no_volume_is_never_moved_away(phase: str) -> None:
+    state = our_docker_ce_host(configured_volume=DEVICE, relocation=phase, docker_data=DATA, storage_driver="")
+    found = finding(state, with_directory(shared_vg(), "/var/lib/docker", empty=False), REPLACING)
+    assert found.found == "Docker does not run, and holds 2 images, 1 volume; containerd: nothing"
+    assert found.action == "`systemctl start docker`, and run again"
 
 
 def test_docker_that_runs_on_the_root_disk_again_moves_onto_the_new_volume() -> None:
