@@ -19,10 +19,11 @@ from bulkhead.names import (
     move_journal,
 )
 from pyinfra_lvm.model import Storage, names_in
-from pyinfra_lvm.operations import UNFINISHED_TAG
+from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
+from tasks.preflight.logical_volume import is_empty
 from tasks.preflight.plan import LostVolume
 from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
 
@@ -93,11 +94,10 @@ def _lost_volume(
 
 def _is_there(storage: Storage, path: str) -> bool:
     """Return whether a volume exists. One that is not active does, and one that a cut run began and left empty does not."""
-    device = storage.device(path)
     volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
     if volume is None:
-        return device is not None and not _is_orphaned(storage, path)
-    return not (UNFINISHED_TAG in volume.tags and device and not device.signatures)
+        return storage.device(path) is not None and not _is_orphaned(storage, path)
+    return not is_empty(storage, volume)
 
 
 def _is_orphaned(storage: Storage, path: str) -> bool:
@@ -144,7 +144,7 @@ def judge_lost_volumes(
             yield Finding(
                 f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
                 "the volume with its data: a new one in its place would make it harder to bring back",
-                f"attach its disk again{_renaming(settings, storage, volume)}{_restoring(volume)}"
+                f"attach its disk again{_renaming(settings, state, storage, volume)}{_restoring(volume)}"
                 f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
                 "which makes a new, empty volume",
             )
@@ -169,10 +169,21 @@ def _joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _renaming(settings: Settings, storage: Storage, volume: LostVolume) -> str:
+def _renaming(settings: Settings, state: HostState, storage: Storage, volume: LostVolume) -> str:
     """Return how to undo that somebody renamed it, as a part of a sentence; empty where no volume may be that one."""
     known = (settings.logical_volume, *settings.extra_volumes)
-    renamed = [v for v in storage.logical_volumes if TAG in v.tags and not v.origin and v.name not in known]
+    configured = (state.configured_volume, *state.configured_extra_volumes.values())
+    renamed = [
+        v
+        for v in storage.logical_volumes
+        if TAG in v.tags
+        and not v.origin
+        and v.name not in known
+        # One that is in use elsewhere, or was, is another volume.
+        and v.mapper_path not in configured
+        and {mount.target for mount in storage.mounts_of(v.mapper_path)} <= {volume.mount, *STORES.values()}
+        and not fstab_entries_of(storage, v.mapper_path)
+    ]
     ways = " or ".join(f"`lvrename {v.volume_group} {v.name} {volume.name}`" for v in renamed)
     return f"; if somebody renamed it, {ways}" if ways else ""
 

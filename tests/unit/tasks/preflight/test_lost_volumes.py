@@ -102,6 +102,29 @@ def test_refusal_says_how_to_undo_that_somebody_renamed_the_volume() -> None:
     assert "; if somebody renamed it, `lvrename ubuntu-vg gone-lv docker-lv`; " in result.findings[0].action
 
 
+@pytest.mark.parametrize("use", ["", "mounted in its place", "mounted", "in fstab", "configured"])
+def test_only_a_volume_without_another_use_may_be_the_renamed_one(use: str) -> None:
+    data = "/dev/mapper/ubuntu--vg-data--lv"
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "data-lv", 2 * GIB, tags=(TAG,))
+    if "mounted" in use:
+        storage = with_mount(storage, "/data" if use == "mounted" else VOLUME_MOUNT, data)
+    if use == "in fstab":
+        storage = with_fstab(storage, "/dev/ubuntu-vg/data-lv", "/data")
+    state = replace(PROVISIONED, configured_extra_volumes={"/data": data} if use == "configured" else {})
+    way = "`lvrename ubuntu-vg data-lv docker-lv`"
+    action = examine(settings(volume_size="5G"), state, storage).findings[0].action
+    assert (way in action) == (use in ("", "mounted in its place"))
+
+
+def test_line_of_the_lost_volume_for_the_mount_point_of_earlier_settings_goes_first() -> None:
+    assert all_found(
+        settings(volume_mount="/srv/other", replace_lost_volumes=True), lost(shared_vg()), PROVISIONED
+    ) == [
+        f"fstab mounts {DEVICE} on {VOLUME_MOUNT}, and the logical volume ubuntu-vg/docker-lv is not there",
+        *(f"fstab mounts {VOLUME_MOUNT}/{name} on {path}" for name, path in STORES.items()),
+    ]
+
+
 def test_volume_that_is_lost_with_its_group_and_its_disk_is_reported_beside_the_disk() -> None:
     device = "/dev/mapper/docker--vg-docker--lv"
     storage = with_fstab(replace(spare_disk(), devices=spare_disk().devices[:2]), device, VOLUME_MOUNT)
