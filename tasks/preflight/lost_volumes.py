@@ -29,6 +29,8 @@ from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
 
 # In these phases of a move's journal the data is on its volume.
 MOVED = (*RELOCATED, "finalized")
+# In these it is off its volume again.
+_OFF_THE_VOLUME = {"failed": "the move onto it failed", "rolled-back": "the move onto it was rolled back"}
 
 
 def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) -> tuple[LostVolume, ...]:
@@ -43,7 +45,8 @@ def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) ->
                 name,
                 volume.mount,
                 state.configured_extra_volumes.get(volume.mount, ""),
-                told_by=(journal,) if phase in MOVED else (),
+                # Its owner may have given it up: it left the settings, and then the configuration. Its journal stays.
+                told_by=(journal,) if phase in MOVED and not state.configured_volume else (),
                 stale_files=(journal,) if phase else (),
             )
         )
@@ -141,12 +144,15 @@ def judge_lost_volumes(
         elif not settings.replace_lost_volumes:
             empty = ", but for an empty one from a run that did not end" if _is_listed(storage, volume.device) else ""
             verb = "names" if len(volume.named_by) == 1 else "name"
+            ended = _OFF_THE_VOLUME.get(_phase(settings, state, volume))
             yield Finding(
                 f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
-                "the volume with its data: a new one in its place would make it harder to bring back",
+                f"the volume, or its owner's word that nobody needs it: {ended}, and the data is on the root disk"
+                if ended
+                else "the volume with its data: a new one in its place would make it harder to bring back",
                 f"attach its disk again{_renaming(settings, state, storage, volume)}{_restoring(volume)}"
-                f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
-                "which makes a new, empty volume",
+                f"{_old_data(settings, state, volume)}; only if {'nobody needs it' if ended else 'its data is gone for good'}, "
+                "set replace_lost_volumes = True, which makes a new, empty volume",
             )
         elif keep_docker_down(settings, state, [volume]):
             yield from _judge_data_behind(state, storage)
@@ -163,6 +169,11 @@ def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVo
 
 def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
     return volume.mount == settings.volume_mount
+
+
+def _phase(settings: Settings, state: HostState, volume: LostVolume) -> str:
+    """Return the phase of the move onto a volume; empty where there was none."""
+    return state.relocation if _is_dockers(volume, settings) else state.moves.get(move_journal(volume.mount), "")
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -200,15 +211,11 @@ def _restoring(volume: LostVolume) -> str:
 
 def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
     """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
+    if _phase(settings, state, volume) != "done":
+        return ""
     if _is_dockers(volume, settings):
-        is_kept, way = (
-            state.relocation == "done",
-            "`bulkhead rollback` on the host goes back to the data from before the move",
-        )
-    else:
-        is_kept = state.moves.get(move_journal(volume.mount)) == "done"
-        way = f"the files from before the move are still in {volume.mount}, and a new volume gets them"
-    return f"; {way}" if is_kept else ""
+        return "; `bulkhead rollback` on the host goes back to the data from before the move"
+    return f"; the files from before the move are still in {volume.mount}, and a new volume gets them"
 
 
 def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:

@@ -92,6 +92,21 @@ def test_volume_that_the_host_names_and_that_is_not_there_is_refused(
     assert found.action.startswith("attach its disk again; ")
 
 
+@pytest.mark.parametrize(("phase", "ended"), [("failed", "failed"), ("rolled-back", "was rolled back")])
+def test_volume_that_a_move_has_left_is_not_called_lost_with_its_data(phase: str, ended: str) -> None:
+    docker = finding(our_docker_ce_host(configured_volume=DEVICE, relocation=phase), shared_vg())
+    moves = {move_journal("/home"): phase}
+    state = our_docker_ce_host(configured_extra_volumes={"/home": HOME_DEVICE}, moves=moves)
+    home = finding(state, shared_vg(), settings(extra_volumes=HOME))
+    for found in (docker, home):
+        assert_says(
+            found,
+            found_has="is not there",
+            needed=f"the move onto it {ended}, and the data is on the root disk",
+            action="only if nobody needs it, set replace_lost_volumes = True",
+        )
+
+
 def test_refusal_names_the_group_that_lvm_may_restore() -> None:
     assert "`vgcfgrestore --list ubuntu-vg`" in finding(PROVISIONED, lost(shared_vg())).action
 
@@ -332,6 +347,16 @@ def test_extra_volume_that_is_lost_is_refused(state: dict[str, dict[str, str]], 
 def test_extra_volume_that_is_no_longer_in_the_settings_is_not_looked_for() -> None:
     state = our_docker_ce_host(configured_extra_volumes={"/home": HOME_DEVICE})
     assert plan_of(state, shared_vg()).lost_volumes == ()
+
+
+@pytest.mark.parametrize("phase", ["done", "finalizing", "finalized"])
+def test_extra_volume_that_its_owner_gave_up_can_be_made_again(phase: str) -> None:
+    """It was taken out of the settings and of fstab, and the program's configuration names it no longer."""
+    whole = with_directory(converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg())), "/home")
+    state = our_docker_ce_host(configured_volume=DEVICE, moves={move_journal("/home"): phase})
+    plan = plan_of(state, whole, settings(extra_volumes=HOME))
+    assert plan.lost_volumes == ()
+    assert [volume.name for volume in plan.extra_volumes] == ["home-lv"]
 
 
 def test_files_from_before_the_move_go_onto_the_new_extra_volume() -> None:
