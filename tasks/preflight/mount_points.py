@@ -108,8 +108,9 @@ def judge_mount_units(state: HostState) -> Iterator[Finding]:
                 f"`systemctl unmask {name}` (with --runtime if that does not help), {LEAVE_OUT}",
             )
         # A unit that somebody copied from the generator's names fstab as its source too.
-        is_foreign = unit.file and not (unit.file.startswith(_GENERATED) and unit.source == FSTAB)
-        for file in (*([unit.file] if is_foreign else []), *unit.drop_ins):
+        is_generated = unit.file.startswith(_GENERATED) and unit.source == FSTAB
+        own_file = "" if is_generated or unit.load_state == "masked" else unit.file
+        for file in filter(None, (own_file, *unit.drop_ins)):
             yield Finding(
                 f"{file} takes the place of fstab's line for that mount point",
                 "fstab alone: otherwise Docker could start on another filesystem than its volume",

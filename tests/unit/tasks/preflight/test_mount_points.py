@@ -122,7 +122,7 @@ def test_drop_in_that_wins_over_fstab_is_refused(load_state: str) -> None:
 
 
 def test_masked_unit_of_a_mount_point_is_refused() -> None:
-    found = finding(docker_host(mount_units=(unit(load_state="masked"),)), shared_vg())
+    found = finding(docker_host(mount_units=(unit("/dev/null", load_state="masked"),)), shared_vg())
     assert_says(found, found_has="is masked", needed="from fstab", action="`systemctl unmask var-lib-docker.mount`")
 
 
