@@ -17,7 +17,7 @@ from pyinfra.api import OperationValueError, StringCommand, operation
 
 from pyinfra_lvm.facts import XFS_NEW_INODES, StorageLayout
 from pyinfra_lvm.fstab import fstab_with
-from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path
+from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path, names_in
 
 Commands = Generator[StringCommand, None, None]
 
@@ -302,7 +302,12 @@ def filesystem(
 
 def is_in_fstab(storage: Storage, device: str) -> bool:
     """Return whether fstab mounts a device, by any of its names."""
-    return any(_same_source(storage, entry.source, device) for entry in storage.fstab)
+    return bool(fstab_entries_of(storage, device))
+
+
+def fstab_entries_of(storage: Storage, device: str) -> tuple[FstabEntry, ...]:
+    """Return the lines of fstab that mount a device, by any of its names. A logical volume need not exist."""
+    return tuple(entry for entry in storage.fstab if _same_source(storage, entry.source, device))
 
 
 def _is_unfinished(storage: Storage, device: str) -> bool:
@@ -311,9 +316,13 @@ def _is_unfinished(storage: Storage, device: str) -> bool:
 
 
 def _same_source(storage: Storage, one: str, other: str) -> bool:
-    """Return whether two sources of mounts are the same path, or two names of one device."""
-    device = storage.device(one)
-    return one == other or (device is not None and device == storage.device(other))
+    """Return whether two sources of mounts are the same path, or two names of one device or logical volume."""
+    device, names = storage.device(one), names_in(one)
+    return (
+        one == other
+        or (device is not None and device == storage.device(other))
+        or (names is not None and names == names_in(other))
+    )
 
 
 @operation()

@@ -37,10 +37,10 @@ def forget(lines: Sequence[tuple[str, str]], files: Sequence[str]) -> Generator[
         # Otherwise systemd mounts a volume of the same name as soon as it appears, before its filesystem is complete.
         yield StringCommand("systemctl daemon-reload")
     if files:
-        yield StringCommand(f"rm -f {shlex.join(files)}")
-    if ROLLBACK_JOURNAL in files:
-        # A rollback that was cut keeps Docker down. Without its journal there is nothing to recover, and this ends it.
-        yield StringCommand(f"[ ! -x {PROGRAM} ] || {PROGRAM} relocate --recover")
+        # A rollback that was cut keeps Docker down. Without its journal there is nothing to recover, and that ends it. In
+        # one command: a run that is cut in between would find no journal, and leave Docker down.
+        recover = f" && {{ [ ! -x {PROGRAM} ] || {PROGRAM} relocate --recover; }}" if ROLLBACK_JOURNAL in files else ""
+        yield StringCommand(f"rm -f {shlex.join(files)}{recover}")
     if new == old and not files:
         host.noop("nothing names a lost volume")
 

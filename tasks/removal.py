@@ -106,12 +106,14 @@ def judge(settings: Settings, state: HostState, storage: Storage, lock_holder: s
 def _judge_mounts(settings: Settings, state: HostState, storage: Storage) -> Iterator[Finding]:
     """Yield why Docker would not start again once its daemon.json has changed, or would start off its volume."""
     on_old_data = state.relocation in ("failed", "rolled-back")
-    lost = find_lost_volumes(settings, state, storage)
+    # Without an extra volume Docker runs, and its mount point stays in fstab.
+    lost = [volume for volume in find_lost_volumes(settings, state, storage) if volume.mount == settings.volume_mount]
     unmounted = [path for path in (settings.volume_mount, *STORES.values()) if storage.mount(path) is None]
     if lost and not on_old_data:
         yield Finding(
-            f"{' and '.join(map(str, lost))} {'is' if len(lost) == 1 else 'are'} not there",
-            "every volume: without this project Docker would start on the root disk, with nothing of its data",
+            f"{lost[0]} is not there",
+            f"Docker's volume on {settings.volume_mount}: without this project Docker would start on the root disk, with "
+            "nothing of its data",
             "attach the disk again; or run deploy.py, which shows every way out",
         )
     elif unmounted and state.fails_closed:

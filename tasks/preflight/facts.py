@@ -199,8 +199,13 @@ section units
 systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
     sed 's/^/=/'
 section mount-units
-[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -- \
-    $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | sed 's/^/=/'
+[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -p DropInPaths -- \
+    $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | while IFS= read -r line; do
+    # Of the drop-ins those that say what is mounted.
+    case $line in DropInPaths=*) line=DropInPaths=$(printf '%s\n' "${line#*=}" | tr ' ' '\n' |
+        xargs -r -d '\n' grep -ls '^[[:space:]]*What[[:space:]]*=' | tr '\n' ' ') ;; esac
+    printf '=%s\n' "$line"
+done
 section fails-closed; grep -ls ^Assert $drop_ins
 section configuration; awk '{ print "=" $0 }' "$our_configuration" 2>/dev/null
 section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
@@ -512,7 +517,13 @@ def _shown(lines: list[str]) -> Iterator[dict[str, str]]:
 
 def _mount_units(lines: list[str]) -> Iterator[MountUnit]:
     for values in filter(None, _shown(lines)):
-        yield MountUnit(values["Id"], values["LoadState"], values.get("FragmentPath", ""), values.get("SourcePath", ""))
+        yield MountUnit(
+            values["Id"],
+            values["LoadState"],
+            values.get("FragmentPath", ""),
+            values.get("SourcePath", ""),
+            tuple(values.get("DropInPaths", "").split()),
+        )
 
 
 def _units(lines: list[str]) -> list[Unit]:

@@ -43,6 +43,7 @@ class MountUnit:
     load_state: str  # loaded, not-found, masked …
     file: str = ""  # the unit's; empty for a mount that was made by hand, and where there is none
     source: str = ""  # what a generator made that file from: /etc/fstab
+    drop_ins: tuple[str, ...] = ()  # files that change what the unit mounts
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bulkhead.names import BALLAST, MARKER, SNAPSHOT_TAG
+from bulkhead.names import BALLAST, MARKER, PROGRAM_RUN, SNAPSHOT_TAG
 from bulkhead.sizes import human
-from pyinfra_lvm.model import Filesystem, LogicalVolume, Storage
-from pyinfra_lvm.operations import UNFINISHED_TAG, is_in_fstab
+from pyinfra_lvm.model import Filesystem, LogicalVolume, Storage, mapper_path
+from pyinfra_lvm.operations import UNFINISHED_TAG, fstab_entries_of
 from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.support.paths import STORES, TAG
@@ -47,6 +47,7 @@ def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int =
     """
     volume = storage.logical_volume(group, wanted.name)
     if volume is None:
+        yield from _judge_lines_elsewhere(wanted, storage, group, "is not there")
         return
     ours = TAG in volume.tags
     filesystem = storage.filesystem(volume.mapper_path)
@@ -54,6 +55,8 @@ def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int =
         yield from _judge_foreign(wanted, storage, volume, filesystem)
         if not wanted.adopt:
             return  # it stays with its owner, whatever is on it
+    elif UNFINISHED_TAG not in volume.tags:
+        yield from _judge_place(wanted, storage, volume)
     if not volume.active:
         name = _name(volume)
         yield Finding(
@@ -61,6 +64,9 @@ def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int =
             "an active volume, which can be read",
             f"`lvchange --activate y {name}`",
         )
+    elif ours and is_empty(storage, volume) and not storage.mounts_of(volume.path):
+        yield from _judge_lines_elsewhere(wanted, storage, group, "has no filesystem yet")
+        return  # it is made now
     elif UNFINISHED_TAG in volume.tags:
         use = _use(storage, volume, filesystem) if ours else "was not made by this project"
         if not use:
@@ -71,6 +77,40 @@ def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int =
     else:
         yield from _judge_filesystem(wanted, volume, filesystem)
     yield from _judge_growth(storage, volume, size)
+
+
+def is_empty(storage: Storage, volume: LogicalVolume) -> bool:
+    """Return whether a run has made a volume, and nothing on it yet."""
+    device = storage.device(volume.mapper_path)
+    return UNFINISHED_TAG in volume.tags and device is not None and not device.signatures
+
+
+def _judge_lines_elsewhere(wanted: WantedVolume, storage: Storage, group: str, lacks: str) -> Iterator[Finding]:
+    """Yield each line of fstab that mounts a volume on another place before it has a filesystem.
+
+    Such a line is from an older volume of the name. The next filesystem is made only on a volume that fstab does not list.
+    """
+    for entry in fstab_entries_of(storage, mapper_path(group, wanted.name)):
+        if entry.target not in wanted.mount_points:
+            yield Finding(
+                f"fstab mounts {entry.source} on {entry.target}, and the logical volume {group}/{wanted.name} {lacks}",
+                f"no line for it but that for {wanted.mount_points[0]}: otherwise the new volume would be mounted there too",
+                f"if an older volume of that name is gone for good, take that line out of /etc/fstab; or {wanted.other_name}",
+            )
+
+
+def _judge_place(wanted: WantedVolume, storage: Storage, volume: LogicalVolume) -> Iterator[Finding]:
+    """Yield where a volume of ours is mounted, or is going to be, if that is another place alone: it has another use."""
+    mounted = [m.target for m in storage.mounts_of(volume.mapper_path) if not m.target.startswith(f"{PROGRAM_RUN}/")]
+    listed = [entry.target for entry in fstab_entries_of(storage, volume.mapper_path)]
+    places = mounted or listed
+    if places and not {*places} & {*wanted.mount_points}:
+        yield Finding(
+            f"the logical volume {_name(volume)} is {'mounted' if mounted else 'in fstab for a mount'} on {', '.join(places)}",
+            f"the volume for {wanted.mount_points[0]}",
+            f"{wanted.other_name}; or, if it is the volume for {wanted.mount_points[0]}, unmount it and take its line out "
+            "of /etc/fstab",
+        )
 
 
 def _name(volume: LogicalVolume) -> str:
@@ -110,8 +150,8 @@ def _use(storage: Storage, volume: LogicalVolume, filesystem: Filesystem | None)
     """Return how an unfinished volume is used; empty for one that nothing has used, which is ours to make anew."""
     if mounted := [mount.target for mount in storage.mounts_of(volume.mapper_path)]:
         return f"is mounted on {', '.join(mounted)}"
-    if is_in_fstab(storage, volume.mapper_path):
-        return "is in fstab"
+    if listed := fstab_entries_of(storage, volume.mapper_path):
+        return f"is in fstab ({', '.join(f'{entry.source} on {entry.target}' for entry in listed)})"
     return "has been mounted" if filesystem and filesystem.used else ""
 
 

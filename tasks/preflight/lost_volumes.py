@@ -19,15 +19,18 @@ from bulkhead.names import (
     move_journal,
 )
 from pyinfra_lvm.model import Storage, names_in
-from pyinfra_lvm.operations import UNFINISHED_TAG
+from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
+from tasks.preflight.logical_volume import is_empty
 from tasks.preflight.plan import LostVolume
 from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
 
 # In these phases of a move's journal the data is on its volume.
 MOVED = (*RELOCATED, "finalized")
+# In these it is off its volume again.
+_OFF_THE_VOLUME = {"failed": "the move onto it failed", "rolled-back": "the move onto it was rolled back"}
 
 
 def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) -> tuple[LostVolume, ...]:
@@ -42,7 +45,8 @@ def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) ->
                 name,
                 volume.mount,
                 state.configured_extra_volumes.get(volume.mount, ""),
-                told_by=(journal,) if phase in MOVED else (),
+                # Its owner may have given it up: it left the settings, and then the configuration. Its journal stays.
+                told_by=(journal,) if phase in MOVED and not state.configured_volume else (),
                 stale_files=(journal,) if phase else (),
             )
         )
@@ -93,11 +97,10 @@ def _lost_volume(
 
 def _is_there(storage: Storage, path: str) -> bool:
     """Return whether a volume exists. One that is not active does, and one that a cut run began and left empty does not."""
-    device = storage.device(path)
     volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
     if volume is None:
-        return device is not None and not _is_orphaned(storage, path)
-    return not (UNFINISHED_TAG in volume.tags and device and not device.signatures)
+        return storage.device(path) is not None and not _is_orphaned(storage, path)
+    return not is_empty(storage, volume)
 
 
 def _is_orphaned(storage: Storage, path: str) -> bool:
@@ -141,35 +144,57 @@ def judge_lost_volumes(
         elif not settings.replace_lost_volumes:
             empty = ", but for an empty one from a run that did not end" if _is_listed(storage, volume.device) else ""
             verb = "names" if len(volume.named_by) == 1 else "name"
+            ended = _OFF_THE_VOLUME.get(_phase(settings, state, volume))
             yield Finding(
                 f"{volume} is not there{empty}; {_joined(volume.named_by)} {verb} it",
-                "the volume with its data: a new one in its place would make it harder to bring back",
-                f"attach its disk again{_renaming(settings, storage, volume)}{_restoring(volume)}"
-                f"{_old_data(settings, state, volume)}; only if its data is gone for good, set replace_lost_volumes = True, "
-                "which makes a new, empty volume",
+                f"the volume, or its owner's word that nobody needs it: {ended}, and the data is on the root disk"
+                if ended
+                else "the volume with its data: a new one in its place would make it harder to bring back",
+                f"attach its disk again{_renaming(settings, state, storage, volume)}{_restoring(volume)}"
+                f"{_old_data(settings, state, volume)}; only if {'nobody needs it' if ended else 'its data is gone for good'}, "
+                "set replace_lost_volumes = True, which makes a new, empty volume",
             )
         elif keep_docker_down(settings, state, [volume]):
             yield from _judge_data_behind(state, storage)
 
 
 def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVolume]) -> bool:
-    """Return whether Docker does not run for want of its volume. Its data cannot move then."""
+    """Return whether Docker does not run for want of its volume. Its data cannot move then.
+
+    After a move that failed or was rolled back Docker needs no volume: its data is on the root disk, and is all there is.
+    """
     runs = state.storage_driver or state.docker_hangs
-    return not runs and any(_is_dockers(volume, settings) for volume in lost)
+    return state.fails_closed and not runs and any(_is_dockers(volume, settings) for volume in lost)
 
 
 def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
     return volume.mount == settings.volume_mount
 
 
+def _phase(settings: Settings, state: HostState, volume: LostVolume) -> str:
+    """Return the phase of the move onto a volume; empty where there was none."""
+    return state.relocation if _is_dockers(volume, settings) else state.moves.get(move_journal(volume.mount), "")
+
+
 def _joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def _renaming(settings: Settings, storage: Storage, volume: LostVolume) -> str:
+def _renaming(settings: Settings, state: HostState, storage: Storage, volume: LostVolume) -> str:
     """Return how to undo that somebody renamed it, as a part of a sentence; empty where no volume may be that one."""
     known = (settings.logical_volume, *settings.extra_volumes)
-    renamed = [v for v in storage.logical_volumes if TAG in v.tags and not v.origin and v.name not in known]
+    configured = (state.configured_volume, *state.configured_extra_volumes.values())
+    renamed = [
+        v
+        for v in storage.logical_volumes
+        if TAG in v.tags
+        and not v.origin
+        and v.name not in known
+        # One that is in use elsewhere, or was, is another volume.
+        and v.mapper_path not in configured
+        and {mount.target for mount in storage.mounts_of(v.mapper_path)} <= {volume.mount, *STORES.values()}
+        and not fstab_entries_of(storage, v.mapper_path)
+    ]
     ways = " or ".join(f"`lvrename {v.volume_group} {v.name} {volume.name}`" for v in renamed)
     return f"; if somebody renamed it, {ways}" if ways else ""
 
@@ -186,15 +211,11 @@ def _restoring(volume: LostVolume) -> str:
 
 def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
     """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
+    if _phase(settings, state, volume) != "done":
+        return ""
     if _is_dockers(volume, settings):
-        is_kept, way = (
-            state.relocation == "done",
-            "`bulkhead rollback` on the host goes back to the data from before the move",
-        )
-    else:
-        is_kept = state.moves.get(move_journal(volume.mount)) == "done"
-        way = f"the files from before the move are still in {volume.mount}, and a new volume gets them"
-    return f"; {way}" if is_kept else ""
+        return "; `bulkhead rollback` on the host goes back to the data from before the move"
+    return f"; the files from before the move are still in {volume.mount}, and a new volume gets them"
 
 
 def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
@@ -203,7 +224,8 @@ def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
     held = [path for path, content in data.items() if content.any and storage.mount(path) is None]
     if not held:
         return
-    move = " && ".join(f"chattr -R -f -i {path}; mv {path} {path}.kept" for path in held)
+    # What is immutable in it stays so. An older copy of that name is no place to move into.
+    move = " && ".join(f"chattr -f -i {path}; mv -T {path} {path}.kept" for path in held)
     yield Finding(
         f"Docker is down without its volume, and the root disk holds its data: {state.docker_data}; containerd: "
         f"{state.containerd_data}",

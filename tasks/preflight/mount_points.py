@@ -98,7 +98,7 @@ def judge_mount_point(storage: Storage, place: MountPoint) -> Iterator[Finding]:
 
 
 def judge_mount_units(state: HostState) -> Iterator[Finding]:
-    """Yield each unit that keeps systemd from mounting what fstab has: its own file wins (systemd.unit(5))."""
+    """Yield what keeps systemd from mounting what fstab has: a unit's own file and its drop-ins win (systemd.unit(5))."""
     for unit in state.mount_units:
         name = shlex.quote(unit.name)
         if unit.load_state == "masked":
@@ -108,9 +108,11 @@ def judge_mount_units(state: HostState) -> Iterator[Finding]:
                 f"`systemctl unmask {name}` (with --runtime if that does not help), {LEAVE_OUT}",
             )
         # A unit that somebody copied from the generator's names fstab as its source too.
-        elif unit.file and not (unit.file.startswith(_GENERATED) and unit.source == FSTAB):
+        is_generated = unit.file.startswith(_GENERATED) and unit.source == FSTAB
+        own_file = "" if is_generated or unit.load_state == "masked" else unit.file
+        for file in filter(None, (own_file, *unit.drop_ins)):
             yield Finding(
-                f"{unit.file} takes the place of fstab's line for that mount point",
+                f"{file} takes the place of fstab's line for that mount point",
                 "fstab alone: otherwise Docker could start on another filesystem than its volume",
                 f"if nobody needs what it mounts, stop Docker, `systemctl stop {name}`, move the file away and run "
                 f"`systemctl daemon-reload`; {LEAVE_OUT}",

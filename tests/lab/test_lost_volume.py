@@ -151,6 +151,19 @@ def test_docker_stays_down_on_a_mount_of_others_and_the_unit_is_refused(machine:
     assert_isolated(machine)
 
 
+def test_drop_in_that_says_what_is_mounted_is_refused_and_another_is_not(machine: Machine) -> None:
+    """systemd itself says which drop-ins a generated unit has, and names their files."""
+    directory = r"/etc/systemd/system/srv-docker\x2dvolume.mount.d"
+    machine.run(
+        f"mkdir '{directory}' && printf '[Mount]\nTimeoutSec=99\n' >'{directory}/time.conf' && systemctl daemon-reload"
+    )
+    assert dry(machine).predicted == set()
+    machine.run(f"printf '[Mount]\nWhat=/dev/ubuntu-vg/other\n' >'{directory}/other.conf' && systemctl daemon-reload")
+    assert_refused(machine, f"{directory}/other.conf takes the place of fstab's line for that mount point")
+    machine.run(f"rm -r '{directory}' && systemctl daemon-reload")
+    assert dry(machine).predicted == set()
+
+
 def test_host_of_an_earlier_version_gets_the_markers_and_restarts_nothing(machine: Machine) -> None:
     drop_ins = "/etc/systemd/system/docker.service.d/10-bulkhead.conf /etc/systemd/system/containerd.service.d/10-bulkhead.conf"
     machine.run(

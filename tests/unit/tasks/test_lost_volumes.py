@@ -35,8 +35,10 @@ def test_stale_lines_and_files_go_and_every_other_line_stays_as_it_is() -> None:
 
 
 def test_rollback_that_was_cut_keeps_docker_down_no_longer() -> None:
-    *_, last = commands(forget, host(""), lines=(), files=(ROLLBACK_JOURNAL,))
-    assert last == "[ ! -x /usr/local/bin/bulkhead ] || /usr/local/bin/bulkhead relocate --recover"
+    (only,) = commands(forget, host(""), lines=(), files=(ROLLBACK_JOURNAL,))
+    assert only == (
+        f"rm -f {ROLLBACK_JOURNAL} && {{ [ ! -x /usr/local/bin/bulkhead ] || /usr/local/bin/bulkhead relocate --recover; }}"
+    )
 
 
 def test_forgetting_that_was_cut_is_finished_or_has_nothing_to_do() -> None:

@@ -101,8 +101,15 @@ def test_project_stays_on_a_host_that_has_lost_its_volume() -> None:
     ):
         (finding,) = judge(state, storage)
         assert finding.found == "the volume ubuntu-vg/docker-lv for /srv/docker-volume is not there"
+        assert finding.needed.startswith("Docker's volume on /srv/docker-volume: ")
         assert "Docker would start on the root disk, with nothing of its data" in finding.needed
         assert "attach the disk again; or run deploy.py" in finding.action
+
+
+def test_extra_volume_that_is_lost_keeps_no_host() -> None:
+    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}})
+    state = our_docker_ce_host(configured_extra_volumes={"/home": "/dev/mapper/ubuntu--vg-home--lv"})
+    assert removal.judge(wanted, state, VOLUME, "") == []
 
 
 def test_project_can_be_removed_from_a_host_without_a_volume_whose_docker_is_back_on_its_old_data() -> None:

@@ -239,6 +239,19 @@ def test_volume_of_somebody_elses_is_refused() -> None:
     assert "give it a name that is free in extra_volumes" in found.action
 
 
+def test_line_that_mounts_an_older_volume_of_the_name_elsewhere_is_refused() -> None:
+    found = finding(bare_host(), with_fstab(with_directory(shared_vg(), "/home"), DEVICE, "/data"))
+    assert found.found == f"fstab mounts {DEVICE} on /data, and the logical volume ubuntu-vg/home-lv is not there"
+    assert "take that line out of /etc/fstab; or give it a name that is free in extra_volumes" in found.action
+
+
+def test_volume_of_ours_that_is_mounted_elsewhere_is_refused() -> None:
+    storage = _with_home_volume(with_directory(shared_vg(), "/home"), used=True)
+    found = finding(bare_host(), with_mount(storage, "/data", DEVICE))
+    assert found.found == "the logical volume ubuntu-vg/home-lv is mounted on /data"
+    assert "if it is the volume for /home, unmount it and take its line out of /etc/fstab" in found.action
+
+
 def test_mount_of_somebody_elses_is_refused() -> None:
     storage = with_mount(with_directory(shared_vg(), "/home"), "/home", "/dev/mapper/ubuntu--vg-ubuntu--lv", "/srv")
     assert "is mounted on /home" in finding(bare_host(), storage).found

@@ -150,6 +150,19 @@ def test_systemd_is_asked_for_the_units_of_every_mount_point(tmp_path: Path) -> 
     assert [word for word in asked if word.endswith(".mount")] == [r"srv-docker\x2dvolume.mount", "home.mount"]
 
 
+def test_drop_ins_that_say_what_is_mounted_are_told_from_others(tmp_path: Path) -> None:
+    directory = tmp_path / r"srv-docker\x2dvolume.mount.d"
+    directory.mkdir()
+    for name, line in (("other", " What = /dev/sdb"), ("comment", "#What=/dev/sdb"), ("time", "TimeoutSec=9")):
+        (directory / f"{name}.conf").write_text(f"[Mount]\n{line}")
+    drop_ins = " ".join(f"{directory}/{name}.conf" for name in ("time", "other", "comment", "gone"))
+    units = rf"Id=srv-docker\x2dvolume.mount|LoadState=loaded|DropInPaths={drop_ins}||Id=home.mount|LoadState=loaded|DropInPaths="
+    (tmp_path / "units").write_text(units.replace("|", "\n"))
+    stand_in(tmp_path, "systemctl", f'case "$*" in *DropInPaths*) cat {tmp_path}/units; echo ;; esac')
+    found = shell(HostFacts().command(mount_points=["/srv/docker-volume", "/home"]), tmp_path).stdout
+    assert [unit.drop_ins for unit in parse_host(found.splitlines()).mount_units] == [(f"{directory}/other.conf",), ()]
+
+
 # -- the command itself, on this machine, with stores made here
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from bulkhead.move.directory_volume import STAGING
 from bulkhead.names import BALLAST, SNAPSHOT_TAG
 from bulkhead.sizes import Size
 from pyinfra_lvm.operations import UNFINISHED_TAG
@@ -61,6 +62,43 @@ def test_volume_that_is_mounted_in_a_further_place_stays_ours() -> None:
     fresh = plan_of(bare_host(), shared_vg())
     storage = with_mount(converged(shared_vg(), fresh), "/data/models", DEVICE, "/models")
     assert plan_of(our_docker_ce_host(), storage) == fresh
+
+
+@pytest.mark.parametrize("use", ["mounted", "in fstab", "mounted, and in fstab for Docker's"])
+def test_volume_of_ours_that_has_another_use_is_refused(use: str) -> None:
+    """An extra volume that left the settings, renamed to Docker's."""
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
+    if use == "in fstab":
+        storage = with_fstab(storage, "/dev/ubuntu-vg/docker-lv", "/data")
+    else:
+        storage = with_mount(storage, "/data", DEVICE)
+    if use.endswith("Docker's"):
+        storage = with_fstab(storage, DEVICE, VOLUME_MOUNT)
+    assert_says(
+        finding(bare_host(), storage),
+        found_has=f"ubuntu-vg/docker-lv is {'in fstab for a mount' if use == 'in fstab' else 'mounted'} on /data",
+        needed="the volume for /srv/docker-volume",
+        action="set logical_volume to a name that is free; or, if it is the volume for /srv/docker-volume, unmount it",
+    )
+
+
+def test_volume_that_a_killed_move_has_left_mounted_stays_ours() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
+    assert plan_of(bare_host(), with_mount(storage, STAGING, DEVICE)) == fresh
+
+
+@pytest.mark.parametrize("source", [DEVICE, "/dev/ubuntu-vg/docker-lv"])
+@pytest.mark.parametrize("is_begun", [False, True], ids=["absent", "without filesystem"])
+def test_line_that_mounts_an_older_volume_of_the_name_elsewhere_is_refused(source: str, *, is_begun: bool) -> None:
+    storage = with_docker_volume(tags=(UNFINISHED_TAG, TAG)) if is_begun else shared_vg()
+    lacks = "has no filesystem yet" if is_begun else "is not there"
+    assert_says(
+        finding(bare_host(), with_fstab(storage, source, "/data/docker")),
+        found_has=f"fstab mounts {source} on /data/docker, and the logical volume ubuntu-vg/docker-lv {lacks}",
+        needed="no line for it but that for /srv/docker-volume",
+        action="take that line out of /etc/fstab; or set logical_volume to a name that is free",
+    )
 
 
 def test_volume_with_a_snapshot_does_not_grow() -> None:
@@ -194,7 +232,12 @@ def test_unfinished_volume_that_was_mounted_is_never_made_anew() -> None:
 def test_unfinished_volume_that_is_in_fstab_is_never_made_anew() -> None:
     storage = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
     found = finding(bare_host(), with_fstab(storage, DEVICE, VOLUME_MOUNT))
-    assert_says(found, found_has="in fstab", needed="filesystem anew", action="lvchange --deltag pyinfra-unfinished")
+    assert_says(
+        found,
+        found_has=f"is in fstab ({DEVICE} on {VOLUME_MOUNT})",
+        needed="filesystem anew",
+        action="lvchange --deltag pyinfra-unfinished",
+    )
 
 
 # -- every finding, not only the first

@@ -92,6 +92,21 @@ def test_volume_that_the_host_names_and_that_is_not_there_is_refused(
     assert found.action.startswith("attach its disk again; ")
 
 
+@pytest.mark.parametrize(("phase", "ended"), [("failed", "failed"), ("rolled-back", "was rolled back")])
+def test_volume_that_a_move_has_left_is_not_called_lost_with_its_data(phase: str, ended: str) -> None:
+    docker = finding(our_docker_ce_host(configured_volume=DEVICE, relocation=phase), shared_vg())
+    moves = {move_journal("/home"): phase}
+    state = our_docker_ce_host(configured_extra_volumes={"/home": HOME_DEVICE}, moves=moves)
+    home = finding(state, shared_vg(), settings(extra_volumes=HOME))
+    for found in (docker, home):
+        assert_says(
+            found,
+            found_has="is not there",
+            needed=f"the move onto it {ended}, and the data is on the root disk",
+            action="only if nobody needs it, set replace_lost_volumes = True",
+        )
+
+
 def test_refusal_names_the_group_that_lvm_may_restore() -> None:
     assert "`vgcfgrestore --list ubuntu-vg`" in finding(PROVISIONED, lost(shared_vg())).action
 
@@ -100,6 +115,29 @@ def test_refusal_says_how_to_undo_that_somebody_renamed_the_volume() -> None:
     storage = with_volume(lost(shared_vg()), "ubuntu-vg", "gone-lv", 60 * GIB, tags=(TAG,))
     result = examine(settings(volume_size="5G"), PROVISIONED, storage)
     assert "; if somebody renamed it, `lvrename ubuntu-vg gone-lv docker-lv`; " in result.findings[0].action
+
+
+@pytest.mark.parametrize("use", ["", "mounted in its place", "mounted", "in fstab", "configured"])
+def test_only_a_volume_without_another_use_may_be_the_renamed_one(use: str) -> None:
+    data = "/dev/mapper/ubuntu--vg-data--lv"
+    storage = with_volume(lost(shared_vg()), "ubuntu-vg", "data-lv", 2 * GIB, tags=(TAG,))
+    if "mounted" in use:
+        storage = with_mount(storage, "/data" if use == "mounted" else VOLUME_MOUNT, data)
+    if use == "in fstab":
+        storage = with_fstab(storage, "/dev/ubuntu-vg/data-lv", "/data")
+    state = replace(PROVISIONED, configured_extra_volumes={"/data": data} if use == "configured" else {})
+    way = "`lvrename ubuntu-vg data-lv docker-lv`"
+    action = examine(settings(volume_size="5G"), state, storage).findings[0].action
+    assert (way in action) == (use in ("", "mounted in its place"))
+
+
+def test_line_of_the_lost_volume_for_the_mount_point_of_earlier_settings_goes_first() -> None:
+    assert all_found(
+        settings(volume_mount="/srv/other", replace_lost_volumes=True), lost(shared_vg()), PROVISIONED
+    ) == [
+        f"fstab mounts {DEVICE} on {VOLUME_MOUNT}, and the logical volume ubuntu-vg/docker-lv is not there",
+        *(f"fstab mounts {VOLUME_MOUNT}/{name} on {path}" for name, path in STORES.items()),
+    ]
 
 
 def test_volume_that_is_lost_with_its_group_and_its_disk_is_reported_beside_the_disk() -> None:
@@ -246,8 +284,16 @@ def test_data_from_before_the_move_is_gone_back_to_first() -> None:
 def test_data_that_somebody_put_on_the_root_disk_while_docker_is_down_is_kept_first() -> None:
     state = replace(PROVISIONED, relocation="finalizing", docker_data=DATA)
     storage = with_directory(lost(shared_vg()), "/var/lib/docker", empty=False)
-    expected = "`chattr -R -f -i /var/lib/docker; mv /var/lib/docker /var/lib/docker.kept`"
+    expected = "`chattr -f -i /var/lib/docker; mv -T /var/lib/docker /var/lib/docker.kept`"
     assert expected in finding(state, storage, REPLACING).action
+
+
+@pytest.mark.parametrize("phase", ["failed", "rolled-back"])
+def test_data_of_a_docker_that_needs_no_volume_is_never_moved_away(phase: str) -> None:
+    state = our_docker_ce_host(configured_volume=DEVICE, relocation=phase, docker_data=DATA, storage_driver="")
+    found = finding(state, with_directory(shared_vg(), "/var/lib/docker", empty=False), REPLACING)
+    assert found.found == "Docker does not run, and holds 2 images, 1 volume; containerd: nothing"
+    assert found.action == "`systemctl start docker`, and run again"
 
 
 def test_docker_that_runs_on_the_root_disk_again_moves_onto_the_new_volume() -> None:
@@ -301,6 +347,16 @@ def test_extra_volume_that_is_lost_is_refused(state: dict[str, dict[str, str]], 
 def test_extra_volume_that_is_no_longer_in_the_settings_is_not_looked_for() -> None:
     state = our_docker_ce_host(configured_extra_volumes={"/home": HOME_DEVICE})
     assert plan_of(state, shared_vg()).lost_volumes == ()
+
+
+@pytest.mark.parametrize("phase", ["done", "finalizing", "finalized"])
+def test_extra_volume_that_its_owner_gave_up_can_be_made_again(phase: str) -> None:
+    """It was taken out of the settings and of fstab, and the program's configuration names it no longer."""
+    whole = with_directory(converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg())), "/home")
+    state = our_docker_ce_host(configured_volume=DEVICE, moves={move_journal("/home"): phase})
+    plan = plan_of(state, whole, settings(extra_volumes=HOME))
+    assert plan.lost_volumes == ()
+    assert [volume.name for volume in plan.extra_volumes] == ["home-lv"]
 
 
 def test_files_from_before_the_move_go_onto_the_new_extra_volume() -> None:

@@ -108,8 +108,21 @@ def test_unit_of_another_generator_is_refused() -> None:
     assert "takes the place of fstab's line" in finding(docker_host(mount_units=(zfs,)), shared_vg()).found
 
 
+@pytest.mark.parametrize("load_state", ["loaded", "not-found"])
+def test_drop_in_that_wins_over_fstab_is_refused(load_state: str) -> None:
+    drop_in = "/etc/systemd/system/var-lib-docker.mount.d/other.conf"
+    file, source = ("/run/systemd/generator/var-lib-docker.mount", "/etc/fstab") if load_state == "loaded" else ("", "")
+    changed = replace(unit(file, source, load_state), drop_ins=(drop_in,))
+    assert_says(
+        finding(docker_host(mount_units=(changed,)), shared_vg()),
+        found_has=f"{drop_in} takes the place of fstab's line",
+        needed="fstab alone",
+        action="`systemctl stop var-lib-docker.mount`, move the file away and run `systemctl daemon-reload`",
+    )
+
+
 def test_masked_unit_of_a_mount_point_is_refused() -> None:
-    found = finding(docker_host(mount_units=(unit(load_state="masked"),)), shared_vg())
+    found = finding(docker_host(mount_units=(unit("/dev/null", load_state="masked"),)), shared_vg())
     assert_says(found, found_has="is masked", needed="from fstab", action="`systemctl unmask var-lib-docker.mount`")
 
 
