@@ -64,6 +64,7 @@ def examine(
         *([system.another_run(lock_holder)] if lock_holder else []),
         *system.judge_system(settings, state),
         *engine.judge_engine(settings, state),
+        *engine.judge_silence(state, storage),
         *nvidia.judge_nvidia(settings, state),
         *logical_volume.judge_adopted_contents(settings, adopted),
         *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
@@ -106,6 +107,7 @@ def examine(
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
+        *engine.silence_warnings(state, storage),
         *volume.warnings,
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),

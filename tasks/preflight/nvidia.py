@@ -41,6 +41,12 @@ def judge_nvidia(settings: Settings, state: HostState) -> Iterator[Finding]:
             "no containers with GPUs: they would no longer start",
             "remove these containers, or set nvidia = True",
         )
+    elif state.toolkit_is_ours and state.docker_hangs:
+        yield Finding(
+            "this run would remove NVIDIA's container toolkit, and Docker does not say which containers need it",
+            "Docker's answer: containers with GPUs would no longer start",
+            "run again when `docker info` answers, or set nvidia = True",
+        )
 
 
 def nvidia_warnings(settings: Settings, state: HostState) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.support.paths import NVIDIA_SOURCE
 
-from ..example_hosts import our_docker_ce_host, settings, shared_vg
+from ..example_hosts import converged, our_docker_ce_host, settings, shared_vg
 from .verdicts import assert_says, finding, plan_of
 
 GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
@@ -118,6 +118,18 @@ def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> No
         found_has="remove NVIDIA's container toolkit, and containers need it: train, infer",
         needed="they would no longer start",
         action="nvidia = True",
+    )
+
+
+def test_toolkit_stays_while_docker_does_not_say_who_needs_it() -> None:
+    state = our_docker_ce_host(**TOOLKIT, docker_hangs=True)
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    found = finding(state, whole, settings(nvidia=False))
+    assert_says(
+        found,
+        found_has="does not say which containers need it",
+        needed="Docker's answer",
+        action="set nvidia = True",
     )
 
 
