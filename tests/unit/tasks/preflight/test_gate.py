@@ -66,7 +66,7 @@ def test_living_host_is_told_what_the_run_does_before_it() -> None:
     host.state = SimpleNamespace(is_executing=False)
     with ctx_host.use(host):
         assert gate.inspect(settings())
-    (note,) = host.logged
+    note, _ = host.logged
     assert note.startswith("Note: Docker's data moves onto its volume")
     assert "1 container (web)" in note
 
