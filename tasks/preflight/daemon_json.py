@@ -16,8 +16,12 @@ CHANGE_DRIVER = "save what you need, change the driver as Docker's documentation
 HIDES_IMAGES = "overlay2: a change of the driver would hide every image and container"
 
 
-def judge_daemon_json(settings: Settings, state: HostState) -> Iterator[Finding]:
-    """Yield what somebody else has set there and cannot stay, and why the file cannot be read or replaced."""
+def judge_daemon_json(settings: Settings, state: HostState, *, containerd_store: bool) -> Iterator[Finding]:
+    """Yield what somebody else has set there and cannot stay, and why the file cannot be read or replaced.
+
+    Args:
+        containerd_store: the engine keeps its images in containerd's store.
+    """
     if state.daemon_json_obstacle:
         yield Finding(
             f"{DAEMON_JSON} is {state.daemon_json_obstacle}",
@@ -62,7 +66,8 @@ def judge_daemon_json(settings: Settings, state: HostState) -> Iterator[Finding]
             f"alone, {LEAVE_OUT}",
         )
     yield from _judge_logs(settings, state, configuration)
-    yield from _bad_options(dict(daemon_json.bad_storage_options(configuration)))
+    if not containerd_store:  # else Docker does not read them (moby, daemon/daemon.go, NewDaemon)
+        yield from _bad_options(dict(daemon_json.bad_storage_options(configuration)))
     driver = configuration.get("storage-driver", "overlay2")
     if driver not in ("overlay2", state.storage_driver):
         yield Finding(

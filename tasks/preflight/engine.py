@@ -70,7 +70,7 @@ def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
     yield from _judge_storage_driver(state)
     if state.systemd:
         yield from _judge_units(settings, state)
-    yield from judge_daemon_json(settings, state)
+    yield from judge_daemon_json(settings, state, containerd_store=uses_containerd_store(state))
     yield from _judge_flags(state)
     yield from _judge_packages(settings, state)
     yield from _judge_obstacles(settings, state)

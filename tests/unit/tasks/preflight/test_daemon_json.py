@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.preflight.daemon_json import log_driver
-from tasks.preflight.host import HostState
+from tasks.preflight.host import EngineData, HostState
 
-from ..example_hosts import docker_host, settings, shared_vg
+from ..example_hosts import converged, docker_host, settings, shared_vg
 from .verdicts import assert_says, finding, plan_of
 
 
@@ -140,6 +140,20 @@ def test_size_of_containers_that_needs_quotas_is_refused_with_what_docker_would_
         needed="Docker does not start with it: it needs xfs with pquota",
         action="remove it",
     )
+
+
+@pytest.mark.parametrize(
+    "on_containerds_store",
+    [
+        {"containerd_store": True, "storage_driver": "overlayfs", "containerd_data": EngineData(images=1)},
+        {"storage_driver": "", "containerd_data": EngineData(images=1)},
+    ],
+    ids=["running", "stopped"],
+)
+def test_storage_options_are_no_obstacle_where_docker_does_not_read_them(on_containerds_store: dict[str, Any]) -> None:
+    whole = converged(shared_vg(), plan_of(docker_host(), shared_vg()))
+    for option in ("overlay2.size=10G", "dm.basesize=20G"):
+        assert plan_of(host_with({"storage-opts": [option]}, **on_containerds_store), whole).containerd_store
 
 
 @pytest.mark.parametrize("root", ["/var/lib/docker", "/var/lib/docker/100000.100000"])
