@@ -73,6 +73,7 @@ def examine(
     try:
         volume = plan_volume(settings, storage)
     except Refused as refused:
+        findings += daemon_json.judge_obstacle(settings, state, None)
         findings += [*refused.findings, *mount_points.judge_mount_points(settings, storage, old_trees=True)]
         return Examination(tuple(findings))
     extra_volumes = plan_extra_volumes(settings, state, storage, volume)
@@ -99,6 +100,7 @@ def examine(
         lost_volumes=lost,
     )
     plan = replace(plan, installs=packages.are_missing(settings, state, plan))
+    findings += daemon_json.judge_obstacle(settings, state, plan)
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)
