@@ -162,7 +162,8 @@ class Apt:
             ("/etc/apt/preferences.d", self.preferences),
             ("/tmp/with-pin", self.top / "with-pin"),
             ("/var/lib/dpkg/updates", self.top / "updates"),
-            ("/tmp/apt-messages", self.top / "apt-messages"),
+            ("/run/apt-messages", self.top / "apt-messages"),
+            ("/tmp/apt-messages", self.top / "elsewhere" / "apt-messages"),
         ):
             text = text.replace(path, str(here))
         return shell(text, self.top / "bin", stdin=command.connector_arguments.get("_stdin") or "", **environment)
@@ -443,7 +444,24 @@ def test_other_errors_of_apt_are_not_waited_for(locked_apt: LockedApt) -> None:
 @needs_apt
 def test_nothing_is_left_of_the_messages(locked_apt: LockedApt) -> None:
     locked_apt.run(install_command(["ghost"], 0))
-    assert list(locked_apt.top.glob("apt-messages*")) == []
+    assert list(locked_apt.top.rglob("apt-messages.*")) == []
+
+
+@needs_apt
+def test_messages_are_read_where_run_takes_no_file_and_apt_is_not_started_where_tmp_takes_none_either(
+    locked_apt: LockedApt,
+) -> None:
+    """/run comes first: on a full root disk a file in /tmp stays empty."""
+    mktemp = shutil.which("mktemp")
+    stand_in(locked_apt.top / "bin", "mktemp", f'case $1 in */elsewhere/*) exec {mktemp} "$@" ;; esac; exit 1')
+    (locked_apt.top / "elsewhere").mkdir()
+    done = locked_apt.run(install_command(["ghost"], 0))
+    assert (done.returncode, done.stderr) == (100, "E: Unable to locate package ghost\n")
+    (locked_apt.top / "elsewhere").rmdir()
+    done = locked_apt.run(install_command(["new"], 0))
+    assert done.returncode == 1
+    assert done.stderr == "neither /run nor /tmp takes a file for the messages of apt and dpkg: neither was started\n"
+    assert locked_apt.log == []
 
 
 # -- simulating
