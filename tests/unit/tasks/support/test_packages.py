@@ -500,11 +500,13 @@ def test_simulation_names_what_apt_would_remove_and_nobody_agreed_to(tmp_path: P
     done = apt.run(simulation(["containerd.io"], "containerd", "runc"))
     assert done.returncode == 1
     assert done.stderr == (
-        "to install containerd.io, apt would remove podman; nothing was installed or removed. "
-        "Remove them yourself if this host does not need them, or leave this host out.\n"
+        "to install containerd.io, apt would remove podman. Neither was done. This run has changed nothing but apt: it has "
+        "updated the lists, and it may have added repositories and finished an installation that was cut before. Remove them yourself if this host does not need them, or leave this host out.\n"
     )
     done = apt.run(simulation(["containerd.io"]))
-    assert done.stderr.startswith("to install containerd.io, apt would remove containerd podman runc; nothing")
+    assert done.stderr.startswith(
+        "to install containerd.io, apt would remove containerd podman runc. Neither was done. "
+    )
     assert apt.log == []
 
 
@@ -514,6 +516,7 @@ def test_simulation_says_why_apt_cannot_install(tmp_path: Path) -> None:
     done = apt.run(simulation(["docker-ce"]), **GERMAN)
     assert done.returncode == 1
     assert "docker-ce : Depends: containerd.io but it is not installable" in done.stderr
+    assert "apt cannot install docker-ce, for the reason above. This run has changed nothing but apt: " in done.stderr
     assert apt.run(simulation(["ghost"])).stderr.startswith("E: Unable to locate package ghost\n")
 
 
