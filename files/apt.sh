@@ -10,7 +10,11 @@ patiently() {
     # shellcheck disable=SC2154 # whoever reads this file sets it
     left=$patience
     deadline=$(($(date +%s) + left))
-    messages=$(mktemp /tmp/apt-messages.XXXXXX)
+    # On a full root disk a file in /tmp exists, but stays empty.
+    messages=$(mktemp /run/apt-messages.XXXXXX 2>/dev/null || mktemp /tmp/apt-messages.XXXXXX 2>/dev/null) || {
+        echo "neither /run nor /tmp takes a file for the messages of apt and dpkg: neither was started" >&2
+        return 1
+    }
     while :; do
         "$@" 2>"$messages" && code=0 || code=$?
         if [ "$code" -eq 0 ] || [ "$left" -eq 0 ] || ! grep -qE 'Could not get lock | lock (is|was) locked by ' "$messages"; then

@@ -21,15 +21,8 @@ from tasks.support.package_names import (
     ENGINE_WHERE_OFFERED,
     SAME_FILE,
     file_conflicts,
-    without_file_conflicts,
 )
-from tasks.support.packages import Offer, Offered, outdated, simulation_script, under_pin, update_command
-
-
-def _packages_of(step: PackageStep, found: Offer) -> list[str]:
-    """Return what a step installs on this host."""
-    offered = [name for name in ENGINE_WHERE_OFFERED.get(step.engine, ()) if name in found.offered]
-    return outdated([*step.packages, *without_file_conflicts(offered, found.installed)], found, step.pinned)
+from tasks.support.packages import Offered, simulation_script, under_pin, update_command
 
 
 @operation()
@@ -46,13 +39,20 @@ def simulated(
     names = [name for step in steps for name in (*step.packages, *ENGINE_WHERE_OFFERED.get(step.engine, ()))]
     names += [*SAME_FILE, *SAME_FILE.values()]
     found = host.get_fact(Offered, packages=names)
-    if not any(_packages_of(step, found) for step in steps):
+    missing = [name for step in steps for name in packages.packages_of(step, found)]
+    if not missing:
         host.noop("every package is installed")
         return
+    if not host.state.is_executing:
+        host.log(
+            f"Packages are missing: {', '.join(missing)}. Only the run itself asks apt whether it can install them without "
+            "removing others, because apt's lists must be up to date for that. Where apt cannot, the run ends before it "
+            "touches storage or Docker"
+        )
     yield update_command(lock_timeout)
     found = host.get_fact(Offered, packages=names)
     for step in steps:
-        missing = _packages_of(step, found)
+        missing = packages.packages_of(step, found)
         changes = change_engine and bool(step.engine)
         if missing:
             replaced = [f"{name}-" for name in file_conflicts(step.engine, found.installed)] if changes else []

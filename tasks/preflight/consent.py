@@ -46,7 +46,8 @@ def notices(settings: Settings, state: HostState, *, relocates: bool) -> Iterato
         )
     stale = [container.name for container in state.containers if _is_stale(settings, container)]
     dangling = {*state.dangling_images} - {container.image for container in state.containers}
-    if settings.prune_time and (stale or dangling):
+    # Nobody has counted build cache and networks: a host in use has the one or the other.
+    if settings.prune_time and (relocates or stale or dangling):
         hours = settings.prune_hours
         removed = [
             *([f"{_listed(stale)} that stopped at least {hours} h ago"] if stale else []),

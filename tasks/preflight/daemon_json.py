@@ -10,20 +10,20 @@ from settings import daemon_json
 from settings.model import Settings
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
+from tasks.preflight.plan import Plan
+from tasks.support.daemon_keys import is_in_force, our_keys
 from tasks.support.paths import DAEMON_JSON
 
 CHANGE_DRIVER = "save what you need, change the driver as Docker's documentation says, and run again"
 HIDES_IMAGES = "overlay2: a change of the driver would hide every image and container"
 
 
-def judge_daemon_json(settings: Settings, state: HostState) -> Iterator[Finding]:
-    """Yield what somebody else has set there and cannot stay, and why the file cannot be read or replaced."""
-    if state.daemon_json_obstacle:
-        yield Finding(
-            f"{DAEMON_JSON} is {state.daemon_json_obstacle}",
-            "a file that this project can replace, or a symbolic link to one",
-            f"make it a plain file that root can replace (an immutable one: `chattr -i`), {LEAVE_OUT}",
-        )
+def judge_daemon_json(settings: Settings, state: HostState, *, containerd_store: bool) -> Iterator[Finding]:
+    """Yield what somebody else has set there and cannot stay, and why the file cannot be read.
+
+    Args:
+        containerd_store: the engine keeps its images in containerd's store.
+    """
     try:
         wrong = dict(daemon_json.wrong_types(daemon_json.parse(state.daemon_json)))
     except ValueError as error:
@@ -62,7 +62,8 @@ def judge_daemon_json(settings: Settings, state: HostState) -> Iterator[Finding]
             f"alone, {LEAVE_OUT}",
         )
     yield from _judge_logs(settings, state, configuration)
-    yield from _bad_options(dict(daemon_json.bad_storage_options(configuration)))
+    if not containerd_store:  # else Docker does not read them (moby, daemon/daemon.go, NewDaemon)
+        yield from _bad_options(dict(daemon_json.bad_storage_options(configuration)))
     driver = configuration.get("storage-driver", "overlay2")
     if driver not in ("overlay2", state.storage_driver):
         yield Finding(
@@ -70,6 +71,42 @@ def judge_daemon_json(settings: Settings, state: HostState) -> Iterator[Finding]
             HIDES_IMAGES,
             CHANGE_DRIVER,
         )
+
+
+def planned_keys(settings: Settings, plan: Plan) -> daemon_json.Json:
+    """Return the keys that a run with this plan puts into the file."""
+    return our_keys(
+        settings,
+        plan.size,
+        containerd_store=plan.containerd_store,
+        nvidia=plan.nvidia,
+        log_driver=plan.log_driver,
+    )
+
+
+def judge_obstacle(settings: Settings, state: HostState, plan: Plan | None) -> Iterator[Finding]:
+    """Yield why the file cannot be replaced, where this run would replace it.
+
+    Args:
+        plan: None where there is none: then a host that this project has configured is taken to keep its file.
+    """
+    if state.daemon_json_obstacle and not _stays(settings, state, plan):
+        yield Finding(
+            f"{DAEMON_JSON} is {state.daemon_json_obstacle}",
+            "a file that this project can replace, or a symbolic link to one",
+            f"make it a plain file that root can replace (an immutable one: `chattr -i`), {LEAVE_OUT}",
+        )
+
+
+def _stays(settings: Settings, state: HostState, plan: Plan | None) -> bool:
+    if plan is None:
+        return bool(state.daemon_json_applied)
+    texts = (state.daemon_json, state.daemon_json_applied)
+    try:
+        is_readable = not any(dict(daemon_json.wrong_types(daemon_json.parse(text))) for text in texts)
+        return is_readable and is_in_force(planned_keys(settings, plan), *texts)
+    except ValueError:
+        return False
 
 
 def _judge_logs(settings: Settings, state: HostState, configuration: daemon_json.Json) -> Iterator[Finding]:

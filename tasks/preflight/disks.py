@@ -30,6 +30,19 @@ _EPHEMERAL_MODEL = re.compile(
     r"Amazon EC2 NVMe Instance Storage|nvme_card\d*|EphemeralDisk|Microsoft NVMe Direct Disk( v2)?"
 )
 
+# libblkid's names of signatures whose holder shows no mount of the device, and what it then is.
+_USED_WITHOUT_A_MOUNT = {
+    "zfs_member": "belongs to a ZFS pool",
+    "ceph_bluestore": "belongs to Ceph",
+    "drbd": "belongs to DRBD",
+    "jbd": "is the journal of an ext4",
+    "xfs_external_log": "is the log of an xfs",
+    "oracleasm": "belongs to Oracle ASM",
+}
+
+# lsblk shows a mounted btrfs on one of its devices only.
+_BTRFS = {"btrfs": "may belong to a btrfs that is mounted"}
+
 # The same by their links: of the same rules, of cloud-init and Azure's agent for the temporary disk, and its NTFS label.
 _EPHEMERAL_LINKS = (
     "/dev/disk/azure/local/",
@@ -163,7 +176,8 @@ def _is_ephemeral(storage: Storage, device: BlockDevice) -> bool:
 
 
 def _uses(storage: Storage, device: BlockDevice) -> Iterator[str]:
-    """Yield what this host runs on a disk, in words. A member of a ZFS pool shows no mount: it counts as used."""
+    """Yield what this host runs on a disk, in words."""
+    uses = _USED_WITHOUT_A_MOUNT | (_BTRFS if any(mount.fstype == "btrfs" for mount in storage.mounts) else {})
     for part in storage.descendants(device):
         name = next((alias for alias in part.aliases if alias.startswith("/dev/mapper/")), part.path)
         if group := storage.group_of(part.path):
@@ -173,8 +187,8 @@ def _uses(storage: Storage, device: BlockDevice) -> Iterator[str]:
             yield f"{name} is mounted on {places}" if places else f"{name} is swap"
         elif part is not device and part.type not in ("part", "lvm"):
             yield f"{name} ({part.type}) is on it"
-        if "zfs_member" in part.signatures:
-            yield f"{name} belongs to a ZFS pool"
+        if not part.mount_points:
+            yield from (f"{name} {uses[signature]}" for signature in part.signatures if signature in uses)
 
 
 def _advice(storage: Storage, path: str, device: BlockDevice, is_used: bool) -> str:

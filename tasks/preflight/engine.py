@@ -13,7 +13,7 @@ from tasks.preflight.daemon_json import CHANGE_DRIVER, HIDES_IMAGES, judge_daemo
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
 from tasks.support.package_names import ENGINE_PINNED, obstacles
-from tasks.support.paths import DAEMON_JSON, DOCKER_PATIENCE, DOCKER_SOURCE
+from tasks.support.paths import DAEMON_JSON, DOCKER_PATIENCE, DOCKER_SOURCE, STORES
 from tasks.support.version import is_newer, is_survived
 
 # The units of Debian, Ubuntu and Docker start the two daemons with these flags. The owner may let a daemon listen
@@ -25,6 +25,8 @@ _USUAL_FLAGS = re.compile(
     r"--?c(?:onfig)?[= ]/etc/containerd/config\.toml|--root[= ]/var/lib/containerd/?"  # containerd
     r")(?!\S)"
 )
+
+_SILENCE = f"{DOCKER} is active, and `docker info` does not answer within {DOCKER_PATIENCE} s"
 
 
 def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
@@ -65,20 +67,36 @@ def judge_engine(settings: Settings, state: HostState) -> Iterator[Finding]:
             "Docker's own namespaces alone: the volume would hide the containers and images of the others",
             f"stop and remove these programs (`ctr namespaces ls`), {LEAVE_OUT}",
         )
-    if state.docker_hangs:
-        yield Finding(
-            f"{DOCKER} is active, and `docker info` does not answer within {DOCKER_PATIENCE} s",
-            "Docker's answer: without it nobody can tell what Docker holds, and where",
-            f"run again when the host is less busy; if `docker info` never answers, `journalctl -u {DOCKER}` may say why",
-        )
     yield from _judge_storage_driver(state)
     if state.systemd:
         yield from _judge_units(settings, state)
-    yield from judge_daemon_json(settings, state)
+    yield from judge_daemon_json(settings, state, containerd_store=uses_containerd_store(state))
     yield from _judge_flags(state)
     yield from _judge_packages(settings, state)
     yield from _judge_obstacles(settings, state)
     yield from _judge_repository(settings, state)
+
+
+def judge_silence(state: HostState, storage: Storage) -> Iterator[Finding]:
+    """Yield that Docker hangs, where a store would be mounted over what Docker has there."""
+    if state.docker_hangs and not _stores_are_mounted(storage):
+        yield Finding(
+            _SILENCE,
+            "Docker's answer: without it nobody can tell what Docker holds, and where",
+            f"run again when the host is less busy; if `docker info` never answers, `journalctl -u {DOCKER}` may say why, and "
+            f"`systemctl restart {DOCKER}` may help (without live-restore it stops every container, and starts only those "
+            "with a restart policy)",
+        )
+
+
+def silence_warnings(state: HostState, storage: Storage) -> Iterator[str]:
+    """Yield that Docker hangs, where its stores are mounted: a full volume is one cause, and the run may make it larger."""
+    if state.docker_hangs and _stores_are_mounted(storage):
+        yield f"{_SILENCE}: if its volume is full, a larger volume_size helps; if not, `journalctl -u {DOCKER}` may say why"
+
+
+def _stores_are_mounted(storage: Storage) -> bool:
+    return all(storage.mount(path) for path in STORES.values())
 
 
 def _judge_storage_driver(state: HostState) -> Iterator[Finding]:

@@ -64,6 +64,7 @@ def examine(
         *([system.another_run(lock_holder)] if lock_holder else []),
         *system.judge_system(settings, state),
         *engine.judge_engine(settings, state),
+        *engine.judge_silence(state, storage),
         *nvidia.judge_nvidia(settings, state),
         *logical_volume.judge_adopted_contents(settings, adopted),
         *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
@@ -72,6 +73,7 @@ def examine(
     try:
         volume = plan_volume(settings, storage)
     except Refused as refused:
+        findings += daemon_json.judge_obstacle(settings, state, None)
         findings += [*refused.findings, *mount_points.judge_mount_points(settings, storage, old_trees=True)]
         return Examination(tuple(findings))
     extra_volumes = plan_extra_volumes(settings, state, storage, volume)
@@ -98,6 +100,7 @@ def examine(
         lost_volumes=lost,
     )
     plan = replace(plan, installs=packages.are_missing(settings, state, plan))
+    findings += daemon_json.judge_obstacle(settings, state, plan)
     findings += [*volume.findings, *extra_volumes.findings]
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)
@@ -106,6 +109,7 @@ def examine(
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
+        *engine.silence_warnings(state, storage),
         *volume.warnings,
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),

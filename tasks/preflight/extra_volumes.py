@@ -17,7 +17,7 @@ from tasks.preflight.lost_volumes import MOVED
 from tasks.preflight.mount_points import MountPoint, judge_mount_point
 from tasks.preflight.plan import PlannedExtraVolume
 from tasks.preflight.relocation import too_little_room
-from tasks.preflight.volume_group import VolumePlan, capacity
+from tasks.preflight.volume_group import VolumePlan, capacity, promised
 from tasks.preflight.volume_size import DoesNotFit, plan_size
 
 # In these phases of the journal files on the volume are no obstacle: a copy that nobody has used, or a rollback's rest.
@@ -38,10 +38,12 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
     room = capacity(storage, docker.group, docker.new_disks)
     own = storage.logical_volume(docker.group, settings.logical_volume)
     free = room.free - (docker.size - (own.size if own else 0))
+    later = dict(settings.extra_volumes)
     volumes, findings, warnings = [], [], []
     for name, wanted in settings.extra_volumes.items():
         existing = storage.logical_volume(docker.group, name)
         present = existing.size if existing else 0
+        del later[name]
         try:
             planned = plan_size(
                 wanted.size,
@@ -51,6 +53,7 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
                 reserve=settings.volume_reserve,
                 own_group=False,
                 existing=present,
+                promised=promised(settings, storage, docker.group, room, later),
             )
         except DoesNotFit as error:
             findings.append(

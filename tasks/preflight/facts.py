@@ -188,6 +188,11 @@ section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
 [ -d /run/systemd/system ] && echo systemd || echo other
 section os; cat /etc/os-release
 section packages; dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' "$@" 2>/dev/null
+section offered
+missing=$(for name in $where_offered; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"; done)
+[ -z "$missing" ] || apt-cache policy $missing 2>/dev/null |
+    awk '/^[^ ]/ { sub(":$", ""); name = $1 } $1 == "Candidate:" && $2 != "(none)" { print name }'
 section dockerd; command -v dockerd
 section snap; ls -d /snap/docker /var/snap/docker 2>/dev/null
 section rootless
@@ -319,6 +324,7 @@ class HostFacts(FactBase[HostState]):
             them are listed.
         places: directories that get volumes of their own.
         mount_points: whose units systemd is asked for.
+        where_offered: packages that only some releases have; apt is asked for those that are not installed.
     """
 
     def command(
@@ -327,6 +333,7 @@ class HostFacts(FactBase[HostState]):
         nvidia_repository: str = "",
         places: list[str] | None = None,
         mount_points: list[str] | None = None,
+        where_offered: list[str] | None = None,
     ) -> str:
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
@@ -334,7 +341,8 @@ class HostFacts(FactBase[HostState]):
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
         volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
-        values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)}"
+        values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)} "
+        values += f"where_offered={shlex.quote(' '.join(where_offered or []))}"
         return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -403,6 +411,7 @@ def parse_host(output: list[str]) -> HostState:
         unfinished_packages=tuple(
             words[0] for words in packages if len(words) == 3 and words[1] not in ("installed", *_NOT_INSTALLED)
         ),
+        offered=tuple(sections.get("offered", ())),
         dockerd="".join(sections["dockerd"]),
         snap_docker=bool(sections["snap"]),
         rootless_docker=tuple(sorted({*sections["rootless"]} - {"root"})),

@@ -22,6 +22,7 @@ from tasks.preflight.host import HostState
 from tasks.preflight.logical_volume import to_be_adopted
 from tasks.preflight.plan import Plan
 from tasks.support import gpu, run_lock
+from tasks.support.package_names import ENGINE_WHERE_OFFERED
 from tasks.support.paths import STORES
 
 
@@ -96,5 +97,6 @@ def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
         nvidia_repository=f"{settings.nvidia_repository}/stable/deb",
         places=places,
         mount_points=[settings.volume_mount, *STORES.values(), *places],
+        where_offered=list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
     )
     return state

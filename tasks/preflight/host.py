@@ -80,6 +80,7 @@ class HostState:
     systemd: bool  # is PID 1
     packages: dict[str, str] = field(default_factory=dict)  # name → version; half-installed ones too
     unfinished_packages: tuple[str, ...] = ()  # half-installed, unpacked, half-configured …
+    offered: tuple[str, ...] = ()  # that apt could install, of those that only some releases have
     dockerd: str = ""  # path of the program, from whatever package
     snap_docker: bool = False
     rootless_docker: tuple[str, ...] = ()  # users

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from settings.model import Settings
+from tasks.preflight.daemon_json import readable_keys
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support.paths import NVIDIA_SOURCE
@@ -14,8 +15,13 @@ def is_wanted(settings: Settings, state: HostState) -> bool:
     """Return whether a host gets or keeps NVIDIA's container toolkit."""
     if settings.nvidia != "auto":
         return settings.nvidia
-    # A driver that was lost to an upgrade of the kernel comes back; the installed toolkit waits for it.
-    return bool(state.gpus) and (bool(state.gpu_driver) or state.toolkit_is_ours or bool(state.toolkit))
+    # A driver that was lost to an upgrade of the kernel comes back; the toolkit waits for it where it was in use.
+    return bool(state.gpus) and (bool(state.gpu_driver) or state.toolkit_is_ours or _is_in_use(state))
+
+
+def _is_in_use(state: HostState) -> bool:
+    """Return whether an image's toolkit is installed, and this project has put its runtime into daemon.json."""
+    return bool(state.toolkit) and "nvidia" in readable_keys(state.daemon_json_applied).get("runtimes", {})
 
 
 def keeps_toolkit(settings: Settings, state: HostState) -> bool:
@@ -41,6 +47,12 @@ def judge_nvidia(settings: Settings, state: HostState) -> Iterator[Finding]:
             "no containers with GPUs: they would no longer start",
             "remove these containers, or set nvidia = True",
         )
+    elif state.toolkit_is_ours and state.docker_hangs:
+        yield Finding(
+            "this run would remove NVIDIA's container toolkit, and Docker does not say which containers need it",
+            "Docker's answer: containers with GPUs would no longer start",
+            "run again when `docker info` answers, or set nvidia = True",
+        )
 
 
 def nvidia_warnings(settings: Settings, state: HostState) -> Iterator[str]:
@@ -53,7 +65,8 @@ def nvidia_warnings(settings: Settings, state: HostState) -> Iterator[str]:
     elif is_wanted(settings, state):
         yield f"{gpus}, and no driver: the container toolkit is installed, but containers with a GPU fail until a driver is"
     elif state.gpus:
+        toolkit = "stays as it is, and Docker does not use it" if state.toolkit else "is not installed"
         yield (
-            f"{gpus}, and no driver: the container toolkit is not installed. Install NVIDIA's driver and run again "
+            f"{gpus}, and no driver: the container toolkit {toolkit}. Install NVIDIA's driver and run again "
             "(docs/gpu.md)"
         )

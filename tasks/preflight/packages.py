@@ -67,4 +67,12 @@ def steps(settings: Settings, plan: Plan) -> tuple[PackageStep, ...]:
 def are_missing(settings: Settings, state: HostState, plan: Plan) -> bool:
     """Return whether any of these packages is missing, not configured, or not at its version."""
     installed = {name: version for name, version in state.packages.items() if name not in state.unfinished_packages}
-    return any(outdated(step.packages, Offer(installed, frozenset()), step.pinned) for step in steps(settings, plan))
+    found = Offer(installed, frozenset({*state.packages, *state.offered}))
+    return any(packages_of(step, found) for step in steps(settings, plan))
+
+
+def packages_of(step: PackageStep, found: Offer) -> list[str]:
+    """Return what a step installs on a host."""
+    offered = [name for name in package_names.ENGINE_WHERE_OFFERED.get(step.engine, ()) if name in found.offered]
+    named = [*step.packages, *package_names.without_file_conflicts(offered, found.installed)]
+    return outdated(named, found, step.pinned)

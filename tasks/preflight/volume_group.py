@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import Storage
-from settings.model import Settings
+from settings.model import ExtraVolume, Settings
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
@@ -200,7 +200,7 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
     # A snapshot does not stay, and does not make a group a shared one.
     others = any(v.volume_group == name and not {v.name, v.origin} & {*ours} for v in storage.logical_volumes)
     own_group = bool(settings.volume_disks) and not others
-    claimed = _claimed(settings, storage, name, room)
+    claimed = _claimed(settings.extra_volumes, storage, name, room)
     present = existing.size if existing else 0
     # Where Docker's volume takes what is there, it still leaves the extra volumes their space.
     takes_the_rest = own_group or (
@@ -214,22 +214,36 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
         reserve=settings.volume_reserve,
         own_group=own_group,
         existing=present,
+        promised=promised(settings, storage, name, room, settings.extra_volumes) - (claimed if takes_the_rest else 0),
     )
 
 
 def _claims_do_not_fit(settings: Settings, room: Capacity, existing: int, claimed: int) -> bool:
-    """Return whether the extra volumes do not fit beside all of the default. Sizes in bytes may use up the reserve."""
-    in_percent = any(extra.size.percent for extra in settings.extra_volumes.values())
-    reserve = settings.volume_reserve.bytes_of(room.size) if in_percent else 0
+    """Return whether the extra volumes do not fit beside all of the default."""
+    reserve = _reserve_of(settings.extra_volumes, settings, room)
     whole = BESIDE_OTHERS.bytes_of(room.size) // room.extent_size * room.extent_size
     return whole + claimed + reserve > room.free + existing
 
 
-def _claimed(settings: Settings, storage: Storage, group: str, room: Capacity) -> int:
-    """Return how many bytes of the free space the extra volumes have yet to get."""
+def promised(settings: Settings, storage: Storage, group: str, room: Capacity, extra: Mapping[str, ExtraVolume]) -> int:
+    """Return how many bytes of the free space others cannot have, because extra volumes get them or leave them free.
+
+    Args:
+        room: in the group.
+        extra: the volumes, by their names.
+    """
+    return _claimed(extra, storage, group, room) + _reserve_of(extra, settings, room)
+
+
+def _reserve_of(extra: Mapping[str, ExtraVolume], settings: Settings, room: Capacity) -> int:
+    """Return how many bytes extra volumes leave free. Sizes in bytes may use up the reserve."""
+    return settings.volume_reserve.bytes_of(room.size) if any(one.size.percent for one in extra.values()) else 0
+
+
+def _claimed(extra: Mapping[str, ExtraVolume], storage: Storage, group: str, room: Capacity) -> int:
+    """Return how many bytes of the free space extra volumes have yet to get."""
     present = {v.name: v.size for v in storage.logical_volumes if v.volume_group == group}
-    extra = settings.extra_volumes.items()
-    return sum(max(volume.size.bytes_of(room.size) - present.get(name, 0), 0) for name, volume in extra)
+    return sum(max(volume.size.bytes_of(room.size) - present.get(name, 0), 0) for name, volume in extra.items())
 
 
 def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str], error: DoesNotFit) -> Finding:
@@ -238,9 +252,11 @@ def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequenc
     taken = f"; {_root(storage)}" if root and root[0] == name else ""
     size = settings.volume_size or "auto"
     room = capacity(storage, name, new_disks)
-    beside = f", beside the {human(_claimed(settings, storage, name, room))} of extra_volumes"
+    claimed = _claimed(settings.extra_volumes, storage, name, room)
+    beside = f", beside the {human(claimed)} of extra_volumes" if error.available < room.free else ""
+    within = f", of which extra_volumes get {human(claimed)}" if claimed and not beside else ""
     return Finding(
-        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{beside if error.available < room.free else ''}{taken}",
+        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{beside}{within}{taken}",
         f"{human(error.needed)}, for volume_size {size} and volume_reserve {settings.volume_reserve}",
         _choices(settings, storage, error.largest),
     )

@@ -43,6 +43,7 @@ def plan_size(
     reserve: Size,
     own_group: bool,
     existing: int = 0,
+    promised: int = 0,
 ) -> PlannedSize:
     """Plan how large a volume becomes.
 
@@ -53,6 +54,7 @@ def plan_size(
         reserve: what stays free in the group. A size in bytes may use it up, and so may others later, with a warning.
         own_group: the group was made from disks of its own.
         existing: the volume's present size in bytes. It is never shrunk, and ``%FREE`` counts at creation only.
+        promised: bytes of the free space that other volumes get after it: less of it is left for the largest size.
 
     Raises:
         DoesNotFit: the group has no room for it.
@@ -62,7 +64,7 @@ def plan_size(
     available = group_free + existing
     kept = reserve.bytes_of(group_size)
     room = (available - kept) // extent_size * extent_size
-    fits = available // extent_size * extent_size  # a size in bytes may use up the reserve
+    fits = (available - promised) // extent_size * extent_size  # a size in bytes may use up the reserve
     largest = fits if fits >= MINIMUM else 0
     if size.of == "FREE":
         asked = existing or size.bytes_of(group_free)

@@ -84,12 +84,17 @@ def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Se
         may_remove: names of packages that apt may remove.
     """
     names = shlex.join(packages)
+    changed = (
+        "This run has changed nothing but apt: it has updated the lists, and it may have added repositories and finished an "
+        "installation that was cut before."
+    )
     allowed = " ".join(f"-e {name}" for name in ("''", *may_remove))
     return _patient(
         f"repair; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
-        "{ printf '%s\\n' \"$planned\" >&2; exit 1; }; "
+        f'{{ printf \'%s\\n\' "$planned" >&2; echo "apt cannot install {names}, for the reason above. {changed}" >&2; '
+        "exit 1; }; "
         f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed} || true); "
-        f'[ -z "$removed" ] || {{ echo "to install {names}, apt would remove $(echo $removed); nothing was installed or removed. '
+        f'[ -z "$removed" ] || {{ echo "to install {names}, apt would remove $(echo $removed). Neither was done. {changed} '
         'Remove them yourself if this host does not need them, or leave this host out." >&2; exit 1; }',
         lock_timeout,
     )

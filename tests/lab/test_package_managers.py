@@ -102,7 +102,7 @@ def test_package_that_needs_the_old_containerd_is_named_and_nothing_is_changed(
     before = machine.out(state)
     refused = deploy(machine, **from_repository(repository))
     assert refused.code == 1
-    assert "apt would remove needs-containerd; nothing was installed or removed" in refused.output
+    assert "apt would remove needs-containerd. Neither was done. This run has changed nothing but apt" in refused.output
     assert machine.out(state) == before
     machine.run("apt-get -qq -y purge needs-containerd")
     converge(machine, **from_repository(repository))

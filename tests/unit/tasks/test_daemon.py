@@ -13,7 +13,8 @@ from pyinfra.api import FactProcessError
 from settings.check import check
 from settings.model import Settings
 from tasks import daemon
-from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, merged, names, our_keys, wanted, without
+from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, names
+from tasks.support.daemon_keys import merged, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
 

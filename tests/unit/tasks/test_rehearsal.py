@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,17 @@ def test_each_step_with_a_missing_package_is_simulated_after_an_update() -> None
     assert of_apt(engine) == " ".join(ENGINE["docker-ce"])
     _, engine = simulated(TOOLS, DOCKER_CE, installed={"lvm2": "2.03", "cron": "3.0"})
     assert of_apt(engine) == " ".join(ENGINE["docker-ce"])
+
+
+def test_dry_run_says_that_apt_is_not_asked_yet() -> None:
+    arguments: dict[str, Any] = {"steps": [TOOLS], "change_engine": False, "lock_timeout": 600}
+    missing = OperationHost({Offered: Offer({"lvm2": "2.03"}, frozenset())}, state=SimpleNamespace(is_executing=False))
+    commands(rehearsal.simulated, missing, **arguments)
+    (note,) = missing.logged
+    assert note.startswith("Packages are missing: cron. Only the run itself asks apt whether it can install them")
+    running = OperationHost({Offered: Offer({"lvm2": "2.03"}, frozenset())})
+    commands(rehearsal.simulated, running, **arguments)
+    assert running.logged == []
 
 
 def test_nothing_is_asked_of_apt_where_nothing_is_missing() -> None:

@@ -35,7 +35,7 @@ def notices(*containers: Container, images: tuple[str, ...] = (), **wanted: obje
 
 
 def test_move_names_the_containers_that_stop_and_the_amount_of_data() -> None:
-    (notice,) = notices(container("web", "running"), container("db", "paused"), container("old", "exited", hours=1))
+    notice, _ = notices(container("web", "running"), container("db", "paused"), container("old", "exited", hours=1))
     assert notice == (
         "Docker's data moves onto its volume: 40.0 GiB in 1000000 files. For the switch Docker stops, and with it "
         f"2 containers (web, db). They start again on the volume. {OUTAGE}"
@@ -43,9 +43,9 @@ def test_move_names_the_containers_that_stop_and_the_amount_of_data() -> None:
 
 
 def test_move_without_running_containers_says_so_and_many_are_cut_short() -> None:
-    (notice,) = notices()
+    notice, _ = notices()
     assert f"For the switch Docker stops. {OUTAGE}" in notice
-    (notice,) = notices(*(container(f"c{number}", "running") for number in range(25)))
+    notice, _ = notices(*(container(f"c{number}", "running") for number in range(25)))
     assert "25 containers (c0, c1," in notice
     assert "c19 and 5 more)" in notice
 
@@ -60,6 +60,11 @@ def test_first_nightly_prune_names_what_it_removes() -> None:
     )
 
 
+def test_first_nightly_prune_is_announced_where_nothing_but_cache_and_networks_may_go() -> None:
+    _, notice = notices()
+    assert "today that is build cache and networks not used for 48 h. prune_keep" in notice
+
+
 @pytest.mark.parametrize(
     "kept",
     [
@@ -72,7 +77,8 @@ def test_first_nightly_prune_names_what_it_removes() -> None:
     ids=lambda container: container.name,
 )
 def test_container_that_the_prune_keeps_is_not_named(kept: Container) -> None:
-    assert len(notices(kept, prune_keep=["keep-*"])) == 1
+    _, notice = notices(kept, prune_keep=["keep-*"])
+    assert "today that is build cache and networks not used for 48 h" in notice
 
 
 def test_prune_that_is_switched_off_removes_nothing() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tasks.preflight.daemon_json import log_driver
-from tasks.preflight.host import HostState
+from tasks.preflight.daemon_json import log_driver, planned_keys
+from tasks.preflight.host import EngineData, HostState
+from tasks.support import daemon_keys
 
-from ..example_hosts import docker_host, settings, shared_vg
-from .verdicts import assert_says, finding, plan_of
+from ..example_hosts import converged, docker_host, settings, shared_vg
+from .verdicts import all_found, assert_says, finding, plan_of
 
 
 def host_with(keys: dict[str, Any], applied: dict[str, Any] | None = None, **changes: Any) -> HostState:
@@ -56,6 +58,42 @@ def test_wrong_types_are_refused_by_name_and_without_their_values(
 def test_file_that_cannot_be_replaced_is_refused(obstacle: str) -> None:
     found = finding(docker_host(daemon_json_obstacle=obstacle), shared_vg())
     assert_says(found, found_has=f"daemon.json is {obstacle}", needed="can replace", action="chattr -i")
+
+
+@pytest.mark.parametrize("obstacle", ["immutable, in an immutable directory", "a mount point"])
+def test_file_that_needs_no_change_may_be_one_that_cannot_be_replaced(obstacle: str) -> None:
+    fresh = plan_of(docker_host(), shared_vg())
+    whole, ours = converged(shared_vg(), fresh), planned_keys(settings(), fresh)
+
+    def host(**own: Any) -> HostState:
+        current = daemon_keys.text({**ours, **own})
+        applied = daemon_keys.text(ours)
+        return docker_host(daemon_json=current, daemon_json_applied=applied, daemon_json_obstacle=obstacle)
+
+    assert plan_of(host(), whole) == fresh
+    assert plan_of(host(mtu=1400), whole) == fresh  # a key of the host's own
+    # Neither what others have changed nor what the settings change can be written.
+    for state, wanted in (
+        (host(debug=True), settings(daemon_json={"debug": False})),
+        (host(**{"live-restore": False}), settings()),
+        (host(), settings(log_max_file=7)),
+        (replace(host(), daemon_json_applied=""), settings()),
+    ):
+        assert_says(finding(state, whole, wanted), found_has=obstacle, needed="can replace", action="chattr -i")
+
+
+@pytest.mark.parametrize("text", ["{nonsense", '{"log-opts": "x"}', '{"builder": {"gc": 1}}'])
+@pytest.mark.parametrize("name", ["daemon_json", "daemon_json_applied"])
+def test_file_that_cannot_be_replaced_is_found_beside_one_that_cannot_be_read(name: str, text: str) -> None:
+    found = all_found(settings(), shared_vg(), docker_host(daemon_json_obstacle="a mount point", **{name: text}))
+    assert "/etc/docker/daemon.json is a mount point" in found
+
+
+def test_file_that_cannot_be_replaced_is_found_where_the_volume_cannot_be_planned() -> None:
+    state = docker_host(daemon_json_obstacle="a mount point")
+    assert "/etc/docker/daemon.json is a mount point" in all_found(settings(), shared_vg(free=0), state)
+    ours = replace(state, daemon_json_applied="{}")
+    assert "/etc/docker/daemon.json is a mount point" not in all_found(settings(), shared_vg(free=0), ours)
 
 
 # -- logs
@@ -140,6 +178,20 @@ def test_size_of_containers_that_needs_quotas_is_refused_with_what_docker_would_
         needed="Docker does not start with it: it needs xfs with pquota",
         action="remove it",
     )
+
+
+@pytest.mark.parametrize(
+    "on_containerds_store",
+    [
+        {"containerd_store": True, "storage_driver": "overlayfs", "containerd_data": EngineData(images=1)},
+        {"storage_driver": "", "containerd_data": EngineData(images=1)},
+    ],
+    ids=["running", "stopped"],
+)
+def test_storage_options_are_no_obstacle_where_docker_does_not_read_them(on_containerds_store: dict[str, Any]) -> None:
+    whole = converged(shared_vg(), plan_of(docker_host(), shared_vg()))
+    for option in ("overlay2.size=10G", "dm.basesize=20G"):
+        assert plan_of(host_with({"storage-opts": [option]}, **on_containerds_store), whole).containerd_store
 
 
 @pytest.mark.parametrize("root", ["/var/lib/docker", "/var/lib/docker/100000.100000"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
+from pyinfra_lvm.model import BlockDevice, Mount, PhysicalVolume, Storage
 from tasks.preflight.examine import examine
 
 from ..example_hosts import (
@@ -136,6 +136,34 @@ def test_disk_that_the_host_runs_on_is_refused_without_a_recipe(devices: list[Bl
     found = finding(bare_host(), beside_root(*devices), settings(volume_disks=["/dev/vdb"]))
     assert_says(found, found_has=uses, needed="never overwritten", action="name another disk: this host uses this one")
     assert "/dev/vdb is a kernel name, which can mean another disk after every boot" in found.action
+
+
+@pytest.mark.parametrize(
+    ("signature", "uses"),
+    [
+        ("btrfs", "may belong to a btrfs that is mounted"),
+        ("ceph_bluestore", "belongs to Ceph"),
+        ("drbd", "belongs to DRBD"),
+        ("jbd", "is the journal of an ext4"),
+        ("xfs_external_log", "is the log of an xfs"),
+        ("oracleasm", "belongs to Oracle ASM"),
+    ],
+)
+def test_disk_whose_holder_shows_no_mount_of_it_is_refused_without_a_recipe(signature: str, uses: str) -> None:
+    root = Mount("/", "/dev/vda1", "/dev/vda1", "/@", "btrfs", (), "shared", 29 * GIB, 20 * GIB)
+    whole = beside_root(disk("/dev/vdb", "disk", signatures=(signature,)))
+    partition = beside_root(disk("/dev/vdb", "disk", "/dev/vdb1"), disk("/dev/vdb1", "part", signatures=(signature,)))
+    for storage in (whole, partition):
+        found = finding(bare_host(), replace(storage, mounts=(root,)), settings(volume_disks=["/dev/vdb"]))
+        assert_says(
+            found, found_has=uses, needed="never overwritten", action="name another disk: this host uses this one"
+        )
+        assert "refused.md" not in found.action
+
+
+def test_disk_with_a_btrfs_that_nobody_has_mounted_gets_the_recipe() -> None:
+    unused = beside_root(disk("/dev/vdb", "disk", signatures=("btrfs",)))
+    assert "docs/refused.md" in finding(bare_host(), unused, settings(volume_disks=["/dev/vdb"])).action
 
 
 def test_disk_that_carries_roots_group_is_refused_with_what_is_on_it() -> None:

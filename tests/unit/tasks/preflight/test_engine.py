@@ -12,10 +12,20 @@ import pytest
 from bulkhead.names import CONTAINERD, DOCKER
 from settings.model import Settings
 from tasks.preflight import engine
+from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData, HostState, Unit
-from tasks.support.paths import DOCKER_SOURCE
+from tasks.support.paths import DOCKER_SOURCE, STORES
 
-from ..example_hosts import DOCKER_CE_UNIT, bare_host, converged, docker_host, our_docker_ce_host, settings, shared_vg
+from ..example_hosts import (
+    DOCKER_CE_UNIT,
+    GIB,
+    bare_host,
+    converged,
+    docker_host,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+)
 from .verdicts import assert_says, finding, plan_of
 
 
@@ -40,6 +50,24 @@ def test_distribution_engine_stays_though_our_repository_is_left_over() -> None:
 def test_engine_may_change_where_there_is_no_data() -> None:
     wanted = settings(engine_source="docker-ce", engine_change=True)
     assert plan_of(docker_host(), shared_vg(), wanted).engine == "docker-ce"
+
+
+def test_docker_that_hangs_on_its_full_volume_is_no_obstacle_to_a_larger_one() -> None:
+    fresh = plan_of(bare_host(), shared_vg())
+    hangs = our_docker_ce_host(docker_hangs=True, storage_driver="", docker_data=EngineData(images=1))
+    warning = (
+        "docker.service is active, and `docker info` does not answer within 120 s: if its volume is full, a larger volume_size "
+        "helps; if not, `journalctl -u docker.service` may say why"
+    )
+    whole = converged(shared_vg(), fresh)
+    assert plan_of(hangs, whole, settings(volume_size="65G"), warnings=(warning,)).size == 65 * GIB
+    # A store that is not mounted would be hidden by its mount.
+    for path in STORES.values():
+        off = replace(whole, mounts=tuple(mount for mount in whole.mounts if mount.target != path))
+        found = examine(settings(), hangs, off).findings[0]
+        assert_says(
+            found, found_has="does not answer", needed="what Docker holds", action="`systemctl restart docker.service`"
+        )
 
 
 def test_daemon_json_of_others_is_no_obstacle() -> None:

@@ -181,6 +181,16 @@ def test_more_than_there_is_is_refused() -> None:
     assert found.action == "take home-lv out of extra_volumes, or free space in the group"
 
 
+@pytest.mark.parametrize(("size", "largest"), [("10G", 20), ("10%VG", 15)])
+def test_largest_size_that_is_named_leaves_later_volumes_theirs(size: str, largest: int) -> None:
+    later = {"data-lv": {"mount": "/data", "size": size}}
+    too_large = {"home-lv": {"mount": "/home", "size": "50G"}}
+    result = examine(settings(volume_size="40G", extra_volumes=too_large | later), bare_host(), shared_vg())
+    assert f'at most "{largest}G" fits' in result.findings[0].action
+    fits = {"home-lv": {"mount": "/home", "size": f"{largest}G"}}
+    assert examine(settings(volume_size="40G", extra_volumes=fits | later), bare_host(), shared_vg()).plan
+
+
 def test_extra_volumes_that_leave_docker_no_room_are_named() -> None:
     wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "66G"}})
     (found,) = examine(wanted, bare_host(), shared_vg()).findings

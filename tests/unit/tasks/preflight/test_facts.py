@@ -428,6 +428,21 @@ def test_link_is_followed_and_what_cannot_be_replaced_is_said(tmp_path: Path) ->
     assert facts_of(tmp_path, tmp_path, tmp_path).daemon_json_obstacle == "no regular file"
 
 
+def test_apt_is_asked_only_for_named_packages_that_are_not_installed(tmp_path: Path) -> None:
+    stand_in(tmp_path, "dpkg-query", 'for name; do :; done; [ "$name" != docker-cli ] || printf installed')
+    stand_in(
+        tmp_path,
+        "apt-cache",
+        """echo "$*" >>"${0%/*}/asked"; [ $LC_ALL = C ] || exit 1
+        printf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n' docker-buildx 0.13 other '(none)'""",
+    )
+    state = parse_host(shell(HostFacts().command(), tmp_path).stdout.splitlines())
+    assert state.offered == ()
+    command = HostFacts().command(where_offered=["docker-cli", "docker-buildx", "other"])
+    assert parse_host(shell(command, tmp_path).stdout.splitlines()).offered == ("docker-buildx",)
+    assert (tmp_path / "asked").read_text() == "policy docker-buildx other\n"
+
+
 # -- Docker itself
 
 

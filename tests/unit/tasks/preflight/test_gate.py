@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 from pyinfra.context import ctx_host
 
 from pyinfra_lvm.facts import StorageLayout
@@ -66,7 +67,7 @@ def test_living_host_is_told_what_the_run_does_before_it() -> None:
     host.state = SimpleNamespace(is_executing=False)
     with ctx_host.use(host):
         assert gate.inspect(settings())
-    (note,) = host.logged
+    note, _ = host.logged
     assert note.startswith("Note: Docker's data moves onto its volume")
     assert "1 container (web)" in note
 
@@ -75,6 +76,24 @@ def test_host_that_has_not_changed_passes_again_under_the_lock() -> None:
     plan = plan_of(bare_host(), shared_vg())
     host = _host(bare_host(), shared_vg())
     assert commands(gate.hold_the_lock, host, settings=settings(), plan=plan) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"), [("distro", ["docker-cli", "docker-buildx"]), ("auto", []), ("docker-ce", []), ("present", [])]
+)
+def test_apt_is_asked_for_parts_of_the_distributions_engine_alone(
+    monkeypatch: pytest.MonkeyPatch, source: str, asked: list[str]
+) -> None:
+    host, of_host = _host(bare_host(), shared_vg()), {}
+
+    def get_fact(fact: object, **arguments: object) -> object:
+        of_host[fact] = arguments
+        return host.facts[fact]  # type: ignore[index]
+
+    monkeypatch.setattr(host, "get_fact", get_fact)
+    with ctx_host.use(host):
+        gate._examine_host(settings(engine_source=source), take_lock=False)
+    assert of_host[HostFacts]["where_offered"] == asked
 
 
 def test_host_that_has_changed_since_the_first_examination_is_left_untouched() -> None:

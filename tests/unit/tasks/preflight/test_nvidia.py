@@ -8,7 +8,7 @@ import pytest
 
 from tasks.support.paths import NVIDIA_SOURCE
 
-from ..example_hosts import our_docker_ce_host, settings, shared_vg
+from ..example_hosts import converged, our_docker_ce_host, settings, shared_vg
 from .verdicts import assert_says, finding, plan_of
 
 GPU: dict[str, Any] = {"gpus": ("0000:01:00.0",)}
@@ -19,10 +19,15 @@ PREINSTALLED: dict[str, Any] = {
     "toolkit": "/usr/bin/nvidia-container-runtime",
     "toolkit_sources": ("/etc/apt/sources.list.d/nvidia-container-toolkit.list",),
 }
+IN_USE: dict[str, Any] = {"daemon_json_applied": '{"runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}}'}
 
 NO_DRIVER = (
     "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is not installed. Install NVIDIA's driver and run again "
     "(docs/gpu.md)"
+)
+NOT_USED = (
+    "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit stays as it is, and Docker does not use it. Install "
+    "NVIDIA's driver and run again (docs/gpu.md)"
 )
 DRIVER_LOST = (
     "0000:01:00.0: an NVIDIA GPU, and no driver: the container toolkit is installed, but containers with a GPU fail "
@@ -52,7 +57,10 @@ KEEPS, LEAVES, NEITHER = (True, False), (False, True), (False, False)
         ("auto", GPU | TOOLKIT, KEEPS, (DRIVER_LOST,)),
         ("auto", TOOLKIT, LEAVES, ()),
         ("auto", PREINSTALLED, NEITHER, ()),
-        ("auto", GPU | PREINSTALLED, KEEPS, (DRIVER_LOST,)),
+        ("auto", GPU | PREINSTALLED, NEITHER, (NOT_USED,)),
+        ("auto", GPU | PREINSTALLED | IN_USE, KEEPS, (DRIVER_LOST,)),
+        ("auto", GPU | IN_USE, NEITHER, (NO_DRIVER,)),
+        ("auto", PREINSTALLED | IN_USE, NEITHER, ()),
         (False, DRIVER | PREINSTALLED, NEITHER, ()),
         (True, {}, KEEPS, (FORCED,)),
         (True, GPU, KEEPS, (DRIVER_LOST,)),
@@ -118,6 +126,18 @@ def test_toolkit_is_not_taken_from_containers_that_need_it(wanted: object) -> No
         found_has="remove NVIDIA's container toolkit, and containers need it: train, infer",
         needed="they would no longer start",
         action="nvidia = True",
+    )
+
+
+def test_toolkit_stays_while_docker_does_not_say_who_needs_it() -> None:
+    state = our_docker_ce_host(**TOOLKIT, docker_hangs=True)
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    found = finding(state, whole, settings(nvidia=False))
+    assert_says(
+        found,
+        found_has="does not say which containers need it",
+        needed="Docker's answer",
+        action="set nvidia = True",
     )
 
 

@@ -11,7 +11,7 @@ from tasks.preflight import packages
 from tasks.preflight.host import HostState
 from tasks.support.package_names import ENGINE, TOOLKIT, every_name
 
-from ..example_hosts import bare_host, our_docker_ce_host, settings, shared_vg
+from ..example_hosts import bare_host, docker_host, our_docker_ce_host, settings, shared_vg
 from .verdicts import plan_of
 
 TOOLS = ("lvm2", "e2fsprogs", "python3", "cron")
@@ -59,6 +59,29 @@ def test_move_needs_rsync_and_an_engine_or_a_toolkit_that_stays_needs_nothing() 
 )
 def test_plan_says_whether_packages_are_missing(state: HostState, installs: bool) -> None:
     assert plan_of(state, shared_vg()).installs == installs
+
+
+@pytest.mark.parametrize(
+    ("there", "offered", "installs"),
+    [
+        ({"docker-cli": "26.1"}, ("docker-buildx",), True),
+        ({"docker-cli": "26.1"}, (), False),  # the release has none
+        ({"docker-cli": "26.1", "docker-buildx": "0.13"}, (), False),
+        (
+            {"docker-cli": "26.1", "docker-buildx-plugin": "0.30"},
+            ("docker-buildx",),
+            False,
+        ),  # Docker's own is in its place
+    ],
+)
+def test_part_of_the_distributions_engine_that_only_some_releases_have_counts_where_apt_offers_it(
+    there: dict[str, str], offered: tuple[str, ...], installs: bool
+) -> None:
+    wanted = settings(engine_source="distro")
+    installed = dict.fromkeys((*TOOLS, *ENGINE["distro"]), "1.0") | there
+    assert plan_of(docker_host(packages=installed, offered=offered), shared_vg(), wanted).installs == installs
+    # The engine of others stays as it is.
+    assert not plan_of(docker_host(packages=installed, offered=offered), shared_vg()).installs
 
 
 def test_engine_at_another_version_than_its_setting_is_missing() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pyinfra_lvm.model import BlockDevice
 from settings.model import Settings
 from tasks.preflight.examine import examine
+from tasks.preflight.host import EngineData
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
@@ -19,6 +21,7 @@ from ..example_hosts import (
     SPARE,
     bare_host,
     converged,
+    docker_host,
     our_docker_ce_host,
     settings,
     shared_vg,
@@ -113,6 +116,29 @@ def test_root_that_has_taken_the_whole_disk_leaves_another_disk_or_a_smaller_siz
     assert "never shrunk" in found.action
     # The way out works, with a warning.
     assert examine(settings(volume_size="3G"), bare_host(), shared_vg(free=3 * GIB)).plan
+
+
+@pytest.mark.parametrize(
+    ("extra", "largest"),
+    [
+        ({"home-lv": {"mount": "/home", "size": "20G"}}, "50G"),
+        ({"home-lv": {"mount": "/home", "size": "20%VG"}}, "45G"),  # that leaves the reserve free
+        ({"home-lv": {"mount": "/home", "size": "20G"}, "var-lv": {"mount": "/data", "size": "10G"}}, "40G"),
+    ],
+)
+@pytest.mark.parametrize("size", ["80G", "90%VG"])
+def test_largest_size_that_is_named_leaves_the_extra_volumes_theirs(
+    size: str, extra: dict[str, Any], largest: str
+) -> None:
+    found = finding(bare_host(), shared_vg(), settings(volume_size=size, extra_volumes=extra))
+    assert f'at most "{largest}" fits' in found.action
+    assert "of which extra_volumes get" in found.found
+    followed = settings(volume_size=largest, extra_volumes=extra)
+    assert examine(followed, bare_host(), shared_vg()).findings == ()
+    (moved,) = examine(
+        followed, docker_host(docker_data=EngineData(images=1), store_bytes=60 * GIB), shared_vg()
+    ).findings
+    assert f"the volume group has room for {largest.removesuffix('G')}.0 GiB" in moved.action
 
 
 @pytest.mark.parametrize("wanted", [settings(), settings(volume_size="40G"), settings(volume_size="100%FREE")], ids=str)

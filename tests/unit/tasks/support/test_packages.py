@@ -162,7 +162,8 @@ class Apt:
             ("/etc/apt/preferences.d", self.preferences),
             ("/tmp/with-pin", self.top / "with-pin"),
             ("/var/lib/dpkg/updates", self.top / "updates"),
-            ("/tmp/apt-messages", self.top / "apt-messages"),
+            ("/run/apt-messages", self.top / "apt-messages"),
+            ("/tmp/apt-messages", self.top / "elsewhere" / "apt-messages"),
         ):
             text = text.replace(path, str(here))
         return shell(text, self.top / "bin", stdin=command.connector_arguments.get("_stdin") or "", **environment)
@@ -443,7 +444,24 @@ def test_other_errors_of_apt_are_not_waited_for(locked_apt: LockedApt) -> None:
 @needs_apt
 def test_nothing_is_left_of_the_messages(locked_apt: LockedApt) -> None:
     locked_apt.run(install_command(["ghost"], 0))
-    assert list(locked_apt.top.glob("apt-messages*")) == []
+    assert list(locked_apt.top.rglob("apt-messages.*")) == []
+
+
+@needs_apt
+def test_messages_are_read_where_run_takes_no_file_and_apt_is_not_started_where_tmp_takes_none_either(
+    locked_apt: LockedApt,
+) -> None:
+    """/run comes first: on a full root disk a file in /tmp stays empty."""
+    mktemp = shutil.which("mktemp")
+    stand_in(locked_apt.top / "bin", "mktemp", f'case $1 in */elsewhere/*) exec {mktemp} "$@" ;; esac; exit 1')
+    (locked_apt.top / "elsewhere").mkdir()
+    done = locked_apt.run(install_command(["ghost"], 0))
+    assert (done.returncode, done.stderr) == (100, "E: Unable to locate package ghost\n")
+    (locked_apt.top / "elsewhere").rmdir()
+    done = locked_apt.run(install_command(["new"], 0))
+    assert done.returncode == 1
+    assert done.stderr == "neither /run nor /tmp takes a file for the messages of apt and dpkg: neither was started\n"
+    assert locked_apt.log == []
 
 
 # -- simulating
@@ -482,11 +500,13 @@ def test_simulation_names_what_apt_would_remove_and_nobody_agreed_to(tmp_path: P
     done = apt.run(simulation(["containerd.io"], "containerd", "runc"))
     assert done.returncode == 1
     assert done.stderr == (
-        "to install containerd.io, apt would remove podman; nothing was installed or removed. "
-        "Remove them yourself if this host does not need them, or leave this host out.\n"
+        "to install containerd.io, apt would remove podman. Neither was done. This run has changed nothing but apt: it has "
+        "updated the lists, and it may have added repositories and finished an installation that was cut before. Remove them yourself if this host does not need them, or leave this host out.\n"
     )
     done = apt.run(simulation(["containerd.io"]))
-    assert done.stderr.startswith("to install containerd.io, apt would remove containerd podman runc; nothing")
+    assert done.stderr.startswith(
+        "to install containerd.io, apt would remove containerd podman runc. Neither was done. "
+    )
     assert apt.log == []
 
 
@@ -496,6 +516,7 @@ def test_simulation_says_why_apt_cannot_install(tmp_path: Path) -> None:
     done = apt.run(simulation(["docker-ce"]), **GERMAN)
     assert done.returncode == 1
     assert "docker-ce : Depends: containerd.io but it is not installable" in done.stderr
+    assert "apt cannot install docker-ce, for the reason above. This run has changed nothing but apt: " in done.stderr
     assert apt.run(simulation(["ghost"])).stderr.startswith("E: Unable to locate package ghost\n")
 
 
