@@ -195,9 +195,17 @@ def test_bound_of_the_journal_that_the_host_has_of_its_own_holds(machine: Machin
     """In every place and form that journald reads; our own goes, and no entry of the journal is deleted."""
     drop_in = f"{directory}/systemd/journald.conf.d/20-own.conf"
     machine.run(f"mkdir -p $(dirname {drop_in}) && printf '[Journal]\\n SystemMaxUse = 4G\\n' >{drop_in}")
-    converge(machine)
+    # More than our own bound, in files that journald would delete at once.
+    machine.run(
+        "base64 -w 40000 </dev/urandom | head -n 2000 | systemd-cat -t filler; journalctl --sync; journalctl --rotate"
+    )
+    entries = "journalctl --quiet --no-pager --output cat --identifier filler | wc -l"
+    assert machine.out(entries) == "2000"
+    converge(machine, journal_max_use="20M")
     machine.run("test ! -e /etc/systemd/journald.conf.d/50-bulkhead.conf")
-    assert dry(machine).predicted == set()
+    machine.run("systemctl restart systemd-journald && journalctl --rotate")  # here a bound takes effect
+    assert machine.out(entries) == "2000"
+    assert dry(machine, journal_max_use="20M").predicted == set()
 
 
 @pytest.mark.sample(2, of="a provisioned host")
