@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
-from tasks.support.paths import DOCKER_HOST
+from tasks.support.paths import DOCKER_HOST, DOCKER_PATIENCE
 
 _TOP = Path(__file__).parents[2]
 
@@ -28,6 +28,7 @@ def _templates() -> Environment:
     )
     environment.filters["quote"] = shlex.quote
     environment.globals["docker_host"] = DOCKER_HOST
+    environment.globals["docker_patience"] = DOCKER_PATIENCE
     return environment
 
 

@@ -16,7 +16,7 @@ from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, names
 from tasks.support.daemon_keys import merged, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
-from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
+from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED, DOCKER_PATIENCE
 
 from .operations import OperationHost, performed, shell, stand_in
 
@@ -378,6 +378,26 @@ def applied_to(directory: Path, path: Path) -> str:
     done = shell(command, directory, stdin=script.connector_arguments["_stdin"])
     assert done.returncode == 0, done.stderr
     return done.stderr
+
+
+def test_docker_that_hangs_keeps_its_file_and_its_containers(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text("{}")
+    stand_in(tmp_path, "systemctl", f'echo "$*" >>{tmp_path}/asked')
+    stand_in(tmp_path, "dockerd", "")
+    stand_in(tmp_path, "docker", "exec sleep 60")
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    command = (
+        str(script).replace(DAEMON_JSON, str(path)).replace(f"timeout {DOCKER_PATIENCE} docker", "timeout 0.2 docker")
+    )
+    done = shell(command, tmp_path, stdin=script.connector_arguments["_stdin"])
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"daemon.json: Docker does not say which containers run; {path} was not touched. Run again when `docker ps` answers.\n"
+    )
+    assert path.read_text() == "{}"
+    assert [*tmp_path.glob("daemon.json*")] == [path]
+    assert "restart" not in (tmp_path / "asked").read_text()
 
 
 def test_symbolic_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from tasks import engine
 from tasks.engine import Consent, EngineInstallation, EngineState
+from tasks.support.files import render
 from tasks.support.gpu import GpuContainers
 from tasks.support.package_names import ENGINE, ENGINE_PINNED
 from tasks.support.packages import Offer, Offered, Pinned
-from tasks.support.paths import DOCKER_PIN, STOPPED_BY_UPGRADE
+from tasks.support.paths import DOCKER_PATIENCE, DOCKER_PIN, STOPPED_BY_UPGRADE
 
 from .operations import OperationHost, commands, shell, stand_in
 
@@ -384,6 +385,11 @@ def test_docker_that_does_not_answer_is_not_upgraded(tmp_path: Path, consent: bo
     assert done.returncode == 1
     assert "Docker does not say which containers run; nothing was upgraded" in done.stderr
     assert machine.log == []
+
+
+def test_docker_that_hangs_does_not_hold_the_run_up_for_ever() -> None:
+    script = render("upgrade-engine.sh.j2", stopped="", consent=True, download="", install="", start="")
+    assert f"running=$(timeout {DOCKER_PATIENCE} docker ps --quiet --no-trunc) || refuse" in script
 
 
 def test_packages_that_cannot_be_fetched_stop_nothing(tmp_path: Path) -> None:
