@@ -253,7 +253,7 @@ def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequenc
     size = settings.volume_size or "auto"
     room = capacity(storage, name, new_disks)
     claimed = _claimed(settings.extra_volumes, storage, name, room)
-    beside = f", beside the {human(claimed)} of extra_volumes" if error.available < room.free else ""
+    beside = f", beside the {human(claimed)} of extra_volumes" if claimed and error.available < room.free else ""
     within = f", of which extra_volumes get {human(claimed)}" if claimed and not beside else ""
     return Finding(
         f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{beside}{within}{taken}",

@@ -218,10 +218,11 @@ def test_disk_that_is_too_small_is_refused() -> None:
     found = finding(bare_host(), spare_disk(size=500 * MIB), ON_SPARE)
     assert_says(
         found,
-        found_has=f"volume group docker-vg, made of {SPARE}, has 468.0 MiB",
+        found_has=f"volume group docker-vg, made of {SPARE}, has 468.0 MiB for Docker's volume",
         needed="1.0 GiB",
         action="name a blank disk in volume_disks (there is none: attach one)",
     )
+    assert "extra_volumes" not in found.found
 
 
 def test_group_of_others_is_not_extended_without_its_setting() -> None:
