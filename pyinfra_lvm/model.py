@@ -179,9 +179,6 @@ class Storage:
         found = self.device(device)
         return tuple(m for m in self.mounts if found and m.device == found.path)
 
-    def fstab_entry(self, target: str) -> FstabEntry | None:
-        return next((e for e in self.fstab if e.target == target), None)
-
     def directory(self, path: str) -> Directory | None:
         return next((d for d in self.directories if d.path == path), None)
 

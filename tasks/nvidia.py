@@ -131,7 +131,7 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
 @deploy("NVIDIA")
 def add_repository(settings: Settings, plan: Plan) -> None:
     """Add NVIDIA's repository, where the plan wants the toolkit from it."""
-    if not plan.nvidia or plan.keeps_toolkit:
+    if not plan.installs_toolkit:
         return
     repository(
         name="apt has NVIDIA's repository, its key verified",
@@ -149,7 +149,7 @@ def add_repository(settings: Settings, plan: Plan) -> None:
 @deploy("NVIDIA")
 def install(settings: Settings, plan: Plan) -> None:
     """Install the toolkit, where the plan wants it."""
-    if not plan.nvidia or plan.keeps_toolkit:
+    if not plan.installs_toolkit:
         return
     toolkit(
         name=f"NVIDIA's container toolkit {settings.nvidia_version}, and CDI",

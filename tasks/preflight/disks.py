@@ -13,7 +13,7 @@ from tasks.preflight.finding import Finding
 from tasks.support.paths import TAG
 
 # Kernel names of devices that are not there after a boot, or empty, and what they are. lsblk calls most of them disks.
-_PASSING = {
+_TRANSIENT = {
     "loop": "a loop device",
     "ram": "a RAM disk",
     "zram": "a compressed RAM disk",
@@ -30,6 +30,17 @@ _EPHEMERAL_MODEL = re.compile(
     r"Amazon EC2 NVMe Instance Storage|nvme_card\d*|EphemeralDisk|Microsoft NVMe Direct Disk( v2)?"
 )
 
+# The same by their links: of the same rules, of cloud-init and Azure's agent for the temporary disk, and its NTFS label.
+_EPHEMERAL_LINKS = (
+    "/dev/disk/azure/local/",
+    "/dev/disk/azure/resource",
+    "/dev/disk/azure/temp/",
+    "/dev/disk/by-id/google-local-",
+    "/dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage",
+    r"/dev/disk/by-label/Temporary\x20Storage",
+    "/dev/disk/cloud/azure_resource",
+)
+
 # libblkid's names of signatures whose holder shows no mount of the device, and what it then is.
 _USED_WITHOUT_A_MOUNT = {
     "zfs_member": "belongs to a ZFS pool",
@@ -42,17 +53,6 @@ _USED_WITHOUT_A_MOUNT = {
 
 # lsblk shows a mounted btrfs on one of its devices only.
 _BTRFS = {"btrfs": "may belong to a btrfs that is mounted"}
-
-# The same by their links: of the same rules, of cloud-init and Azure's agent for the temporary disk, and its NTFS label.
-_EPHEMERAL_LINKS = (
-    "/dev/disk/azure/local/",
-    "/dev/disk/azure/resource",
-    "/dev/disk/azure/temp/",
-    "/dev/disk/by-id/google-local-",
-    "/dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage",
-    r"/dev/disk/by-label/Temporary\x20Storage",
-    "/dev/disk/cloud/azure_resource",
-)
 
 
 def new_disks(settings: Settings, storage: Storage, group: str) -> tuple[str, ...]:
@@ -98,8 +98,8 @@ def judge_disks(settings: Settings, storage: Storage, group: str) -> Iterator[Fi
         device = storage.device(path)
         if path in stale:
             continue
-        if device is None and _passing(path):
-            yield _passes(path, _passing(path), settings, storage)
+        if device is None and _transient_kind(path):
+            yield _refuse_transient(path, _transient_kind(path), settings, storage)
         elif device is None:
             disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
             yield Finding(
@@ -127,7 +127,7 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
         )
         return
     if kind := _unsuitable(storage, device):
-        yield _passes(name, kind, settings, storage)
+        yield _refuse_transient(name, kind, settings, storage)
         return
     if reason := _why_not_blank(device, owner):
         uses = [*_uses(storage, device)]
@@ -145,13 +145,13 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
         )
 
 
-def _passing(path: str) -> str:
+def _transient_kind(path: str) -> str:
     """Return what a kernel name is whose device is not there after a boot, or empty; empty for another name."""
     kind = re.match(r"/dev/([a-z]+)\d", path)
-    return _PASSING.get(kind[1], "") if kind else ""
+    return _TRANSIENT.get(kind[1], "") if kind else ""
 
 
-def _passes(name: str, kind: str, settings: Settings, storage: Storage) -> Finding:
+def _refuse_transient(name: str, kind: str, settings: Settings, storage: Storage) -> Finding:
     return Finding(
         f"{name} is {kind}",
         "a disk or partition that is there with its content after every boot",
@@ -162,7 +162,7 @@ def _passes(name: str, kind: str, settings: Settings, storage: Storage) -> Findi
 def _unsuitable(storage: Storage, device: BlockDevice) -> str:
     """Return what a device is that never becomes a part of a group, whatever it holds; empty for a suitable one."""
     for below in storage.ancestors(device):
-        if kind := _passing(below.path) or ("a removable device" if below.removable else ""):
+        if kind := _transient_kind(below.path) or ("a removable device" if below.removable else ""):
             return kind
     return _OTHER_TYPES.get(device.type, "")
 

@@ -59,7 +59,7 @@ def steps(settings: Settings, plan: Plan) -> tuple[PackageStep, ...]:
     found = [PackageStep((*volume_tools(plan), *program_needs(settings, plan)))]
     if plan.engine != "present":
         found.append(PackageStep(package_names.ENGINE[plan.engine], pinned_engine(settings, plan.engine), plan.engine))
-    if plan.nvidia and not plan.keeps_toolkit:
+    if plan.installs_toolkit:
         found.append(PackageStep(package_names.TOOLKIT, pinned_toolkit(settings)))
     return tuple(found)
 

@@ -35,6 +35,11 @@ class Plan:
     installs: bool = field(default=False, compare=False)
 
     @property
+    def installs_toolkit(self) -> bool:
+        """Whether the host gets NVIDIA's container toolkit from this project, and not from its image."""
+        return self.nvidia and not self.keeps_toolkit
+
+    @property
     def directories_to_move(self) -> list[str]:
         """Return the directories that move onto their volumes. Docker's store stands for containerd's too."""
         directories = [volume.mount for volume in self.extra_volumes if volume.relocates]
