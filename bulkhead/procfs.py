@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROC = "/proc"
+_LINKS = 200  # parts of a path with all of its links; the kernel follows 40 links
 
 
 def process_ids() -> list[int]:
@@ -28,6 +30,17 @@ def command_line(pid: int) -> list[str]:
     """Return the words of a process's command line; none if it has ended, or is the kernel's own."""
     text = read(path(pid, "cmdline"))
     return text.rstrip("\0").split("\0") if text else []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with.
+
+    Raises:
+        OSError: the process has ended, or is another user's.
+    """
+    with open(path(pid, "environ"), encoding="utf-8", errors="surrogateescape") as file:
+        pairs = (entry.partition("=") for entry in file.read().split("\0"))
+        return {name: value for name, equals, value in pairs if equals}
 
 
 def parent(pid: int) -> int:
@@ -86,6 +99,48 @@ def namespace(pid: int | str, kind: str) -> str:
         OSError: the process has ended.
     """
     return os.readlink(path(pid, f"ns/{kind}"))
+
+
+def sockets(pid: int) -> set[int]:
+    """Return the inode numbers of the sockets that a process has open.
+
+    Raises:
+        OSError: the process has ended, or is another user's.
+    """
+    found = set()
+    for descriptor in os.listdir(path(pid, "fd")):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            link = os.readlink(path(pid, f"fd/{descriptor}"))
+            if link.startswith("socket:["):
+                found.add(int(link[8:-1]))
+    return found
+
+
+def seen_by(pid: int, path_there: str) -> str:
+    """Return a path that leads to the file that a process means by a path of its own.
+
+    Links of a container lead from the container's root. The kernel would follow them from ours.
+
+    Args:
+        path_there: absolute.
+
+    Raises:
+        OSError: too many links.
+    """
+    root, found = path(pid, "root"), ""
+    parts = path_there.split("/")[::-1]
+    for _ in range(_LINKS):
+        if not parts:
+            return root + found
+        if (part := parts.pop()) == "..":
+            found = os.path.dirname(found)
+        elif part not in ("", "."):
+            found = f"{found}/{part}"
+            with contextlib.suppress(OSError):  # no link
+                link = os.readlink(root + found)
+                parts += link.split("/")[::-1]
+                found = "" if link.startswith("/") else os.path.dirname(found)
+    raise OSError(f"{path_there}: too many links")
 
 
 def is_open_for_writing(pid: int, descriptor: int) -> bool:

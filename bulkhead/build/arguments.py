@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulkhead.docker.running_builds import without_user
+from bulkhead.docker.redaction import without_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

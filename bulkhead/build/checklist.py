@@ -12,8 +12,8 @@ from bulkhead import names
 from bulkhead.build import estimate, history
 from bulkhead.build.estimate import Need, as_option
 from bulkhead.docker import daemon, usage
+from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import Engine, EngineError
-from bulkhead.docker.running_builds import programs_that_build
 from bulkhead.errors import PROBLEMS, in_words
 from bulkhead.guard import loop
 from bulkhead.names import DOCKER, DOCKER_API

@@ -12,13 +12,13 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead import systemd
-from bulkhead.docker import running_builds
 from bulkhead.names import DOCKER
 from bulkhead.storage import lvm
 from bulkhead.text import plain
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
+    from bulkhead.docker.steps import BuildStep
 
 _REMOVAL = 20  # seconds within which Docker notices that a container has ended
 
@@ -30,11 +30,12 @@ def say(text: str) -> None:
             os.write(1, f"{plain(text)}\n".encode(errors="replace"))
 
 
-def classic_steps() -> tuple[list[running_builds.BuildStep], list[str]]:
+def classic_steps() -> tuple[list[BuildStep], list[str]]:
     """Return the steps of the classic builder, and the names of containers that only look like one."""
+    from bulkhead.docker import classic_builder
     from bulkhead.docker.engine import Engine
 
-    return running_builds.classic_steps(Engine())
+    return classic_builder.classic_steps(Engine())
 
 
 def remove_step(step: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from bulkhead import systemd
 from bulkhead.config import PATH as CONFIGURATION
 from bulkhead.config import Config
-from bulkhead.docker import running_builds
+from bulkhead.docker import cgroups
 from bulkhead.errors import Problem
 from bulkhead.files import changed_at
 from bulkhead.guard import jobs, policy
@@ -84,7 +84,7 @@ class Guard:
     def begin(self) -> None:
         """Tell the journal and systemd that the guard runs."""
         jobs.say(f"guards {self.volume.config.volume_mount}")
-        if not os.path.exists(f"{running_builds.CGROUPS}/cgroup.controllers"):
+        if not os.path.exists(f"{cgroups.ROOT}/cgroup.controllers"):
             self.reporter.alert(
                 WARNING,
                 "this host has no cgroup v2: the guard cannot tell the steps of builds apart, and does not stop them",

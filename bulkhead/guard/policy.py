@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bulkhead.docker.running_builds import BuildStep
+    from bulkhead.docker.steps import BuildStep
 
 NOTHING, RECLAIM, ABORT, BALLAST = range(4)  # each includes those before it
 DOCKER = "docker"  # the key for what Docker writes itself, beside those of the steps

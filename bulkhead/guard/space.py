@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead.docker import running_builds
+from bulkhead.docker import engines
 from bulkhead.guard import ballast, jobs, policy
 from bulkhead.guard.stopper import SETTLING
 from bulkhead.text import short
@@ -60,7 +60,7 @@ class CacheReclaimer:
             or since < (_INTERVAL if is_aftermath else self._interval)
             or now - last_stop < SETTLING
             or not (has_grown or is_aftermath or since >= _INTERVAL_AT_REST)
-            or not running_builds.dockerd()
+            or not engines.dockerd()
         ):
             return
         self._last, self._free_after = now, volume.free

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulkhead.docker import running_builds
+from bulkhead.docker import clients, steps
 from bulkhead.guard import jobs, policy
 from bulkhead.guard.policy import DOCKER
 from bulkhead.text import short
 from bulkhead.watch.results import WARNING
 
 if TYPE_CHECKING:
-    from bulkhead.docker.running_builds import BuildStep, Client
+    from bulkhead.docker.clients import Client
+    from bulkhead.docker.steps import BuildStep
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.reporter import Reporter, StateFile
     from bulkhead.guard.volume_monitor import VolumeMonitor
@@ -112,9 +113,7 @@ class Stopper:
         why = self._volume.describe()
         self._note_stop(now, _AFTER_STEP)
         self.history.add_key(step.id, now)
-        running_builds.abort(
-            step, f"docker-guard stops this build: {why}. This step has written {short(step.written)}."
-        )
+        steps.abort(step, f"docker-guard stops this build: {why}. This step has written {short(step.written)}.")
         self._writers.add_cost(time.monotonic() - began)
         self.history.add_step(Stopped(now, step.written, self._volume.free))
         self._report(now, "step", step.id, step.words, step.written, why)
@@ -129,7 +128,7 @@ class Stopper:
                 continue
             why = self._volume.describe()
             self.history.add_key(key, now)
-            if running_builds.interrupt(client, f"docker-guard interrupts this: {why}."):
+            if clients.interrupt(client, f"docker-guard interrupts this: {why}."):
                 self._note_stop(now, _AFTER_CLIENT)
                 self._report(now, "command", key, client.words, 0, why)
                 return True
@@ -137,9 +136,10 @@ class Stopper:
 
     def _clients(self, now: float) -> list[Client]:
         """Return the clients that Docker may be writing for."""
-        building, pulling = running_builds.clients()
+        building, pulling = clients.find_clients()
         # Docker does not write for a client whose build runs a step, nor for one whose step was just stopped.
-        at_a_step = len(self._writers.steps) + self.history.count_recent(now)
+        # The client of a Docker in a container is not among these.
+        at_a_step = sum(not step.is_nested for step in self._writers.steps) + self.history.count_recent(now)
         is_urgent = self._volume.free < self._volume.floor // 2
         candidates = building if len(building) > at_a_step or is_urgent else []
         return [*candidates, *pulling] if self._volume.config.guard_stop_pulls else candidates

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from bulkhead import state
-from bulkhead.docker import running_builds
+from bulkhead.docker import engines
 from bulkhead.files import changed_at
 from bulkhead.guard import jobs
 from bulkhead.guard.reporter import REPEAT
@@ -62,7 +62,7 @@ class Rescuer:
         """Start a rescue in the background, if Docker is down, the floor is not free, and it is time."""
         volume, config = self._volume, self._volume.config
         is_due = now - self._last >= REPEAT and not self._runner.is_running("rescue")
-        if not config.guard_rescue or not is_due or volume.free >= volume.floor or running_builds.dockerd():
+        if not config.guard_rescue or not is_due or volume.free >= volume.floor or engines.dockerd():
             return
         self._last = now
         release_lock(self._runner)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from bulkhead.docker import running_builds
+from bulkhead.docker import engines, steps
 from bulkhead.guard import jobs, policy
 from bulkhead.guard.policy import DOCKER
 
 if TYPE_CHECKING:
-    from bulkhead.docker.running_builds import BuildStep
+    from bulkhead.docker.engines import NestedEngine
+    from bulkhead.docker.steps import BuildStep
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # steps, or the volume fills by a twentieth of its floor within ten seconds. Idle: otherwise.
 _CLASSIC_INTERVAL_BUSY, _CLASSIC_INTERVAL_IDLE = 1.0, 10.0
 _CLASSIC_TIMEOUT = 60  # seconds
+_SEARCH_INTERVAL = 1.0  # minimum interval in seconds between searches for engines in containers
 
 
 class Writers:
@@ -32,6 +34,8 @@ class Writers:
         self._history = policy.WriteHistory()
         self._classic: list[BuildStep] = []  # as Docker last listed them
         self._last_classic_scan = float("-inf")
+        self._nested: list[NestedEngine] = []  # at the last search
+        self._last_search = float("-inf")
 
     def add_cost(self, seconds: float) -> None:
         """Count the time of a stop: it delays the next one as a scan does."""
@@ -61,12 +65,21 @@ class Writers:
         if now - self._history.last() < interval:
             return False
         began = time.monotonic()
-        dockerd = running_builds.dockerd()
-        self._classic = [step for each in self._classic if (step := running_builds.refreshed(each))]
-        self.steps = [*(running_builds.steps(dockerd) if dockerd else []), *self._classic]
+        dockerd = engines.dockerd()
+        if now - self._last_search >= _SEARCH_INTERVAL:
+            self._last_search = now
+            self._nested = engines.nested_engines()
+        self._classic = [step for each in self._classic if (step := steps.refreshed(each))]
+        self.steps = [
+            *(steps.steps_of(dockerd) if dockerd else []),
+            *steps.nested_steps(self._nested, volume.config.volume_mount),
+            *self._classic,
+        ]
         written = {step.id: step.written for step in self.steps}
         if dockerd and not written.keys() & self.growing():
-            written[DOCKER] = running_builds.written_by_docker(dockerd)
+            builders = [engine for engine in self._nested if engine.is_builder]
+            groups = frozenset(step.cgroup for step in self.steps)
+            written[DOCKER] = engines.written_by_docker(dockerd, builders, groups)
         self._history.add(now, written)
         self.cost = time.monotonic() - began
         if dockerd:
@@ -82,6 +95,6 @@ class Writers:
             self._runner.start("classic", jobs.classic_steps, _CLASSIC_TIMEOUT, self._take_classic)
 
     def _take_classic(self, found: Any) -> None:
-        self._classic, self.similar = [running_builds.BuildStep(*each) for each in found[0]], found[1]
+        self._classic, self.similar = [steps.BuildStep(*each) for each in found[0]], found[1]
         for step in self._classic:
             self._history.meet(step.id, step.written)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from bulkhead import state
 from bulkhead.command import run
 from bulkhead.docker import containers, daemon
+from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import EngineError
 from bulkhead.docker.inventory import differences, not_running
-from bulkhead.docker.running_builds import programs_that_build, under_way
+from bulkhead.docker.running_builds import under_way
 from bulkhead.errors import Failed
 from bulkhead.files import RESERVE, replace_file, sync_directory
 from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN

@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead import state
+from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.daemon import docker_runs
 from bulkhead.docker.engine import Engine, EngineError
-from bulkhead.docker.running_builds import builds_under_way, programs_that_build
+from bulkhead.docker.running_builds import builds_under_way
 from bulkhead.docker.usage import last_use, log_bytes, own_bytes
 from bulkhead.names import DOCKER
 from bulkhead.outage import lock

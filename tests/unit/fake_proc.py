@@ -30,6 +30,10 @@ class FakeProc:
         started: int | None = None,
         namespace: str = "host",
         mounts: Sequence[str] = (),
+        environment: str = "",
+        sockets: Sequence[int] = (),
+        root: str = "/",
+        program: str = "",
     ) -> None:
         """Add a process.
 
@@ -37,8 +41,12 @@ class FakeProc:
             name: as in comm; by default the command line's first word.
             written: bytes.
             started: clock ticks after the boot; by default a hundred times the PID.
-            namespace: that it is in, of mounts and of PIDs.
+            namespace: that it is in, of mounts, of the network and of PIDs.
             mounts: lines of its mountinfo.
+            environment: words like NAME=VALUE.
+            sockets: inodes of those that it has open.
+            root: its root directory. It works there.
+            program: the file that it runs.
         """
         process = self.path / str(pid)
         (process / "task" / str(pid)).mkdir(parents=True)
@@ -53,8 +61,15 @@ class FakeProc:
         (process / "status").write_text(f"Name:\t{name}\nPid:\t{pid}\nPPid:\t{parent}\n")
         (process / "mountinfo").write_text("".join(f"{line}\n" for line in mounts))
         (process / "ns").mkdir()
-        for kind in ("mnt", "pid"):
+        for kind in ("mnt", "net", "pid"):
             (process / "ns" / kind).symlink_to(f"{kind}:[{namespace}]")
+        (process / "environ").write_text("".join(f"{word}\0" for word in environment.split()))
+        (process / "fd").mkdir()
+        for descriptor, inode in enumerate(sockets, 3):
+            (process / "fd" / str(descriptor)).symlink_to(f"socket:[{inode}]")
+        (process / "root").symlink_to(root)
+        (process / "cwd").symlink_to("/")
+        (process / "exe").symlink_to(program or command_line.split()[0])
         siblings = self.path / str(parent) / "task" / str(parent) / "children"
         if siblings.exists():
             siblings.write_text(f"{siblings.read_text()}{pid} ")

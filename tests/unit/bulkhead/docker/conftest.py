@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bulkhead import procfs
+from bulkhead.docker import cgroups
 from bulkhead.docker.engine import Engine
 
 from ..fake_engine import Query, fake_engine
+from .building_host import BuildingHost
 
 Answers = dict[str, Any]
 
@@ -67,3 +72,26 @@ def engine(tmp_path: Path, answers: Answers, asked: list[str]) -> Iterator[Engin
 
     with fake_engine(tmp_path / "docker.sock", answer) as engine:
         yield engine
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildingHost:
+    """A host with a dockerd of PID 10, which has written 7 bytes."""
+    host = BuildingHost(tmp_path)
+    monkeypatch.setattr(procfs, "PROC", str(host.proc))
+    monkeypatch.setattr(cgroups, "ROOT", str(host.cgroups))
+    host.process(10, "dockerd -H fd://", cgroup="/system.slice/docker.service", written=7)
+    return host
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A real process that waits."""
+    with (tmp_path / "errors").open("ab") as errors:
+        command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+        process = subprocess.Popen(command, stderr=errors, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.read(1)
+    yield process
+    process.kill()
+    process.communicate()
