@@ -133,13 +133,13 @@ def seen_by(pid: int, path_there: str) -> str:
         if not parts:
             return root + found
         if (part := parts.pop()) == "..":
-            found = os.path.dirname(found)
+            found = os.path.dirname(found).rstrip("/")
         elif part not in ("", "."):
             found = f"{found}/{part}"
             with contextlib.suppress(OSError):  # no link
                 link = os.readlink(root + found)
                 parts += link.split("/")[::-1]
-                found = "" if link.startswith("/") else os.path.dirname(found)
+                found = "" if link.startswith("/") else os.path.dirname(found).rstrip("/")
     raise OSError(f"{path_there}: too many links")
 
 

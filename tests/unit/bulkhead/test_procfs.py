@@ -46,3 +46,37 @@ def test_this_process_is_read_from_the_real_proc(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as written, (tmp_path / "file").open() as read:
         assert procfs.is_open_for_writing(pid, written.fileno())
         assert not procfs.is_open_for_writing(pid, read.fileno())
+
+
+def test_environment_and_sockets_are_read(proc: FakeProc) -> None:
+    proc.add(70, "docker build", environment="A=b C=d=e", sockets=[7, 8])
+    (proc.path / "70/fd/9").symlink_to("/dev/null")
+    assert procfs.environment(70) == {"A": "b", "C": "d=e"}
+    assert procfs.sockets(70) == {7, 8}
+    for read in (procfs.environment, procfs.sockets):
+        with pytest.raises(OSError, match="No such file"):
+            read(99)
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to"),
+    [
+        ("/run/a.sock", "/run/a.sock"),
+        ("/var/run/./a.sock", "/run/a.sock"),
+        ("/var/near/../run/a.sock", "/run/a.sock"),
+        ("/var/near/a.sock", "/var/x/a.sock"),
+        ("/../../etc", "/etc"),
+        ("/out/x", "/gone/x"),
+    ],
+)
+def test_path_of_a_process_is_followed_from_its_root(proc: FakeProc, tmp_path: Path, path: str, leads_to: str) -> None:
+    root = tmp_path / "root"
+    (root / "var").mkdir(parents=True)
+    (root / "var/run").symlink_to("/run")
+    (root / "var/near").symlink_to("x")
+    (root / "out").symlink_to("../../gone")
+    (root / "loop").symlink_to("loop")
+    proc.add(70, "docker", root=str(root))
+    assert procfs.seen_by(70, path) == f"{proc.path}/70/root{leads_to}"
+    with pytest.raises(OSError, match="too many links"):
+        procfs.seen_by(70, "/loop")

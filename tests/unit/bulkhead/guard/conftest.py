@@ -11,7 +11,7 @@ import pytest
 
 from bulkhead import state
 from bulkhead.config import Config
-from bulkhead.docker import running_builds
+from bulkhead.docker import clients, engines, steps
 from bulkhead.guard import ballast, job_runner, jobs, loop, volume_monitor
 
 from .world import DOCKER, G, InstantJob, World
@@ -35,13 +35,15 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(os, "statvfs", world.counts)
     monkeypatch.setattr(volume_monitor, "is_mounted", lambda _: world.is_mounted)
     monkeypatch.setattr(jobs, "say", world.journal.append)
-    monkeypatch.setattr(running_builds, "dockerd", lambda: int(world.is_docker_up))
-    monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
-    monkeypatch.setattr(running_builds, "refreshed", world.inspect)
-    monkeypatch.setattr(running_builds, "written_by_docker", lambda _: int(world.written.get(DOCKER, 0)))
-    monkeypatch.setattr(running_builds, "abort", world.abort)
-    monkeypatch.setattr(running_builds, "clients", lambda: (world.building, world.pulling))
-    monkeypatch.setattr(running_builds, "interrupt", world.interrupt)
+    monkeypatch.setattr(engines, "dockerd", lambda: int(world.is_docker_up))
+    monkeypatch.setattr(steps, "steps_of", lambda _: world.steps())
+    monkeypatch.setattr(steps, "refreshed", world.inspect)
+    monkeypatch.setattr(engines, "nested_engines", list)
+    monkeypatch.setattr(steps, "nested_steps", lambda *_: world.nested_steps())
+    monkeypatch.setattr(engines, "written_by_docker", lambda *_: int(world.written.get(DOCKER, 0)))
+    monkeypatch.setattr(steps, "abort", world.abort)
+    monkeypatch.setattr(clients, "find_clients", lambda: (world.building, world.pulling))
+    monkeypatch.setattr(clients, "interrupt", world.interrupt)
     monkeypatch.setattr(ballast, "take", world.take)
     monkeypatch.setattr(ballast, "give_back", world.give_back)
     monkeypatch.setattr(ballast, "held", lambda _: world.ballast)

@@ -12,7 +12,7 @@ import pytest
 
 from bulkhead import state
 from bulkhead.config import Config
-from bulkhead.docker import running_builds
+from bulkhead.docker import cgroups, steps
 from bulkhead.errors import Problem
 from bulkhead.guard import job_runner, loop
 from bulkhead.guard.loop import Guard
@@ -24,12 +24,12 @@ from .world import G, M, World, assert_floor_kept, run_guard
 
 
 def test_turn_that_fails_is_reported_once_and_the_loop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_builds, "steps", lambda _: 1 / 0)
+    monkeypatch.setattr(steps, "steps_of", lambda _: 1 / 0)
     world.free = 4 * G
     world.build("big", 100 * M)
     guard = run_guard(world, 10)
     assert len([line for line in world.journal if "ZeroDivisionError" in line]) == 1
-    monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
+    monkeypatch.setattr(steps, "steps_of", lambda _: world.steps())
     run_guard(world, 30, guard)
     assert world.aborted == ["big"]
 
@@ -103,7 +103,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_host_without_cgroup_v2_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int, reported: list[int]
 ) -> None:
-    monkeypatch.setattr(running_builds, "CGROUPS", str(tmp_path))
+    monkeypatch.setattr(cgroups, "ROOT", str(tmp_path))
     if version == 2:
         (tmp_path / "cgroup.controllers").touch()
     guard = Guard(config())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkhead.docker.running_builds import BuildStep
+from bulkhead.docker.steps import BuildStep
 from bulkhead.guard import policy
 from bulkhead.guard.policy import (
     ABORT,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bulkhead.docker.running_builds import Client
+from bulkhead.docker.clients import Client
 from bulkhead.guard import jobs
 from bulkhead.guard.stopper import Stopped, expected
 from bulkhead.watch.results import CRITICAL
@@ -179,6 +179,25 @@ def test_client_whose_build_runs_an_idle_step_is_left_alone(world: World) -> Non
     world.building = [client(1, "docker build .")]
     run_guard(world, 25)
     assert world.interrupted == []
+
+
+def test_step_of_a_docker_in_a_container_is_stopped_as_any_other(world: World) -> None:
+    world.free = 5 * G
+    guard = run_guard(world, 5)
+    world.build("nested", 300 * M, nested=True)
+    run_guard(world, 27, guard)
+    assert world.aborted == ["nested"]
+    assert_floor_kept(world, 30 * M)
+
+
+def test_step_of_a_docker_in_a_container_runs_for_no_client_of_this_host(world: World) -> None:
+    world.free = 4 * G
+    world.build("nested", 0, nested=True)
+    world.rates[DOCKER] = 100 * M
+    world.building = [client(1, "docker build .")]
+    run_guard(world, 40)
+    assert world.interrupted == ["docker build ."]
+    assert_floor_kept(world, 0)
 
 
 def test_client_that_ends_after_its_step_was_stopped_does_not_count_as_copying(world: World) -> None:

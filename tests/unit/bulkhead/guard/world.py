@@ -10,7 +10,8 @@ from typing import Any
 
 from bulkhead import state
 from bulkhead.config import Config
-from bulkhead.docker.running_builds import BuildStep, Client
+from bulkhead.docker.clients import Client
+from bulkhead.docker.steps import BuildStep
 from bulkhead.guard.loop import Guard
 
 from ..configs import config
@@ -39,6 +40,7 @@ class World:
         self.pulling: list[Client] = []
         self.classic: list[str] = []
         self.similar: list[str] = []
+        self.nested: list[str] = []  # steps of a Docker in a container
         self.cache = 0.0
         self.journal: list[str] = []
         self.news: list[tuple[int, str]] = []
@@ -55,17 +57,24 @@ class World:
         self.coming = [(at, size) for at, size in self.coming if at > self.now]
         self.lowest = min(self.lowest, self.free)
 
-    def build(self, name: str, rate: float, written: float = 0, classic: bool = False) -> None:
+    def build(self, name: str, rate: float, written: float = 0, classic: bool = False, nested: bool = False) -> None:
         self.rates[name], self.written[name] = rate, written
+        if nested:
+            self.nested.append(name)
         if classic:
             self.classic.append(name)
 
     def step(self, name: str) -> BuildStep:
         container = f"container {name}" if name in self.classic else ""
-        return BuildStep(name, 1, f"/cgroup/{name}", int(self.written[name]), f"make {name}", container)
+        return BuildStep(
+            name, 1, f"/cgroup/{name}", int(self.written[name]), f"make {name}", container, name in self.nested
+        )
 
     def steps(self) -> list[BuildStep]:
-        return [self.step(name) for name in self.rates if name not in (DOCKER, OTHERS, *self.classic)]
+        return [self.step(name) for name in self.rates if name not in (DOCKER, OTHERS, *self.classic, *self.nested)]
+
+    def nested_steps(self) -> list[BuildStep]:
+        return [self.step(name) for name in self.nested if name in self.rates]
 
     def inspect(self, step: BuildStep) -> BuildStep | None:
         return self.step(step.id) if step.id in self.rates else None

@@ -1,0 +1,226 @@
+"""Which engine a client works with: by its arguments, its environment, its configuration and its connection."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkhead.docker import client_engine
+from bulkhead.docker.client_engine import works_here
+from bulkhead.docker.command_lines import parse
+
+from .building_host import BuildingHost
+
+OURS, FAR = "unix:///var/run/docker.sock", "tcp://far:2375"
+
+
+class ClientHost:
+    """A host, its Docker's socket, and the home of a user."""
+
+    def __init__(self, host: BuildingHost, root: Path) -> None:
+        self.root = root
+        self.connected: bool | None = True
+        self._host = host
+        self._docker = root / "home/me/.docker"
+        (root / "run").mkdir(parents=True)
+        (root / "run/docker.sock").touch()
+        (root / "run/other.sock").touch()
+        (root / "var").mkdir()
+        (root / "var/run").symlink_to("/run")
+        self.add_context("near", OURS)
+        self.add_context("far", "ssh://far")
+
+    def write(self, name: str, content: Any) -> None:
+        path = self._docker / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    def add_context(self, name: str, host: str) -> None:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        self.write(f"contexts/meta/{digest}/meta.json", {"Name": name, "Endpoints": {"docker": {"Host": host}}})
+
+    def add_builder(self, name: str, driver: str, *endpoints: str) -> None:
+        nodes = [{"Name": f"{name}{number}", "Endpoint": endpoint} for number, endpoint in enumerate(endpoints)]
+        self.write(f"buildx/instances/{name}", {"Name": name, "Driver": driver, "Nodes": nodes})
+
+    def works_here(self, words: str, environment: str = "HOME=/home/me") -> bool:
+        command = parse(words.split())
+        assert command
+        self._host.process(80, words, environment=environment, root=str(self.root))
+        return works_here(80, command, 10)
+
+
+@pytest.fixture
+def user(host: BuildingHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClientHost:
+    user = ClientHost(host, tmp_path / "root")
+    monkeypatch.setattr(client_engine, "DOCKER_API", str(user.root / "run/docker.sock"))
+    monkeypatch.setattr(client_engine, "is_connected", lambda *_: user.connected)
+    return user
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "is_here"),
+    [
+        ("docker build .", "", True),
+        ("docker pull x", "", True),
+        ("docker -H unix:///run/docker.sock build .", "", True),
+        ("docker -H unix:///run/other.sock build .", "", False),
+        (f"docker -H {FAR} build .", "", False),
+        ("docker --host ssh://far pull x", "", False),
+        ("docker build .", f"DOCKER_HOST={FAR}", False),
+        (f"docker -H {OURS} build .", f"DOCKER_HOST={FAR}", True),
+        ("docker --context far build .", "", False),
+        ("docker -c near build .", f"DOCKER_HOST={FAR}", True),
+        ("docker -c default build .", f"DOCKER_HOST={FAR}", False),
+        ("docker build .", "DOCKER_CONTEXT=far", False),
+        ("docker build .", f"DOCKER_CONTEXT=far DOCKER_HOST={OURS}", True),
+        ("docker-compose build", f"DOCKER_HOST={FAR}", False),
+        ("docker-compose -c far pull", "", False),
+        ("docker-buildx bake", f"DOCKER_HOST={FAR}", False),
+        # docker itself builds without buildx, so buildx's builder does not matter.
+        ("docker build .", "BUILDX_BUILDER=k8s", True),
+        ("docker-buildx build .", "BUILDX_BUILDER=k8s", False),
+        ("docker-buildx buildx --builder k8s build .", "", False),
+        ("docker-buildx build --builder=cloud .", "", False),
+        ("docker-compose build", "BUILDX_BUILDER=k8s", False),
+        ("docker-compose build", "BUILDX_BUILDER=k8s DOCKER_BUILDKIT=0", True),
+        ("docker-compose pull", "BUILDX_BUILDER=k8s", True),
+        # Its containers are on this host's engine, so it writes to the volume.
+        ("docker-buildx build .", "BUILDX_BUILDER=container", True),
+        ("docker-buildx build .", "BUILDX_BUILDER=Container", True),
+        ("docker-buildx build .", "BUILDX_BUILDER=mixed", True),
+        ("docker-buildx build .", "BUILDX_BUILDER=away", False),
+        ("docker-buildx build .", f"BUILDX_BUILDER=default DOCKER_HOST={FAR}", False),
+        ("docker-buildx build .", "BUILDX_BUILDER=default", True),
+        ("docker-buildx build .", "BUILDX_BUILDER=far", False),
+        ("docker-buildx build .", "BUILDX_BUILDER=../config", False),
+    ],
+)
+def test_arguments_and_environment_decide(user: ClientHost, words: str, environment: str, is_here: bool) -> None:
+    user.connected = None
+    user.add_builder("k8s", "kubernetes", "kubernetes:///k8s")
+    user.add_builder("cloud", "remote", "tcp://cloud:1234")
+    user.add_builder("container", "docker-container", OURS)
+    user.add_builder("mixed", "docker-container", "far", "near")
+    user.add_builder("away", "docker-container", "far")
+    assert user.works_here(words, f"HOME=/home/me {environment}") == is_here
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "is_here"),
+    [
+        ({"config.json": {"currentContext": "far"}}, "docker build .", False),
+        ({"config.json": {"currentContext": "far"}}, "docker-buildx build .", False),
+        ({"config.json": {"currentContext": "near"}}, "docker build .", True),
+        ({"config.json": {"currentContext": ""}}, "docker build .", True),
+        ({"config.json": {"auths": {}}}, "docker pull x", True),
+        ({"buildx/current": {"Name": "k8s", "Key": OURS}}, "docker-buildx build .", False),
+        ({"buildx/current": {"Name": "k8s", "Key": OURS}}, "docker build .", True),
+        ({"buildx/current": {"Name": "k8s", "Key": "far"}}, "docker-buildx build .", True),
+        ({"buildx/current": {"Name": "k8s", "Key": "far", "Global": True}}, "docker-buildx build .", False),
+        ({"buildx/current": {"Name": "gone", "Key": OURS}}, "docker-buildx build .", True),
+        ({"buildx/current": {"Name": "", "Key": OURS}}, "docker-buildx build .", True),
+        (
+            {f"buildx/defaults/{hashlib.sha256(OURS.encode()).hexdigest()[:20]}": "k8s"},
+            "docker-buildx build .",
+            False,
+        ),
+    ],
+)
+def test_configuration_decides(user: ClientHost, files: dict[str, Any], words: str, is_here: bool) -> None:
+    user.connected = None
+    user.add_builder("k8s", "kubernetes", "kubernetes:///k8s")
+    for name, content in files.items():
+        user.write(name, content)
+    assert user.works_here(words) == is_here
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        ("docker --config /home/me/.docker build .", "HOME=/nowhere"),
+        ("docker --config home/me/.docker build .", "HOME=/nowhere"),  # from where it works, which is /
+        ("docker build .", "HOME=/nowhere DOCKER_CONFIG=/home/me/.docker"),
+    ],
+)
+def test_configuration_is_read_where_the_client_reads_it(user: ClientHost, words: str, environment: str) -> None:
+    user.connected = None
+    user.write("config.json", {"currentContext": "far"})
+    assert not user.works_here(words, environment)
+
+
+@pytest.mark.parametrize("connected", [True, False, None])
+def test_connection_decides_for_a_client_that_works_here_by_its_arguments(
+    user: ClientHost, connected: bool | None
+) -> None:
+    """The context may have been another one when the client began."""
+    user.connected = connected
+    assert user.works_here("docker build .") == (connected is not False)
+
+
+@pytest.mark.parametrize("connected", [True, False, None])
+@pytest.mark.parametrize(
+    ("words", "environment", "config"),
+    [
+        ("docker --context gone build .", "HOME=/home/me", ""),
+        ("docker build .", "HOME=/home/me", "{"),
+        ("docker build .", "HOME=/home/me", "[]"),
+        ("docker-buildx build .", "HOME=/home/me BUILDX_BUILDER=gone", ""),
+    ],
+)
+def test_client_that_says_nothing_certain_works_here_only_if_it_is_seen_connected(
+    user: ClientHost, connected: bool | None, words: str, environment: str, config: str
+) -> None:
+    user.connected = connected
+    if config:
+        user.write("config.json", config)
+    assert user.works_here(words, environment) == (connected is True)
+
+
+def test_client_elsewhere_stays_elsewhere_though_it_has_a_connection_here(user: ClientHost) -> None:
+    """docker asks the engine of its context before buildx gives the build to another one."""
+    user.add_builder("k8s", "kubernetes", "kubernetes:///k8s")
+    assert not user.works_here("docker-buildx build .", "HOME=/home/me BUILDX_BUILDER=k8s")
+
+
+def test_client_whose_environment_cannot_be_read_is_not_decided(user: ClientHost) -> None:
+    user.connected = None
+    command = parse(["docker", "build", "."])
+    assert command
+    assert not works_here(99, command, 10)
+
+
+def test_link_of_a_container_does_not_lead_to_the_hosts_socket(user: ClientHost) -> None:
+    user.connected = None
+    (user.root / "run/docker.sock").unlink()
+    (user.root / "run/docker.sock").symlink_to("/proc/1/root/run/docker.sock")
+    assert not user.works_here("docker build .")
+
+
+def test_configuration_that_is_a_pipe_or_hangs_is_not_waited_for(
+    user: ClientHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user.connected = None
+    user.write("config.json", "")
+    config = user.root / "home/me/.docker/config.json"
+    config.unlink()
+    os.mkfifo(config)
+    assert not user.works_here("docker build .")
+    hung = threading.Event()
+    monkeypatch.setattr(client_engine, "_PATIENCE", 0.05)
+    monkeypatch.setattr(json, "loads", lambda _: hung.wait(20))
+    config.unlink()
+    user.write("config.json", {})
+    command = parse(["docker", "build", "."])
+    assert command
+    began = time.monotonic()
+    assert not works_here(80, command, 10)
+    assert time.monotonic() - began < 10
+    hung.set()
