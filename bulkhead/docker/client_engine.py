@@ -6,7 +6,6 @@ A client on this host can build somewhere else: on the engine of `--host`, of a 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -46,18 +45,18 @@ def works_here(pid: int, command: DockerCommand, dockerd: int) -> bool:
     connected = is_connected(pid, dockerd)
     if connected is False:
         return False
-    hosts = _hosts_in_time(pid, command)
-    return bool(connected) if hosts is None else any(_is_our_socket(pid, host) for host in hosts)
+    configured = _is_configured_in_time(pid, command)
+    return bool(connected) if configured is None else configured
 
 
-def _hosts_in_time(pid: int, command: DockerCommand) -> list[str] | None:
-    """Return the addresses of the engines that a client works with; None if they cannot be found out in time."""
-    found: list[list[str]] = []
+def _is_configured_in_time(pid: int, command: DockerCommand) -> bool | None:
+    """Return whether a client is configured for this host's engine; None if that cannot be found out in time."""
+    found: list[bool] = []
 
     def find() -> None:
         # What is unreadable, or has an unknown form, decides nothing.
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, Undecided):
-            found.append(_Client(pid, command).hosts())
+            found.append(any(_is_our_socket(pid, host) for host in _Client(pid, command).hosts()))
 
     reader = threading.Thread(target=find, daemon=True)
     reader.start()
@@ -74,6 +73,12 @@ def _is_our_socket(pid: int, host: str) -> bool:
         return os.path.samefile(procfs.seen_by(pid, path), DOCKER_API)
     except OSError:
         return False
+
+
+def _digest(name: str) -> str:
+    import hashlib  # takes megabytes, and hardly any client needs it
+
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 class _Client:
@@ -121,7 +126,7 @@ class _Client:
         """Return the address of a context."""
         if context == _DEFAULT_CONTEXT:
             return self._options.get("--host") or self._get("DOCKER_HOST") or _DEFAULT_HOST
-        meta = self._read(self._directory, f"contexts/meta/{hashlib.sha256(context.encode()).hexdigest()}/meta.json")
+        meta = self._read(self._directory, f"contexts/meta/{_digest(context)}/meta.json")
         return str(json.loads(meta)["Endpoints"]["docker"]["Host"])
 
     def _hosts_of_builder(self) -> list[str]:
@@ -148,7 +153,7 @@ class _Client:
             is_chosen = chosen.get("Name") and (chosen.get("Global") or chosen.get("Key") == key)
             if is_chosen and ((builder := self._builder(chosen["Name"])) or chosen.get("Key") == key):
                 return builder
-        default = self._read(self._buildx(), f"defaults/{hashlib.sha256(key.encode()).hexdigest()[:20]}")
+        default = self._read(self._buildx(), f"defaults/{_digest(key)[:20]}")
         return self._builder(default) if default else None
 
     def _buildx(self) -> str:

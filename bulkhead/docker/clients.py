@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bulkhead import procfs
 from bulkhead.docker import command_lines
 from bulkhead.docker.client_engine import works_here
-from bulkhead.docker.command_lines import BUILD, PULL
+from bulkhead.docker.command_lines import BUILD, DOCKER, PULL
 from bulkhead.docker.engines import dockerd
 from bulkhead.docker.redaction import redacted
 from bulkhead.docker.standard_error import write_line
@@ -18,6 +18,8 @@ from bulkhead.storage.processes import Process
 
 # Seconds that a Compose that stays with its containers may build.
 _COMPOSE_BUILDS = 3600
+# Seconds that docker may take to start its plugin. Until then it is not clear who builds, and where.
+_STARTS_PLUGIN = 1.0
 
 
 class Client(NamedTuple):
@@ -39,7 +41,8 @@ def find_clients() -> tuple[list[Client], list[Client]]:
     for pid, command in _commands_here().items():
         with contextlib.suppress(OSError):  # the process has ended
             client = _client(pid)
-            if client and not command.stays and procfs.namespace(pid, "pid") == own:
+            is_settled = command.program != DOCKER or procfs.age(pid) >= _STARTS_PLUGIN
+            if client and is_settled and not command.stays and procfs.namespace(pid, "pid") == own:
                 found[command.does].append(client)
     for each in found.values():
         each.sort(key=lambda client: client.started, reverse=True)

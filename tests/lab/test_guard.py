@@ -229,7 +229,8 @@ def test_builder_in_a_container_is_stopped_through_its_client(machine: Machine) 
     client = start(
         [
             *machine.ssh_command(user="root"),
-            "exec bash -c 'exec -a docker python3 -c \"import time; time.sleep(600)\" buildx build .'",
+            "exec bash -c 'exec -a docker python3 -c \"import socket, time; s = socket.socket(socket.AF_UNIX); "
+            's.connect(\\"/run/docker.sock\\"); time.sleep(600)" buildx build .\'',
         ]
     )
     wait_until(lambda: "\ndocker -c" in machine.out("ps -eo args"))
@@ -244,6 +245,71 @@ def test_builder_in_a_container_is_stopped_through_its_client(machine: Machine) 
     assert "stops the build command `docker" in journal(machine)
     assert machine.out("docker inspect --format '{{.State.ExitCode}}' builder0") == "0", (
         "the guard has stopped the container"
+    )
+
+
+@SELDOM
+def test_client_of_another_engine_is_left_alone(machine: Machine) -> None:
+    """An engine that never answers stands for one on another host: the client waits for it, whatever happens here."""
+    machine.run(
+        "mkdir -p /root/fat /root/far && head -c 300M /dev/urandom >/root/fat/file; echo FROM box >/root/far/Dockerfile"
+    )
+    listen = 'import socket, time; s = socket.create_server(("127.0.0.1", 2999)); time.sleep(600)'
+    machine.run(f"systemd-run --quiet --unit=far-engine python3 -c '{listen}'")
+    wait_until(lambda: ":2999" in machine.out("ss -Hltn"))
+    machine.run(
+        "systemd-run --quiet --unit=far-client --setenv=HOME=/root docker -H tcp://127.0.0.1:2999 build /root/far"
+    )
+    time.sleep(2)  # a client that has begun a moment ago is left alone anyway
+    leave_free(machine, FLOOR + 50 * 2**20)
+    machine.run("tar -C /root/fat -c . | docker import - fat >/dev/null", timeout=600)
+    time.sleep(2)
+    assert free(machine) < FLOOR
+    assert machine.out("systemctl is-active far-client far-engine").split() == ["active", "active"], journal(machine)
+    assert "stops the build" not in journal(machine)
+
+
+# An image of symlinks and a few files of /etc: with the host's /usr it runs the host's own Docker. No registry is in reach.
+DIND = (
+    "mkdir -p /root/dind && cd /root/dind && mkdir -p etc proc sys dev run tmp usr var/lib && ln -s ../run var/run && "
+    "for name in bin sbin lib lib64; do ln -s usr/$name $name; done && "
+    "cp -a /etc/passwd /etc/group /etc/nsswitch.conf /etc/alternatives /etc/ld.so.* etc/ && "
+    "tar -c . | docker import - dind >/dev/null"
+)
+# As the entry point of docker:dind does it: processes leave the root of the control groups, so that it can be divided.
+START_DIND = (
+    "mkdir -p /sys/fs/cgroup/init && echo 1 >/sys/fs/cgroup/init/cgroup.procs && "
+    'sed "s/ / +/g; s/^/+/" /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control; '
+    "exec dockerd --bridge=none --iptables=false --ip-forward=false"
+)
+
+
+@SELDOM
+def test_build_in_a_docker_in_a_container_is_stopped_and_the_container_is_not(machine: Machine) -> None:
+    machine.run(DIND)
+    machine.run(
+        "docker run --detach --name dind --privileged --network none --volume /usr:/usr:ro --volume /var/lib/docker "
+        f"dind /bin/sh -c '{START_DIND}'"
+    )
+    wait_until(lambda: machine.run("docker exec dind docker version", check=False).returncode == 0, 180)
+    machine.run("docker save box | docker exec --interactive dind docker load", timeout=300)
+    leave_free(machine, FLOOR + 900 * 2**20)
+    start_sampler(machine)
+    build = "docker build --no-cache --network none -"
+    done = machine.run(
+        f"printf 'FROM box\\nRUN {FILL}\\n' | docker exec --interactive --env DOCKER_BUILDKIT=1 dind {build} 2>&1",
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode not in (0, 255), done.stdout
+    assert "docker-guard stops this build" in done.stdout, done.stdout
+    assert lowest_free(machine) > FLOOR - MISSED
+    assert journal(machine).count("stops the build step") == 1
+    assert "stops the build command" not in journal(machine)
+    assert machine.out("docker inspect --format '{{.State.Running}}' dind") == "true"
+    # The Docker in the container still builds what fits.
+    machine.run(
+        f"printf 'FROM box\\nRUN true\\n' | docker exec --interactive --env DOCKER_BUILDKIT=1 dind {build}", timeout=300
     )
 
 

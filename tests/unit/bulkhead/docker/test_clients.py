@@ -66,6 +66,13 @@ def test_docker_and_the_plugin_that_it_starts_are_one(host: BuildingHost) -> Non
     assert clients.programs_that_build() == [Process(81, "docker-buildx")]
 
 
+def test_docker_that_may_still_start_its_plugin_is_left_alone(host: BuildingHost) -> None:
+    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+    host.process(80, "docker build .", started=now)
+    host.process(81, "docker-buildx bake", started=now)
+    assert building() == [81]
+
+
 def test_client_in_a_container_counts_and_is_not_interrupted(host: BuildingHost) -> None:
     host.process(80, "docker build .", namespace="container")
     host.process(81, "docker pull box", namespace="container")
