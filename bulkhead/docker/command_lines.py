@@ -22,7 +22,7 @@ _CHOOSE_ENGINE = ("--host", "--context", "--config", "--builder")
 _TRUE = ("1", "t", "true")  # in any case, as Go reads it
 
 # Options that take the next word. Those before the command: of docker, compose, buildx and its debugger.
-_VALUED = {
+VALUED = {
     *("--host", "-H", "--context", "-c", "--config", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey"),
     *("--file", "-f", "--project-name", "-p", "--project-directory", "--workdir", "--profile", "--env-file"),
     *("--parallel", "--ansi", "--progress", "--builder", "--invoke", "--on", "--root", "--server-config"),
@@ -78,7 +78,7 @@ def _command(program: str, following: Iterator[str]) -> tuple[list[str], dict[st
     """Return the words of the command, as `["buildx", "build"]`, and the options among them."""
     path = [program.removeprefix("docker-")] if program != DOCKER else []
     options = {}
-    for name, value in _options(following, _VALUED):
+    for name, value in _options(following, VALUED):
         if (name := _LONG.get(name, name)) in _CHOOSE_ENGINE:
             options[name] = value
         elif not name and value not in path:  # docker starts a plugin with the plugin's name as the first word

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead import procfs
 from bulkhead.docker import cgroups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # How BuildKit starts a step, in dockerd (…/buildkit/executor/ID) and in buildkitd (…/runc-overlayfs/executor/ID).
 _BUNDLE = re.compile(r"/(?:buildkit|runc-[a-z-]+)/executor/(\w+)$")
@@ -58,7 +61,9 @@ def bundle_of(words: list[str]) -> str:
     return words[words.index("--bundle") + 1]
 
 
-def written_by_docker(dockerd: int, builders: list[NestedEngine], step_groups: frozenset[str]) -> int:
+def written_by_docker(
+    dockerd: int, builders: Iterable[NestedEngine] = (), step_groups: frozenset[str] = frozenset()
+) -> int:
     """Return the bytes that this host's Docker itself has written: it copies, unpacks and exports.
 
     Args:

@@ -25,6 +25,7 @@ from bulkhead.prune import commands, pruner
 from bulkhead.prune.unused import idle_cache, images_known, moment_to_free
 
 from ..configs import config
+from ..docker.building_host import classic_container
 from ..fake_engine import Query, fake_engine
 
 NOW = datetime(2026, 3, 1, 3, tzinfo=timezone.utc)
@@ -273,7 +274,8 @@ def test_images_are_left_alone_beside_a_build(
     if sign == "cache in use":
         contents.cache = [record("step", 0, InUse=True)]
     elif sign == "classic step":
-        contents.containers = [container("step", "base", status="running", log="none", of="sha256:base")]
+        step = container("step", "base", status="running")
+        contents.containers = [{**step, **classic_container(Id="id-step", State=step["State"])}]
     else:
         monkeypatch.setattr(pruner, "programs_that_build", lambda: ["docker (process 7)"])
     run(config(prune_images_after_days=1))
