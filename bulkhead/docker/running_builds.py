@@ -396,7 +396,7 @@ def builds_under_way(engine: Engine, containers: Iterable[dict[str, Any]]) -> li
     steps = [
         f"a build (its step is the container {container['Name'].lstrip('/')})"
         for container in containers
-        if looks_like_step(container)
+        if is_step(container)
     ]
     # A build holds records of the cache, and they are in use as long as it runs.
     held = any(record["InUse"] for record in engine.usage("build-cache")["build-cache"])

@@ -502,7 +502,7 @@ def test_compose_that_has_stayed_with_its_containers_no_longer_builds(host: Buil
                     "web", LogConfig={"Type": "none"}, Config={"Image": "sha256:0123", "Cmd": []}
                 )
             },
-            ["a build (its step is the container web)"],
+            [],
         ),
         ({"GET /containers/c1/json": engine_container("web", LogConfig={"Type": "none"})}, []),
         ({"GET /system/df": {"BuildCache": [{"InUse": False}, {"InUse": True}]}}, ["a build"]),
