@@ -26,6 +26,8 @@ def main(words: list[str]) -> int:
     if unknown:
         hint = "; arguments for docker build come after --" if "arguments" in options else ""
         options.parser.error(f"it has no argument {' '.join(unknown)}{hint}")
+    if missing := options.missing(options):
+        options.parser.error(f"{missing} is missing")
     if not options.run:
         options.parser.print_help(sys.stderr)
         return int(options.parser.exit_code)
@@ -56,7 +58,7 @@ def _parser() -> Parser:
         "nobody read the output. check, build and preflight have their own.",
     )
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
-    parser.set_defaults(anybody=False, run="", parser=parser)
+    parser.set_defaults(anybody=False, run="", parser=parser, missing=lambda _: "")
     commands = parser.add_subparsers(metavar="COMMAND")
     _add_watching(commands)
     _add_reclaiming(commands)
@@ -120,21 +122,38 @@ def _add_reclaiming(commands: Commands) -> None:
         "prune",
         help="remove what Docker has not used for a while",
         description="Remove, in this order: build cache that was not used for a while, containers that stopped a while "
-        "ago, dangling images, images that no container has used for a while (if the settings say so), and unused "
-        "networks. Keep all volumes, everything with the label bulkhead.keep or a name on the keep list, and everything "
-        "that a running build or a remaining container needs. Remove nothing while a move of Docker's data is unfinished.",
+        "ago, dangling images, images that no container has used for a while (if the settings say so), unused networks, and "
+        "anonymous volumes that no container has (if the settings say so). Only time that the host is up counts, and nothing "
+        "is removed in the first 3 hours after a boot. Keep volumes with a name, everything with the label bulkhead.keep or "
+        "a name on the keep list, and everything that a running build or a remaining container needs. Remove nothing while a "
+        "move of Docker's data is unfinished.",
+    )
+    prune.add_argument(
+        "--nightly",
+        action="store_true",
+        help="while something is in the way, such as a build, try again every 15 minutes for 6 hours (docker-prune.service "
+        "runs this)",
     )
     prune.set_defaults(run="prune.commands:run")
     reclaim = _add(
         commands,
         "reclaim",
         help="free space on Docker's volume until a given amount is free",
-        description="Remove what `bulkhead prune` removes, step by step, until enough is free on Docker's volume. If that "
-        "is not enough, remove idle build cache, then images without a container, the least recently used first. Remove "
-        "no more than needed. Exit code 0: that much is free now.",
+        description="Show what has to go until enough is free on Docker's volume, and ask. Then remove what `bulkhead prune` "
+        "removes, step by step. If that is not enough, remove idle build cache, then images without a container, the least "
+        "recently used first. Remove no more than needed, and nothing at all if more is needed than can be had. Exit code 0: "
+        "that much is free now.",
     )
-    reclaim.add_argument("--need", type=_size, required=True, metavar="SIZE", help="free space needed, such as 10G")
-    reclaim.set_defaults(run="prune.commands:reclaim")
+    reclaim.add_argument("--need", type=_size, metavar="SIZE", help="free space needed, such as 10G")
+    reclaim.add_argument(
+        "--volumes",
+        action="store_true",
+        help="last, also remove anonymous volumes that no container has, with their data; without --need only these",
+    )
+    reclaim.add_argument("--yes", action="store_true", help="do not ask")
+    reclaim.set_defaults(
+        run="prune.commands:reclaim", missing=lambda options: "" if options.need or options.volumes else "--need"
+    )
     for command in (prune, reclaim):
         command.add_argument(
             "--dry-run", action="store_true", help="list what would be removed, with sizes; remove nothing"

@@ -40,6 +40,7 @@ class Config(NamedTuple):
     metrics_directory: str
     prune_hours: int
     prune_images_after_days: int
+    prune_anonymous_volumes: bool
     prune_keep: tuple[str, ...]
     guard_floor: "Size | None"  # None: "auto"
     guard_ballast: int  # bytes; 0: none

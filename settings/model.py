@@ -72,6 +72,7 @@ class Settings(BaseModel):
     prune_spread: Annotated[int, Field(ge=0, le=1439)]
     prune_hours: Annotated[int, Field(ge=1, le=8760)]
     prune_images_after_days: Annotated[int, Field(ge=0, le=3650)]
+    prune_anonymous_volumes: bool
     prune_keep: list[Annotated[str, AfterValidator(fields.check_name_pattern)]]
     guard: bool
     guard_floor: Annotated[Size | None, BeforeValidator(fields.parse_floor)]

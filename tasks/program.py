@@ -111,6 +111,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
         ],
         "prune_hours": settings.prune_hours,
         "prune_images_after_days": settings.prune_images_after_days,
+        "prune_anonymous_volumes": settings.prune_anonymous_volumes,
         "prune_keep": settings.prune_keep,
         "check_interval": settings.check_interval,
         "guard_floor": asdict(settings.guard_floor) if settings.guard_floor else None,

@@ -19,10 +19,10 @@ def consents(options: argparse.Namespace, question: str) -> bool:
         question: what happens next, in sentences.
 
     Raises:
-        Failed: nobody can be asked.
+        Failed: nobody can be asked, because stdin is no terminal.
     """
     if options.yes:
         return True
     if not sys.stdin.isatty():
-        raise Failed("stdin is not a terminal: nobody can be asked. Pass --yes")
+        raise Failed("stdin is not a terminal; pass --yes")
     return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
 from typing import TYPE_CHECKING
 
-from bulkhead import state
-from bulkhead.docker.daemon import docker_runs
+from bulkhead import uptime
 from bulkhead.docker.engine import Engine
-from bulkhead.errors import PROBLEMS, Failed
-from bulkhead.outage import lock
-from bulkhead.prune.pruner import NO_SPACE, Pruner
+from bulkhead.errors import PROBLEMS
+from bulkhead.prune import attempt, night
+from bulkhead.prune.pruner import Pruner
+from bulkhead.prune.reclaim import reclaim as make_room
+from bulkhead.prune.remover import NO_SPACE
 from bulkhead.sizes import human
 
 if TYPE_CHECKING:
@@ -28,20 +27,32 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 if something could not be removed.
     """
-    with _alone(options):
+    say = _printer(options)
+    if options.dry_run:
+        attempt.refuse_without_docker()
+        if why := attempt.too_early(uptime.current()):
+            say(f"{why}. After that:")
+        pruner = Pruner(config, Engine(), say, dry_run=True)
+        pruner.prune()
+    elif options.nightly:
+        return night.run(config, say)
+    else:
         try:
-            pruner = _run(config, options, Pruner.prune)
-        except PROBLEMS as error:
-            if not options.dry_run:
-                _remember(0, 0, [str(error)])
+            pruner = attempt.prune(config, say, Pruner.prune)
+        except attempt.NotNow:
             raise
-        if not options.dry_run:
-            _remember(pruner.freed(), len(pruner.removed), pruner.failed)
+        except PROBLEMS as error:
+            attempt.save(failed=[str(error)])
+            raise
+        nights = None if pruner.hindrance else 0
+        attempt.save(
+            freed=pruner.freed(),
+            removed=len(pruner.removed),
+            failed=pruner.failed,
+            hindrance=pruner.hindrance,
+            nights=nights,
+        )
     return _end(pruner, options, not pruner.failed)
-
-
-def _remember(freed: int, removed: int, failed: list[str]) -> None:
-    state.save("prune", {"time": time.time(), "freed": freed, "removed": removed, "failed": failed})
 
 
 def reclaim(config: Config, options: argparse.Namespace) -> int:
@@ -50,45 +61,19 @@ def reclaim(config: Config, options: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 if less is free than is needed.
     """
-    with _alone(options):
-        pruner = _run(config, options, Pruner.reclaim, options.need)
-    return _end(pruner, options, pruner.free() >= options.need)
+    pruner = make_room(config, options, _printer(options))
+    if pruner is None:
+        print("nothing was removed")
+        return 1
+    return _end(pruner, options, not pruner.failed if pruner.need is None else pruner.free() >= pruner.need)
 
 
-def _alone(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Keep other prunes out, unless this is a dry run.
-
-    Raises:
-        TimeoutError: another prune is at work. Its result is the one to remember.
-    """
-    return contextlib.nullcontext() if options.dry_run else state.locked("prune", 5)
-
-
-def _run(
-    config: Config, options: argparse.Namespace, work: Callable[[Pruner], None], need: int | None = None
-) -> Pruner:
-    """Let a pruner do its work, unless enough is free already.
-
-    Args:
-        need: bytes that should be free; None: as many as possible.
-
-    Raises:
-        Failed: a move or a rollback is under way or unfinished, or Docker does not run.
-        ValueError: the journal of a move or a rollback cannot be read.
-    """
-    if not docker_runs():
-        raise Failed("Docker does not run (docker.service is not active). Nothing was removed")
-
+def _printer(options: argparse.Namespace) -> Callable[[str], None]:
     def say(line: str) -> None:
         if not options.json:
             print(line, flush=True)
 
-    # A move and a rollback compare what Docker holds before and after, and have stopped containers that will run again.
-    with contextlib.nullcontext() if options.dry_run else lock.alone():
-        pruner = Pruner(config, Engine(), say, dry_run=options.dry_run, need=need)
-        if not pruner.is_enough():
-            work(pruner)
-    return pruner
+    return say
 
 
 def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
@@ -111,8 +96,8 @@ def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
     print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} on {config.volume_mount}")
     if pruner.need is not None and not succeeded:
         print(
-            f"{human(pruner.need)} are needed: {human(pruner.need - free)} are missing. The rest is in use, is kept by your "
-            "settings or labels, or belongs to a running build"
+            f"{human(pruner.need)} are needed: {human(pruner.need - free)} are missing. Docker counted more than came, others "
+            "wrote meanwhile, or objects came into use"
         )
     if any(NO_SPACE in failure for failure in pruner.failed):
         name = f"{config.vg_name}/{config.logical_volume}"

@@ -2,24 +2,25 @@
 
 Docker's own `system prune` measures age by the wrong clock (containers' by their creation, images' by their build), removes
 images that are only not in use just now, and refuses an age together with `--volumes`. So this program decides what to
-remove, and removes object by object, without force: Docker itself refuses to remove what has come into use since. Volumes
-are never touched.
+remove, and removes object by object, without force: Docker itself refuses to remove what has come into use since. A volume
+that has a name is never touched.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import state
+from bulkhead import state, uptime
 from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.daemon import docker_runs
 from bulkhead.docker.engine import Engine, EngineError
+from bulkhead.docker.layers import Layers
 from bulkhead.docker.running_builds import builds_under_way
-from bulkhead.docker.usage import last_use, log_bytes, own_bytes
-from bulkhead.names import DOCKER
+from bulkhead.docker.usage import FRESH, anonymous_volumes, is_dangling, last_use, log_bytes, own_bytes
 from bulkhead.outage import lock
+from bulkhead.prune.memory import Memory
+from bulkhead.prune.remover import Remover
 from bulkhead.prune.unused import (
     DAY,
     HOUR,
@@ -29,40 +30,24 @@ from bulkhead.prune.unused import (
     idle_cache,
     image_removal,
     images_in_use,
-    images_known,
     last_used,
     moment_to_free,
+    networks_in_use,
     removable_images,
     stale_containers,
     time_ago,
     unused_networks,
+    unused_volumes,
 )
-from bulkhead.sizes import human
-from bulkhead.storage.space import space_of
-from bulkhead.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bulkhead.config import Config
 
-NO_SPACE = "no space left"
-_SETTLING = 5  # seconds that the filesystem may take to free what Docker says it has removed
-_IN_USE = (403, 409)  # 403: something is attached to the network
 
-
-class Unanswered(Exception):
-    """Docker hangs or has stopped: the run ends at once."""
-
-
-class Pruner:
-    """One run: a ladder of steps, each of which removes objects of one kind.
-
-    Args:
-        say: prints a line of the log.
-        dry_run: whether only to say what a run would remove.
-        need: bytes; the run stops as soon as so many are free. None: it does all of its steps.
-    """
+class Pruner(Remover):
+    """Removes what Docker no longer needs, in a ladder of steps, each of which removes objects of one kind."""
 
     def __init__(
         self,
@@ -73,44 +58,25 @@ class Pruner:
         dry_run: bool = False,
         need: int | None = None,
     ) -> None:
-        self.config = config
-        self.engine = engine
-        self.say = say
-        self.dry_run = dry_run
-        self.need = need
-        self.removed: list[Removal] = []
-        self.failed: list[str] = []
+        super().__init__(config, engine, say, dry_run=dry_run, need=need)
         self.now = time.time()
-        remembered = state.load("images").items()
-        self._known = {image: float(use) for image, use in remembered if isinstance(use, (int, float))}
-        self._last_seen: dict[str, float] = {}
+        self._uptime = uptime.current()
+        self._memory = Memory(self.now, self._uptime.boot)
         self._sizes: dict[str, int] = {}
-        self._expected = 0  # bytes that should be free, by Docker's count, after what was removed last
-        self._began_with = self.free()
-
-    def free(self) -> int:
-        """Return the bytes that are free on Docker's volume; in a dry run, that a run would have made free so far."""
-        return space_of(self.config.volume_mount).available + (self.freed() if self.dry_run else 0)
-
-    def freed(self) -> int:
-        """Return the bytes that the run has freed; in a dry run, that a run would have freed so far."""
-        if self.dry_run:
-            return sum(removal.size for removal in self.removed)
-        return max(self.free() - self._began_with, 0)
-
-    def is_enough(self) -> bool:
-        """Return whether enough is free. Wait a little for the space that Docker says it has freed."""
-        if self.need is None:
-            return False
-        deadline = time.monotonic() + _SETTLING
-        while (free := self.free()) < self.need <= self._expected and time.monotonic() < deadline:
-            time.sleep(0.2)
-        self._expected = 0
-        return free >= self.need
 
     def prune(self) -> None:
         """Climb the nightly ladder."""
-        self.climb([*self._ladder(), self.networks])
+        volumes = [self.stale_volumes] if self.config.prune_anonymous_volumes else []
+        self.climb([*self._ladder(), self.networks, *volumes])
+
+    def prune_images(self) -> None:
+        """Take the nightly steps again that a build was in the way of."""
+        try:
+            self._notice_builds(self._containers())
+        except EngineError as error:
+            self.hindrance = str(error)
+        if not self.hindrance:
+            self.climb([self.dangling_images, self.stale_images])
 
     def reclaim(self) -> None:
         """Climb the same ladder but for networks, which take no space. Then remove what is not in use at all.
@@ -119,59 +85,36 @@ class Pruner:
         """
         self.climb([*self._ladder(), self.idle_cache, self.idle_images])
 
+    def reclaim_with_volumes(self) -> None:
+        """Do the same. Then remove what nobody can bring back: the data of anonymous volumes that no container has."""
+        self.climb([*self._ladder(), self.idle_cache, self.idle_images, self.idle_volumes])
+
     def _ladder(self) -> list[Callable[[], None]]:
         # Containers come before images: a container keeps its image.
         return [self.stale_cache, self.stale_containers, self.dangling_images, self.stale_images]
 
     def climb(self, steps: Sequence[Callable[[], None]]) -> None:
-        """Take steps, the least costly first, until enough is free. A step that fails does not keep the next from it."""
-        try:
-            again = [step for step in [self._collect, *steps] if not self._succeeds(step)]
-            if self.removed and any(NO_SPACE in failure for failure in self.failed):
-                # On a full volume Docker cannot remove some objects until others have made a little room.
-                self.say("Trying again what failed: the volume has some space now")
-                self.failed.clear()
-                for step in again:
-                    self._succeeds(step)
-        except Unanswered as error:
-            self.failed.append(f"{error}. The remaining steps were not tried")
-            self.say(self.failed[-1])
-
-    def _succeeds(self, step: Callable[[], None]) -> bool:
-        failures = len(self.failed)
-        if not self.is_enough():
-            self._refuse_to_start_docker()
-            try:
-                step()
-            except EngineError as error:
-                self._fail(str(error), error)
-            except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
-                # Docker's answer has an unexpected form. The other steps are worth trying.
-                self._note(f"{step.__name__.strip('_').replace('_', ' ')}: not done: {error!r}")
-        return len(self.failed) == failures
-
-    def _fail(self, what: str, error: EngineError) -> None:
-        if not error.status:
-            raise Unanswered(what)
-        self._note(what)
-
-    def _note(self, failure: str) -> None:
-        self.failed.append(failure)
-        self.say(f"  {failure}")
-
-    def _refuse_to_start_docker(self) -> None:
-        if not docker_runs():
-            raise Unanswered(f"{DOCKER} is no longer active")
+        """Ask Docker what it holds, then take steps."""
+        super().climb([self._collect, *steps])
 
     def _collect(self) -> None:
-        """Ask once what Docker takes long to count, and remember for the next run which images are in use."""
+        """Ask once what Docker takes long to count, and remember for the next run what is in use."""
         containers, images = self._containers(), self._images()
-        self._last_seen = images_known(images, images_in_use(images, containers), self._known, self.now)
+        self._memory.collect(containers, images, self._networks(), self.engine.ask("GET", "/volumes")["Volumes"] or [])
         if not self.dry_run:
-            state.save("images", self._last_seen)
+            self._memory.save()
         usage = self.engine.usage("image", "container")
         self._sizes = {image["Id"]: own_bytes(image) for image in usage["image"]}
         self._sizes |= {row["Id"]: row.get("SizeRw", 0) for row in usage["container"]}
+        if self.dry_run:
+            chains = {image["Id"]: self._inspected(image).get("RootFS") or {} for image in usage["image"]}
+            self._layers = Layers(
+                usage["image"], {key: tuple(root.get("Layers") or ()) for key, root in chains.items()}
+            )
+
+    def _before(self, seconds: float) -> float:
+        """Return the moment before which what was used last has been unused for so many seconds of uptime."""
+        return self._uptime.before(seconds)
 
     def _containers(self) -> list[Json]:
         return self._without_removed(self.engine.containers())
@@ -179,6 +122,18 @@ class Pruner:
     def _images(self) -> list[Json]:
         # With the intermediate images of classic builds: they show which image was made from which.
         return self._without_removed(self.engine.ask("GET", "/images/json", all="1"))
+
+    def _networks(self) -> list[Json]:
+        return list(self.engine.ask("GET", "/networks"))
+
+    def _inspected(self, image: Json) -> Json:
+        """Return an image as Docker inspects it; nothing if it is gone."""
+        try:
+            return dict(self.engine.ask("GET", f"/images/{image['Id']}/json"))
+        except EngineError as error:
+            if error.status != 404:
+                raise
+            return {}
 
     def _without_removed(self, objects: Iterable[Json]) -> list[Json]:
         removed = {removal.id for removal in self.removed}
@@ -188,7 +143,9 @@ class Pruner:
 
     def stale_cache(self) -> None:
         hours = self.config.prune_hours
-        self._prune_cache(f"build cache unused for {hours} h", self._records(), self.now - hours * HOUR)
+        before = self._before(hours * HOUR)
+        # BuildKit takes what was never used for long unused, whatever the moment.
+        self._prune_cache(f"build cache unused for {hours} h", self._records() if before else [], before)
 
     def idle_cache(self) -> None:
         assert self.need is not None
@@ -224,58 +181,52 @@ class Pruner:
         self._print_total(title, "record", len(idle), size, free)
 
     def dangling_images(self) -> None:
-        filters = json.dumps({"dangling": ["true"]})
-        dangling = {image["Id"] for image in self.engine.ask("GET", "/images/json", filters=filters)}
         self._remove_images(
             "dangling images",
-            lambda images: [
-                image_removal(image, self._sizes, "dangling") for image in images if image["Id"] in dangling
-            ],
+            lambda images: [image_removal(image, self._sizes, "dangling") for image in images if is_dangling(image)],
         )
 
     def stale_containers(self) -> None:
         containers = self._containers()
         sizes = {each["Id"]: self._sizes.get(each["Id"], 0) + log_bytes(each) for each in containers}
-        removals = stale_containers(containers, sizes, self.config, self.now)
-        self._remove(f"containers stopped for {self.config.prune_hours} h", "container", removals)
+        hours, keep = self.config.prune_hours, self.config.prune_keep
+        removals = stale_containers(containers, sizes, keep, self.now, self._before(hours * HOUR))
+        self._remove(f"containers stopped for {hours} h", "container", removals)
 
     def stale_images(self) -> None:
         if days := self.config.prune_images_after_days:
+            before = self._before(days * DAY)
             title = f"images in no container for {days} days"
-            self._remove_images(title, lambda images: self._by_last_use(images, self._last_seen, self.now, days * DAY))
+            self._remove_images(title, lambda images: self._by_last_use(images, self._memory.images, self.now, before))
 
     def idle_images(self) -> None:
         # An image that is new to this run may still be old, so it counts as never used here. An image that others
         # were made from can be removed after them, hence the loop.
         while self._remove_images(
-            "images in no container", lambda images: self._by_last_use(images, self._known, 0.0, 0)
+            "images in no container",
+            lambda images: self._by_last_use(images, self._memory.images_before, 0.0, self.now),
         ):
             if self.is_enough():
                 return
 
     def _by_last_use(
-        self, images: Iterable[Json], known: Mapping[str, float], unknown: float, unused_for: float
+        self, images: Iterable[Json], known: Mapping[str, float], unknown: float, before: float
     ) -> list[Removal]:
         """Return the removals of images that nothing has used for a while, the least recently used first.
 
         Args:
             known: when each image was last seen in use, in seconds since the epoch, by identifier.
             unknown: the same for images that no run has recorded.
-            unused_for: seconds.
+            before: the moment before which the last use must be.
         """
         uses = []
         for image in images:
             use = known.get(image["Id"], unknown)
-            if use > self.now - unused_for:
+            if use > before or not (inspected := self._inspected(image)):
                 continue
-            try:
-                by_engine = last_use(self.engine.ask("GET", f"/images/{image['Id']}/json"))
-            except EngineError as error:
-                if error.status != 404:
-                    raise
-                continue
+            by_engine = last_use(inspected)
             use = max(use, by_engine)
-            if use <= self.now - unused_for:
+            if use <= before:
                 uses.append((use, by_engine, image))
         return [
             image_removal(image, self._sizes, f"last used {time_ago(self.now - use)}" if use else "no use is known")
@@ -283,77 +234,59 @@ class Pruner:
             for use, _, image in sorted(uses, key=lambda found: found[:2])
         ]
 
+    def _may_belong_to_a_build(self, image: Json) -> bool:
+        """Return whether an image without a name has come just now. The date of its build says nothing: it may be loaded."""
+        if not is_dangling(image):
+            return False
+        came = last_use(self._inspected(image)) or self._memory.images.get(image["Id"], self.now)
+        return came > self._before(FRESH)
+
     def networks(self) -> None:
-        networks = self.engine.ask("GET", "/networks")
-        removals = unused_networks(networks, self._containers(), self.config, self.now)
-        self._remove(f"networks in no container, {self.config.prune_hours} h old", "network", removals)
+        hours, memory = self.config.prune_hours, self._memory
+        removals = unused_networks(
+            self._networks(),
+            networks_in_use(self._containers()),
+            memory.networks,
+            self.config.prune_keep,
+            self.now,
+            self._before(hours * HOUR),
+        )
+        self._remove(f"networks unused for {hours} h", "network", removals)
+
+    def stale_volumes(self) -> None:
+        hours = self.config.prune_hours
+        title = f"anonymous volumes in no container for {hours} h"
+        self._remove_volumes(title, self._memory.volumes, self._before(hours * HOUR))
+
+    def idle_volumes(self) -> None:
+        self._remove_volumes("anonymous volumes in no container", {}, self._before(FRESH))
+
+    def _remove_volumes(self, title: str, uses: Mapping[str, float], before: float) -> None:
+        volumes = anonymous_volumes(self.engine.usage("volume")["volume"], self._memory.volumes)
+        removals = unused_volumes(volumes, self._containers(), uses, self.config.prune_keep, self.now, before)
+        self._remove(title, "volume", removals)
 
     # -- how a step removes objects
 
     def _remove_images(self, title: str, chosen: Callable[[list[Json]], list[Removal]]) -> int:
-        containers = self._containers()
+        containers, images = self._containers(), self._images()
+        removable = removable_images(images, images_in_use(images, containers), self.config.prune_keep)
+        removals = chosen([image for image in removable if not self._may_belong_to_a_build(image)])
         # A classic build may go on from an image that has no name.
+        if removals and self._notice_builds(containers):
+            self.say(f"{title}: not removed: {self.hindrance}")
+            return 0
+        return self._remove(title, "image", removals)
+
+    def _notice_builds(self, containers: Iterable[Json]) -> bool:
+        """Return whether a build is under way."""
         builds = [
             *builds_under_way(self.engine, containers),
             *(f"{process}, which builds" for process in programs_that_build()),
         ]
         if builds:
-            self.say(f"{title}: not removed during a build: {', '.join(builds)}")
-            return 0
-        images = self._images()
-        removable = removable_images(images, images_in_use(images, containers), self.config.prune_keep, self.now)
-        return self._remove(title, "image", chosen(removable))
-
-    def _remove(self, title: str, noun: str, removals: list[Removal]) -> int:
-        """Remove objects until enough is free.
-
-        Returns:
-            How many were removed.
-        """
-        began_with = self.free()
-        done = []
-        for removal in removals:
-            if self.is_enough():
-                break
-            free = self.free()
-            if self.dry_run or self._succeeds_in(removal):
-                self.removed.append(removal)
-                done.append(removal)
-                self._expected = free + removal.size
-                self.say(f"  {removal} {'would be removed' if self.dry_run else 'removed'}: {removal.why}")
-        self._print_total(title, noun, len(done), sum(removal.size for removal in done), began_with)
-        return len(done)
-
-    def _succeeds_in(self, removal: Removal) -> bool:
-        self._refuse_to_start_docker()
-        is_removed = False
-        for reference in removal.references:
-            try:
-                self.engine.remove(removal.kind, reference)
-                is_removed = True
-            except EngineError as error:
-                if error.status in _IN_USE:
-                    self.say(f"  {removal} is in use: {error}")
-                    return False
-                if error.status != 404:
-                    self._fail(f"{removal} could not be removed: {error}", error)
-                    return False
-        return is_removed
-
-    def _print_total(self, title: str, noun: str, number: int, size: int, began_with: int) -> None:
-        """Print what a step has removed.
-
-        Args:
-            size: bytes, by Docker's count.
-            began_with: bytes that were free before the step.
-        """
-        what = count(number, noun) + (f", {human(size)}" if size else "")
-        if not number:
-            self.say(f"{title}: nothing")
-        elif self.dry_run:
-            self.say(f"{title}: would remove {what}")
-        else:
-            self.say(f"{title}: removed {what}; freed {human(max(self.free() - began_with, 0))}")
+            self.hindrance = f"images stay during a build: {', '.join(builds)}"
+        return bool(builds)
 
 
 def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait: float) -> int:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import bisect
-import fnmatch
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bulkhead.docker.engine import moment
-from bulkhead.docker.usage import digests, name_of, tags
-from bulkhead.names import KEEP
+from bulkhead.docker.usage import (
+    digests,
+    is_kept,
+    mounted_volumes,
+    name_of,
+    names_of,
+    repository,
+    tags,
+    volume_bytes,
+)
 from bulkhead.sizes import human
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bulkhead.config import Config
-
 HOUR, DAY = 3600, 86400
 
-# Seconds that an image without a name is kept. A classic build goes on from an image that it has just made, and between
-# two of its steps nothing shows the build: there is no container, and no command line if the build came through the API.
-_FRESH = HOUR
 _PREDEFINED = ("bridge", "host", "none", "docker_gwbridge")
 Json = dict[str, Any]
 
@@ -30,7 +32,7 @@ Json = dict[str, Any]
 class Removal:
     """An object of Docker's that is to be removed, and why."""
 
-    kind: str  # "container", "image", "network"; "record": of the build cache
+    kind: str  # "container", "image", "network", "volume"; "record": of the build cache
     id: str
     name: str
     size: int  # bytes that are freed, by Docker's count
@@ -39,11 +41,6 @@ class Removal:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}" + (f" ({human(self.size)})" if self.size else "")
-
-
-def is_kept(names: Iterable[str], labels: Mapping[str, str] | None, patterns: Sequence[str]) -> bool:
-    """Return whether the user wants to keep an object, by its label or one of its names."""
-    return KEEP in (labels or {}) or any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 # -- the build cache
@@ -91,7 +88,9 @@ def moment_to_free(records: Sequence[Json], wanted: int) -> float:
 # -- containers
 
 
-def stale_containers(containers: Sequence[Json], sizes: Mapping[str, int], config: Config, now: float) -> list[Removal]:
+def stale_containers(
+    containers: Sequence[Json], sizes: Mapping[str, int], keep: Sequence[str], now: float, before: float
+) -> list[Removal]:
     """Return the containers that stopped long ago, or were created long ago and never started.
 
     A container that another one refers to is kept as long as that one.
@@ -99,7 +98,9 @@ def stale_containers(containers: Sequence[Json], sizes: Mapping[str, int], confi
     Args:
         containers: all, as Docker inspects them.
         sizes: bytes of each that are freed with it, by identifier.
+        keep: patterns of names (fnmatch).
         now: seconds since the epoch.
+        before: the moment before which it is long ago.
     """
     found = {}
     remaining = []
@@ -107,12 +108,12 @@ def stale_containers(containers: Sequence[Json], sizes: Mapping[str, int], confi
         status, name = container["State"], container["Name"].lstrip("/")
         # After a power cut, the end that Docker knows may be before the start.
         ran = max(moment(status["StartedAt"]), moment(status["FinishedAt"]))
-        since = ran or moment(container["Created"])
+        since = max(ran, moment(container["Created"]))
         if (
             status["Status"] in ("exited", "created", "dead")
             and container["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
-            and 0 < since <= now - config.prune_hours * HOUR
-            and not is_kept([name], container["Config"]["Labels"], config.prune_keep)
+            and 0 < since <= before
+            and not is_kept([name], container["Config"]["Labels"], keep)
         ):
             size = sizes.get(container["Id"], 0)
             why = f"stopped {time_ago(now - since)}" if ran else f"made {time_ago(now - since)}, never started"
@@ -149,37 +150,22 @@ def images_in_use(images: Iterable[Json], containers: Iterable[Json]) -> set[str
         used.add(container["Image"])
         # Docker itself refuses to remove a mounted image only when it is asked by name.
         used |= {mount["Source"] for mount in container["HostConfig"].get("Mounts") or [] if mount["Type"] == "image"}
-    return {image["Id"] for image in images if used & {image["Id"], *_names(image)}}
+    return {image["Id"] for image in images if used & {image["Id"], *names_of(image)}}
 
 
-def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str], now: float) -> list[Json]:
-    """Return the images that no container uses and that no other image was made from.
-
-    Left out are those that the user keeps, and those without a name that a build may have made just now.
+def removable_images(images: Sequence[Json], used: set[str], keep: Sequence[str]) -> list[Json]:
+    """Return the images that no container uses, that no other image was made from, and that the user does not keep.
 
     Args:
         used: identifiers of the images that containers use.
         keep: patterns of names (fnmatch).
-        now: seconds since the epoch.
     """
     parents = {image["ParentId"] for image in images}
     return [
         image
         for image in images
-        if image["Id"] not in used | parents
-        and not is_kept(_names(image), image["Labels"], keep)
-        and (tags(image) or image["Created"] <= now - _FRESH)
+        if image["Id"] not in used | parents and not is_kept(names_of(image), image["Labels"], keep)
     ]
-
-
-def _names(image: Json) -> list[str]:
-    """Return an image's names, each with its tag or digest, and without."""
-    names = [*tags(image), *digests(image)]
-    return [*names, *map(_repository, names)]
-
-
-def _repository(name: str) -> str:
-    return name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
 
 
 def image_removal(image: Json, sizes: Mapping[str, int], why: str) -> Removal:
@@ -190,51 +176,88 @@ def image_removal(image: Json, sizes: Mapping[str, int], why: str) -> Removal:
     """
     tagged = tags(image)
     # With the last tag of a repository Docker removes the repository's digests too.
-    tagless = [name for name in digests(image) if _repository(name) not in map(_repository, tagged)]
+    tagless = [name for name in digests(image) if repository(name) not in map(repository, tagged)]
     size = sizes.get(image["Id"], image["Size"])
     return Removal("image", image["Id"], name_of(image), size, why, (*tagged, *tagless) or (image["Id"],))
-
-
-def images_known(images: Iterable[Json], used: set[str], known: Mapping[str, float], now: float) -> dict[str, float]:
-    """Return when each image was last seen in a container, or first seen at all, in seconds since the epoch.
-
-    Args:
-        used: identifiers of the images that containers use now.
-        known: what the run before returned.
-        now: seconds since the epoch.
-    """
-    # A clock that was ahead has left times in the future.
-    return {image["Id"]: now if image["Id"] in used else min(known.get(image["Id"], now), now) for image in images}
 
 
 # -- networks
 
 
-def unused_networks(networks: Iterable[Json], containers: Iterable[Json], config: Config, now: float) -> list[Removal]:
-    """Return the networks that people created long ago and that no container, running or not, refers to.
-
-    Args:
-        now: seconds since the epoch.
-    """
-    referred = set(_PREDEFINED)
+def networks_in_use(containers: Iterable[Json]) -> set[str]:
+    """Return the names and identifiers of the networks that containers refer to, running or not."""
+    used = set(_PREDEFINED)
     for container in containers:
         attached = container["NetworkSettings"]["Networks"] or {}
-        referred |= {container["HostConfig"]["NetworkMode"], *attached}
-        referred |= {endpoint["NetworkID"] for endpoint in attached.values() if endpoint}
+        used |= {container["HostConfig"]["NetworkMode"], *attached}
+        used |= {endpoint["NetworkID"] for endpoint in attached.values() if endpoint}
+    return used
+
+
+def unused_networks(
+    networks: Iterable[Json], used: set[str], uses: Mapping[str, float], keep: Sequence[str], now: float, before: float
+) -> list[Removal]:
+    """Return the networks that people created and that no container has used for long.
+
+    Args:
+        used: names and identifiers of the networks that containers refer to.
+        uses: when each was last seen in use, or first seen at all, by identifier.
+        keep: patterns of names (fnmatch).
+        now: seconds since the epoch.
+        before: the moment before which it is long ago.
+    """
     return [
-        Removal("network", network["Id"], network["Name"], 0, f"made {time_ago(now - made)}", (network["Id"],))
+        Removal("network", network["Id"], network["Name"], 0, f"unused for {age(now - use)}", (network["Id"],))
         for network in networks
         if network["Scope"] == "local"
         and not network.get("ConfigOnly")
-        and not {network["Id"], network["Name"]} & referred
-        and 0 < (made := moment(network["Created"])) <= now - config.prune_hours * HOUR
-        and not is_kept([network["Name"]], network["Labels"], config.prune_keep)
+        and not {network["Id"], network["Name"]} & used
+        and (use := uses.get(network["Id"], now)) <= before
+        and not is_kept([network["Name"]], network["Labels"], keep)
     ]
 
 
+# -- volumes
+
+
+def unused_volumes(
+    volumes: Iterable[Json],
+    containers: Iterable[Json],
+    uses: Mapping[str, float],
+    keep: Sequence[str],
+    now: float,
+    before: float,
+) -> list[Removal]:
+    """Return the volumes that no container has had for long, the longest unused first.
+
+    Args:
+        volumes: anonymous ones.
+        containers: all, as Docker inspects them.
+        uses: when each was last seen in a container, or first seen at all, by name. Without them the making of a volume
+            counts: that is a moment before its container's.
+        keep: patterns of names (fnmatch).
+        now: seconds since the epoch.
+        before: the moment before which it is long ago.
+    """
+    had = {name for container in containers for name in mounted_volumes(container)}
+    found = []
+    for volume in volumes:
+        name, made = volume["Name"], moment(volume.get("CreatedAt") or "")
+        use = max(uses.get(name, 0.0), made)
+        if name not in had and use <= before and not is_kept([name], volume.get("Labels"), keep):
+            why = f"unused for {age(now - use)}" if name in uses else f"in no container, made {time_ago(now - made)}"
+            found.append((use, Removal("volume", name, name, volume_bytes(volume), why, (name,))))
+    return [removal for _, removal in sorted(found, key=lambda each: each[0])]
+
+
+def age(seconds: float) -> str:
+    """
+    >>> age(95 * HOUR), age(96 * HOUR)
+    ('95 h', '4 days')
+    """
+    return f"{seconds / DAY:.0f} days" if seconds >= 4 * DAY else f"{seconds / HOUR:.0f} h"
+
+
 def time_ago(seconds: float) -> str:
-    """
-    >>> time_ago(95 * HOUR), time_ago(96 * HOUR)
-    ('95 h ago', '4 days ago')
-    """
-    return f"{seconds / DAY:.0f} days ago" if seconds >= 4 * DAY else f"{seconds / HOUR:.0f} h ago"
+    """Return when it was, so many seconds ago."""
+    return f"{age(seconds)} ago"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bulkhead import names
 from bulkhead.sizes import human
 from bulkhead.text import count, plain, short, span
+from bulkhead.watch.check import SKIPPED_NIGHTS
 from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def _contents(status: Status, page: Page) -> Iterator[str]:
         "images": status.usage.images,
         "containers": status.usage.containers,
         "build cache": status.usage.build_cache,
-        "volumes": status.usage.volumes,
         "logs": status.usage.logs,
+        "volumes": status.usage.volumes,
     }
     sizes = (each.size for each in status.observation.filesystems if each.mount == status.volume)
     whole = next(sizes, 0) or sum(rows.values()) or 1
@@ -147,6 +148,9 @@ def _contents(status: Status, page: Page) -> Iterator[str]:
         rest = f"  {short(reclaimable):>5} reclaimable" if reclaimable else ""
         bar = f"{page.bar(size / whole, length)}  " if length >= _SHORTEST_BAR else ""
         yield f"  {name:<{_INDENT - 2}}{bar}{short(size):>5}{rest}"
+    if number := status.usage.anonymous:
+        text = f"{short(status.usage.anonymous_bytes)} in {count(number, 'anonymous volume')} that no container has"
+        yield page.line("  of these", f"{text}; `bulkhead reclaim --volumes` removes them")
 
 
 def _guard(status: Status, page: Page) -> Iterator[str]:
@@ -234,6 +238,10 @@ def _runs(status: Status, page: Page) -> Iterator[str]:
                 yield page.line("", f"the {part} is unknown: {status.failed[part]}", UNKNOWN)
     if pruned:
         yield page.line("  freed", short(pruned.freed))
+        if pruned.hindrance or pruned.skipped_nights:
+            nights = f" ({count(pruned.skipped_nights, 'night')} in a row)" if pruned.skipped_nights else ""
+            is_skipped = pruned.skipped_nights >= SKIPPED_NIGHTS
+            yield page.line("  skipped", f"{pruned.hindrance}{nights}", WARNING if is_skipped else None)
         for failure in pruned.failed[:_FAILURES]:
             yield page.line("  failed", failure, WARNING)
         if pruned.failed[_FAILURES:]:

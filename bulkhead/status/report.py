@@ -59,11 +59,16 @@ class Pruned:
     time: float
     freed: int  # bytes
     failed: list[str]  # what could not be removed, with the reason
+    hindrance: str = ""  # what was in its way
+    skipped_nights: int = 0  # in a row, for which something was in its way
 
     @classmethod
     def last(cls) -> Pruned | None:
         values = state.load("prune")
-        return cls(values["time"], values["freed"], values["failed"]) if values else None
+        if not values:
+            return None
+        hindrance, nights = values.get("hindrance", ""), values.get("skipped_nights", 0)
+        return cls(values["time"], values["freed"], values["failed"], hindrance, nights)
 
 
 @dataclass(frozen=True)

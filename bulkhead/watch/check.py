@@ -7,8 +7,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bulkhead import state, systemd
+from bulkhead import state, systemd, uptime
 from bulkhead.config import Config
+from bulkhead.docker import sightings
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
 from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER
@@ -30,7 +31,9 @@ _EASE_LEFT = 1.5  # a forecast's level ends at so many times the time left at wh
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _GUARD_LATE = 300  # seconds; the guard writes its state every 30
-_PRUNE_LATE = 50 * _HOUR  # prune_spread may delay the nightly prune by up to a day: after this, two are missing
+# Seconds of uptime: prune_spread may delay the nightly prune by up to a day, so after this two are missing.
+_PRUNE_LATE = 50 * _HOUR
+SKIPPED_NIGHTS = 3  # in a row, after which it is a warning that something is in the prune's way
 _SPACING = 240  # minimum seconds between samples: a check by hand right after cron's adds none
 
 
@@ -148,7 +151,7 @@ def collect(
         keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
         observation.results += [CheckResult(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
     observation.results += _check_units(config, _unguarded(config, mounted, clock))
-    observation.results += check_prune(state.load("prune"), config, clock.now)
+    observation.results += check_prune(state.load("prune"), config, clock.now, uptime.current().before(_PRUNE_LATE))
     # Once an unknown answers again, it is judged by the last level that was known.
     memory["levels"] = {
         result.key: standing.get(result.key, UNKNOWN) if result.level == UNKNOWN else result.level
@@ -167,8 +170,13 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
     reported: list[str] = []
     try:
         state.save("check", memory)
+        uptime.remember()
     except OSError as error:
         observation.results.append(CheckResult("state", UNKNOWN, f"the check's state cannot be saved: {error}"))
+    answers = any((result.key, result.level) == ("docker", OK) for result in observation.results)
+    if answers and PRUNE_TIMER in config.watched_units:
+        with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # the next check sees almost the same
+            sightings.remember(time.time())
     if config.metrics_directory:
         from bulkhead.watch import metrics
 
@@ -344,16 +352,22 @@ def _check_units(config: Config, unguarded: float) -> Iterator[CheckResult]:
             yield CheckResult(f"unit:{unit}", OK if is_active else WARNING, f"{unit} is {active[unit]}")
 
 
-def check_prune(last: Mapping[str, Any], config: Config, now: float) -> Iterator[CheckResult]:
+def check_prune(last: Mapping[str, Any], config: Config, now: float, late: float) -> Iterator[CheckResult]:
     """
     Args:
         last: the state that the last prune saved; empty before the first.
+        late: the moment before which the last prune is too long ago.
     """
     if last:
-        age, failed = now - last["time"], last["failed"]
-        is_late = age > _PRUNE_LATE and PRUNE_TIMER in config.watched_units
-        text = f"the last prune was {span(age)} ago" + (f" and failed: {failed[0]}" if failed else "")
-        yield CheckResult("prune", WARNING if failed or is_late else OK, text)
+        time_ago, failed, nights = span(now - last["time"]), last["failed"], last.get("skipped_nights", 0)
+        is_late = last["time"] <= late and PRUNE_TIMER in config.watched_units
+        text = f"the last prune was {time_ago} ago" + (f" and failed: {failed[0]}" if failed else "")
+        if is_skipped := nights >= SKIPPED_NIGHTS:
+            text += (
+                f"; something was in its way for {nights} nights in a row: {last['hindrance']}. Set prune_time to a quieter "
+                "hour, or run `bulkhead prune` when nothing is in the way"
+            )
+        yield CheckResult("prune", WARNING if failed or is_late or is_skipped else OK, text)
 
 
 # -- the output

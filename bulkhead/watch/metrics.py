@@ -103,6 +103,8 @@ def _metrics(
         yield "prune_timestamp_seconds", "When the last prune ended.", {"": prune["time"]}
         yield "prune_freed_bytes", "Bytes that the last prune freed.", {"": prune["freed"]}
         yield "prune_success", "1 if the last prune removed all that it meant to.", {"": not prune["failed"]}
+        nights = prune.get("skipped_nights", 0)
+        yield "prune_skipped_nights", "Nights in a row for which something was in the way of the prune.", {"": nights}
     if (unit := f"unit:{names.GUARD_SERVICE}") in levels:
         yield "guard_up", "1 if the guard keeps builds from filling Docker's volume.", {"": levels[unit] == results.OK}
         floor, aborted = guard.get("floor"), guard.get("aborted")

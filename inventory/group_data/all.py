@@ -192,18 +192,23 @@ journal_max_use = "500M"
 
 # prune_time: the time of day, "03:00", at which Docker's unused objects are removed. Empty: nothing is removed
 # automatically.
+# While a build or a lock is in the way, the prune comes back every 15 minutes for 6 hours.
 # prune_spread: the longest random delay after it, in minutes (0 to 1439). Each host draws a new delay every night. A
-# host that was off at that time prunes when it is up again.
+# host that was off at that time prunes 3 hours after its boot.
 prune_time = "03:00"
 prune_spread = 0
 
 # Hours (1 to 8760) after which these are removed: build cache that was not used since, stopped containers without a
-# restart policy, and networks that no container has. Dangling images are removed after an hour. Volumes are never
-# removed.
+# restart policy, and networks that no container has used since. Only hours count for which the host is up. Dangling
+# images (without a tag and without a digest) are removed after an hour. Volumes with a name are never removed.
 prune_hours = 48
 
 # Days (1 to 3650) after which an image is removed if no container has used it since. 0: keep such images.
 prune_images_after_days = 0
+
+# True: also remove anonymous volumes that no container has had for prune_hours, with their data. Docker makes such a
+# volume for a container whose image wants one, and keeps it when the container is removed. False: keep all volumes.
+prune_anonymous_volumes = False
 
 # Names to keep, as shell patterns: of images ("registry.example.com/base:*"), containers and networks. Objects with a
 # label bulkhead.keep are kept too.

@@ -52,10 +52,10 @@ def notices(settings: Settings, state: HostState, *, relocates: bool) -> Iterato
         removed = [
             *([f"{_listed(stale)} that stopped at least {hours} h ago"] if stale else []),
             *([f"{len(dangling)} dangling {'image' if len(dangling) == 1 else 'images'}"] if dangling else []),
-            f"build cache and networks not used for {hours} h",
+            "build cache and networks that nobody uses",
         ]
         yield (
-            f"the first nightly prune ({settings.prune_time}) removes what is unused then; today that is "
+            f"the nightly prune ({settings.prune_time}) removes what stays unused for {hours} h from this run on; today that would be "
             f'{", ".join(removed)}. prune_keep keeps objects by name, prune_time = "" switches the prune off (docs/prune.md)'
         )
 

@@ -17,6 +17,7 @@ VOLUME = "/srv/docker-volume"
 # The guard is off: on a nearly full volume it would reclaim space and send alerts too. It has tests of its own.
 SETTINGS = {"volume_size": "3G", "prune_keep": ["listed-*"], "guard": False}
 STALE = {"old-stopped", "old-never", "old-of-lost"}  # containers
+UPTIME = "/var/lib/bulkhead/uptime.json"
 INCIDENT = "docker system prune -af --volumes --filter until=48h"
 
 
@@ -62,12 +63,25 @@ def free(machine: Machine) -> int:
     return int(machine.out(f"df --output=avail -B1 {VOLUME} | tail -n 1"))
 
 
+def let_pass(machine: Machine, hours: int) -> None:
+    """Let time pass for which the host is up: set its clock, and the uptime that the program remembers."""
+    machine.run("bulkhead check", check=False)  # it remembers the uptime until now
+    machine.run(
+        f"date -s '+{hours} hours' && jq '.up += {hours * 3600}' {UPTIME} >/root/uptime && cp /root/uptime {UPTIME}"
+    )
+
+
 def populated(machine: Machine) -> Machine:
     converge(machine, **SETTINGS)
     send(machine, DATA / "populate.sh", "/root/populate.sh")
     machine.run("systemctl stop cron docker-prune.timer")  # the tests set the clock
+    machine.run(f"rm -f {UPTIME}; bulkhead check", check=False)
     machine.run("sh /root/populate.sh old", timeout=600)
-    machine.run("date -s '+3 days'")
+    # Networks count from the first prune that sees them.
+    machine.run(
+        "docker network ls --no-trunc --quiet | jq --raw-input '{(.): now}' | jq --slurp add >/var/lib/bulkhead/networks.json"
+    )
+    let_pass(machine, 72)
     machine.run("sh /root/populate.sh young", timeout=600)
     machine.snapshot("populated")
     return machine
@@ -150,9 +164,11 @@ def test_images_are_removed_by_their_last_use_if_the_settings_say_so(machine: Ma
     before = inventory(machine)
     machine.run("bulkhead prune", timeout=300)
     assert images(before) - images(inventory(machine)) == set(), "an image was removed although its last use is unknown"
-    machine.run("date -s '+1 day' && docker create --name user young true")
+    let_pass(machine, 24)
+    machine.run("docker create --name user young true")
     machine.run("bulkhead prune", timeout=300)
-    machine.run("docker rm user && date -s '+36 hours'")
+    machine.run("docker rm user")
+    let_pass(machine, 36)
     machine.run("bulkhead prune", timeout=300)
     # young stays: it was in a container until 36 hours ago. The others that stay are in containers.
     assert images(before) - images(inventory(machine)) == {"unused:latest", "kept:latest"}
@@ -191,15 +207,93 @@ def test_prune_frees_space_on_a_volume_without_a_free_byte(machine: Machine) -> 
     assert removed(before, inventory(machine))["containers"] == STALE
     assert free(machine) > 15e6
     need = free(machine) + 25 * 2**20
-    done = machine.run(f"bulkhead reclaim --need {need // 2**20 + 1}M", timeout=600)
+    done = machine.run(f"bulkhead reclaim --need {need // 2**20 + 1}M --yes", timeout=600)
     assert free(machine) >= need
     left = inventory(machine)
     assert left["volumes"] == before["volumes"]
     assert "unused:latest" not in images(left), done.stdout
     assert {"box:latest", "app:latest"} <= images(left)
-    done = machine.run("bulkhead reclaim --need 900G", check=False, timeout=600)
+
+
+@pytest.mark.sample(1, of="what a prune leaves")
+def test_reclaim_beyond_what_can_be_had_removes_nothing(machine: Machine) -> None:
+    before = inventory(machine)
+    done = machine.run("bulkhead reclaim --need 900G --yes", check=False, timeout=600)
     assert done.returncode == 1
-    assert "900" in done.stdout + done.stderr
+    assert "900.0 GiB are needed" in done.stderr
+    assert "Nothing was removed" in done.stderr
+    advised = re.search(r"Take what can be had: `(bulkhead reclaim --need (\d+)M)`", done.stderr)
+    assert advised, done.stderr
+    asked = machine.run(advised[1], check=False, timeout=600)
+    assert asked.returncode == 1
+    assert "unused:latest (3" in asked.stdout
+    assert "stdin is not a terminal; pass --yes" in asked.stderr
+    assert_all_there(before, inventory(machine))
+    machine.run(f"{advised[1]} --yes", timeout=600)
+    assert free(machine) >= int(advised[2]) * 2**20
+    left = inventory(machine)
+    assert left["volumes"] == before["volumes"]
+    assert {"box:latest", "app:latest"} <= images(left)
+
+
+@pytest.mark.sample(1, of="what a prune leaves")
+def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
+    send(machine, DATA / "registry.py", "/root/registry.py")
+    machine.run("systemd-run --quiet --unit=registry python3 /root/registry.py 1048576")
+    wait_until(lambda: machine.run("curl -sf http://127.0.0.1:5000/v2/", check=False).returncode == 0)
+    machine.run("docker pull --quiet 127.0.0.1:5000/zeros")
+    name = machine.out("docker image inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/zeros")
+    assert "@sha256:" in name
+    machine.run(f"docker image rm 127.0.0.1:5000/zeros && docker pull --quiet {name}")
+    identifier = machine.out(f"docker image inspect --format '{{{{.Id}}}}' {name}")
+    dangling = machine.out("docker images --filter dangling=true --quiet --no-trunc").split()
+    assert identifier in dangling, "Docker no longer calls it dangling: the test proves nothing"
+    let_pass(machine, 60)
+    machine.run("bulkhead prune", timeout=300)
+    machine.run(f"docker image inspect {name}")
+    assert len(machine.out("docker images --filter dangling=true --quiet").split()) < len(dangling)
+
+
+@pytest.mark.sample(1, of="what a prune leaves")
+def test_network_of_jobs_that_leave_no_container_stays(machine: Machine) -> None:
+    machine.run("docker run --rm --network old-net box true")
+    machine.run("bulkhead prune", timeout=300)
+    assert "old-net" in inventory(machine)["networks"]
+    let_pass(machine, 40)
+    machine.run("docker run --rm --network old-net box true")
+    let_pass(machine, 40)
+    machine.run("bulkhead prune", timeout=300)
+    assert "old-net" in inventory(machine)["networks"]
+    let_pass(machine, 60)
+    machine.run("bulkhead prune", timeout=300)
+    assert "old-net" not in inventory(machine)["networks"]
+
+
+@pytest.mark.sample(1, of="what a prune leaves")
+def test_nothing_goes_just_after_a_boot_nor_because_the_clock_is_set(machine: Machine) -> None:
+    before = inventory(machine)
+    machine.run(f"rm {UPTIME}")
+    done = machine.run("bulkhead prune", check=False, timeout=300)
+    assert done.returncode == 1
+    assert "nothing is pruned in the first 3 h" in done.stderr
+    let_pass(machine, 4)
+    machine.run("date -s '+30 days' && bulkhead prune", timeout=300)
+    after = inventory(machine)
+    assert after["containers"] == before["containers"]
+    assert after["networks"] == before["networks"]
+    assert after["images"] == before["images"]
+
+
+@pytest.mark.sample(1, of="what a prune leaves")
+def test_anonymous_volume_goes_only_on_request(machine: Machine) -> None:
+    before = inventory(machine)["volumes"]
+    machine.run("bulkhead prune", timeout=300)
+    assert inventory(machine)["volumes"] == before
+    machine.run("bulkhead reclaim --volumes --yes", timeout=300)
+    gone = before - inventory(machine)["volumes"]
+    assert len(gone) == 1, "the volume of the container old-stopped is the only one that nobody has"
+    assert re.fullmatch("[0-9a-f]{64}", gone.pop())
+    assert "named" in inventory(machine)["volumes"]
 
 
 def test_prune_does_not_start_a_stopped_docker(machine: Machine) -> None:

@@ -102,7 +102,7 @@ def test_owner_knows_what_the_move_stops_and_may_refuse_it(living: LivingHost) -
     announced = dry(machine).output
     assert "Docker's data moves onto its volume: " in announced
     assert re.search(r"Docker stops, and with it 2 containers \((web, plain|plain, web)\)", announced), announced
-    assert re.search(r"the first nightly prune \(\d\d:\d\d\) removes what is unused then", announced), announced
+    assert re.search(r"the nightly prune \(\d\d:\d\d\) removes what stays unused", announced), announced
     run = deploy(machine, relocation="refuse")
     assert run.code == 1
     assert "/var/lib/docker holds data that is not on its volume" in run.output

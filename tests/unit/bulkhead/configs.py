@@ -27,6 +27,7 @@ def config(**changed: Any) -> Config:
         "watched_units": ("docker-prune.timer",),
         "prune_hours": 48,
         "prune_images_after_days": 0,
+        "prune_anonymous_volumes": False,
         "prune_keep": (),
         "check_interval": 15,
         "guard_floor": None,

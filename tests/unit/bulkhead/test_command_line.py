@@ -98,7 +98,18 @@ def test_help_is_as_wide_as_the_terminal(
 # -- without a configuration
 
 EVERY_COMMAND = [
-    *("status", "status --json", "alert --test", "alert --deliver", "prune", "reclaim --need 1G", "build", "preflight"),
+    *(
+        "status",
+        "status --json",
+        "alert --test",
+        "alert --deliver",
+        "prune",
+        "reclaim --need 1G",
+        "reclaim --volumes",
+        "prune --nightly",
+        "build",
+        "preflight",
+    ),
     *("preflight --json", "snapshot create", "snapshot list --json", "snapshot rollback", "snapshot drop", "rescue"),
     *("guard", "relocate", "relocate --join", "rollback", "finalize"),
 ]

@@ -234,6 +234,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prune_spread": 1440}, "prune_spread = 1440: must be at most 1439"),
     ({"prune_hours": 0}, "prune_hours = 0: must be at least 1"),
     ({"prune_images_after_days": -1}, "prune_images_after_days = -1: must be at least 0"),
+    ({"prune_anonymous_volumes": "yes"}, "prune_anonymous_volumes = 'yes': must be True or False"),
     ({"prune_keep": ["a b"]}, "prune_keep[0] = 'a b': must be a name or a pattern of names"),
     # guard
     ({"guard": "on"}, "guard = 'on': must be True or False"),

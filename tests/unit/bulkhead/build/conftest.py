@@ -15,7 +15,7 @@ from bulkhead.build import progress as build_progress
 from bulkhead.docker import daemon
 from bulkhead.guard import loop
 from bulkhead.outage import journal, lock
-from bulkhead.prune import pruner
+from bulkhead.prune import pruner, remover
 from bulkhead.storage import filesystems
 
 from ..fake_engine import fake_engine
@@ -35,9 +35,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
     monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))
     monkeypatch.setattr(lock, "lock", lambda: state.locked("move", 0))
-    for module in (daemon, pruner):
+    for module in (daemon, pruner, remover):
         monkeypatch.setattr(module, "docker_runs", lambda: True)
-    monkeypatch.setattr(pruner, "_SETTLING", 0)
+    monkeypatch.setattr(remover, "_SETTLING", 0)
     monkeypatch.setattr(daemon, "silence", lambda: "")
     monkeypatch.setattr(filesystems, "out_of_place", lambda *_: [])
     monkeypatch.setattr(filesystems, "put_elsewhere", lambda _: [])

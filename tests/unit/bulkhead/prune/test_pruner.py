@@ -2,218 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import re
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bulkhead import errors, state
-from bulkhead.config import Config
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine
 from bulkhead.errors import Failed
-from bulkhead.outage import journal, lock
+from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.prune import commands, pruner
-from bulkhead.prune.unused import idle_cache, images_known, moment_to_free
+from bulkhead.prune import attempt, pruner, remover
+from bulkhead.prune.memory import last_seen
+from bulkhead.prune.unused import idle_cache
 
 from ..configs import config
-from ..docker.building_host import classic_container
-from ..fake_engine import Query, fake_engine
-
-NOW = datetime(2026, 3, 1, 3, tzinfo=timezone.utc)
-NEVER = "0001-01-01T00:00:00Z"
-GIB = 2**30
-
-
-def ago(hours: float) -> str:
-    return (NOW - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%S.123456789Z")
-
-
-def container(name: str, image: str, **changed: Any) -> dict[str, Any]:
-    """One that has been stopped for 60 hours, unless something is changed."""
-    return {
-        "Id": f"id-{name}",
-        "Name": f"/{name}",
-        "Image": f"sha256:{image}",
-        "Created": changed.get("created", ago(900)),
-        "State": {
-            "Status": changed.get("status", "exited"),
-            "Running": changed.get("status") == "running",
-            "Paused": False,
-            "StartedAt": changed.get("started", ago(800)),
-            "FinishedAt": changed.get("finished", ago(60)),
-        },
-        "Config": {"Labels": changed.get("labels"), "Image": changed.get("of", image)},
-        "HostConfig": {
-            "RestartPolicy": {"Name": changed.get("restart", "no")},
-            "LogConfig": {"Type": changed.get("log", "json-file")},
-            "NetworkMode": changed.get("network", "default"),
-            "Mounts": changed.get("mounts"),
-            **changed.get("host", {}),
-        },
-        "NetworkSettings": {"Networks": changed.get("networks", {})},
-    }
-
-
-def image(name: str, *names: str, size: int = 0, **changed: Any) -> dict[str, Any]:
-    return {
-        "Id": f"sha256:{name}",
-        "RepoTags": [tag for tag in names if "@" not in tag] or None,
-        "RepoDigests": [tag for tag in names if "@" in tag],
-        "ParentId": f"sha256:{changed['parent']}" if "parent" in changed else "",
-        "Labels": changed.get("labels"),
-        "Size": size,
-        "SharedSize": -1,
-        "Created": NOW.timestamp() - 3600 * changed.get("hours", 2000),
-        "tagged": changed.get("tagged", ago(2000)),
-    }
-
-
-def record(name: str, hours: float, size: int = GIB, **changed: Any) -> dict[str, Any]:
-    return {
-        "ID": name,
-        "Description": f"step {name}",
-        "InUse": False,
-        "Shared": False,
-        "Size": size,
-        "LastUsedAt": ago(hours),
-        "Parents": None,
-        **changed,
-    }
-
-
-def network(name: str, hours: float = 60, **changed: Any) -> dict[str, Any]:
-    return {"Id": f"id-{name}", "Name": name, "Scope": "local", "Labels": {}, "Created": ago(hours), **changed}
-
-
-class FakeContents:
-    """An engine with what it holds; volumes too, so that a removal of one would show."""
-
-    def __init__(self) -> None:
-        self.containers: list[dict[str, Any]] = []
-        self.images: list[dict[str, Any]] = []
-        self.cache: list[dict[str, Any]] = []
-        self.networks = [network("bridge", 900), network("host", 900), network("none", 900)]
-        self.refused: dict[str, tuple[int, str]] = {}  # "METHOD path" → how; what is refused stays
-        self.healed_by = ""  # the method that ends all refusals
-        self.asked: list[str] = []
-        self.stopped_after = ""  # a request with which somebody stops Docker
-        self.free = 10 * GIB
-
-    def names(self) -> set[str]:
-        """What remains."""
-        held = [*self.containers, *self.images, *self.networks, *self.cache]
-        return {re.sub("^(id-|sha256:)", "", found.get("Id") or found["ID"]) for found in held} - {
-            *("bridge", "host", "none")
-        }
-
-    def runs(self) -> bool:
-        return self.stopped_after not in self.asked
-
-    def answer(self, method: str, path: str, query: Query) -> tuple[int, Any]:
-        request = f"{method} {path}"
-        self.asked.append(request)
-        assert "force" not in query
-        assert "v" not in query, "the container's volumes would go with it"
-        if method == self.healed_by:
-            self.refused.clear()
-        if request in self.refused:
-            status, message = self.refused[request]
-            return status, {"message": message}
-        _, kind, *rest = path.split("/")
-        name = "/".join(rest)
-        if method == "DELETE":
-            return self._remove(kind, name)
-        if path == "/build/prune":
-            return 200, self._prune_cache(json.loads(query["filters"][0]))
-        if path == "/system/df":
-            rows = [{"Id": c["Id"], "ImageID": c["Image"], "SizeRw": 5} for c in self.containers]
-            return 200, {"LayersSize": 0, "Images": self.images, "Containers": rows, "BuildCache": self.cache}
-        if path == "/images/json" and "filters" in query:
-            return 200, [found for found in self.images if not found["RepoTags"] and not self._children(found)]
-        if kind == "images" and name != "json":
-            found = self._by(self.images, name.removesuffix("/json"))
-            return (200, {"Metadata": {"LastTagTime": found["tagged"]}}) if found else (404, {"message": "no image"})
-        if kind == "containers" and name != "json":
-            found = self._by(self.containers, name.removesuffix("/json"))
-            return (200, found) if found else (404, {"message": "No such container"})
-        return 200, {"containers": self.containers, "images": self.images, "networks": self.networks}[kind]
-
-    def _by(self, objects: list[dict[str, Any]], identifier: str) -> dict[str, Any] | None:
-        return next((found for found in objects if found["Id"] == identifier), None)
-
-    def _children(self, parent: dict[str, Any]) -> list[dict[str, Any]]:
-        return [found for found in self.images if found["ParentId"] == parent["Id"]]
-
-    def _remove(self, kind: str, name: str) -> tuple[int, Any]:
-        objects: list[dict[str, Any]] = {
-            "containers": self.containers,
-            "images": self.images,
-            "networks": self.networks,
-        }[kind]
-        for found in objects:
-            references = [*(found.get("RepoTags") or []), *(found.get("RepoDigests") or [])]
-            if name == found["Id"] and len(references) > 1:
-                return 409, {"message": "image is referenced in multiple repositories"}
-            if name in references:
-                found["RepoTags"] = [tag for tag in found["RepoTags"] or [] if tag != name]
-                # A repository's last tag takes its digests with it.
-                gone = (name, f"{name.rpartition(':')[0]}@")
-                found["RepoDigests"] = [digest for digest in found["RepoDigests"] if not digest.startswith(gone)]
-                if found["RepoTags"] or found["RepoDigests"]:
-                    return 200, [{"Untagged": name}]
-            elif name != found["Id"]:
-                continue
-            objects.remove(found)
-            self.free += found.get("Size", 0)
-            return 204 if kind != "images" else 200, [{"Deleted": found["Id"]}]
-        return 404, {"message": f"no such object: {name}"}
-
-    def _prune_cache(self, filters: dict[str, list[str]]) -> dict[str, Any]:
-        before = NOW.timestamp() - int(filters["until"][0].removesuffix("s"))
-        gone = idle_cache(self.cache, before)
-        self.cache = [found for found in self.cache if found not in gone]
-        size = sum(found["Size"] for found in gone)
-        self.free += size
-        return {"CachesDeleted": [found["ID"] for found in gone] or None, "SpaceReclaimed": size}
-
-
-@pytest.fixture
-def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeContents]:
-    contents = FakeContents()
-    monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
-    monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
-    monkeypatch.setattr(pruner.time, "time", NOW.timestamp)
-    monkeypatch.setattr(pruner.time, "sleep", lambda _: None)
-    monkeypatch.setattr(pruner, "_SETTLING", 0)
-    monkeypatch.setattr(pruner, "programs_that_build", list)
-    monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))
-    monkeypatch.setattr(journal, "ROLLBACK", str(tmp_path / "lib/rollback.json"))
-    for module in (daemon, commands, pruner):
-        monkeypatch.setattr(module, "docker_runs", contents.runs)
-    monkeypatch.setattr(lock, "lock", lambda: state.locked("move", 0))
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=contents.free, f_frsize=1))
-    with fake_engine(tmp_path / "docker.sock", contents.answer) as engine:
-        for module in (commands, pruner):
-            monkeypatch.setattr(module, "Engine", lambda: engine)
-        yield contents
-
-
-def run(settings: Config | None = None, *, dry_run: bool = False, as_json: bool = False) -> int:
-    return commands.run(settings or config(), argparse.Namespace(dry_run=dry_run, json=as_json))
-
-
-def reclaim(need: int, settings: Config | None = None, *, dry_run: bool = False) -> int:
-    return commands.reclaim(settings or config(), argparse.Namespace(need=need, dry_run=dry_run, json=False))
-
+from .contents import (
+    GIB,
+    NEVER,
+    NOW,
+    FakeContents,
+    ago,
+    container,
+    image,
+    known,
+    network,
+    reclaim,
+    record,
+    result,
+    run,
+    step,
+    up_for,
+    volume,
+)
 
 # -- prune
 
@@ -233,7 +58,7 @@ def test_cache_stays_that_newer_cache_was_made_from(parents: dict[str, Any]) -> 
 def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents: FakeContents) -> None:
     contents.images = [
         image("lost"),
-        image("pulled-over", "web@sha256:7"),
+        image("pulled-by-digest", "web@sha256:7"),
         image("named", "web:1"),
         image("running"),
         image("labelled", labels={"bulkhead.keep": "false"}),
@@ -243,20 +68,33 @@ def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents:
     ]
     contents.containers = [container("c", "running", status="running")]
     assert run(config(prune_keep=("base",))) == 0
-    assert contents.names() == {"c", "named", "running", "labelled", "pinned", "between", "final"}
+    assert contents.names() == {"c", "named", "running", "labelled", "pinned", "between", "final", "pulled-by-digest"}
 
 
 def test_image_that_a_build_may_have_made_just_now_stays(contents: FakeContents) -> None:
+    known("images", seen=1.1, just_seen=0.9)
     contents.images = [
-        image("step", hours=0.9),
-        image("later", hours=-0.1),
-        image("lost", hours=1.1),
-        image("t", "t:1"),
+        image("seen", tagged=NEVER),
+        image("just_seen", tagged=NEVER),
+        image("new", tagged=NEVER, hours=9000),  # it may have been built long ago, and loaded just now
+        image("untagged", tagged=ago(1.1)),
+        image("just-untagged", tagged=ago(0.9)),
+        image("t", "t:1", size=GIB),
     ]
     run()
-    assert contents.names() == {"step", "later", "t"}
-    assert reclaim(99 * GIB) == 1
-    assert contents.names() == {"step", "later"}
+    stays = {"just_seen", "new", "just-untagged"}
+    assert contents.names() == stays | {"t"}
+    assert reclaim(11 * GIB) == 0
+    assert contents.names() == stays
+
+
+def test_image_without_a_name_goes_an_hour_after_it_was_first_seen(contents: FakeContents) -> None:
+    contents.images = [image("lost", tagged=NEVER)]
+    run()
+    assert contents.names() == {"lost"}
+    known("images", lost=1)
+    run()
+    assert contents.names() == set()
 
 
 def test_image_goes_with_the_last_container_that_had_it(contents: FakeContents) -> None:
@@ -268,19 +106,25 @@ def test_image_goes_with_the_last_container_that_had_it(contents: FakeContents) 
 
 @pytest.mark.parametrize("sign", ["cache in use", "classic step", "command line"])
 def test_images_are_left_alone_beside_a_build(
-    contents: FakeContents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: str
+    contents: FakeContents, capsys: pytest.CaptureFixture[str], sign: str
 ) -> None:
     contents.images = [image("lost"), image("old", "old:1")]
     if sign == "cache in use":
         contents.cache = [record("step", 0, InUse=True)]
     elif sign == "classic step":
-        step = container("step", "base", status="running")
-        contents.containers = [{**step, **classic_container(Id="id-step", State=step["State"])}]
+        contents.containers = [step("silly_name", "base")]
     else:
-        monkeypatch.setattr(pruner, "programs_that_build", lambda: ["docker (process 7)"])
+        contents.building = ["docker (process 7)"]
     run(config(prune_images_after_days=1))
     assert {"lost", "old"} <= contents.names()
-    assert "dangling images: not removed during a build: " in capsys.readouterr().out
+    assert "dangling images: not removed: images stay during a build: " in capsys.readouterr().out
+
+
+def test_container_that_only_looks_like_a_step_blocks_nothing(contents: FakeContents) -> None:
+    contents.images = [image("lost"), image("base", "base:1")]
+    contents.containers = [container("db", "base", status="running", log="none", of="sha256:base")]
+    run()
+    assert contents.names() == {"db", "base"}
 
 
 def test_containers_go_by_the_time_since_they_stopped(contents: FakeContents) -> None:
@@ -343,9 +187,11 @@ def test_size_of_a_container_is_what_it_has_written_and_its_logs(
 
 
 def test_networks_go_that_no_container_refers_to(contents: FakeContents) -> None:
+    known("networks", old=60, young=1, kept=60, labelled=60, swarm=60, template=60, docker_gwbridge=60)
     contents.networks += [
         network("old"),
-        network("young", 1),
+        network("young"),
+        network("new"),
         network("kept"),
         network("labelled", Labels={"bulkhead.keep": "1"}),
         network("of-a-stopped"),
@@ -360,16 +206,18 @@ def test_networks_go_that_no_container_refers_to(contents: FakeContents) -> None
     ]
     run(config(prune_keep=("kept",)))
     assert {found["Name"] for found in contents.networks} == {
-        *("bridge", "host", "none", "young", "kept", "labelled"),
+        *("bridge", "host", "none", "young", "new", "kept", "labelled"),
         *("of-a-stopped", "by-mode", "swarm", "template", "docker_gwbridge"),
     }
 
 
-def test_network_goes_with_the_last_container_that_had_it(contents: FakeContents) -> None:
+def test_network_outlives_the_last_container_that_had_it_by_as_long(contents: FakeContents) -> None:
+    known("networks", mine=900)
     contents.containers = [container("old", "i", network="mine")]
     contents.networks.append(network("mine"))
     run()
-    assert contents.names() == set()
+    assert contents.names() == {"mine"}
+    assert state.load("networks")["id-mine"] == NOW.timestamp()
 
 
 def test_named_images_stay_by_default(contents: FakeContents) -> None:
@@ -423,7 +271,7 @@ def test_use_of_an_image_is_remembered(contents: FakeContents) -> None:
 
 
 def test_use_that_a_clock_has_put_into_the_future_counts_as_now() -> None:
-    assert images_known([image("a")], set(), {"sha256:a": 100.0}, 50.0) == {"sha256:a": 50.0}
+    assert last_seen(["a"], set(), {"a": 100.0}, 50.0) == {"a": 50.0}
 
 
 # -- what it says, and what goes wrong
@@ -442,7 +290,7 @@ def test_log_has_a_line_for_each_object_and_each_step(
         "containers stopped for 48 h: removed 1 container, 5 bytes; freed 0 bytes",
         "  image 0123456789ab (1.0 GiB) removed: dangling",
         "dangling images: removed 1 image, 1.0 GiB; freed 1.0 GiB",
-        "networks in no container, 48 h old: nothing",
+        "networks unused for 48 h: nothing",
         "3.0 GiB freed; 13.0 GiB are free on /srv/docker-volume",
     ]
 
@@ -454,11 +302,13 @@ def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
     contents.images = [image("of-old", size=GIB)]
     contents.containers = [container("old", "of-old", network="mine")]
     contents.networks.append(network("mine"))
+    known("networks", mine=60)
     before = contents.names()
+    files = {path: path.read_bytes() for path in tmp_path.glob("lib/*")}
     assert run(dry_run=True) == 0
     assert contents.names() == before
     assert not [request for request in contents.asked if not request.startswith("GET")]
-    assert not (tmp_path / "lib").exists()
+    assert {path: path.read_bytes() for path in tmp_path.glob("lib/*")} == files
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().out.splitlines() == [
         "build cache unused for 48 h: would remove 2 records, 1.0 GiB",
@@ -466,8 +316,7 @@ def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
         "containers stopped for 48 h: would remove 1 container, 5 bytes",
         "  image of-old (1.0 GiB) would be removed: dangling",
         "dangling images: would remove 1 image, 1.0 GiB",
-        "  network mine would be removed: made 60 h ago",
-        "networks in no container, 48 h old: would remove 1 network",
+        "networks unused for 48 h: nothing",
         "2.0 GiB would be freed; 12.0 GiB would be free on /srv/docker-volume",
     ]
 
@@ -475,7 +324,7 @@ def test_dry_run_says_what_a_run_would_do_and_changes_nothing(
 def test_result_is_remembered_for_status_and_metrics(contents: FakeContents) -> None:
     contents.images = [image("lost", size=GIB)]
     run()
-    assert state.load("prune") == {"time": NOW.timestamp(), "freed": GIB, "removed": 1, "failed": []}
+    assert state.load("prune") == result(freed=GIB, removed=1)
 
 
 def test_json_has_what_was_removed(contents: FakeContents, capsys: pytest.CaptureFixture[str]) -> None:
@@ -534,7 +383,7 @@ def test_volume_too_full_for_docker_to_remove_anything_is_reported(
 def test_docker_that_hangs_ends_the_run_at_once(
     contents: FakeContents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(commands, "Engine", lambda: Engine(str(tmp_path / "nobody")))
+    monkeypatch.setattr(attempt, "Engine", lambda: Engine(str(tmp_path / "nobody")))
     assert run() == 1
     assert contents.asked == []
     (line, _) = capsys.readouterr().out.splitlines()
@@ -546,17 +395,16 @@ def test_docker_that_hangs_ends_the_run_at_once(
 def test_answer_that_nobody_expected_is_a_failure_and_the_rest_is_done(
     contents: FakeContents, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    contents.containers = [container("old", "i")]
-    contents.networks.append({"Name": "odd"})
+    contents.networks.append({"Id": "id-odd", "Name": "odd"})
     contents.images = [image("lost")]
     assert run() == 1
     failed = ["networks: not done: KeyError('Scope')"]
-    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 2, "failed": failed}
+    assert state.load("prune") == result(removed=1, failed=failed)
     assert failed[0] in capsys.readouterr().out
 
 
 def test_docker_that_was_stopped_is_not_started(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (daemon, commands, pruner):
+    for module in (daemon, attempt, pruner, remover):
         monkeypatch.setattr(module, "docker_runs", lambda: False)
     with pytest.raises(errors.Failed, match="Docker does not run"):
         run()
@@ -599,7 +447,7 @@ def test_refusal_is_remembered_as_a_failure() -> None:
     Journal(journal.PATH).enter(journal.COPYING)
     with pytest.raises(errors.Failed) as refusal:
         run()
-    assert state.load("prune") == {"time": NOW.timestamp(), "freed": 0, "removed": 0, "failed": [str(refusal.value)]}
+    assert state.load("prune") == result(failed=[str(refusal.value)])
 
 
 def test_journal_that_cannot_be_read_is_a_reason_to_remove_nothing(contents: FakeContents) -> None:
@@ -612,126 +460,32 @@ def test_journal_that_cannot_be_read_is_a_reason_to_remove_nothing(contents: Fak
 
 
 @pytest.mark.usefixtures("contents")
-def test_prune_beside_another_leaves_what_the_other_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
-    locked = state.locked
-    monkeypatch.setattr(state, "locked", lambda name, _: locked(name, 0))
-    with state.locked("prune", 0), pytest.raises(TimeoutError):
-        run()
+@pytest.mark.parametrize("command", [run, lambda: reclaim(None, volumes=True)])
+def test_prune_beside_another_is_told_and_leaves_what_the_other_remembers(
+    contents: FakeContents, monkeypatch: pytest.MonkeyPatch, command: Callable[[], int]
+) -> None:
+    contents.volumes = [volume("v")]
+    monkeypatch.setattr(attempt, "_PATIENCE", 0)
+    with (
+        state.locked("prune", 0),
+        pytest.raises(Failed, match=r"another prune or reclaim is at work.*nothing was removed"),
+    ):
+        command()
     assert state.load("prune") == {}
+    assert contents.names() == {"v"}
 
 
-# -- reclaim
-
-
-def test_reclaim_stops_as_soon_as_enough_is_free(contents: FakeContents) -> None:
-    contents.cache = [record("old", 60, 2 * GIB), record("recent", 1, 2 * GIB)]
-    contents.images = [image("lost", size=GIB)]
-    assert reclaim(12 * GIB) == 0
-    assert contents.names() == {"recent", "lost"}
-
-
-def test_reclaim_does_nothing_where_enough_is_free(contents: FakeContents) -> None:
-    assert reclaim(10 * GIB) == 0
-    assert contents.asked == []
-
-
-def test_reclaim_takes_the_least_recently_used_cache_first(contents: FakeContents) -> None:
-    contents.cache = [record("a", 5), record("b", 20), record("c", 10), record("record", 40, InUse=True)]
-    assert reclaim(12 * GIB) == 0
-    assert contents.names() == {"a", "record"}
-
-
-def test_reclaim_takes_all_idle_cache_where_the_count_was_too_high(contents: FakeContents) -> None:
-    contents.cache = [record("a", 5), record("b", 20)]
-    contents.free -= GIB  # what others have written meanwhile
-    assert reclaim(11 * GIB) == 0
-    assert contents.names() == set()
-
-
-def test_reclaim_takes_the_least_recently_used_images_last_one_by_one(contents: FakeContents) -> None:
-    state.save("images", {"sha256:a": NOW.timestamp() - 50, "sha256:b": NOW.timestamp() - 500})
-    contents.cache = [record("cache", 1)]
-    contents.images = [
-        image("a", "a:1", size=GIB),
-        image("b", "b:1", size=GIB),
-        image("c", "c:1", size=GIB, tagged=ago(0.1)),
-        image("used", "used:1", size=GIB),
-    ]
-    contents.containers = [container("c1", "used", finished=ago(1))]
-    assert reclaim(13 * GIB) == 0
-    assert contents.names() == {"a", "c1", "used"}
-
-
-def test_reclaim_knows_the_least_recently_used_of_images_that_were_found_at_once(contents: FakeContents) -> None:
-    state.save("images", {"sha256:new": NOW.timestamp() - 50, "sha256:old": NOW.timestamp() - 50})
-    contents.images = [image("new", "a:1", size=GIB, tagged=ago(9)), image("old", "b:1", size=GIB, tagged=ago(99))]
-    assert reclaim(11 * GIB) == 0
-    assert contents.names() == {"new"}
-
-
-def test_reclaim_takes_an_image_after_what_was_made_from_it(contents: FakeContents) -> None:
-    contents.images = [image("base", "base:1", size=GIB), image("app", "app:1", size=GIB, parent="base")]
-    assert reclaim(12 * GIB) == 0
-    assert contents.names() == set()
-
-
-def test_reclaim_says_what_is_missing(contents: FakeContents, capsys: pytest.CaptureFixture[str]) -> None:
-    contents.images = [image("used", "used:1"), image("kept", "kept:1", labels={"bulkhead.keep": ""})]
-    contents.containers = [container("c", "used", status="running")]
-    contents.networks.append(network("old"))
-    assert reclaim(12 * GIB) == 1
-    assert contents.names() == {"used", "kept", "c", "old"}
-    assert (
-        "12.0 GiB are needed: 2.0 GiB are missing. The rest is in use, is kept by your settings or labels, or belongs to a running build"
-        in capsys.readouterr().out
-    )
-
-
-def test_reclaim_that_is_dry_stops_where_a_real_one_would(
-    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("hours", [0.3, 2.9])
+def test_nothing_goes_in_the_first_hours_after_a_boot(
+    contents: FakeContents, capsys: pytest.CaptureFixture[str], hours: float
 ) -> None:
-    contents.cache = [record("a", 5), record("b", 20)]
-    contents.images = [image("i", "i:1", size=GIB)]
-    assert reclaim(12 * GIB, dry_run=True) == 0
-    assert contents.names() == {"a", "b", "i"}
-    assert "build cache that is not in use: would remove 2 records, 2.0 GiB" in capsys.readouterr().out
-
-
-def test_moment_that_frees_enough_spares_what_is_shared_with_images() -> None:
-    records = [record("shared", 30, Shared=True), record("b", 20), record("a", 10)]
-    assert moment_to_free(records, GIB) == pytest.approx(NOW.timestamp() - 20 * 3600, abs=1)
-
-
-# -- the cache alone
-
-
-def test_cache_is_reclaimed_alone_and_counted_in_bytes(contents: FakeContents) -> None:
-    contents.cache = [record("old", 90), record("recent", 1)]
-    contents.images = [image("lost"), image("old-image", "old:1")]
-    assert pruner.reclaim_cache(config(), 11 * GIB, print, wait=0) == GIB
-    assert contents.names() == {"recent", "lost", "old-image"}
-    assert pruner.reclaim_cache(config(), 11 * GIB, print, wait=0) == 0
-    assert pruner.reclaim_cache(config(), 99 * GIB, print, wait=0) == GIB
-    assert contents.names() == {"lost", "old-image"}
-
-
-def test_cache_stays_where_docker_does_not_run_or_somebody_else_is_at_work(
-    contents: FakeContents, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contents.cache = [record("old", 90)]
-    with state.locked("prune", 0), pytest.raises(TimeoutError):
-        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
-    with state.locked("move", 0), pytest.raises(TimeoutError):
-        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
-    for module in (daemon, commands, pruner):
-        monkeypatch.setattr(module, "docker_runs", lambda: False)
-    assert pruner.reclaim_cache(config(), 99 * GIB, print, wait=0) == 0
+    contents.uptime = up_for(2400, since_boot=hours)
+    contents.containers = [container("old", "i")]
+    with pytest.raises(
+        Failed, match=r"this host booted .* ago: nothing is pruned in the first 3 h.*`bulkhead reclaim` makes"
+    ):
+        run()
     assert contents.names() == {"old"}
-
-
-def test_cache_stays_while_a_move_is_unfinished(contents: FakeContents) -> None:
-    contents.cache = [record("old", 90)]
-    Journal(journal.PATH).enter("copying")
-    with pytest.raises(Failed, match="a move of Docker's data is not finished"):
-        pruner.reclaim_cache(config(), 99 * GIB, print, wait=0)
-    assert contents.names() == {"old"}
+    assert state.load("prune") == {}
+    assert run(dry_run=True) == 0
+    assert "nothing is pruned in the first 3 h" in capsys.readouterr().out

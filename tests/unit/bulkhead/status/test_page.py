@@ -14,7 +14,7 @@ from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.watch.alert_store import OpenAlert
 from bulkhead.watch.results import CRITICAL, UNKNOWN, WARNING, CheckResult, Observation
 
-from .example_status import ANSWERS, GUARDS, NOW, VOLUME, G, example_status, row
+from .example_status import ANSWERS, GUARDS, NOW, VOLUME, G, example_status, row, usage_of
 
 
 def test_the_first_lines_say_which_host_how_bad_and_why() -> None:
@@ -158,6 +158,22 @@ def test_failures_of_a_prune_are_shown_but_not_all_of_them() -> None:
     assert "image 0: in use" in page
     assert "image 5: in use" not in page
     assert "and 95 more: `journalctl -u docker-prune`" in page
+
+
+def test_prune_that_something_is_in_the_way_of_is_shown() -> None:
+    hindrance = "images stay during a build: a build"
+    page = render(example_status(pruned=Pruned(NOW, 0, [], hindrance)), False, 80)
+    assert row(page, "skipped").endswith(hindrance)
+    page = render(example_status(pruned=Pruned(NOW, 0, [], hindrance, 3)), True, 80)
+    assert f"\033[{status_page._COLOURS[WARNING]}m    skipped   \033[0m{hindrance} (3 nights in a row)" in page
+    assert "skipped" not in render(example_status(pruned=Pruned(NOW, 0, [])), False, 80)
+
+
+def test_anonymous_volumes_without_a_container_are_shown() -> None:
+    page = render(example_status(usage=usage_of(anonymous=4, anonymous_bytes=2 * G)), False, 110)
+    what = "2.0G in 4 anonymous volumes that no container has; `bulkhead reclaim --volumes` removes them"
+    assert row(page, "of these").endswith(what)
+    assert "anonymous" not in render(example_status(), False, 110)
 
 
 def test_runs_are_none_yet_before_the_first() -> None:

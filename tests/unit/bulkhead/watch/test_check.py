@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from bulkhead import errors, names, procfs, state
+from bulkhead import errors, names, procfs, state, uptime
 from bulkhead.config import Config
-from bulkhead.docker import daemon
+from bulkhead.docker import daemon, sightings
 from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
@@ -345,7 +345,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
     monkeypatch.setattr(filesystems, "_is_missing", lambda path: path in host.missing)
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
-    monkeypatch.setattr(daemon, "DOCKER_API", f"{tmp_path}/docker.sock")
+    for module in (daemon, sightings):
+        monkeypatch.setattr(module, "DOCKER_API", f"{tmp_path}/docker.sock")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
@@ -353,15 +354,18 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     return host
 
 
-Docker = Callable[[bytes], list[int]]
+Docker = Callable[..., list[int]]
 
 
 @pytest.fixture
 def docker(host: CheckHost) -> Iterator[Docker]:
-    """Return what starts a Docker with this answer, or without one if it is empty, and returns a list of its connections."""
+    """Return what starts a Docker with this answer, or without one if it is empty, and returns a list of its connections.
+
+    It has another answer to who asks for its containers.
+    """
     with socket.socket(socket.AF_UNIX) as server:
 
-        def serve(answer: bytes, connections: list[int]) -> None:
+        def serve(answer: bytes, containers: bytes, connections: list[int]) -> None:
             while True:
                 try:
                     connection, _ = server.accept()
@@ -369,17 +373,16 @@ def docker(host: CheckHost) -> Iterator[Docker]:
                     return
                 connections.append(1)
                 if answer:
-                    connection.recv(1000)
-                    connection.sendall(answer)
+                    connection.sendall(containers if b"/containers/json" in connection.recv(1000) else answer)
                     connection.close()
                 else:
                     kept.append(connection)
 
-        def start(answer: bytes) -> list[int]:
+        def start(answer: bytes, containers: bytes = b"HTTP/1.0 200 OK\r\n\r\n[]") -> list[int]:
             connections: list[int] = []
             server.bind(f"{host.path}/docker.sock")
             server.listen()
-            threading.Thread(target=serve, args=(answer, connections), daemon=True).start()
+            threading.Thread(target=serve, args=(answer, containers, connections), daemon=True).start()
             return connections
 
         kept: list[socket.socket] = []
@@ -562,11 +565,14 @@ def test_filesystem_whose_device_is_gone_does_not_empty(healthy: CheckHost) -> N
     assert set(state.load("check")["samples"]) == {"/"}
 
 
-def prune(hours_ago: float, *failed: str, timer: bool = True) -> dict[str, tuple[int, str]]:
+def prune(
+    hours_ago: float, *failed: str, timer: bool = True, saved: dict[str, Any] | None = None
+) -> dict[str, tuple[int, str]]:
     """Return the results of a prune, by key."""
     units = ("docker-prune.timer",) if timer else ()
-    last = {"time": 1e9 - hours_ago * HOUR, "failed": list(failed)}
-    return {key: (level, text) for key, level, text, _ in check.check_prune(last, config(watched_units=units), 1e9)}
+    last = {"time": 1e9 - hours_ago * HOUR, "failed": list(failed)} | (saved or {})
+    results = check.check_prune(last, config(watched_units=units), 1e9, late=1e9 - 50 * HOUR)
+    return {key: (level, text) for key, level, text, _ in results}
 
 
 def test_prune_that_failed_or_does_not_come_is_a_warning() -> None:
@@ -575,6 +581,66 @@ def test_prune_that_failed_or_does_not_come_is_a_warning() -> None:
     assert prune(51) == {"prune": (WARNING, "the last prune was 2 d ago")}
     output = "the last prune was 3 h ago and failed: image a:1: in use"
     assert prune(3, "image a:1: in use", "image b:1") == {"prune": (WARNING, output)}
+
+
+def test_prune_that_was_skipped_for_three_nights_is_a_warning() -> None:
+    saved = {"hindrance": "images stay during a build: a build", "skipped_nights": 2}
+    assert prune(3, saved=saved)["prune"][0] == OK
+    assert prune(3, saved=saved | {"skipped_nights": 3})["prune"] == (
+        WARNING,
+        "the last prune was 3 h ago; something was in its way for 3 nights in a row: images stay during a build: a build. Set "
+        "prune_time to a quieter hour, or run `bulkhead prune` when nothing is in the way",
+    )
+
+
+def test_prune_is_not_late_because_the_host_was_off(healthy: CheckHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    state.save("prune", {"time": time.time() - 62 * HOUR, "freed": 0, "removed": 0, "failed": []})
+    moments = {50 * HOUR: time.time() - 90 * HOUR}
+    monkeypatch.setattr(uptime, "current", lambda: SimpleNamespace(before=moments.get))
+    monkeypatch.setattr(uptime, "remember", lambda: None)
+    assert check.run(config()) == OK
+    moments[50 * HOUR] = time.time() - 61 * HOUR
+    assert check.run(config()) == WARNING
+    assert healthy.levels()["prune"] == WARNING
+
+
+@pytest.mark.usefixtures("healthy")
+def test_check_remembers_the_uptime() -> None:
+    check.run(config())
+    first = state.load("uptime")["up"]
+    check.run(config())
+    assert state.load("uptime")["up"] > first
+
+
+RUNNING = [
+    {"ImageID": "sha256:a", "NetworkSettings": {"Networks": {"ci": {"NetworkID": "n1"}, "b": {"NetworkID": "n2"}}}},
+    {"ImageID": "sha256:b", "NetworkSettings": {"Networks": {}}},
+]
+
+
+def test_check_remembers_what_runs_for_the_next_prune(host: CheckHost, docker: Docker) -> None:
+    docker(PONG, b"HTTP/1.0 200 OK\r\nServer: Docker\r\n\r\n" + json.dumps(RUNNING).encode())
+    now = time.time()
+    state.save("counted", {"time": now - 100})
+    state.save("sightings", {"images": {"sha256:old": now - 50, "sha256:counted": now - 150}, "networks": 7})
+    check.run(config())
+    uses = state.load("sightings")
+    assert {*uses["images"]} == {"sha256:a", "sha256:b", "sha256:old"}
+    assert {*uses["networks"]} == {"n1", "n2"}
+    assert all(now <= when <= time.time() for when in uses["networks"].values())
+    assert host.alerts == []
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.0 500 Oh\r\n\r\n{}", b"HTTP/1.0 200 OK\r\n\r\n[7]", b"HTTP/1.0 200 OK\r\n\r\n{"]
+)
+def test_list_of_containers_that_docker_does_not_give_is_no_problem(
+    host: CheckHost, docker: Docker, answer: bytes
+) -> None:
+    docker(PONG, answer)
+    assert check.run(config()) == OK
+    assert state.load("sightings") == {}
+    assert host.alerts == []
 
 
 def test_prune_that_nobody_wants_may_be_long_ago() -> None:

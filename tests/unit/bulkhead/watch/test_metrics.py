@@ -89,6 +89,11 @@ def test_last_prune_is_there(failed: list[str], success: str) -> None:
     assert "bulkhead_prune_timestamp_seconds 900000000.0" in lines
     assert "bulkhead_prune_freed_bytes 5368709120.0" in lines
     assert f"bulkhead_prune_success {success}" in lines
+    assert "bulkhead_prune_skipped_nights 0.0" in lines
+
+
+def test_nights_that_the_prune_was_skipped_are_there() -> None:
+    assert "bulkhead_prune_skipped_nights 4.0" in text({"time": 9e8, "freed": 0, "failed": [], "skipped_nights": 4})
 
 
 def test_guard_has_no_metrics_where_there_is_none() -> None:

@@ -54,15 +54,16 @@ def test_first_nightly_prune_names_what_it_removes() -> None:
     images = ("dangling", "job-image", "another")
     _, notice = notices(container("job"), container("test", "created"), images=images)
     assert notice == (
-        "the first nightly prune (03:00) removes what is unused then; today that is 2 containers (job, test) that stopped at "
-        "least 48 h ago, 2 dangling images, build cache and networks not used for 48 h. prune_keep keeps objects by name, "
+        "the nightly prune (03:00) removes what stays unused for 48 h from this run on; today that would be 2 containers (job, "
+        "test) that stopped at least 48 h ago, 2 dangling images, build cache and networks that nobody uses. prune_keep keeps "
+        "objects by name, "
         'prune_time = "" switches the prune off (docs/prune.md)'
     )
 
 
 def test_first_nightly_prune_is_announced_where_nothing_but_cache_and_networks_may_go() -> None:
     _, notice = notices()
-    assert "today that is build cache and networks not used for 48 h. prune_keep" in notice
+    assert "today that would be build cache and networks that nobody uses. prune_keep" in notice
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_first_nightly_prune_is_announced_where_nothing_but_cache_and_networks_m
 )
 def test_container_that_the_prune_keeps_is_not_named(kept: Container) -> None:
     _, notice = notices(kept, prune_keep=["keep-*"])
-    assert "today that is build cache and networks not used for 48 h" in notice
+    assert "today that would be build cache and networks that nobody uses. prune_keep" in notice
 
 
 def test_prune_that_is_switched_off_removes_nothing() -> None:
