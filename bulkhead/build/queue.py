@@ -129,12 +129,16 @@ class Queue:
                 if each.process != self._place.process and (not each.is_waiting or each.since < self._place.since)
             ]
             found = self._checklist.room(ahead)
-            if found.level == OK or waits:
-                need, used = self._checklist.need.bytes, self._checklist.used
-                self._place = self._place._replace(need=need, used=used, is_waiting=found.level != OK)
-                reservations.save(self._place)
-                self._is_reserved = True
+            if found.level == OK:
+                self._save(self._place._replace(used=self._checklist.used, is_waiting=False))
+            elif waits and not self._is_reserved:
+                self._save(self._place._replace(is_waiting=True))
             return found, ahead
+
+    def _save(self, place: Reservation) -> None:
+        self._place = place._replace(need=self._checklist.need.bytes)
+        reservations.save(self._place)
+        self._is_reserved = True
 
     def _without_reservation(self) -> Item:
         found = self._checklist.room([])

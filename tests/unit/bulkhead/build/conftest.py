@@ -47,6 +47,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(reservations, "DOCKER_API", str(tmp_path / "docker.sock"))
     monkeypatch.setattr(reservations, "accounts", host.accounts)
     (tmp_path / "builds").mkdir()
+    monkeypatch.setattr(checklist, "CGROUPS", str(tmp_path))
+    (tmp_path / "cgroup.controllers").touch()
     monkeypatch.setattr(checklist, "programs_that_build", list)
     monkeypatch.setattr(build_progress, "_INTERVAL", 0.02)
     monkeypatch.setattr(os, "geteuid", lambda: 0)

@@ -180,7 +180,7 @@ def test_build_that_does_not_fit_is_refused_with_figures(host: BuildHost, capsys
     assert (
         "free: 50.0 GiB; needed: 60.0 GiB (--need 60G) above the guard's floor of 2.0 GiB: 12.0 GiB missing" in output
     )
-    assert "Reclaimable: image old:1 1.0 GiB. Make room: `bulkhead reclaim --need 62G`" in output
+    assert "Reclaimable: image old:1 1.0 GiB. That is not enough: grow the volume (setting volume_size)" in output
     assert not host.has_begun()
 
 
