@@ -229,3 +229,20 @@ def test_cache_stays_while_a_move_of_dockers_data_is_unfinished(
     assert run(need=50 * G) == 3
     assert "no build cache was removed: a move of Docker's data is not finished (copying)" in capsys.readouterr().err
     assert host.cache == 3 * G
+
+
+def test_advice_names_only_what_helps(host: BuildHost) -> None:
+    volume = space_of("/srv/docker-volume")
+    can_be_had = "Reclaimable: build cache 3.0 GiB, image old:1 1.0 GiB"
+    assert checklist.advice(54 * G, volume) == f"{can_be_had}. Make room: `bulkhead reclaim --need 54G`"
+    assert checklist.advice(55 * G, volume) == (
+        f"{can_be_had}. That is not enough: grow the volume (setting volume_size)"
+    )
+    host.cache = 0
+    assert "image old:1" in checklist.advice(51 * G, volume)
+
+
+def test_own_docker_is_no_other_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Process(1, "docker")
+    monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(os.getpid(), "docker"), other])
+    assert checklist.other_builds() == [other]

@@ -38,3 +38,25 @@ def test_interrupted_build_is_called_interrupted() -> None:
 def test_build_that_succeeds_in_spite_of_a_signal_is_called_built() -> None:
     (line,) = outcome_lines(BuildOutcome(0, is_interrupted=True), G, G, str)
     assert line.startswith("built after 0 s: ")
+
+
+def test_stopped_build_is_advised_what_can_be_had() -> None:
+    asked: list[int] = []
+
+    def advice(wanted: int) -> str:
+        asked.append(wanted)
+        return "Make room."
+
+    stopped = BuildOutcome(1, stopped=CERTAINLY, peak=20 * G)
+    assert outcome_lines(stopped, 10 * G, 2 * G, advice)[1:] == [
+        "the guard stopped it: it needs more space. Make room."
+    ]
+    outcome_lines(stopped, 40 * G, 2 * G, advice)
+    assert asked == [32 * G, 42 * G], "half as much again as it took, or what it should have needed"
+
+
+def test_build_that_may_have_been_stopped_is_not_advised_to_make_room() -> None:
+    lines = outcome_lines(BuildOutcome(1, stopped=MAYBE, is_short=True, peak=G), G, G, str)
+    assert lines[1:] == [
+        "the guard stopped this build or another one: it cannot tell which. Build again when fewer run"
+    ]
