@@ -36,7 +36,7 @@ from bulkhead.build.checklist import (
 )
 from bulkhead.build.outcome import CERTAINLY, LEAST, MAYBE, NOT, NOT_STARTED, BuildOutcome, outcome_lines
 from bulkhead.build.progress import ENDING, Display, Gauge, kind_of_display, run_watched, say
-from bulkhead.build.queue import Queue
+from bulkhead.build.queue import BuildQueue
 from bulkhead.errors import PROBLEMS, Problem, in_words
 from bulkhead.guard.reservations import Account, Accounts, is_alive
 from bulkhead.sizes import human
@@ -106,7 +106,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         return _forget(options)
     arguments = _arguments(options)
     checklist = Checklist(config, arguments, options.need, options.limit, say)
-    queue = Queue(checklist, arguments.name, options.limit)
+    queue = BuildQueue(checklist, arguments.name, options.limit)
     try:
         return _run(config, options, arguments, checklist, queue)
     finally:
@@ -121,7 +121,9 @@ def _arguments(options: argparse.Namespace) -> Arguments:
         raise
 
 
-def _run(config: Config, options: argparse.Namespace, arguments: Arguments, checklist: Checklist, queue: Queue) -> int:
+def _run(
+    config: Config, options: argparse.Namespace, arguments: Arguments, checklist: Checklist, queue: BuildQueue
+) -> int:
     checklist.inspect()
     if checklist.failed:
         checklist.check_room()
@@ -143,7 +145,7 @@ def _run(config: Config, options: argparse.Namespace, arguments: Arguments, chec
     return outcome.exit_code
 
 
-def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: Queue) -> BuildOutcome:
+def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: BuildQueue) -> BuildOutcome:
     progress = arguments.progress or os.environ.get("BUILDKIT_PROGRESS", "")
     display = Display(kind_of_display(progress, sys.stderr.isatty()))
     began, gauge = time.time(), Gauge(config.volume_mount, floor, other_builds)

@@ -22,7 +22,7 @@ _LINES = 60.0  # seconds between two lines where there is no terminal
 _COUNT_TIMEOUT = 3.0  # seconds for the guard to count what a build has written
 
 
-class Queue:
+class BuildQueue:
     """The place of one build among those of this host. Leave it at the end.
 
     Args:

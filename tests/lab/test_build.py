@@ -19,7 +19,7 @@ SLOWLY = "for i in 0 1 2 3 4 5 6 7 8 9; do dd if=/dev/zero of=/big$i bs=1M count
 SELDOM = pytest.mark.sample(1, of="guarded build")
 
 
-class GuardedBuild:
+class BuildCommand:
     """A `bulkhead build` that runs on the machine."""
 
     def __init__(self, machine: Machine, name: str, step: str, options: str = "", *, buildkit: bool = True) -> None:
@@ -63,12 +63,12 @@ def machine(guarded: Machine) -> Machine:
 @SELDOM
 def test_second_of_two_builds_that_do_not_fit_together_waits_for_the_first(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
-    first = GuardedBuild(machine, "first", "sleep 40", "--need 600M")
+    first = BuildCommand(machine, "first", "sleep 40", "--need 600M")
     wait_for_step(machine, "sleep 40")
-    code, output = GuardedBuild(machine, "refused", "true", "--need 600M").end()
+    code, output = BuildCommand(machine, "refused", "true", "--need 600M").end()
     assert code == 3, output
     assert "that 1 other build may still need" in output
-    second = GuardedBuild(machine, "second", "true", "--need 600M --wait 5m")
+    second = BuildCommand(machine, "second", "true", "--need 600M --wait 5m")
     wait_until(lambda: "waiting" in machine.out("bulkhead status", timeout=120), 60)
     status = machine.out("bulkhead status", timeout=120)
     assert "Guarded builds" in status
@@ -84,20 +84,20 @@ def test_second_of_two_builds_that_do_not_fit_together_waits_for_the_first(machi
 @SELDOM
 def test_build_that_was_killed_holds_no_space(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
-    killed = GuardedBuild(machine, "killed", "sleep 300", "--need 600M")
+    killed = BuildCommand(machine, "killed", "sleep 300", "--need 600M")
     wait_for_step(machine, "sleep 300")
     machine.run("pkill -KILL -f '[d]ocker build.*killed'; pkill -KILL -f '[b]ulkhead build.*killed'", check=False)
     killed.end()
-    code, output = GuardedBuild(machine, "next", "true", "--need 600M").end()
+    code, output = BuildCommand(machine, "next", "true", "--need 600M").end()
     assert code == 0, output
 
 
 @SELDOM
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_that_passes_its_limit_is_ended_and_no_other(machine: Machine, builder: str) -> None:
-    limited = GuardedBuild(machine, "limited", SLOWLY, "--need 100M --limit 300M", buildkit=builder == "buildkit")
+    limited = BuildCommand(machine, "limited", SLOWLY, "--need 100M --limit 300M", buildkit=builder == "buildkit")
     wait_for_step(machine, "sleep 2")
-    other = GuardedBuild(machine, "other", "sleep 60", "--need 100M", buildkit=builder == "buildkit")
+    other = BuildCommand(machine, "other", "sleep 60", "--need 100M", buildkit=builder == "buildkit")
     code, output = limited.end()
     assert code == 5, output
     assert re.search(r"the guard stopped it: this build has written [3-7]\d\d\.\d MiB, its limit is 300\.0 MiB", output)
@@ -109,9 +109,9 @@ def test_build_that_passes_its_limit_is_ended_and_no_other(machine: Machine, bui
 @SELDOM
 def test_stop_of_another_build_is_not_this_builds(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
-    fails = GuardedBuild(machine, "fails", "sleep 90; false", "--need 10M")
+    fails = BuildCommand(machine, "fails", "sleep 90; false", "--need 10M")
     wait_for_step(machine, "/bin/sh -c sleep 90; false")
-    fills = GuardedBuild(machine, "fills", "dd if=/dev/zero of=/big bs=1M count=8000", "--need 10M")
+    fills = BuildCommand(machine, "fills", "dd if=/dev/zero of=/big bs=1M count=8000", "--need 10M")
     code, output = fills.end()
     assert code == 4, output
     code, output = fails.end()

@@ -13,7 +13,7 @@ import pytest
 from bulkhead.build import queue
 from bulkhead.build.arguments import Arguments
 from bulkhead.build.checklist import Checklist
-from bulkhead.build.queue import Queue
+from bulkhead.build.queue import BuildQueue
 from bulkhead.guard import loop, reservations
 from bulkhead.guard.reservations import Account, Reservation, identity
 
@@ -22,7 +22,7 @@ from .build_host import CONFIG, BuildHost, G, as_user, preflight, run
 OURS = identity(os.getpid())
 
 
-class Clock:
+class QueueClock:
     """The clock of the queue. It moves when somebody waits, and then things happen."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,8 +38,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> QueueClock:
+    return QueueClock(monkeypatch)
 
 
 def other(name: str, need: int, *, since: float = 0, waits: bool = False) -> Reservation:
@@ -98,7 +98,7 @@ def test_reservation_is_there_while_the_build_runs_and_gone_after_it(host: Build
 
 
 def test_build_that_waits_starts_when_the_other_has_ended(
-    host: BuildHost, clock: Clock, capsys: pytest.CaptureFixture[str]
+    host: BuildHost, clock: QueueClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     web = other("web", 30 * G)
     clock.events[1100] = lambda: reservations.remove(web)
@@ -112,7 +112,7 @@ def test_build_that_waits_starts_when_the_other_has_ended(
     assert files(host) == []
 
 
-def test_build_gives_up_after_its_time(host: BuildHost, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_gives_up_after_its_time(host: BuildHost, clock: QueueClock, capsys: pytest.CaptureFixture[str]) -> None:
     other("web", 30 * G)
     assert run(need=25 * G, wait=600.0) == 3
     assert 1600 <= clock.now < 1620
@@ -120,7 +120,7 @@ def test_build_gives_up_after_its_time(host: BuildHost, clock: Clock, capsys: py
     assert files(host) == ["web 0.json"]
 
 
-def test_who_came_first_starts_first(host: BuildHost, clock: Clock) -> None:
+def test_who_came_first_starts_first(host: BuildHost, clock: QueueClock) -> None:
     host.cache = 0
     first = other("first", 40 * G, since=900, waits=True)
     other("last", 40 * G, since=1001, waits=True)
@@ -131,7 +131,9 @@ def test_who_came_first_starts_first(host: BuildHost, clock: Clock) -> None:
     assert clock.now < 1080
 
 
-def test_build_that_never_fits_is_not_queued(host: BuildHost, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_that_never_fits_is_not_queued(
+    host: BuildHost, clock: QueueClock, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(need=99 * G, wait=600.0) == 3
     assert clock.now == 1000
     output = capsys.readouterr().err
@@ -140,7 +142,7 @@ def test_build_that_never_fits_is_not_queued(host: BuildHost, clock: Clock, caps
     assert host.cache == 3 * G, "nothing was removed in vain"
 
 
-def test_cache_of_a_build_that_has_ended_is_removed_for_one_that_waits(host: BuildHost, clock: Clock) -> None:
+def test_cache_of_a_build_that_has_ended_is_removed_for_one_that_waits(host: BuildHost, clock: QueueClock) -> None:
     host.cache = 0
     web = other("web", 30 * G)
 
@@ -154,7 +156,7 @@ def test_cache_of_a_build_that_has_ended_is_removed_for_one_that_waits(host: Bui
     assert host.cache == 0
 
 
-def test_ctrl_c_leaves_the_queue(host: BuildHost, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_leaves_the_queue(host: BuildHost, clock: QueueClock, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         assert len(files(host)) == 2
         raise KeyboardInterrupt
@@ -170,12 +172,12 @@ def test_ctrl_c_leaves_the_queue(host: BuildHost, clock: Clock, capsys: pytest.C
 
 @pytest.mark.usefixtures("host")
 def test_on_a_terminal_one_line_shows_the_queue(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clock: QueueClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     web = other("web", 30 * G)
     clock.events[1021] = lambda: reservations.remove(web)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    place = Queue(Checklist(CONFIG, Arguments.of(["."]), 25 * G, 0, lambda _: None), "app", 0)
+    place = BuildQueue(Checklist(CONFIG, Arguments.of(["."]), 25 * G, 0, lambda _: None), "app", 0)
     place._checklist.inspect()
     place.enter(600)
     output = capsys.readouterr().err
