@@ -16,6 +16,7 @@ from bulkhead.parser import Parser
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _UNKNOWN = 3  # the exit code of a check that cannot be made: 2 would be CRITICAL
 
 
@@ -165,13 +166,33 @@ def _add_building(commands: Commands) -> None:
     build = _add(
         commands,
         "build",
-        help="check that a build fits, then run docker build",
-        description="Check that Docker's volume has room for the build. If it has not and you are root, remove idle build "
-        "cache. Then run `docker build` with the arguments, show how the volume fills, and remember the peak for the next "
-        "build.",
-        epilog="Exit codes: those of docker build; 3: not started, with the reason; 4: the guard stopped the build.",
+        help="check that a build fits, reserve its space, then run docker build",
+        description="Check that Docker's volume has room for the build beside the builds that run. If it has not and you are "
+        "root, remove idle build cache. Then reserve the space and run `docker build` with the arguments, show how the volume "
+        "fills, and remember the peak for the next build. What begins with `docker` runs as it is: "
+        "`bulkhead build -- docker compose build`, `bulkhead build -- docker buildx bake`.",
+        epilog="Exit codes: those of docker; 3: not started, with the reason; 4: the guard stopped the build before the volume "
+        "was full; 5: the guard stopped the build because it passed its --limit.",
     )
     build.add_argument("--snapshot", action="store_true", help="first take a snapshot of the volume (as root)")
+    build.add_argument(
+        "--wait",
+        nargs="?",
+        type=_duration,
+        const=3600.0,
+        default=0.0,
+        metavar="TIME",
+        help="wait for room, in the order of arrival, for at most so long, such as 90s, 30m or 2h (default: 1h)",
+    )
+    known = build.add_mutually_exclusive_group()
+    known.add_argument("--list", action="store_true", help="list what earlier builds took, and build nothing")
+    known.add_argument(
+        "--forget",
+        nargs="?",
+        const="",
+        metavar="BUILD",
+        help="forget what earlier builds took, and build nothing: those of a line of --list, of the arguments, or all",
+    )
     build.set_defaults(run="build.commands:run", anybody=True)
     preflight = _add(
         commands,
@@ -180,7 +201,6 @@ def _add_building(commands: Commands) -> None:
         description="Run only the checks of `bulkhead build`. Exit code 0: a build with these arguments may start; 3: it "
         "may not, with the reason.",
     )
-    preflight.add_argument("--json", action="store_true", help="print JSON")
     preflight.set_defaults(run="build.commands:preflight", anybody=True)
     for command in (build, preflight):
         command.add_argument(
@@ -188,6 +208,16 @@ def _add_building(commands: Commands) -> None:
             type=_size,
             metavar="SIZE",
             help="space that the build needs at its peak, such as 25G (default: what earlier builds needed, or an estimate)",
+        )
+        command.add_argument(
+            "--limit",
+            type=_size,
+            default=0,
+            metavar="SIZE",
+            help="end the build when its steps have written so much, such as 20G, whatever is free",
+        )
+        command.add_argument(
+            "--json", action="store_true", help="print JSON" + (" (with --list)" if command is build else "")
         )
         command.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="arguments for docker build")
 
@@ -331,3 +361,10 @@ def _size(text: str) -> int:
     if not size:
         raise argparse.ArgumentTypeError(f"must be a size such as 512M, 10G or 1.5T, not {text!r}")
     return size
+
+
+def _duration(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if not (number.isdecimal() and int(number) and unit in _SECONDS):
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 30m or 2h, not {text!r}")
+    return float(int(number) * _SECONDS[unit])

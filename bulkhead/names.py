@@ -30,6 +30,7 @@ PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
 RECEIVERS = f"{CONFIGURATION}/receivers"  # of alerts, a line each: NAME=ADDRESS. Addresses hold secrets
 PROGRAM_STATE = "/var/lib/bulkhead"
 PROGRAM_RUN = "/run/bulkhead"  # in memory: it takes files when the root disk is full or read-only
+BUILDS_RUN = "/run/bulkhead-builds"  # the builds of `bulkhead build`: open to everybody who may use Docker
 METRICS = "bulkhead.prom"  # in the setting metrics_directory
 
 # Percent of the volume: the guard keeps no more free, whatever guard_floor says.

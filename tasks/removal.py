@@ -11,6 +11,7 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import (
+    BUILDS_RUN,
     CONFIGURATION,
     MARKER,
     PROGRAM,
@@ -188,6 +189,7 @@ def remove(settings: Settings) -> None:
             CONFIGURATION,
             PROGRAM_STATE,
             PROGRAM_RUN,
+            BUILDS_RUN,
             DOCKER_PIN,
             NVIDIA_PIN,
             *(f"{path}/{MARKER}" for path in (settings.volume_mount, *STORES.values())),

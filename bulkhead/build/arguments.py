@@ -1,4 +1,4 @@
-"""Read the arguments of `docker build`."""
+"""Read the command line of a build: the arguments of `docker build`, or a command of docker's that builds."""
 
 from __future__ import annotations
 
@@ -6,61 +6,74 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from bulkhead.docker.command_lines import VALUED
 from bulkhead.docker.redaction import without_user
+from bulkhead.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Options of `docker build` without a value; all others take one.
+# Options of `docker build`, `docker buildx bake` and `docker compose build` without a value; all others take one.
 _FLAGS = {
     *("check", "compress", "debug", "disable-content-trust", "force-rm", "help", "load", "no-cache", "pull", "push"),
-    *("quiet", "rm", "squash", "stream"),
+    *("quiet", "rm", "squash", "stream", "print", "with-dependencies", "no-rm", "parallel"),
+    *("tls", "tlsverify", "compatibility", "all-resources", "dry-run"),  # of docker and of docker compose
 }
 
-_LETTERS = {"t": "tag", "f": "file", "q": "quiet", "D": "debug", "h": "help"}
+_LETTERS = {"t": "tag", "f": "file", "q": "quiet", "D": "debug", "h": "help", "p": "project-name", "H": "host"}
+_PROGRAMS = ("docker", "docker-buildx", "docker-compose")
+_GROUPS = ("buildx", "builder", "image", "compose", "debug", "dap")  # words that may stand before `build`
+_COMMANDS = {"build": "build", "b": "build", "bake": "bake", "f": "bake"}
+_ELSEWHERE = ("host", "context", "builder")  # options that may choose another engine
 _REMOTE = re.compile(r"[a-z+-]+://|git@|github\.com/")
 
 
 class Arguments(NamedTuple):
-    """The arguments of `docker build` that matter to the space it needs."""
+    """The command line of a build, and what of it matters to the space that it needs."""
 
+    command: tuple[str, ...] = ()  # what runs
+    kind: str = "build"  # or "bake" or "compose"
     tag: str = ""  # the first one
     file: str = ""  # as given with --file
     context: str = ""
+    targets: tuple[str, ...] = ()  # of bake, or services of compose
+    directory: str = ""  # of a compose project
     progress: str = ""
+    engine: str = ""  # the option that may choose another engine
     build_args: Mapping[str, str] = {}
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Arguments:
-        options: dict[str, list[str]] = {}
-        places: list[str] = []
-        following = iter(words)
-        for word in following:
-            if word == "--":
-                places += following
-            elif word.startswith("--"):
-                name, equals, value = word[2:].partition("=")
-                if not equals and name not in _FLAGS:
-                    value = next(following, "")
-                options.setdefault(name, []).append(value)
-            elif word.startswith("-") and word != "-":
-                letters = word[1:]
-                while letters:
-                    name, letters = _LETTERS.get(letters[0], letters[0]), letters[1:]
-                    if name not in _FLAGS:
-                        options.setdefault(name, []).append(letters.removeprefix("=") or next(following, ""))
-                        break
-                    options.setdefault(name, []).append("")
-            else:
-                places.append(word)
+        """Read what stands after `--` on the command line of `bulkhead build`.
+
+        Raises:
+            Problem: it is a command of docker's that does more than build.
+        """
+        before, kind, following = _split(words)
+        general, _ = _options(before)
+        options, places = _options(following)
         assigned = (text.partition("=") for text in options.get("build-arg", []))
+        if "c" in general:  # before `build` it is --context, after it --cpu-shares
+            general["context"] = general.pop("c")
+        given = {**general, **options}
+        is_build = kind == "build"
         return cls(
+            command=tuple(words) if before else ("docker", "build", *words),
+            kind=kind,
             tag=options.get("tag", [""])[0],
-            file=options.get("file", [""])[-1],
-            context=without_user(places[-1]) if places else "",
-            progress="quiet" if "quiet" in options else options.get("progress", [""])[-1],
+            file=given.get("file", [""])[-1],
+            context=without_user(places[-1]) if places and is_build else "",
+            targets=() if is_build else tuple(map(without_user, places)),
+            directory=general.get("project-directory", [""])[-1],
+            progress="quiet" if "quiet" in options else given.get("progress", [""])[-1],
+            engine=next((f"--{name}" for name in _ELSEWHERE if given.get(name, ["default"])[-1] != "default"), ""),
             build_args={name: value if equals else os.environ.get(name, "") for name, equals, value in assigned},
         )
+
+    @property
+    def name(self) -> str:
+        """Return what people call this build."""
+        return self.tag or self.context or self.key
 
     @property
     def is_local(self) -> bool:
@@ -80,10 +93,74 @@ class Arguments(NamedTuple):
 
         >>> Arguments.of(["-t", "registry:5000/app:1.2", "."]).key
         'registry:5000/app'
+        >>> Arguments.of("docker compose --project-directory /srv/app build web".split()).key
+        'compose build web in /srv/app'
         """
+        if self.kind != "build":
+            command = "compose build" if self.kind == "compose" else self.kind
+            file = ["-f", without_user(self.file)] if self.file else []
+            return " ".join([command, *file, *self.targets, "in", os.path.abspath(self.directory)])
         if self.tag:
             path, slash, name = self.tag.rpartition("/")
             return path + slash + name.partition(":")[0]
         if self.is_local:
             return f"{os.path.abspath(self.context)} {os.path.abspath(self.dockerfile or self.file)}"
         return self.context if self.context != "-" else ""
+
+
+def _split(words: Sequence[str]) -> tuple[Sequence[str], str, Sequence[str]]:
+    """Split a command of docker's that builds.
+
+    Returns:
+        The words up to the command, its kind, and its arguments. Without a command, all words are arguments.
+    """
+    if len(words) < 2 or os.path.basename(words[0]) not in _PROGRAMS:
+        return (), "build", words
+    composes = os.path.basename(words[0]) == "docker-compose"
+    place = 1
+    while place < len(words):
+        word = words[place]
+        if kind := _COMMANDS.get(word):
+            return words[: place + 1], "compose" if composes else kind, words[place + 1 :]
+        composes = composes or word == "compose"
+        if word not in (*_GROUPS, *VALUED) and not _is_general(word):
+            break
+        place += 2 if word in VALUED else 1
+    if words[1].startswith("-"):
+        return (), "build", words  # `docker build docker -t app`: the context is called docker
+    raise Problem(
+        f"`{' '.join(words[:3])}` does more than build. What can be guarded: docker build, docker buildx build, docker buildx "
+        "bake, docker compose build"
+    )
+
+
+def _is_general(word: str) -> bool:
+    """Return whether a word is an option of docker's, or of docker compose's, that is complete by itself."""
+    name, equals, _ = word.partition("=")
+    return name in VALUED if equals else word == "-D" or (word.startswith("--") and word[2:] in _FLAGS)
+
+
+def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the options with their values, and the other words."""
+    options: dict[str, list[str]] = {}
+    places: list[str] = []
+    following = iter(words)
+    for word in following:
+        if word == "--":
+            places += following
+        elif word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if not equals and name not in _FLAGS:
+                value = next(following, "")
+            options.setdefault(name, []).append(value)
+        elif word.startswith("-") and word != "-":
+            letters = word[1:]
+            while letters:
+                name, letters = _LETTERS.get(letters[0], letters[0]), letters[1:]
+                if name not in _FLAGS:
+                    options.setdefault(name, []).append(letters.removeprefix("=") or next(following, ""))
+                    break
+                options.setdefault(name, []).append("")
+        else:
+            places.append(word)
+    return options, places

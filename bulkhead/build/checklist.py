@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from bulkhead import names
+from bulkhead import names, procfs
 from bulkhead.build import estimate, history
 from bulkhead.build.estimate import Need, as_option
-from bulkhead.docker import daemon, usage
+from bulkhead.docker import cgroups, daemon, usage
 from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import PROBLEMS, in_words
-from bulkhead.guard import loop
+from bulkhead.guard import loop, reservations
 from bulkhead.names import DOCKER, DOCKER_API
 from bulkhead.prune import pruner
 from bulkhead.sizes import human
@@ -23,12 +24,16 @@ from bulkhead.storage import filesystems
 from bulkhead.storage.mounts import mounts_of
 from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import floor_of
+from bulkhead.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bulkhead.build.arguments import Arguments
     from bulkhead.config import Config
+    from bulkhead.guard.reservations import Reservation
+    from bulkhead.storage.processes import Process
+    from bulkhead.storage.space import Space
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 _NAMED = 3  # reclaimable items that are listed by name
@@ -46,12 +51,19 @@ class Item(NamedTuple):
         return f"{self.level:<8} {self.name}: {self.text}"
 
 
-def room(free: int, floor: int, need: Need) -> Item:
-    """Check that a build fits above what the guard keeps free."""
+def room(free: int, floor: int, need: Need, reserved: int = 0, ahead: int = 0) -> Item:
+    """Check that a build fits above what the guard keeps free and what other builds have reserved.
+
+    Args:
+        free: bytes, like floor and reserved.
+        ahead: builds that have reserved space.
+    """
     figures = (
         f"free: {human(free)}; needed: {human(need.bytes)} ({need.source}) above the guard's floor of {human(floor)}"
     )
-    missing = need.bytes + floor - free
+    if ahead:
+        figures += f" and the {human(reserved)} that {count(ahead, 'other build')} may still need"
+    missing = need.bytes + floor + reserved - free
     return Item("room", FAILED, f"{figures}: {human(missing)} missing") if missing > 0 else Item("room", OK, figures)
 
 
@@ -60,16 +72,20 @@ class Checklist:
 
     Args:
         need: bytes that the user has given.
+        limit: bytes that the build may write; 0: no limit.
         say: prints a line.
     """
 
-    def __init__(self, config: Config, arguments: Arguments, need: int | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, arguments: Arguments, need: int | None, limit: int, say: Callable[[str], None]
+    ) -> None:
         self.config = config
         self.items: list[Item] = []
         self.need = Need(0, "")
-        self.floor = self.free = 0
+        self.floor = self.free = self.used = self.reserved = 0
         self._arguments = arguments
         self._asked = need
+        self._limit = limit
         self._say = say
 
     @property
@@ -80,56 +96,94 @@ class Checklist:
     @property
     def wanted(self) -> int:
         """Return the bytes that should be free."""
-        return self.need.bytes + self.floor
+        return self.need.bytes + self.floor + self.reserved
 
     def add(self, item: Item) -> None:
         self.items.append(item)
         self._say(str(item))
 
-    def inspect(self, *, makes_room: bool) -> None:
-        """Check everything. Without Docker or its volume, stop there.
-
-        Args:
-            makes_room: remove idle build cache if the build does not fit.
-        """
-        self.add(_docker())
+    def inspect(self) -> None:
+        """Check everything but the room. Without Docker or its volume, stop there."""
+        elsewhere = self._arguments.engine or _elsewhere()
+        self.add(_docker(elsewhere))
         self.add(_volume(self.config))
         if self.failed:
             return
         self.add(_inodes(self.config))
         self.add(_guard(self.config))
         self.add(_other_builds())
+        if self._limit:
+            self.add(_limit(self.config, self._limit, elsewhere))
         self.need = estimate.need_of(self._asked, self._arguments, history.load(), has_image)
-        self._measure()
-        if self.free < self.wanted and makes_room and not self.failed:
-            try:
-                # Remove nothing else unasked: an image without a container may be the base image of this build.
-                pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
-            except PROBLEMS as error:
-                self._say(f"no build cache was removed: {in_words(error)}")
-            self._measure()
-        self.add(self._room(makes_room))
+        if self._limit and self._limit < self.need.bytes:
+            self.need = Need(self._limit, f"--limit {as_option(self._limit)}")
 
-    def _measure(self) -> None:
-        volume = space_of(self.config.volume_mount)
-        self.free, self.floor = volume.available, floor_of(self.config.guard_floor, volume.size)
+    def room(self, ahead: Sequence[Reservation]) -> Item:
+        """Check that the build fits now.
 
-    def _room(self, makes_room: bool) -> Item:
-        found = room(self.free, self.floor, self.need)
-        if found.level == OK:
-            return found
+        Args:
+            ahead: the builds that have reserved space before this one.
+        """
+        volume, accounts = space_of(self.config.volume_mount), reservations.accounts()
+        self.free, self.used = volume.available, volume.used
+        self.floor = floor_of(self.config.guard_floor, volume.size)
+        self.reserved = sum(each.remaining(accounts.of(each), volume.used) for each in ahead)
+        return room(self.free, self.floor, self.need, self.reserved, len(ahead))
+
+    def make_room(self) -> None:
+        """Remove idle build cache. Remove nothing else unasked: an image without a container may be this build's base."""
         try:
-            reclaimable = usage.reclaimable(Engine())
+            pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
         except PROBLEMS as error:
-            return found._replace(text=f"{found.text}. Cannot tell what could be reclaimed: {in_words(error)}")
-        if not reclaimable:
-            return found._replace(text=f"{found.text}. Nothing can be reclaimed: grow the volume (setting volume_size)")
-        if is_root() and not makes_room and dict(reclaimable).get("build cache", 0) >= self.wanted - self.free:
+            self._say(f"no build cache was removed: {in_words(error)}")
+
+    def can_fit(self) -> bool:
+        """Return whether the build would fit on an empty volume."""
+        return self.need.bytes + self.floor <= space_of(self.config.volume_mount).size
+
+    def advised(self, found: Item) -> Item:
+        """Return a failed check of the room with what to do."""
+        if not self.can_fit():
+            size = human(space_of(self.config.volume_mount).size)
             return found._replace(
-                level=WARNING, text=f"{found.text}. `bulkhead build` first removes that much idle build cache"
+                text=f"{found.text}. The volume has only {size}: grow it (setting volume_size), or give a smaller --need"
             )
-        command = reclaim_command(self.wanted)
-        return found._replace(text=f"{found.text}. Reclaimable: {in_short(reclaimable)}. Make room: {command}")
+        wait = " Or wait for the other builds: --wait" if self.reserved else ""
+        return found._replace(text=f"{found.text}. {advice(self.wanted, space_of(self.config.volume_mount))}{wait}")
+
+    def check_room(self) -> None:
+        """Add the check of the room, and reserve nothing."""
+        if not self.need.source:
+            return  # Docker or its volume is not there
+        ahead: list[Reservation] = []
+        with contextlib.suppress(OSError):  # this user has no access
+            ahead = reservations.standing()
+        found = self.room(ahead)
+        self.add(found if found.level == OK else self._announced(found))
+
+    def _announced(self, found: Item) -> Item:
+        """Return a failed check of the room as a warning, if `bulkhead build` would make the room itself."""
+        with contextlib.suppress(*PROBLEMS):
+            cache = dict(usage.reclaimable(Engine())).get("build cache", 0)
+            if is_root() and cache >= self.wanted - self.free:
+                text = f"{found.text}. `bulkhead build` first removes that much idle build cache"
+                return found._replace(level=WARNING, text=text)
+        return self.advised(found)
+
+
+def advice(wanted: int, volume: Space) -> str:
+    """Return what makes so many bytes free, in a sentence."""
+    grow = "grow the volume (setting volume_size)"
+    try:
+        reclaimable = usage.reclaimable(Engine())
+    except PROBLEMS as error:
+        return f"Cannot tell what could be reclaimed: {in_words(error)}"
+    if not reclaimable:
+        return f"Nothing can be reclaimed: {grow}"
+    found = f"Reclaimable: {in_short(reclaimable)}"
+    if sum(size for _, size in reclaimable) < wanted - volume.available:
+        return f"{found}. That is not enough: {grow}"
+    return f"{found}. Make room: {reclaim_command(wanted)}"
 
 
 def in_short(reclaimable: Sequence[tuple[str, int]]) -> str:
@@ -143,7 +197,11 @@ def in_short(reclaimable: Sequence[tuple[str, int]]) -> str:
     return ", ".join(words)
 
 
-def _docker() -> Item:
+def _docker(elsewhere: str) -> Item:
+    """
+    Args:
+        elsewhere: what may send the build to another engine; empty: nothing.
+    """
     if not shutil.which("docker"):
         return Item("docker", FAILED, "the command docker is not installed")
     if not daemon.docker_runs():
@@ -153,13 +211,15 @@ def _docker() -> Item:
             return Item("docker", FAILED, f"Docker {reason}")
     except PermissionError:
         return Item("docker", FAILED, "only root and members of the group docker may talk to Docker")
-    if what := _elsewhere():
-        return Item("docker", WARNING, f"{what} may send the build to an engine other than the one checked here")
+    if elsewhere:
+        return Item("docker", WARNING, f"{elsewhere} may send the build to an engine other than the one checked here")
     return Item("docker", OK, "answers")
 
 
 def _elsewhere() -> str:
     """Return what sends a build to another engine than this host's, in docker's order of precedence; empty if nothing does."""
+    if os.environ.get("BUILDX_BUILDER", "default") != "default":
+        return "BUILDX_BUILDER"
     if host := os.environ.get("DOCKER_HOST"):
         return "" if host in _OUR_HOSTS else "DOCKER_HOST"
     if context := os.environ.get("DOCKER_CONTEXT"):
@@ -206,8 +266,25 @@ def guard_is_alive() -> bool:
         return False
 
 
+def _limit(config: Config, limit: int, elsewhere: str) -> Item:
+    if names.GUARD_SERVICE not in config.watched_units or not guard_is_alive():
+        return Item("limit", FAILED, f"only the guard holds a limit, and {names.GUARD_SERVICE} does not run")
+    if elsewhere:
+        return Item(
+            "limit", FAILED, f"{elsewhere} may send the build to another engine: the guard cannot count it there"
+        )
+    if not os.path.exists(f"{cgroups.ROOT}/cgroup.controllers"):
+        return Item("limit", FAILED, "this host has no cgroup v2: the guard cannot tell the steps of builds apart")
+    return Item("limit", OK, f"the guard ends this build if its steps write more than {human(limit)}")
+
+
+def other_builds() -> list[Process]:
+    """Return the command lines of others that build on this host."""
+    return [each for each in programs_that_build() if os.getpid() not in procfs.ancestors(each.pid)]
+
+
 def _other_builds() -> Item:
-    if builds := programs_that_build():
+    if builds := other_builds():
         return Item("builds", WARNING, f"also running: {', '.join(map(str, builds))}; may need room too")
     return Item("builds", OK, "no other build is running")
 

@@ -1,14 +1,15 @@
-"""`bulkhead build`: check that a build fits, then run `docker build`. `bulkhead preflight`: only check.
+"""`bulkhead build`: check that a build fits, then run docker. `bulkhead preflight`: only check.
 
-The input and the output of docker build stay its own; ours goes to standard error. On a terminal, BuildKit redraws its
+The input and the output of docker stay its own; ours goes to standard error. On a terminal, BuildKit redraws its
 lines by moving the cursor back over them. A line of ours, or a region kept free for one, would spoil them; so the volume's
 use goes into the terminal's title (OSC 2), which moves no cursor. Without a terminal, or with --progress=plain, it is a line
 every few seconds.
 
-Exit codes: those of docker build (128 plus the number of the signal that ended it), but
+Exit codes: those of docker (128 plus the number of the signal that ended it), but
 3: not started, with the reason;
-4: the guard stopped the build.
-The classic builder passes on the exit code of a failed step, which can be 3 or 4 as well.
+4: the guard stopped the build before the volume was full;
+5: the guard stopped the build, which had passed its own limit.
+The classic builder passes on the exit code of a failed step, which can be 3, 4 or 5 as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import state
 from bulkhead.build import estimate, history
 from bulkhead.build.arguments import Arguments
 from bulkhead.build.checklist import (
@@ -27,20 +27,25 @@ from bulkhead.build.checklist import (
     OK,
     Checklist,
     Item,
+    advice,
     guard_is_alive,
     has_image,
     is_root,
+    other_builds,
     size_of,
 )
-from bulkhead.build.outcome import NOT_STARTED, BuildOutcome, outcome_lines
+from bulkhead.build.outcome import CERTAINLY, LEAST, MAYBE, NOT, NOT_STARTED, BuildOutcome, outcome_lines
 from bulkhead.build.progress import ENDING, Display, Gauge, kind_of_display, run_watched, say
-from bulkhead.errors import PROBLEMS, in_words
-from bulkhead.guard import reporter
+from bulkhead.build.queue import BuildQueue
+from bulkhead.errors import PROBLEMS, Problem, in_words
+from bulkhead.guard.reservations import Account, Accounts, is_alive
 from bulkhead.sizes import human
+from bulkhead.storage.space import space_of
+from bulkhead.text import count, span
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from bulkhead.build.estimate import Need
     from bulkhead.config import Config
@@ -52,7 +57,7 @@ def _snapshot(config: Config, need: Need, arguments: Arguments) -> Item:
     from bulkhead.snapshot import snapshots
 
     try:
-        snapshots.create(config, writes=need.bytes, note=f"before a build of {arguments.tag or arguments.context}")
+        snapshots.create(config, writes=need.bytes, note=f"before a build of {arguments.name}")
     except PROBLEMS as error:
         return Item("snapshot", FAILED, in_words(error))
     return Item("snapshot", OK, "taken; `bulkhead snapshot rollback` goes back to it")
@@ -74,8 +79,9 @@ def _of_snapshot(config: Config) -> str:
 def preflight(config: Config, options: argparse.Namespace) -> int:
     """`bulkhead preflight`: return 3 if the build would not be started."""
     say: Callable[[str], None] = (lambda _: None) if options.json else print
-    checklist = Checklist(config, Arguments.of(options.arguments), options.need, say)
-    checklist.inspect(makes_room=False)
+    checklist = Checklist(config, _arguments(options), options.need, options.limit, say)
+    checklist.inspect()
+    checklist.check_room()
     if options.json:
         values = {
             "fits": not checklist.failed,
@@ -83,6 +89,7 @@ def preflight(config: Config, options: argparse.Namespace) -> int:
             "source": checklist.need.source,
             "free": checklist.free,
             "floor": checklist.floor,
+            "reserved": checklist.reserved,
             "checks": [item._asdict() for item in checklist.items],
         }
         print(json.dumps(values, indent=4))
@@ -91,16 +98,45 @@ def preflight(config: Config, options: argparse.Namespace) -> int:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """`bulkhead build`: return its exit code."""
-    arguments = Arguments.of(options.arguments)
-    checklist = Checklist(config, arguments, options.need, say)
-    checklist.inspect(makes_room=is_root())
+    if options.list:
+        return _list(options)
+    if options.json:
+        options.parser.error("--json needs --list")
+    if options.forget is not None:
+        return _forget(options)
+    arguments = _arguments(options)
+    checklist = Checklist(config, arguments, options.need, options.limit, say)
+    queue = BuildQueue(checklist, arguments.name, options.limit)
+    try:
+        return _run(config, options, arguments, checklist, queue)
+    finally:
+        queue.leave()
+
+
+def _arguments(options: argparse.Namespace) -> Arguments:
+    try:
+        return Arguments.of(options.arguments)
+    except Problem as problem:
+        options.parser.error(str(problem))
+        raise
+
+
+def _run(
+    config: Config, options: argparse.Namespace, arguments: Arguments, checklist: Checklist, queue: BuildQueue
+) -> int:
+    checklist.inspect()
+    if checklist.failed:
+        checklist.check_room()
+    else:
+        queue.enter(options.wait)
     if options.snapshot and not checklist.failed:
         checklist.add(_snapshot(config, checklist.need, arguments))
     if checklist.failed:
         say(f"not started, because of: {', '.join(checklist.failed)}")
         return NOT_STARTED
-    outcome = _build(config, options.arguments, arguments, checklist.floor)
-    for line in outcome_lines(outcome, checklist.wanted):
+    outcome = _build(config, arguments, checklist.floor, options.limit, queue)
+    volume = space_of(config.volume_mount)
+    for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, volume)):
         say(line)
     if options.snapshot:
         say(_of_snapshot(config))
@@ -109,39 +145,97 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return outcome.exit_code
 
 
-def _build(config: Config, words: Sequence[str], arguments: Arguments, floor: int) -> BuildOutcome:
+def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: BuildQueue) -> BuildOutcome:
     progress = arguments.progress or os.environ.get("BUILDKIT_PROGRESS", "")
     display = Display(kind_of_display(progress, sys.stderr.isatty()))
-    began, gauge = time.time(), Gauge(config.volume_mount, floor)
-    returned, is_interrupted = run_watched(["docker", "build", *words], gauge, display)
-    is_short = returned != 0 and not is_interrupted and gauge.is_short()
+    began, gauge = time.time(), Gauge(config.volume_mount, floor, other_builds)
+    returned, is_interrupted = run_watched(arguments.command, gauge, display, queue.begin)
+    ended, has_failed = time.time(), returned != 0 and not is_interrupted
+    is_worth_asking = (has_failed or gauge.peak >= LEAST) and guard_is_alive()
+    accounts = queue.accounts() if is_worth_asking else Accounts()
+    account = accounts.builds.get(queue.process, Account())
+    has_passed = has_failed and account.has_passed_limit
     return BuildOutcome(
         code=returned if returned >= 0 else 128 - returned,  # as shells report it
         is_interrupted=is_interrupted,
-        is_stopped=returned != 0 and not is_interrupted and _has_been_stopped(began, is_short),
-        is_short=is_short,
-        duration=time.time() - began,
-        peak=gauge.peak,
+        stopped=_stopped(accounts, queue.client, max(began, ended - ENDING)) if has_failed and not has_passed else NOT,
+        is_short=has_failed and gauge.is_short(),
+        passed_limit=limit if has_passed else 0,
+        written=account.steps,
+        is_disturbed=gauge.is_disturbed,
+        duration=ended - began,
+        # What neighbours wrote is not this build's. While other builds run, the guard cannot tell what Docker wrote for whom.
+        peak=min(gauge.peak, account.total + gauge.early) if account.total and not gauge.is_disturbed else gauge.peak,
         free=gauge.volume.available,
         size=size_of(arguments.tag) if arguments.tag and returned == 0 else None,
     )
 
 
-def _has_been_stopped(began: float, is_short: bool) -> bool:
-    """Return whether the guard has stopped this build, which has just ended. A build that it stopped earlier was another.
+def _stopped(accounts: Accounts, client: str, since: float) -> int:
+    """Return whether the guard has stopped this build, which has failed.
 
-    Only root can read the guard's state, and it can be late. Then a volume that was about to be full is the sign.
+    Args:
+        client: this build's.
+        since: a build that was stopped before this time, in seconds since the epoch, was another.
     """
-    noted = state.load(reporter.STATE).get("aborted", []) if is_root() else []
-    return any(each["time"] >= max(began, time.time() - ENDING) for each in noted) or (is_short and guard_is_alive())
+    stopped = NOT
+    for stop in accounts.stops:
+        if client not in stop.clients or stop.time < since:
+            continue
+        others = [each for each in stop.clients if each != client]
+        # One of them was stopped. A stopped build has ended soon after: those that still run then were not.
+        while others and all(map(is_alive, others)) and time.time() < stop.time + ENDING:
+            time.sleep(0.2)
+        if all(map(is_alive, others)):
+            return CERTAINLY
+        stopped = MAYBE
+    return stopped
 
 
 def _remember(arguments: Arguments, outcome: BuildOutcome) -> None:
     try:
-        history.remember(arguments.key, outcome.peak, outcome.size)
+        history.remember(arguments.key, outcome.peak, outcome.size, disturbed=outcome.is_disturbed)
     except OSError as error:
         say(f"the peak of this build could not be saved: {in_words(error)}")
         return
     if outcome.code == 0:
         need = estimate.need_of(None, arguments, history.load(), has_image)
         say(f"the next build should need {human(need.bytes)} ({need.source})")
+
+
+# -- what is remembered
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Print what is remembered of earlier builds."""
+    known = {
+        key: {
+            "need": estimate.need_of_earlier(builds).bytes,
+            "builds": len(builds),
+            "disturbed": len([build for build in builds if build.get("disturbed")]),
+            "last": builds[-1]["time"],
+        }
+        for key, builds in sorted(history.load().items())
+    }
+    if options.json:
+        print(json.dumps(known, indent=4))
+        return 0
+    if not known:
+        print("no build is remembered")
+        return 0
+    print(f"{'NEED':>10}  {'BUILDS':>6}  {'DISTURBED':>9}  {'LAST':>6}  BUILD")
+    for key, each in known.items():
+        age = span(time.time() - each["last"])
+        print(f"{human(each['need']):>10}  {each['builds']:>6}  {each['disturbed']:>9}  {age:>6}  {key}")
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    """Forget the builds of the key that was given, or of the arguments; of neither, all of them."""
+    key = options.forget or (_arguments(options).key if options.arguments else "")
+    gone = history.forget(key)
+    if key and not gone:
+        say(f"no build of {key} is remembered; `bulkhead build --list` lists what is")
+        return 1
+    print(f"{count(len(gone), 'image')} forgotten: {', '.join(gone)}" if gone else "no build is remembered")
+    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.build.dockerfile import base_images, context_size, instructions, text_of
+from bulkhead.build.history import typical_peak, undisturbed
 from bulkhead.sizes import human
 from bulkhead.text import count
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bulkhead.build.arguments import Arguments
-    from bulkhead.build.history import History
+    from bulkhead.build.history import Build, History
 
 _GIB = 2**30
 _PER_RUN = _GIB
@@ -35,13 +36,22 @@ def need_of(asked: int | None, arguments: Arguments, history: History, has_image
     """
     if asked is not None:
         return Need(asked, f"--need {as_option(asked)}")
-    if not arguments.context:
+    if arguments.kind == "build" and not arguments.context:
         return Need(0, "there is no build context")
     if builds := history.get(arguments.key):
-        peak = max(int(build["peak"]) for build in builds)
-        source = f"{count(len(builds), 'earlier build')} took up to {human(peak)}, and {_MARGIN} % more"
-        return Need(peak * (100 + _MARGIN) // 100, source)
+        return need_of_earlier(builds)
+    if arguments.kind != "build":
+        return Need(_UNREAD, f"an estimate: {human(_UNREAD)} for what cannot be read in advance; --need overrides it")
     return _estimate(arguments, has_image)
+
+
+def need_of_earlier(builds: list[Build]) -> Need:
+    """Return what a build should need by what earlier ones took."""
+    counted = undisturbed(builds)
+    peak, largest = typical_peak(counted), max(int(build["peak"]) for build in counted)
+    many = count(len(counted), "earlier build")
+    took = f"{many} took up to {human(peak)}" if peak == largest else f"9 in 10 of {many} took up to {human(peak)}"
+    return Need(peak * (100 + _MARGIN) // 100, f"{took}, and {_MARGIN} % more")
 
 
 def _estimate(arguments: Arguments, has_image: Callable[[str], bool]) -> Need:

@@ -15,26 +15,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HISTORY = "builds"
-_BUILDS = 5  # builds of one image that are remembered
-_MONTH = 30 * 86400  # seconds
+_BUILDS = 20  # builds of one image that are remembered
 _IMAGES = 100  # images whose builds are remembered
-Build = dict[str, Any]  # "time", "peak": bytes above the start, "size": of the image, or None
+_PERCENTILE = 90
+# "time", "peak": bytes above the start, "size": of the image, or None, "disturbed": whether other builds ran meanwhile
+Build = dict[str, Any]
 History = dict[str, list[Build]]  # by Arguments.key, the latest build last
 
 
 def with_build(history: History, key: str, build: Build) -> History:
-    """Return the history with one more build.
-
-    A build from the cache needs next to nothing, which says nothing about the next build. So the largest build of a month
-    stays, beside the latest ones.
-    """
-    builds = [*history.get(key, []), build]
-    latest = builds[-_BUILDS:]
-    month = [each for each in builds if each["time"] > build["time"] - _MONTH]
-    largest = max(month, key=lambda each: int(each["peak"]))
-    kept = latest if largest in latest else [largest, *latest[1:]]
+    """Return the history with one more build."""
     others = sorted((pair for pair in history.items() if pair[0] != key), key=lambda pair: float(pair[1][-1]["time"]))
-    return {**dict(others[1 - _IMAGES :]), key: kept}
+    return {**dict(others[1 - _IMAGES :]), key: [*history.get(key, []), build][-_BUILDS:]}
+
+
+def undisturbed(builds: list[Build]) -> list[Build]:
+    """Return the builds beside which no other ran; all, if there is none."""
+    return [build for build in builds if not build.get("disturbed")] or builds
+
+
+def typical_peak(builds: list[Build]) -> int:
+    """Return the peak that nine of ten builds do not exceed.
+
+    >>> typical_peak([{"peak": size} for size in (7, 1, 2)]), typical_peak([{"peak": size} for size in range(1, 21)])
+    (7, 18)
+    """
+    peaks = sorted(int(build["peak"]) for build in builds)
+    return peaks[-(-len(peaks) * _PERCENTILE // 100) - 1]
 
 
 def load() -> History:
@@ -59,21 +66,38 @@ def _is_sound(builds: object) -> bool:
     )
 
 
-def remember(key: str, peak: int, size: int | None) -> None:
+def remember(key: str, peak: int, size: int | None, *, disturbed: bool) -> None:
     """
     Args:
         peak: bytes that a build needed.
         size: bytes of its image.
+        disturbed: whether other builds ran meanwhile.
 
     Raises:
         OSError: the history cannot be saved.
     """
     with _alone():
-        history = with_build(load(), key, {"time": time.time(), "peak": peak, "size": size})
-        if os.geteuid() == 0:
-            state.save(HISTORY, history)
-        else:
-            files.replace_file(_path(), json.dumps(history), 0o600)
+        _save(with_build(load(), key, {"time": time.time(), "peak": peak, "size": size, "disturbed": disturbed}))
+
+
+def forget(key: str) -> list[str]:
+    """Forget the builds of a key; of every key if it is empty. Return the keys that were remembered.
+
+    Raises:
+        OSError: the history cannot be saved.
+    """
+    with _alone():
+        history = load()
+        gone = [each for each in history if key in ("", each)]
+        _save({each: builds for each, builds in history.items() if each not in gone})
+    return gone
+
+
+def _save(history: History) -> None:
+    if os.geteuid() == 0:
+        state.save(HISTORY, history)
+    else:
+        files.replace_file(_path(), json.dumps(history), 0o600)
 
 
 @contextlib.contextmanager

@@ -7,14 +7,20 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from bulkhead.guard import policy
 from bulkhead.storage.space import Space, space_of
 from bulkhead.text import in_time, short
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 _INTERVAL = 0.5  # seconds between two samples of the volume
 _EVERY = {"title": 1.0, "lines": 10.0}  # seconds between two updates, by kind of display
 _REACH = 4.0  # the guard stops a build at most so many seconds before the floor is reached
+_EARLY = 2.0  # seconds in which the guard notices a build and begins to count
+_OTHERS = 2.0  # seconds between two searches for other builds
 ENDING = 15.0  # seconds that a stopped build may take to end, on a busy host
 _BAR = 10  # characters
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD}
@@ -22,15 +28,25 @@ _BY_THE_KERNEL = 0x80  # si_code (sigaction(2)): Ctrl-C, which every process in 
 
 
 class Gauge:
-    """Measure how the volume fills while a build runs."""
+    """Measure how the volume fills while a build runs, and whether other builds run beside it.
 
-    def __init__(self, path: str, floor: int) -> None:
+    Args:
+        floor: bytes that the guard keeps free.
+        other_builds: returns the builds of others.
+    """
+
+    def __init__(self, path: str, floor: int, other_builds: Callable[[], object] = list) -> None:
         self.volume = space_of(path)
         self.floor = floor
         self.peak = 0  # bytes above the start
+        self.early = 0  # the peak of the first two seconds
+        self.is_disturbed = False  # whether other builds ran meanwhile
         self.rate = policy.Rate()
         self._path = path
         self._start = self.volume.used
+        self._began = time.monotonic()
+        self._other_builds = other_builds
+        self._last_search = float("-inf")
         self._short = float("-inf")  # when the free space was last about to reach the floor
 
     def sample(self) -> None:
@@ -38,6 +54,11 @@ class Gauge:
             self.volume = space_of(self._path)
         now = time.monotonic()
         self.peak = max(self.peak, self.volume.used - self._start)
+        if now - self._began < _EARLY:
+            self.early = self.peak
+        if not self.is_disturbed and now - self._last_search >= _OTHERS:
+            self._last_search = now
+            self.is_disturbed = bool(self._other_builds())
         self.rate.add(now, self.volume.available)
         if policy.judge(self.volume.available, self.rate.value, self.floor, _REACH) >= policy.ABORT:
             self._short = now
@@ -113,8 +134,13 @@ class Display:
 _KEEP_TITLE, _OLD_TITLE, _SHOW_CURSOR = "\033[22;2t", "\033[23;2t", "\033[?25h"
 
 
-def run_watched(command: list[str], gauge: Gauge, display: Display) -> tuple[int, bool]:
+def run_watched(
+    command: Sequence[str], gauge: Gauge, display: Display, begin: Callable[[int], None]
+) -> tuple[int, bool]:
     """Run a command as if the user had called it, and sample the volume meanwhile.
+
+    Args:
+        begin: is called with the command's PID.
 
     Returns:
         Its exit code (below 0: minus the number of the signal that ended it), and whether a signal asked it to end.
@@ -129,7 +155,9 @@ def run_watched(command: list[str], gauge: Gauge, display: Display) -> tuple[int
     try:
         # Python itself ignores these; the command must not inherit that.
         defaults = [signal.SIGPIPE, signal.SIGXFSZ]
-        child = os.posix_spawnp(command[0], command, os.environ, setsigmask=before, setsigdef=defaults)
+        child = os.posix_spawnp(command[0], [*command], os.environ, setsigmask=before, setsigdef=defaults)
+        with contextlib.suppress(OSError):  # nothing is counted for it, and the build goes on
+            begin(child)
         while True:
             received = signal.sigtimedwait(handled, _INTERVAL)
             if received and received.si_signo != signal.SIGCHLD:
@@ -148,6 +176,12 @@ def run_watched(command: list[str], gauge: Gauge, display: Display) -> tuple[int
 
 def say(line: str) -> None:
     _write(f"bulkhead: {line}\n")
+
+
+def show_line(line: str) -> None:
+    """Put a line on the terminal in place of the last one."""
+    if sys.stderr.isatty():
+        _write(f"\r\033[K{line and f'bulkhead: {line}'}")
 
 
 def _write(text: str) -> None:

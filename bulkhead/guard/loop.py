@@ -23,6 +23,7 @@ from bulkhead.docker import cgroups
 from bulkhead.errors import Problem
 from bulkhead.files import changed_at
 from bulkhead.guard import jobs, policy
+from bulkhead.guard.build_limits import BuildLimits
 from bulkhead.guard.job_runner import JobRunner
 from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, NOTHING, RECLAIM
 from bulkhead.guard.reporter import Reporter, StateFile, UnstoppableGrowth
@@ -76,6 +77,7 @@ class Guard:
         self.snapshot = SnapshotKeeper(volume, reporter, runner)
         self.rescuer = Rescuer(volume, reporter, runner)
         self.checks = CheckWatch(volume, reporter)
+        self.build_limits = BuildLimits(reporter, state_file, runner)
         self.pause = AT_ONCE  # seconds until the next turn
         self._last_slow = self._last_rare = float("-inf")  # monotonic seconds
         self._config_time = changed_at(CONFIGURATION)
@@ -109,6 +111,7 @@ class Guard:
             if not self.volume.is_mounted:
                 return _SLOW
             self.pause = self._sample(now)
+            self.build_limits.check(now)
             if self.volume.size:
                 self.state_file.write(now, unless_within=_RARE)
         except Exception as error:

@@ -78,6 +78,11 @@ class StateFile:
         self._aborted_total = total if isinstance(total, int) else len(self._aborted)
         self._reclaimed = reclaimed if isinstance(reclaimed, dict) else {}
 
+    @property
+    def stops(self) -> list[dict[str, Any]]:
+        """The last builds that were stopped, the latest last."""
+        return [*self._aborted]
+
     def record_stop(self, what: str, identifier: str, words: str, written: int) -> None:
         """Record that the guard stopped a build, with the state of the volume at this moment.
 

@@ -48,6 +48,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "pruned": asdict(status.pruned) if status.pruned else None,
         "next_prune": status.next_prune,
         "guard": asdict(status.guard) if status.guard else None,
+        "builds": [asdict(build) for build in status.builds],
         "taken": status.taken,
         "alerts": [alert.as_dict() for alert in status.alerts],
         "queued": status.queued,

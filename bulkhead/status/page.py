@@ -72,7 +72,7 @@ def render(status: Status, colour: bool, width: int) -> str:
         width: of the terminal, in characters. The page takes at least 40.
     """
     page = Page(colour, max(width, _NARROWEST))
-    parts = (_summary, _filesystems, _contents, _guard, _volume_groups, _places, _runs, _alerts)
+    parts = (_summary, _filesystems, _contents, _guard, _builds, _volume_groups, _places, _runs, _alerts)
     return "\n".join(line for part in parts for line in part(status, page))
 
 
@@ -175,6 +175,22 @@ def _guard(status: Status, page: Page) -> Iterator[str]:
     for aborted in reversed(guard.aborted[-_ABORTED:]):
         written = f", after it wrote {short(aborted.written)}" if aborted.written else ""
         yield page.line("stopped", f"{span(status.now - aborted.time)} ago{written}: {plain(aborted.words)}")
+
+
+def _builds(status: Status, page: Page) -> Iterator[str]:
+    if not (status.builds or "builds" in status.failed):
+        return
+    yield page.heading("Guarded builds")
+    if "builds" in status.failed:
+        yield page.line("unknown", status.failed["builds"], UNKNOWN)
+    for build in status.builds:
+        age, what = span(status.now - build.since), plain(build.name)
+        if build.is_waiting:
+            yield page.line("waiting", f"{what} for {age}: needs {short(build.need)}")
+            continue
+        limit = f" of at most {short(build.limit)}" if build.limit else ""
+        text = f"{what} for {age}: {short(build.reserved)} of {short(build.need)} still reserved"
+        yield page.line("running", f"{text}, its steps have written {short(build.written)}{limit}")
 
 
 def _volume_groups(status: Status, page: Page) -> Iterator[str]:

@@ -15,10 +15,12 @@ from bulkhead import names, state
 from bulkhead.command import output_of
 from bulkhead.docker import daemon, usage
 from bulkhead.docker.engine import Engine
+from bulkhead.guard import reservations
 from bulkhead.names import PRUNE_TIMER
 from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.snapshot.rollback import Rollback
+from bulkhead.storage.space import space_of
 from bulkhead.watch import alert_store, check
 from bulkhead.watch.results import OK, Observation
 
@@ -104,6 +106,38 @@ class GuardStatus:
         )
 
 
+@dataclass(frozen=True)
+class GuardedBuild:
+    """A build of `bulkhead build` that runs or waits."""
+
+    name: str
+    since: float
+    need: int  # bytes, like the others
+    reserved: int  # that it may still need
+    written: int  # by its steps
+    limit: int  # 0: none
+    is_waiting: bool
+
+    @classmethod
+    def all(cls, config: Config, now: float) -> list[GuardedBuild]:
+        standing = reservations.standing()
+        if not standing:
+            return []
+        used, accounts = space_of(config.volume_mount).used, reservations.accounts()
+        return [
+            cls(
+                each.name,
+                now - (time.monotonic() - each.since),
+                each.need,
+                each.remaining(accounts.of(each), used),
+                accounts.of(each).steps,
+                each.limit,
+                each.is_waiting,
+            )
+            for each in standing
+        ]
+
+
 @dataclass
 class Status:
     """The status of a host. A part that cannot be collected is empty, and its reason is in `failed`."""
@@ -121,6 +155,7 @@ class Status:
     checked: float | None = None
     pruned: Pruned | None = None
     guard: GuardStatus | None = None
+    builds: list[GuardedBuild] = field(default_factory=list)
     taken: dict[str, float] = field(default_factory=dict)  # our snapshots: name → when it was taken
     snapshot_hours: int = 0  # after which the guard drops a snapshot; 0: it drops none
     next_check: float | None = None
@@ -158,6 +193,7 @@ def collect(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
     status.rollback = part("rollback", lambda: _unfinished(Rollback(config, print)), "")
     status.pruned = part("last prune", Pruned.last, None)
     status.guard = part("guard", GuardStatus.last, None)
+    status.builds = part("builds", lambda: GuardedBuild.all(config, status.now), [])
     if status.observation.snapshots:
         status.taken = part("snapshots", lambda: {each.name: each.made for each in snapshots.ours(config)}, {})
         status.snapshot_hours = config.snapshot_max_hours if names.GUARD_SERVICE in config.watched_units else 0

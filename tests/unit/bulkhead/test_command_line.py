@@ -39,6 +39,10 @@ def refused(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
             "snapshot create --size x",
             "bulkhead snapshot create: --size must be a size such as 512M, 10G or 1.5T, not 'x'.",
         ),
+        ("build --wait soon", "bulkhead build: --wait must be a duration such as 90s, 30m or 2h, not 'soon'."),
+        ("build --wait 0m", "bulkhead build: --wait must be a duration such as 90s, 30m or 2h, not '0m'."),
+        ("build --limit 20", "bulkhead build: --limit must be a size such as 512M, 10G or 1.5T, not '20'."),
+        ("build --list --forget", "bulkhead build: --forget and --list exclude each other."),
         ("alert", "bulkhead alert: either --test or --deliver is needed."),
         ("relocate --join --recover", "bulkhead relocate: --recover and --join exclude each other."),
         ("status --json=3", "bulkhead status: --json takes no value."),
@@ -51,6 +55,23 @@ def test_wrong_arguments_are_refused_in_a_sentence(
     assert code == 2
     assert message.startswith(sentence)
     assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "wait", "forget", "arguments"),
+    [
+        ("build -- .", 0, None, ["."]),
+        ("build --wait -- .", 3600, None, ["."]),
+        ("build --wait 90s -- .", 90, None, ["."]),
+        ("build --wait 2h -- docker compose build", 7200, None, ["docker", "compose", "build"]),
+        ("build --forget", 0, "", []),
+        ("build --forget app", 0, "app", []),
+        ("build --forget -- -t app .", 0, "", ["-t", "app", "."]),
+    ],
+)
+def test_options_of_a_build_are_read(words: str, wait: float, forget: str | None, arguments: list[str]) -> None:
+    options = command_line._parser().parse_args(words.split())
+    assert (options.wait, options.forget, options.arguments) == (wait, forget, arguments)
 
 
 @pytest.mark.parametrize("threshold", ["0", "100", "80%", "-5", "eighty"])

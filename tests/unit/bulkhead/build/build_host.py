@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 
 from bulkhead import names
 from bulkhead.build import commands
+from bulkhead.guard import reservations
+from bulkhead.guard.reservations import Account, Accounts, Stop
+from bulkhead.parser import Parser
 from bulkhead.sizes import Size
 
 from ..configs import config
@@ -32,6 +36,8 @@ class BuildHost:
         self.cache = 3 * G
         self.images: dict[str, int] = {}
         self.snapshots: list[dict[str, Any]] = []
+        self.account: Account | None = None  # what the guard has counted for each build
+        self.stopped: list[tuple[float, list[str]]] = []  # seconds before now, and other clients that it may have been
 
     def statvfs(self, _: str = "") -> SimpleNamespace:
         """Return what statvfs says of the volume, with what the fake docker has written to it."""
@@ -53,6 +59,13 @@ class BuildHost:
 
     def has_begun(self) -> bool:
         return (self.place / "words").exists()
+
+    def accounts(self) -> Accounts:
+        """Return what the guard has written down."""
+        builds = reservations.standing()
+        account = self.account or Account()
+        stops = (Stop(time.time() - ago, [*others, *(each.client for each in builds)]) for ago, others in self.stopped)
+        return Accounts(time.time() + 1, {each.process: account for each in builds if self.account}, tuple(stops))
 
     def answer(self, _method: str, path: str, _query: Query) -> tuple[int, Any]:
         if path == "/system/df":
@@ -78,13 +91,19 @@ def as_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
-def run(words: str = "-t app .", *, need: int | None = G, snapshot: bool = False) -> int:
-    return commands.run(CONFIG, argparse.Namespace(need=need, snapshot=snapshot, arguments=words.split()))
+def options(words: str = "-t app .", **changed: Any) -> argparse.Namespace:
+    """Return the options of `bulkhead build` and of `bulkhead preflight`."""
+    given = {"need": G, "limit": 0, "wait": 0.0, "snapshot": False, "list": False, "forget": None, "json": False}
+    return argparse.Namespace(**{**given, "arguments": words.split(), "parser": Parser("bulkhead build"), **changed})
 
 
-def preflight(words: str = "-t app .", *, need: int | None = G, as_json: bool = False) -> int:
-    return commands.preflight(CONFIG, argparse.Namespace(need=need, json=as_json, arguments=words.split()))
+def run(words: str = "-t app .", **changed: Any) -> int:
+    return commands.run(CONFIG, options(words, **changed))
 
 
-def past_build(peak: int, time: float = 0.0) -> dict[str, Any]:
-    return {"time": time, "peak": peak, "size": None}
+def preflight(words: str = "-t app .", *, need: int | None = G, as_json: bool = False, limit: int = 0) -> int:
+    return commands.preflight(CONFIG, options(words, need=need, json=as_json, limit=limit))
+
+
+def past_build(peak: int, time: float = 0.0, *, disturbed: bool = False) -> dict[str, Any]:
+    return {"time": time, "peak": peak, "size": None, "disturbed": disturbed}

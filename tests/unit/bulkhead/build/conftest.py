@@ -12,8 +12,8 @@ import pytest
 from bulkhead import state
 from bulkhead.build import checklist
 from bulkhead.build import progress as build_progress
-from bulkhead.docker import daemon
-from bulkhead.guard import loop
+from bulkhead.docker import cgroups, daemon
+from bulkhead.guard import loop, reservations
 from bulkhead.outage import journal, lock
 from bulkhead.prune import pruner, remover
 from bulkhead.storage import filesystems
@@ -43,6 +43,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(filesystems, "put_elsewhere", lambda _: [])
     monkeypatch.setattr(filesystems, "unmarked", lambda _: [])
     monkeypatch.setattr(loop, "is_alive", lambda: True)
+    monkeypatch.setattr(reservations, "DIRECTORY", str(tmp_path / "builds"))
+    monkeypatch.setattr(reservations, "DOCKER_API", str(tmp_path / "docker.sock"))
+    monkeypatch.setattr(reservations, "accounts", host.accounts)
+    (tmp_path / "builds").mkdir()
+    monkeypatch.setattr(cgroups, "ROOT", str(tmp_path))
+    (tmp_path / "cgroup.controllers").touch()
     monkeypatch.setattr(checklist, "programs_that_build", list)
     monkeypatch.setattr(build_progress, "_INTERVAL", 0.02)
     monkeypatch.setattr(os, "geteuid", lambda: 0)

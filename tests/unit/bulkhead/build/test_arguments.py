@@ -1,4 +1,4 @@
-"""Arguments of `docker build`."""
+"""The command line of a build."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bulkhead.build.arguments import Arguments
+from bulkhead.errors import Problem
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,84 @@ def test_builds_of_the_same_image_are_known_by_its_name_or_its_place(
 )
 def test_remote_context_has_no_dockerfile_on_this_host(context: str) -> None:
     assert Arguments.of(["-f", "Dockerfile", context]).dockerfile == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "key"),
+    [
+        ("docker build -t app:1 .", "build", "app"),
+        ("docker --debug buildx build -t app .", "build", "app"),
+        ("docker buildx b -t app .", "build", "app"),
+        ("docker image build -t app .", "build", "app"),
+        ("/usr/bin/docker builder build -t app .", "build", "app"),
+        ("docker-buildx build -t app .", "build", "app"),
+        ("docker compose build", "compose", "compose build in {here}"),
+        ("docker compose -f a.yml build --no-cache web db", "compose", "compose build -f a.yml web db in {here}"),
+        ("docker compose --project-directory sub build --build-arg T=1", "compose", "compose build in {here}/sub"),
+        ("docker-compose build web", "compose", "compose build web in {here}"),
+        ("docker buildx bake", "bake", "bake in {here}"),
+        ("docker buildx bake -f hcl --set *.args.TOKEN=x all", "bake", "bake -f hcl all in {here}"),
+        ("docker buildx bake https://me:token@host/app.git", "bake", "bake https://host/app.git in {here}"),
+        ("docker -c default --tls build -t app .", "build", "app"),
+    ],
+)
+def test_command_of_docker_that_builds_runs_unchanged_and_has_a_key(
+    words: str, kind: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = Arguments.of(words.split())
+    assert (arguments.kind, arguments.key) == (kind, key.format(here=tmp_path))
+    assert arguments.command == tuple(words.split())
+    assert arguments.engine == ""
+
+
+@pytest.mark.parametrize(
+    "words", ["docker", "docker -t app", "docker -t build", "docker -f docker/Dockerfile", ". -t docker"]
+)
+def test_context_that_is_called_docker_is_still_a_context(words: str) -> None:
+    arguments = Arguments.of(words.split())
+    assert arguments.command == ("docker", "build", *words.split())
+    assert arguments.context == words.split()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("docker compose up --build", "docker compose up"),
+        ("docker run app", "docker run app"),
+        ("docker buildx prune", "docker buildx prune"),
+    ],
+)
+def test_command_of_docker_that_does_more_than_build_is_refused(words: str, named: str) -> None:
+    with pytest.raises(
+        Problem, match=f"^`{named}` does more than build. What can be guarded: docker build, docker buildx"
+    ):
+        Arguments.of(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        ("docker -H tcp://h build .", "--host"),
+        ("docker -c other build .", "--context"),
+        ("docker --context=other compose build", "--context"),
+        ("docker buildx build --builder other .", "--builder"),
+        ("--builder other .", "--builder"),
+        ("--builder default .", ""),
+        ("-c 512 .", ""),
+    ],
+)
+def test_option_that_may_choose_another_engine_is_noticed(words: str, engine: str) -> None:
+    assert Arguments.of(words.split()).engine == engine
+
+
+@pytest.mark.parametrize(
+    ("words", "progress"),
+    [
+        ("docker compose --progress plain build", "plain"),
+        ("docker compose build -q", "quiet"),
+        ("docker buildx bake --progress=rawjson", "rawjson"),
+    ],
+)
+def test_progress_of_compose_and_bake_is_read(words: str, progress: str) -> None:
+    assert Arguments.of(words.split()).progress == progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -20,10 +19,11 @@ from bulkhead.docker import daemon
 from bulkhead.guard import loop
 from bulkhead.outage import journal
 from bulkhead.storage import filesystems
+from bulkhead.storage.processes import Process
 from bulkhead.storage.space import space_of
 from bulkhead.watch import check
 
-from .build_host import CONFIG, BuildHost, G, as_user, preflight, run
+from .build_host import CONFIG, BuildHost, G, as_user, options, preflight, run
 
 
 def test_preflight_prints_every_check_and_starts_nothing(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_build_on_another_engine_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, level: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert checklist._docker().level == level
+    assert checklist._docker(checklist._elsewhere()).level == level
 
 
 @pytest.mark.parametrize(
@@ -141,21 +141,20 @@ def test_context_that_docker_is_configured_to_use_counts_where_the_environment_h
 ) -> None:
     (host.place / "docker").mkdir()
     (host.place / "docker" / "config.json").write_text(content)
-    assert checklist._docker().level == level
+    assert checklist._docker(checklist._elsewhere()).level == level
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    assert checklist._docker().level == "ok"
+    assert checklist._docker(checklist._elsewhere()).level == "ok"
 
 
 @pytest.mark.usefixtures("host")
 def test_guard_that_is_switched_off_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    options = argparse.Namespace(need=G, json=False, arguments=["."])
-    assert commands.preflight(CONFIG._replace(watched_units=()), options) == 0
+    assert commands.preflight(CONFIG._replace(watched_units=()), options(".")) == 0
     assert "warning  guard: switched off in the settings" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("host")
 def test_another_build_is_a_warning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(checklist, "programs_that_build", lambda: ["docker (process 7)"])
+    monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(7, "docker")])
     assert run() == 0
     assert "warning  builds: also running: docker (process 7)" in capsys.readouterr().err
 
@@ -181,7 +180,7 @@ def test_build_that_does_not_fit_is_refused_with_figures(host: BuildHost, capsys
     assert (
         "free: 50.0 GiB; needed: 60.0 GiB (--need 60G) above the guard's floor of 2.0 GiB: 12.0 GiB missing" in output
     )
-    assert "Reclaimable: image old:1 1.0 GiB. Make room: `bulkhead reclaim --need 62G`" in output
+    assert "Reclaimable: image old:1 1.0 GiB. That is not enough: grow the volume (setting volume_size)" in output
     assert not host.has_begun()
 
 
@@ -230,3 +229,20 @@ def test_cache_stays_while_a_move_of_dockers_data_is_unfinished(
     assert run(need=50 * G) == 3
     assert "no build cache was removed: a move of Docker's data is not finished (copying)" in capsys.readouterr().err
     assert host.cache == 3 * G
+
+
+def test_advice_names_only_what_helps(host: BuildHost) -> None:
+    volume = space_of("/srv/docker-volume")
+    can_be_had = "Reclaimable: build cache 3.0 GiB, image old:1 1.0 GiB"
+    assert checklist.advice(54 * G, volume) == f"{can_be_had}. Make room: `bulkhead reclaim --need 54G`"
+    assert checklist.advice(55 * G, volume) == (
+        f"{can_be_had}. That is not enough: grow the volume (setting volume_size)"
+    )
+    host.cache = 0
+    assert "image old:1" in checklist.advice(51 * G, volume)
+
+
+def test_own_docker_is_no_other_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Process(1, "docker")
+    monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(os.getpid(), "docker"), other])
+    assert checklist.other_builds() == [other]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bulkhead import state
-from bulkhead.build import commands, estimate, history
+from bulkhead.build import checklist, commands, estimate, history
 from bulkhead.build import progress as build_progress
+from bulkhead.build import queue as build_queue
 from bulkhead.build.arguments import Arguments
+from bulkhead.build.outcome import CERTAINLY, MAYBE, NOT
 from bulkhead.errors import Failed
-from bulkhead.guard import loop, reporter
+from bulkhead.guard import loop, reservations
+from bulkhead.guard.reservations import Account, Accounts, Stop
+from bulkhead.storage.processes import Process
 
 from .build_host import BuildHost, G, M, as_user, preflight, run
 
@@ -145,35 +149,161 @@ FILL = (
 def test_build_that_the_guard_stops_has_a_code_of_its_own(
     host: BuildHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], user: str
 ) -> None:
-    if user == "root":
-        entry = json.dumps({"aborted": [{"time": time.time() + 60}]})
-        host.docker(f"echo {9 * G} >written; mkdir -p run; echo '{entry}' >run/guard.json; sleep 0.2; exit 1")
-    else:
+    if user == "other":
         as_user(monkeypatch)
-        host.docker(FILL.format(end=48 * G, step=8 * G) + "exit 1")
+    host.stopped = [(0, [])]
+    host.docker(f"echo {9 * G} >written; sleep 0.1; exit 1")
     assert run() == 4
     output = capsys.readouterr().err
-    assert "the guard stopped it: it needs more space" in output
-    assert "bulkhead reclaim --need " in output
+    assert "bulkhead: the guard stopped it: it needs more space. Reclaimable: build cache 3.0 GiB" in output
     assert len(history.load()["app"]) == 1, "the next one needs no less"
 
 
-def test_build_that_was_stopped_earlier_does_not_count(host: BuildHost) -> None:
-    state.save(reporter.STATE, {"aborted": [{"time": time.time() - 1}]})
+def test_stop_of_another_build_at_the_same_moment_is_not_ours(host: BuildHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = Accounts(time.time(), {}, (Stop(time.time(), ["7 700"]),))
+    monkeypatch.setattr(reservations, "accounts", lambda: accounts)
+    monkeypatch.setattr(build_queue, "_COUNT_TIMEOUT", 0)
     host.docker("exit 1")
     assert run() == 1
 
 
-def test_build_that_was_stopped_well_before_this_one_ended_was_somebody_elses(
-    host: BuildHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (commands, build_progress):
-        monkeypatch.setattr(module, "ENDING", 0.2)
-    host.docker(
-        """mkdir -p run; echo "{\\"aborted\\": [{\\"time\\": $(date +%s.%N)}]}" >run/guard.json; sleep 0.5; exit 1"""
-    )
+def test_build_that_was_stopped_before_this_one_began_was_another(host: BuildHost) -> None:
+    host.stopped = [(5, [])]
+    host.docker("exit 1")
     assert run() == 1
-    assert state.load(reporter.STATE)["aborted"]
+
+
+def test_build_that_was_stopped_more_than_fifteen_seconds_before_ours_ended_was_another() -> None:
+    now = time.time()
+    assert commands.ENDING == 15
+    known = Accounts(now, {}, (Stop(now - 16, ["7 700"]),))
+    assert commands._stopped(known, "7 700", now - commands.ENDING) == NOT
+    assert commands._stopped(known, "7 700", now - 17) == CERTAINLY
+
+
+def test_failed_build_without_a_stop_is_not_stopped_although_the_volume_was_nearly_full(
+    host: BuildHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.docker(FILL.format(end=48 * G, step=8 * G) + "exit 1")
+    assert run() == 1
+    assert "Docker's volume was nearly full when it failed: it needs more space" in capsys.readouterr().err
+
+
+class Clients:
+    """Clients of builds: those that have ended, and a clock that moves when somebody waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.ended, self.ending = 1000.0, set[str](), dict[str, float]()
+        clock = SimpleNamespace(time=lambda: self.now, sleep=self.sleep)
+        monkeypatch.setattr(commands, "time", clock)
+        monkeypatch.setattr(commands, "is_alive", lambda client: client not in self.ended)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.ended |= {client for client, at in self.ending.items() if at <= self.now}
+
+
+def test_of_two_builds_that_may_have_been_stopped_the_one_is_it_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = Clients(monkeypatch)
+    known = Accounts(1000, {}, (Stop(1000, ["5 1", "7 1"]),))
+    assert commands._stopped(known, "5 1", 990) == CERTAINLY
+    assert 1014 < clients.now < 1016, "the other one may need so long to end"
+
+
+def test_of_two_builds_that_both_end_after_a_stop_neither_is_called_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = Clients(monkeypatch)
+    clients.ending["7 1"] = 1003
+    known = Accounts(1000, {}, (Stop(1000, ["5 1", "7 1"]),))
+    assert commands._stopped(known, "5 1", 990) == MAYBE
+    assert clients.now < 1004
+
+
+def test_build_that_may_have_been_stopped_keeps_dockers_code_and_says_so(
+    host: BuildHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.stopped = [(0, ["7 0"])]
+    host.docker("exit 1")
+    assert run() == 1
+    assert "the guard stopped this build or another one: it cannot tell which" in capsys.readouterr().err
+
+
+def test_build_that_passes_its_limit_has_a_code_and_figures_of_its_own(
+    host: BuildHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.account = Account(steps=41 * G // 2, total=21 * G, has_passed_limit=True)
+    host.stopped = [(0, [])]
+    host.docker("sleep 0.1; exit 130")
+    assert run(limit=20 * G) == 5
+    output = capsys.readouterr().err
+    assert (
+        "the guard stopped it: this build has written 20.5 GiB, its limit is 20.0 GiB. "
+        "Make the build smaller, or give a larger --limit"
+    ) in output
+    assert "grow the volume" not in output
+
+
+def test_what_neighbours_wrote_is_not_remembered_as_the_builds(host: BuildHost) -> None:
+    host.account = Account(steps=2 * G, total=3 * G)
+    host.docker(f"sleep 0.2; echo {10 * G} >written; sleep 0.2; rm written")
+    for early in (0.1, 5.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build_progress, "_EARLY", early)
+            assert run() == 0
+    peaks = [(each["peak"], each["disturbed"]) for each in history.load()["app"]]
+    assert peaks == [(3 * G, False), (10 * G, False)], "what is written before the guard counts is the build's"
+
+
+def test_build_beside_another_is_remembered_as_disturbed(host: BuildHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(1, "docker")])
+    host.account = Account(steps=2 * G, total=3 * G)
+    host.docker(f"echo {10 * G} >written; sleep 0.2")
+    assert run() == 0
+    assert [(each["peak"], each["disturbed"]) for each in history.load()["app"]] == [(10 * G, True)]
+
+
+def test_command_of_docker_that_builds_runs_as_it_is(host: BuildHost) -> None:
+    host.docker(f"echo {2 * G} >written; sleep 0.1")
+    assert run("docker compose build web") == 0
+    assert host.words == "compose build web".split()
+    assert [*history.load()] == [f"compose build web in {os.getcwd()}"]
+    assert run("docker buildx bake") == 0
+    assert host.words == "buildx bake".split()
+
+
+def test_command_of_docker_that_does_more_than_build_is_a_wrong_argument(
+    host: BuildHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("docker compose up --build")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "bulkhead build: `docker compose up` does more than build. What can be guarded: docker build, docker buildx build, "
+    )
+    assert not host.has_begun()
+
+
+def test_what_is_remembered_is_listed_and_forgotten(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(list=True) == 0
+    assert capsys.readouterr().out == "no build is remembered\n"
+    history.remember("app", 10 * G, None, disturbed=False)
+    history.remember("app", 30 * G, None, disturbed=True)
+    history.remember("web", 20 * G, None, disturbed=False)
+    assert run(list=True) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "      NEED  BUILDS  DISTURBED    LAST  BUILD",
+        "  11.0 GiB       2          1   0 min  app",
+        "  22.0 GiB       1          0   0 min  web",
+    ]
+    assert run(list=True, json=True) == 0
+    assert json.loads(capsys.readouterr().out)["app"].items() >= {"need": 11 * G, "builds": 2, "disturbed": 1}.items()
+    assert run("", forget="web") == 0
+    assert capsys.readouterr().out == "1 image forgotten: web\n"
+    assert run("", forget="web") == 1
+    assert "no build of web is remembered; `bulkhead build --list` lists what is" in capsys.readouterr().err
+    assert run("-t app:2 .", forget="") == 0
+    assert history.load() == {}
+    assert run("", forget="") == 0
+    assert not host.has_begun()
 
 
 def test_build_that_fails_on_a_volume_that_nobody_guards_is_reported_why(

@@ -59,3 +59,13 @@ def test_pipe_is_left_for_docker_to_read(context: Path) -> None:
 
 def test_build_without_a_context_needs_nothing() -> None:
     assert need_of(None, Arguments.of([]), {}, has_none).bytes == 0
+
+
+def test_bake_and_compose_have_a_flat_estimate_and_a_history_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bake = Arguments.of("docker buildx bake".split())
+    expected = "an estimate: 5.0 GiB for what cannot be read in advance; --need overrides it"
+    assert need_of(None, bake, {}, has_none) == Need(5 * G, expected)
+    assert need_of(None, bake, {f"bake in {tmp_path}": [past_build(10 * G)]}, has_none).bytes == 11 * G

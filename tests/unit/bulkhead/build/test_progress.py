@@ -95,7 +95,7 @@ os.statvfs = lambda _: os.statvfs_result((1, 1, 100 << 30, 50 << 30, 50 << 30, 0
 progress._EVERY["title"] = 0.1
 progress._INTERVAL = 0.05
 display = progress.Display(progress.kind_of_display("", sys.stderr.isatty()))
-code, is_interrupted = progress.run_watched(["docker", "build", "."], progress.Gauge("", 0), display)
+code, is_interrupted = progress.run_watched(["docker", "build", "."], progress.Gauge("", 0), display, str)
 sys.exit(code + is_interrupted)
 """
 

@@ -12,7 +12,7 @@ import pytest
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import clients, engines, steps
-from bulkhead.guard import ballast, job_runner, jobs, loop, volume_monitor
+from bulkhead.guard import ballast, job_runner, jobs, loop, reservations, volume_monitor
 
 from .world import DOCKER, G, InstantJob, World
 
@@ -31,6 +31,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     world = World(20 * G)
     monkeypatch.setattr(state, "VOLATILE", str(run_directory / "bulkhead"))
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
+    monkeypatch.setattr(reservations, "DIRECTORY", str(run_directory / "builds"))
+    monkeypatch.setattr(reservations, "DOCKER_API", str(run_directory / "docker.sock"))
     monkeypatch.setattr(loop, "CONFIGURATION", str(tmp_path / "bulkhead.json"))
     monkeypatch.setattr(os, "statvfs", world.counts)
     monkeypatch.setattr(volume_monitor, "is_mounted", lambda _: world.is_mounted)

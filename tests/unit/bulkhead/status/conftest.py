@@ -8,6 +8,7 @@ import pytest
 
 from bulkhead import state
 from bulkhead.docker import usage
+from bulkhead.guard import reservations
 from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.status import report
@@ -22,6 +23,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
     """Make everything on the host answer. Return what makes a part of it fail."""
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/lib")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
+    monkeypatch.setattr(reservations, "DIRECTORY", f"{tmp_path}/builds")
     monkeypatch.setattr(check, "collect", lambda *_: (Observation(results=[ANSWERS]), {}))
     monkeypatch.setattr(usage, "usage", lambda _: usage_of())
     monkeypatch.setattr(unit, "is_under_way", lambda: False)

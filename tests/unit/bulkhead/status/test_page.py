@@ -9,7 +9,7 @@ import pytest
 
 from bulkhead.status import page as status_page
 from bulkhead.status.page import render
-from bulkhead.status.report import Aborted, DataLocation, GuardStatus, Pruned
+from bulkhead.status.report import Aborted, DataLocation, GuardedBuild, GuardStatus, Pruned
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.watch.alert_store import OpenAlert
 from bulkhead.watch.results import CRITICAL, UNKNOWN, WARNING, CheckResult, Observation
@@ -188,3 +188,18 @@ def test_open_alerts_and_waiting_messages_are_shown() -> None:
     assert f"  CRITICAL    use:{VOLUME} for 2 h, last reported 10 min ago" in page
     assert "  waiting     3 messages for slack" in page
     assert "mail" not in page
+
+
+def test_guarded_builds_are_shown_with_what_they_have_reserved() -> None:
+    assert "Guarded builds" not in render(example_status(), False, 80)
+    builds = [
+        GuardedBuild("app", NOW - 180, 25 * G, 5 * G, 12 * G, 20 * G, is_waiting=False),
+        GuardedBuild("web", NOW - 60, 30 * G, 30 * G, 0, 0, is_waiting=True),
+    ]
+    page = render(example_status(builds=builds), False, 100)
+    assert (
+        "Guarded builds\n"
+        "  running     app for 3 min: 5.0G of 25G still reserved, its steps have written 12G of at most 20G\n"
+        "  waiting     web for 1 min: needs 30G\n"
+    ) in page
+    assert "only root and members" in render(example_status(failed={"builds": "only root and members"}), False, 80)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bulkhead import state
 from bulkhead.docker import usage
+from bulkhead.guard import reservations
 from bulkhead.outage import journal, unit
 from bulkhead.outage.journal import Journal
 from bulkhead.snapshot import snapshots
@@ -140,3 +143,15 @@ def test_a_rollback_that_is_not_finished_is_shown(machine: pytest.MonkeyPatch, t
     assert "LVM was told to restore the volume" in row(render(status, False, 120), "rollback")
     Journal(journal.ROLLBACK).enter(journal.DONE)
     assert collect(config(), list).rollback == ""
+
+
+def test_builds_that_run_or_wait_are_collected(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine.setattr(report, "space_of", lambda _: SimpleNamespace(used=60 * G))
+    (tmp_path / "builds").mkdir()
+    place = reservations.Reservation(reservations.identity(os.getpid()), "app", 25 * G, 0, time.monotonic(), 50 * G)
+    reservations.save(place)
+    reservations.save_accounts({place.process: reservations.Account(steps=8 * G, total=9 * G)}, [])
+    status = collect(config(), list)
+    (build,) = status.builds
+    assert (build.name, build.need, build.reserved, build.written) == ("app", 25 * G, 16 * G, 8 * G)
+    assert abs(build.since - time.time()) < 10
