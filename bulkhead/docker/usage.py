@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import glob
 import os
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from bulkhead.docker.engine import moment
 from bulkhead.names import DOCKER_STORE, KEEP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bulkhead.docker.engine import Engine
 
@@ -60,10 +61,13 @@ def usage(engine: Engine, directory: str = CONTAINERS) -> Usage:
     )
 
 
-def reclaimable(engine: Engine) -> list[tuple[str, int]]:
+def reclaimable(engine: Engine, keep: Sequence[str] = ()) -> list[tuple[str, int]]:
     """Return what `bulkhead reclaim` could remove, with its bytes, the largest first.
 
     That is the build cache, and images that no container uses.
+
+    Args:
+        keep: shell patterns of the names of images that stay (setting prune_keep).
 
     Raises:
         EngineError: Docker cannot count, or takes more than a minute.
@@ -74,6 +78,7 @@ def reclaimable(engine: Engine) -> list[tuple[str, int]]:
         (f"image {name_of(image)}", own_bytes(image))
         for image in _without_container(counted)
         if KEEP not in (image["Labels"] or {})
+        and not any(fnmatch.fnmatchcase(name, pattern) for name in tags(image) for pattern in keep)
     ]
     found = [("build cache", cache), *images]
     return sorted([(name, size) for name, size in found if size], key=lambda pair: pair[1], reverse=True)

@@ -76,7 +76,9 @@ def test_usage_is_the_same_from_every_form_of_the_answer(tmp_path: Path, shape: 
 def test_what_could_be_reclaimed_is_listed_the_largest_first_and_without_what_is_kept(tmp_path: Path) -> None:
     with fake_engine(tmp_path / "docker.sock", lambda *_: (200, SHAPES["until 28"])) as engine:
         found = reclaimable(engine)
+        kept = reclaimable(engine, ["old:*"])
     assert found == [("image old:1", 300), ("build cache", 100), ("image 300000000000", 50)]
+    assert kept == found[1:]
 
 
 def test_containers_between_two_prunes_show_by_the_layer_that_they_began_with(tmp_path: Path) -> None:
