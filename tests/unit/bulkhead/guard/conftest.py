@@ -12,7 +12,7 @@ import pytest
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import running_builds
-from bulkhead.guard import ballast, job_runner, jobs, loop, volume_monitor
+from bulkhead.guard import ballast, job_runner, jobs, loop, supply, volume_monitor
 
 from .world import DOCKER, G, InstantJob, World
 
@@ -39,6 +39,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(running_builds, "steps", lambda _: world.steps())
     monkeypatch.setattr(running_builds, "refreshed", world.inspect)
     monkeypatch.setattr(running_builds, "written_by_docker", lambda _: int(world.written.get(DOCKER, 0)))
+    monkeypatch.setattr(supply, "_inodes_in_memory", world.inodes_in_memory)
     monkeypatch.setattr(running_builds, "abort", world.abort)
     monkeypatch.setattr(running_builds, "clients", lambda: (world.building, world.pulling))
     monkeypatch.setattr(running_builds, "interrupt", world.interrupt)
@@ -53,16 +54,19 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     )
     monkeypatch.setattr(jobs, "remove_step", world.remove)
 
-    def reclaim(_: Config, need: int) -> int:
-        came = min(world.cache, max(need - world.free, 0))
+    def reclaim(_: Config, space: int, inodes: int) -> tuple[int, int]:
+        came = min(world.cache, max(space - world.free, 0))
+        files = min(world.cached_files, max(inodes - world.inodes_free, 0))
         world.cache -= came
+        world.cached_files -= files
         world.free += came
-        return int(came)
+        world.inodes_free += files
+        return int(came), int(files)
 
     monkeypatch.setattr(jobs, "reclaim_cache", reclaim)
 
-    def alert(_: Config, news: list[tuple[int, str, bool]]) -> int:
-        world.news += [(level, text) for level, text, _ in news]
+    def alert(_: Config, news: list[tuple[int, str, bool, bool]]) -> int:
+        world.news += [(level, text) for level, text, *_ in news]
         return len(news)
 
     monkeypatch.setattr(jobs, "send_alerts", alert)
