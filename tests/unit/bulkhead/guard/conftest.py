@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import running_builds
-from bulkhead.guard import ballast, job_runner, jobs, loop, supply, volume_monitor
+from bulkhead.guard import ballast, job_runner, jobs, loop, stopper, supply, volume_monitor, writers
 
 from .world import DOCKER, G, InstantJob, World
 
@@ -33,6 +34,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
     monkeypatch.setattr(loop, "CONFIGURATION", str(tmp_path / "bulkhead.json"))
     monkeypatch.setattr(os, "statvfs", world.counts)
+    for module in (stopper, writers):  # what a scan costs on a busy machine is no part of the world
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: world.now))
     monkeypatch.setattr(volume_monitor, "is_mounted", lambda _: world.is_mounted)
     monkeypatch.setattr(jobs, "say", world.journal.append)
     monkeypatch.setattr(running_builds, "dockerd", lambda: int(world.is_docker_up))
