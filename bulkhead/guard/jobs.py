@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from bulkhead import systemd
 from bulkhead.names import DOCKER
 from bulkhead.storage import lvm
+from bulkhead.storage.space import space_of
 from bulkhead.text import plain
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.docker.steps import BuildStep
 
+_PORTION = 2**30  # bytes of cache that are removed at once for the sake of inodes
 _REMOVAL = 20  # seconds within which Docker notices that a container has ended
 
 
@@ -56,11 +58,27 @@ def remove_step(step: str) -> None:
         time.sleep(0.2)
 
 
-def reclaim_cache(config: Config, need: int) -> int:
-    """Remove idle build cache, the least recently used first, until ``need`` bytes are free. Return the bytes freed."""
+def reclaim_cache(config: Config, space: int, inodes: int) -> tuple[int, int]:
+    """Remove idle build cache, the least recently used first, until enough is free.
+
+    Args:
+        space: bytes that should be free.
+        inodes: that should be free.
+
+    Returns:
+        The bytes that were freed, and the inodes.
+    """
     from bulkhead.prune import pruner
 
-    return pruner.reclaim_cache(config, need, say, wait=0)
+    before = space_of(config.volume_mount).inodes_free
+    freed = pruner.reclaim_cache(config, space, say, wait=0)
+    # Docker does not say how many inodes a record has, so it goes portion by portion.
+    while (now := space_of(config.volume_mount)).inodes_free < inodes:
+        portion = pruner.reclaim_cache(config, now.available + _PORTION, say, wait=0)
+        freed += portion
+        if portion < _PORTION:
+            break
+    return freed, max(space_of(config.volume_mount).inodes_free - before, 0)
 
 
 def drop_due_snapshots(config: Config) -> list[str]:
@@ -98,10 +116,24 @@ def rescue_docker(config: Config) -> tuple[list[str], list[str]] | None:
     return done, rescue.rescue(config, report)
 
 
-def send_alerts(config: Config, alerts: list[tuple[int, str, bool]]) -> int:
-    """Send alerts, each with its level, its text, and whether it names what to reclaim. Return their number."""
+def send_alerts(config: Config, alerts: list[tuple[int, str, bool, bool]]) -> int:
+    """Send alerts. Return their number.
+
+    Args:
+        alerts: each with its level, its text, whether it names what to reclaim, and whether it names who writes most.
+    """
     from bulkhead.watch import alert, alert_store
 
-    for problem in alert.report_event(config, [alert_store.News(*each) for each in alerts], time.time()):
+    busy = ""
+    if any(writers for *_, writers in alerts):
+        from bulkhead.guard import fastest
+
+        if busy := fastest.describe():
+            say(busy)
+    news = [
+        alert_store.News(level, f"{text}. {busy}" if writers and busy else text, reclaim)
+        for level, text, reclaim, writers in alerts
+    ]
+    for problem in alert.report_event(config, news, time.time()):
         say(problem)
     return len(alerts)

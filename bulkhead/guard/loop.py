@@ -1,9 +1,10 @@
 """`bulkhead guard`: no build fills Docker's volume. docker-guard.service runs it, always.
 
-A loop samples the free space a few times a second. Before the volume reaches its floor, the loop acts in this order. It
-reclaims idle build cache. It stops the running steps of builds, the fastest-growing first, as many as necessary. Where
-Docker itself writes for a build (COPY, context, export, a builder in a container), it interrupts the client. It stops
-nothing but builds. The loop never waits: jobs that may take long run in the background.
+A loop samples the free space and the free inodes a few times a second. Before one of them reaches its floor, the loop acts
+in this order. It reclaims idle build cache. It stops the running steps of builds, the fastest-growing first, as many as
+necessary. Where Docker itself writes for a build (COPY, context, export, a builder in a container), it interrupts the
+client. It stops nothing but builds, and builds only if the volume lasts longer for it. The loop never waits: jobs that may
+take long run in the background.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bulkhead.files import changed_at
 from bulkhead.guard import jobs, policy
 from bulkhead.guard.build_limits import BuildLimits
 from bulkhead.guard.job_runner import JobRunner
-from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, NOTHING, RECLAIM
+from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, RECLAIM
 from bulkhead.guard.reporter import Reporter, StateFile, UnstoppableGrowth
 from bulkhead.guard.space import BallastKeeper, CacheReclaimer
 from bulkhead.guard.stopper import AT_ONCE, SETTLING, Stopper
@@ -39,10 +40,14 @@ from bulkhead.watch.results import WARNING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+
+    from bulkhead.guard.supply import Supply
 
 _REACTION = 1.0  # seconds from a decision until nothing of the build writes any more
 _RETURN = 2.0  # further seconds while several builds fill the volume: until the space of one is back, the others go on
-_SLOW, _RARE = 5.0, 30.0  # seconds between checks of what changes rarely, and of what changes very rarely
+# Seconds between checks of what changes rarely, while something goes on and at rest, and of what changes very rarely.
+_SLOW, _SLOW_AT_REST, _RARE = 5.0, 10.0, 30.0
 
 
 def run(config: Config, _options: argparse.Namespace) -> int:
@@ -71,7 +76,8 @@ class Guard:
         self.runner = runner = JobRunner(reporter.complain)
         self.writers = Writers(volume, runner)
         self.stopper = Stopper(volume, self.writers, reporter, state_file, runner)
-        self.unstoppable = UnstoppableGrowth(volume, reporter)
+        supplies: tuple[Supply, ...] = (volume.space, volume.inodes)
+        self.unstoppable = {supply: UnstoppableGrowth(volume, supply, reporter) for supply in supplies}
         self.cache = CacheReclaimer(volume, reporter, state_file, runner)
         self.ballast = BallastKeeper(volume, reporter)
         self.snapshot = SnapshotKeeper(volume, reporter, runner)
@@ -79,6 +85,7 @@ class Guard:
         self.checks = CheckWatch(volume, reporter)
         self.build_limits = BuildLimits(reporter, state_file, runner)
         self.pause = AT_ONCE  # seconds until the next turn
+        self._is_resting = False  # whether there is nothing to do unless the volume changes
         self._last_slow = self._last_rare = float("-inf")  # monotonic seconds
         self._config_time = changed_at(CONFIGURATION)
         self._program_time = changed_at(sys.argv[0])
@@ -91,7 +98,7 @@ class Guard:
                 WARNING,
                 "this host has no cgroup v2: the guard cannot tell the steps of builds apart, and does not stop them",
             )
-        _notify("READY=1")
+        _notify(lambda: "READY=1")
 
     def round(self, now: float) -> float:
         """Sample the volume, and act. A failure is reported, and never raised: the loop must go on.
@@ -103,15 +110,17 @@ class Guard:
             Seconds until the next turn.
         """
         try:
-            if now - self._last_slow >= _SLOW:
+            if now - self._last_slow >= (_SLOW_AT_REST if self._is_resting else _SLOW):
                 self._last_slow = now
                 self._check_slow(now)
+            self.build_limits.check(now)
+            if self._is_resting and self.volume.is_unchanged(now):
+                return policy.REST
             if self.runner:
                 self.runner.collect()
             if not self.volume.is_mounted:
                 return _SLOW
             self.pause = self._sample(now)
-            self.build_limits.check(now)
             if self.volume.size:
                 self.state_file.write(now, unless_within=_RARE)
         except Exception as error:
@@ -120,69 +129,80 @@ class Guard:
         return self.pause
 
     def _sample(self, now: float) -> float:
-        volume = self.volume
+        volume, self._is_resting = self.volume, False
         if not volume.sample(now):
             return 0.0
-        free, rate, floor = volume.free, volume.rate.value, volume.floor
-        if rate:
-            expected = self.stopper.history.expected(free, now)
-            level = policy.judge(free, rate, floor, self._reaction(), expected)
-        else:
-            level = policy.judge(free, rate, floor, 0)
-        if level == NOTHING:
-            return policy.interval(free, rate, floor)
+        levels = {supply: self._judge(supply, now) for supply in volume.supplies}
+        pause = min(policy.interval(each.free, each.rate.value, each.floor) for each in levels)
+        if not any(levels.values()):
+            has_begun = self._last_rare > float("-inf")
+            self._is_resting = has_begun and not volume.is_growing and not self.runner
+            return pause
         # Docker is root: it also has what is reserved for root.
         if self.ballast.is_needed():
-            level = BALLAST
-        self._act(level, now)
-        longest = AT_ONCE if now - self.stopper.history.last < SETTLING else policy.REST
-        return min(policy.interval(free, rate, floor), longest)
+            levels[volume.space] = BALLAST
+        self._act(levels, now)
+        return min(pause, AT_ONCE) if now - self.stopper.history.last < SETTLING else pause
 
-    def _reaction(self) -> float:
+    def _judge(self, supply: Supply, now: float) -> int:
+        free, rate, floor = supply.free, supply.rate.value, supply.floor
+        if not rate:
+            return policy.judge(free, rate, floor, 0)
+        return policy.judge(free, rate, floor, self._reaction(supply), self.stopper.history.expected(supply, now))
+
+    def _reaction(self, supply: Supply) -> float:
         """Return the seconds from now until a build that must be stopped no longer writes."""
-        growing = self.writers.growing()
+        growing = policy.growing(supply.history.speeds(), supply.rate.value)
         is_slow = len(growing) > 1 or growing == [DOCKER]
         return _REACTION + self.pause + self.writers.cost + (_RETURN if is_slow else 0)
 
-    def _act(self, level: int, now: float) -> None:
+    def _act(self, levels: dict[Supply, int], now: float) -> None:
         stops = self.stopper.history
-        if level >= BALLAST:
+        if max(levels.values()) >= BALLAST:
             self.ballast.give_back(now)
-        if self.volume.rate.value and self.writers.scan(now, stops.last):
-            stops.forget_ended(now)
-        if level == RECLAIM:
+        for supply, level in levels.items():
+            if level and supply.is_growing and self.writers.scan(now, stops.last, supply):
+                stops.forget_ended(now)
+        if max(levels.values()) == RECLAIM:
             importlib.import_module("bulkhead.docker.engine")  # slow, and may soon be needed in a hurry
-        if level >= ABORT and self.volume.rate.value:
-            if self.stopper.stop_one(now):
-                self.unstoppable.report(now, self.writers.similar)
-            elif stops.last == now:
-                self.cache.reclaim_soon()
-        else:
-            self.unstoppable.end()
+        for supply, level in levels.items():
+            if level < ABORT or not supply.is_growing:
+                self.unstoppable[supply].end()
+            elif left_alone := self.stopper.stop_one(now, supply):
+                self.unstoppable[supply].report(now, left_alone)
+        if stops.last == now:
+            self.cache.reclaim_soon()
         self.cache.reclaim(now, stops.last)
-        if self.volume.rate.value:
+        if self.volume.is_growing:
             self.state_file.write(now, unless_within=1)
 
     # -- what changes rarely
 
     def _check_slow(self, now: float) -> None:
         volume = self.volume
-        _notify(f"WATCHDOG=1\nSTATUS={short(volume.free)} free, +{short(volume.rate.value)}/s")
+        _notify(lambda: f"WATCHDOG=1\nSTATUS={short(volume.space.free)} free, +{short(volume.space.rate.value)}/s")
         self._make_way()
         self._read_config(now)
-        volume.check_mount()
-        self.unstoppable.forget_report(now)
+        is_rare = now - self._last_rare >= _RARE
+        if is_rare or not self._is_resting:  # at rest, another filesystem in its place is noticed anyway
+            volume.check_mount()
+        for unstoppable in self.unstoppable.values():
+            unstoppable.forget_report(now)
         if volume.is_sampled:
             self.snapshot.check(now)
-        if now - self._last_rare >= _RARE and (volume.is_sampled or not volume.is_mounted):
+        self.cache.report(now)
+        if is_rare and (volume.is_sampled or not volume.is_mounted):
             self._last_rare = now
             self.checks.check(now)
             if volume.is_sampled:
                 self.ballast.take(now)
                 self.rescuer.check(now)
+                if self._is_resting:
+                    self.state_file.write(now)
         # Alerts wait while a stopped build ends: that is more urgent.
         if now - self.stopper.history.last >= SETTLING:
             self.reporter.send_alerts(volume.config, self.runner)
+        self._is_resting = self._is_resting and not self.runner  # the results of jobs are to be collected
 
     def _make_way(self) -> None:
         """End if a new version has replaced the program: the old one can no longer load its modules. systemd starts it."""
@@ -202,10 +222,10 @@ class Guard:
         self.volume.configure(config)
 
 
-def _notify(text: str) -> None:
+def _notify(text: Callable[[], str]) -> None:
     """Send a message to systemd (sd_notify(3)). A socket's name that begins with @ is abstract."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         address = f"\0{path[1:]}" if path.startswith("@") else path
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
             to.setblocking(False)
-            to.sendto(text.encode(), address)
+            to.sendto(text().encode(), address)

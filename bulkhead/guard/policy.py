@@ -1,11 +1,14 @@
-"""Decide, from samples, how fast Docker's volume fills, who fills it, and what to do. Pure."""
+"""Decide, from samples, how fast Docker's volume fills, who fills it, and what to do. Pure.
+
+All of it holds for space, in bytes, and for inodes, which are counted.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from bulkhead.docker.steps import BuildStep
 
@@ -14,22 +17,29 @@ DOCKER = "docker"  # the key for what Docker writes itself, beside those of the 
 _WINDOW = 2.0  # seconds of samples from which the rate is measured
 _SHORT = 0.25  # seconds of samples that are enough for a rate
 _HALVED = 1.0  # seconds in which a rate falls to half while nothing grows
-_LEAST = 1024  # bytes per second: less counts as no growth
 SOON = 15.0  # seconds before the floor at which the guard reclaims cache
 REST, NEAR, _SHORTEST = 0.5, 0.25, 0.05  # seconds between samples
 _SCAN_INTERVAL = 0.1  # minimum interval in seconds between scans of the writers
 _RECENT, _LONG = 1.0, 10.0  # seconds over which the speed of a writer is measured
 _SHARE = 0.05  # a writer with this share of the growth counts as growing; of many writers, half of an equal share
+# Builds with a smaller share of the growth go on. Without them the volume would last less than half as long again.
+_WORTH_STOPPING = 1 / 3
 
 
 class Rate:
-    """The growth of the used space, in bytes per second. It rises quickly and falls slowly."""
+    """The growth of what is used, per second. It rises quickly and falls slowly.
 
-    def __init__(self) -> None:
+    Args:
+        least: per second; less counts as no growth.
+    """
+
+    def __init__(self, least: float = 1024) -> None:
         self.value = 0.0
+        self._least = least
         self._samples: list[tuple[float, int]] = []
 
     def add(self, now: float, free: int) -> None:
+        """Add a sample. Only the differences count, so that ``free`` may be less than zero."""
         samples = self._samples
         if not self.value and samples and free >= samples[-1][1]:  # at rest: the cheap path
             samples[:] = [(now, free)]
@@ -43,7 +53,7 @@ class Rate:
         rests = len(samples) > 1 and free <= samples[-2][1]  # else space came back: something ended
         fallen = self.value * 0.5 ** ((now - samples[-2][0]) / _HALVED) if rests else 0.0
         self.value = max(measured, fallen)
-        if self.value < _LEAST:
+        if self.value < self._least:
             self.value = 0.0
 
     def forget(self) -> None:
@@ -60,11 +70,10 @@ def judge(free: int, rate: float, floor: int, reaction: float, expected: int = 0
     """Decide what to do: NOTHING, RECLAIM or ABORT.
 
     Args:
-        free: bytes.
-        rate: bytes per second.
+        rate: growth per second.
         reaction: seconds until a build that is stopped now no longer writes.
-        expected: bytes that will come back from stopped builds. For their sake the free space may fall below the floor
-            for a moment, but not below half of it.
+        expected: what will come back from stopped builds. For its sake ``free`` may fall below the floor for a moment,
+            but not below half of it.
     """
     ahead = free - rate * reaction
     if rate > 0 and (ahead + expected < floor or ahead < floor / 2):
@@ -88,48 +97,79 @@ def scan_interval(free: int, rate: float, floor: int) -> float:
 
 
 class Speed(NamedTuple):
-    recent: float  # bytes per second
+    recent: float  # per second
     long: float
 
 
+class Scan(NamedTuple):
+    at: float  # monotonic seconds
+    written: dict[str, int]  # by writer
+    used_up: int  # of the volume, by all
+
+
 class WriteHistory:
-    """How much each writer had written at the last scans."""
+    """How much each writer had written at the last scans, and how much of the volume was used up."""
 
     def __init__(self) -> None:
-        self._scans: list[tuple[float, dict[str, int]]] = []
+        self._scans: list[Scan] = []
 
-    def add(self, now: float, written: Mapping[str, int]) -> None:
+    def add(self, now: float, written: Mapping[str, int], used_up: int = 0) -> None:
         scans = self._scans
-        if scans and scans[-1][1].keys() - {DOCKER} != written.keys() - {DOCKER}:
+        if scans and scans[-1].written.keys() - {DOCKER} != written.keys() - {DOCKER}:
             # When a step ends, the kernel counts what it wrote for Docker itself.
-            for _, before in scans:
-                before.pop(DOCKER, None)
-        scans.append((now, dict(written)))
-        while scans[0][0] < now - _LONG:
+            for scan in scans:
+                scan.written.pop(DOCKER, None)
+        scans.append(Scan(now, dict(written), used_up))
+        while scans[0].at < now - _LONG:
             del scans[0]
 
     def meet(self, key: str, written: int) -> None:
         """Add a writer that was found late, with what it had written by then: it may be much older."""
-        for _, scan in self._scans:
-            scan.setdefault(key, written)
+        for scan in self._scans:
+            scan.written.setdefault(key, written)
 
     def last(self) -> float:
         """Return the time of the last scan."""
-        return self._scans[-1][0] if self._scans else float("-inf")
+        return self._scans[-1].at if self._scans else float("-inf")
+
+    def is_long_enough(self) -> bool:
+        """Whether there are speeds: one scan alone tells nothing."""
+        return len(self._scans) > 1
 
     def speeds(self) -> dict[str, Speed]:
-        """Return how fast each writer writes; one scan alone tells nothing."""
-        if len(self._scans) < 2:
+        """Return how fast each writer writes."""
+        if not self.is_long_enough():
             return {}
-        *before, (now, last) = self._scans
+        *before, (now, last, _) = self._scans
         speeds = {}
         for key, size in last.items():
             # A step that an earlier scan does not have wrote all of it since; Docker is not in every scan.
-            known = [(at, scan.get(key, 0)) for at, scan in before if key in scan or key != DOCKER]
-            recent = next((each for each in known if each[0] >= now - _RECENT), known[-1] if known else (0.0, size))
-            bases = (recent, known[0] if known else recent)
-            speeds[key] = Speed(*(max(size - had, 0) / (now - at) for at, had in bases))
+            known = [scan for scan in before if key in scan.written] if key == DOCKER else before
+            bases = (known[_recent(known, now)], known[0]) if known else ()
+            rates = [max(size - base.written.get(key, 0), 0) / (now - base.at) for base in bases]
+            speeds[key] = Speed(*rates or (0, 0))
         return speeds
+
+    def total_speed(self, stopped: Collection[str]) -> Speed:
+        """Return how fast the volume fills, without the writers that have ended since, or that were stopped.
+
+        It spans the same scans as the speeds do: a burst of a writer and the growth that it makes are seen together.
+        """
+        *before, last = scans = self._scans
+        rates = []
+        for first in (_recent(before, last.at), 0):
+            base, latest = scans[first], dict[str, int]()
+            for scan in scans[first:]:
+                latest |= scan.written
+            gone = latest.keys() - last.written.keys() - {DOCKER} | latest.keys() & {*stopped}
+            ended = sum(max(latest[key] - base.written.get(key, 0), 0) for key in gone)
+            rates.append(max(last.used_up - base.used_up - ended, 0) / (last.at - base.at))
+        return Speed(*rates)
+
+
+def _recent(scans: list[Scan], now: float) -> int:
+    """Return the position of the scan from which recent speeds count: the last, if all are older."""
+    return next((number for number, scan in enumerate(scans) if scan.at >= now - _RECENT), len(scans) - 1)
 
 
 def growing(speeds: Mapping[str, Speed], rate: float) -> list[str]:
@@ -142,8 +182,30 @@ def growing(speeds: Mapping[str, Speed], rate: float) -> list[str]:
     return []
 
 
-def first_to_go(steps: Iterable[BuildStep], speeds: Mapping[str, Speed], rate: float) -> BuildStep | None:
-    """Return the step that fills the volume fastest; of equal ones the one that wrote most, then the newest."""
-    fill = growing(speeds, rate)
-    found = [step for step in steps if step.id in fill]
-    return max(found, key=lambda step: (speeds[step.id].recent, step.written, step.pid), default=None)
+def speed_of(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> float:
+    """Return how fast these writers write together, over the span in which the volume fills faster.
+
+    While a writer pauses between two bursts, what others write in that moment is not all of the growth.
+    """
+    return sum(speeds[key][_faster_span(total)] for key in keys if key in speeds)
+
+
+def is_worth_stopping(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> bool:
+    """Tell whether the volume would last much longer without these writers."""
+    return speed_of(keys, speeds, total) >= max(max(total) * _WORTH_STOPPING, 1)
+
+
+def _faster_span(total: Speed) -> int:
+    return int(total.long > total.recent)
+
+
+def first_to_go(steps: Iterable[BuildStep], speeds: Mapping[str, Speed], total: Speed) -> BuildStep | None:
+    """Return the step that fills the volume fastest; of equal ones the one that wrote most, then the newest.
+
+    None: to stop the steps would change little.
+    """
+    known = [step for step in steps if step.id in speeds]
+    if not is_worth_stopping((step.id for step in known), speeds, total):
+        return None
+    span = _faster_span(total)
+    return max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid))

@@ -13,6 +13,7 @@ from bulkhead.watch.results import CRITICAL
 if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.guard.job_runner import JobRunner
+    from bulkhead.guard.supply import Supply
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
 STATE = "guard"  # name of the state file
@@ -28,25 +29,20 @@ class Reporter:
     """Writes to the journal, and keeps alerts until they are sent."""
 
     def __init__(self) -> None:
-        self._alerts: list[tuple[int, str, bool]] = []  # level, text, whether to name what to reclaim
-        self._last: dict[str, float] = {}  # text or name → when it was last reported, in monotonic seconds
+        self._alerts: list[tuple[int, str, bool, bool]] = []  # level, text, what else the alert names
+        self._last: dict[str, float] = {}  # text → when the journal last got it, in monotonic seconds
 
-    def alert(self, level: int, text: str, *, reclaim: bool = False, journal: str = "") -> None:
+    def alert(self, level: int, text: str, *, reclaim: bool = False, writers: bool = False, journal: str = "") -> None:
         """Report to the journal, and to those who get alerts.
 
         Args:
             level: of the alert, as in a check.
             reclaim: whether the alert names what could be reclaimed.
+            writers: whether it names the processes that write most.
             journal: the line for the journal; empty: the same text.
         """
         jobs.say(journal or text)
-        self._alerts.append((level, text, reclaim))
-
-    def alert_once(self, name: str, level: int, text: str, now: float) -> None:
-        """Report, unless an alert of this name was reported less than ten minutes ago."""
-        if now - self._last.get(name, float("-inf")) >= REPEAT:
-            self._last[name] = now
-            self.alert(level, text)
+        self._alerts.append((level, text, reclaim, writers))
 
     def complain(self, text: str, now: float) -> None:
         """Report to the journal; the same text at most every ten minutes."""
@@ -93,7 +89,7 @@ class StateFile:
             written: bytes.
         """
         volume = self._volume
-        figures = {"free": volume.free, "floor": volume.floor, "rate": int(volume.rate.value)}
+        figures = {"free": volume.space.free, "floor": volume.space.floor, "rate": int(volume.space.rate.value)}
         self._aborted.append(
             {"time": time.time(), "what": what, "id": identifier, "words": words, "written": written, **figures}
         )
@@ -116,9 +112,9 @@ class StateFile:
         values = {
             "time": time.time(),
             "uptime": time.clock_gettime(time.CLOCK_BOOTTIME),
-            "free": volume.free,
-            "rate": int(volume.rate.value),
-            "floor": volume.floor,
+            "free": volume.space.free,
+            "rate": int(volume.space.rate.value),
+            "floor": volume.space.floor,
             "reclaimed": self._reclaimed,
             "aborted": [*self._aborted],
             "aborted_total": self._aborted_total,
@@ -133,38 +129,34 @@ class StateFile:
 class UnstoppableGrowth:
     """Reports that something fills the volume that the guard may not stop."""
 
-    def __init__(self, volume: VolumeMonitor, reporter: Reporter) -> None:
+    def __init__(self, volume: VolumeMonitor, supply: Supply, reporter: Reporter) -> None:
         self._volume = volume
+        self._supply = supply
         self._reporter = reporter
-        self._since: tuple[float, int] | None = None  # when it began, and the bytes that were free then
-        self._reported: tuple[int, float, float] | None = None  # bytes free, when, seconds until the next reminder
+        self._since: tuple[float, int] | None = None  # when it began, and what was free then
+        self._reported: tuple[int, float, float] | None = None  # what was free, when, seconds until the next reminder
         self._last_low = float("-inf")  # when the volume was last near its floor
 
-    def report(self, now: float, similar: list[str]) -> None:
+    def report(self, now: float, what: str) -> None:
         """Report it after one second, again for each further tenth of the floor, and as a reminder.
 
         Args:
-            similar: names of containers that look like steps of a build, and were left alone.
+            what: fills the volume, in sentences.
         """
-        volume = self._volume
-        self._since = since, free = self._since or (now, volume.free)
-        if now - since < 1 or volume.free >= free:
+        supply, config = self._supply, self._volume.config
+        self._since = since, free = self._since or (now, supply.free)
+        if now - since < 1 or supply.free >= free:
             return
-        pause = volume.config.alert_reminder * 3600
+        pause = config.alert_reminder * 3600
         if self._reported:
             reported_free, at, pause = self._reported
-            has_fallen = volume.free <= reported_free - volume.floor // 10 and now - at >= _WORSE
+            has_fallen = supply.free <= reported_free - supply.floor // 10 and now - at >= _WORSE
             if not has_fallen and now - at < pause:
                 return
             pause = min(2 * pause, _LONGEST_REMINDER)
-        self._reported, self._last_low = (volume.free, now, pause), now
-        left_alone = f" Left alone, though they look like a build's steps: {', '.join(similar)}." if similar else ""
-        self._reporter.alert(
-            CRITICAL,
-            f"{volume.describe()}. What fills it is no build that the guard may stop.{left_alone} "
-            "`bulkhead status` shows what is there",
-            reclaim=True,
-        )
+        self._reported, self._last_low = (supply.free, now, pause), now
+        text = f"{supply.describe(config.volume_mount)}. {what}. `bulkhead status` shows what is there"
+        self._reporter.alert(CRITICAL, text, reclaim=True, writers=True)
 
     def end(self) -> None:
         """Note that nothing of the kind fills the volume now."""
@@ -172,7 +164,7 @@ class UnstoppableGrowth:
 
     def forget_report(self, now: float) -> None:
         """Forget the last report when the volume has not been near its floor for ten minutes."""
-        if self._volume.free < self._volume.floor * 1.1:
+        if self._supply.free < self._supply.floor * 1.1:
             self._last_low = now
         elif now - self._last_low >= REPEAT:
             self._reported = None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from bulkhead.docker import engines
 from bulkhead.guard import ballast, jobs, policy
 from bulkhead.guard.stopper import SETTLING
-from bulkhead.text import short
+from bulkhead.text import count, short, span
 from bulkhead.watch.results import CRITICAL, OK
 
 if TYPE_CHECKING:
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.reporter import Reporter, StateFile
+    from bulkhead.guard.supply import Supply
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
 _M = 2**20
@@ -21,9 +21,6 @@ _M = 2**20
 # Minimum interval in seconds between two reclaims: after one that made space, after one that did not, while nothing grows.
 _INTERVAL, _INTERVAL_IN_VAIN, _INTERVAL_AT_REST = 10.0, 60.0, 600.0
 _AFTERMATH = 60.0  # seconds after a stop in which the build's cache becomes idle
-_WORTHWHILE = (
-    64 * _M
-)  # bytes: the next reclaim is worth it if the last one freed so many, or so many were written since
 _QUIET = 30.0  # seconds without growth before the ballast is taken
 _LEAST_FREE = 64 * _M  # bytes: with less Docker may not be able to answer
 _TIMEOUT = 120  # seconds
@@ -38,8 +35,10 @@ class CacheReclaimer:
         self._state_file = state_file
         self._runner = runner
         self._last = float("-inf")  # monotonic seconds
-        self._free_after = 0  # bytes that the last reclaim left free
+        self._left: dict[Supply, int] = {}  # by the last reclaim
         self._interval = _INTERVAL
+        self._news: list[tuple[float, int]] = []  # when a reclaim made space, and bytes: not yet reported
+        self._last_report = float("-inf")
 
     def reclaim_soon(self) -> None:
         """Let the next reclaim be due at once: a stopped build leaves cache that becomes idle."""
@@ -53,7 +52,7 @@ class CacheReclaimer:
             last_stop: when the guard last stopped a build, in monotonic seconds.
         """
         volume, since = self._volume, now - self._last
-        has_grown = volume.free < self._free_after - _WORTHWHILE
+        has_grown = any(each.free < self._left.get(each, 0) - each.worthwhile for each in volume.supplies)
         is_aftermath = now - last_stop < _AFTERMATH  # the first reclaim found the cache still in use
         if (
             self._runner.is_running("reclaim")
@@ -63,20 +62,37 @@ class CacheReclaimer:
             or not engines.dockerd()
         ):
             return
-        self._last, self._free_after = now, volume.free
-        config, need = volume.config, 2 * volume.floor + int(volume.rate.value * policy.SOON)
-        self._runner.start("reclaim", lambda: jobs.reclaim_cache(config, need), _TIMEOUT, self._take_result)
+        self._last, self._left = now, {each: each.free for each in volume.supplies}
+        config = volume.config
+        space, inodes = (2 * each.floor + int(each.rate.value * policy.SOON) for each in (volume.space, volume.inodes))
+        self._runner.start(
+            "reclaim",
+            lambda: jobs.reclaim_cache(config, space, inodes),
+            _TIMEOUT,
+            lambda freed: self._take_result(now, *freed),
+        )
 
-    def _take_result(self, freed: int) -> None:
+    def _take_result(self, began: float, freed: int, freed_inodes: int) -> None:
         volume = self._volume
         # Only what is written from now on makes another reclaim worthwhile.
-        self._free_after = volume.free
-        self._interval = _INTERVAL if freed >= _WORTHWHILE else _INTERVAL_IN_VAIN
-        if freed >= _WORTHWHILE:
-            volume.rate.forget()
+        self._left = {each: each.free for each in volume.supplies}
+        is_worthwhile = freed >= volume.space.worthwhile or freed_inodes >= volume.inodes.worthwhile
+        self._interval = _INTERVAL if is_worthwhile else _INTERVAL_IN_VAIN
+        if is_worthwhile:
+            volume.forget_rates()
             self._state_file.record_reclaim(freed)
-            text = f"{short(freed)} of idle build cache removed: {volume.config.volume_mount} has {short(volume.free)} left"
-            self._reporter.alert_once("reclaimed", OK, text, time.monotonic())
+            self._news.append((began, freed))
+
+    def report(self, now: float) -> None:
+        """Send an alert about the reclaims since the last one, at most once in `alert_reminder` hours."""
+        config = self._volume.config
+        if not self._news or now - self._last_report < config.alert_reminder * 3600:
+            return
+        since, times = self._news[0][0], len(self._news)
+        often = f" in {count(times, 'reclaim')} within {span(now - since)}" if times > 1 else ""
+        freed, left = (short(size) for size in (sum(size for _, size in self._news), self._volume.space.free))
+        self._reporter.alert(OK, f"{freed} of idle build cache removed{often}: {config.volume_mount} has {left} left")
+        self._news, self._last_report = [], now
 
 
 class BallastKeeper:
@@ -96,10 +112,10 @@ class BallastKeeper:
         volume = self._volume
         if size := ballast.give_back(volume.config):
             volume.note_growth(now)
-            volume.rate.forget()
+            volume.forget_rates()
             self._reporter.alert(
                 CRITICAL,
-                f"{volume.config.volume_mount} is full ({short(volume.free)} left): the ballast of {short(size)} was deleted "
+                f"{volume.config.volume_mount} is full ({short(volume.space.free)} left): the ballast of {short(size)} was deleted "
                 "so that Docker can answer. `bulkhead rescue` makes space",
                 reclaim=True,
             )
@@ -109,10 +125,10 @@ class BallastKeeper:
         volume, config = self._volume, self._volume.config
         if not config.guard_ballast:
             ballast.give_back(config)
-        elif volume.free > 2 * volume.floor + ballast.size(config) and now - volume.last_growth > _QUIET:
+        elif volume.space.free > 2 * volume.space.floor + ballast.size(config) and now - volume.last_growth > _QUIET:
             try:
                 if ballast.take(config):
                     jobs.say(f"the ballast of {short(ballast.held(config))} is on {config.volume_mount}")
             except OSError as error:
                 self._reporter.complain(f"there is no ballast: {error}", now)
-            volume.rate.forget()
+            volume.forget_rates()

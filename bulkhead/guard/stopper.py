@@ -12,10 +12,13 @@ from bulkhead.text import short
 from bulkhead.watch.results import WARNING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bulkhead.docker.clients import Client
     from bulkhead.docker.steps import BuildStep
     from bulkhead.guard.job_runner import JobRunner
     from bulkhead.guard.reporter import Reporter, StateFile
+    from bulkhead.guard.supply import Supply
     from bulkhead.guard.volume_monitor import VolumeMonitor
     from bulkhead.guard.writers import Writers
 
@@ -25,22 +28,16 @@ _AFTER_STEP, _AFTER_CLIENT = 0.3, 2.0  # seconds until a stop shows its effect
 AT_ONCE = 0.1  # the same, below half the floor
 _REMOVAL_TIMEOUT = 60  # seconds
 _LONGEST_HISTORY = 21  # stopped steps
+_WORTH_NAMING = 0.05  # an alert names who has this share of the growth
 
 
 class Stopped(NamedTuple):
     """A step of a build that the guard has stopped."""
 
     at: float  # monotonic seconds
-    written: int  # bytes that should come back
-    free: int  # bytes that were free then
-
-
-def expected(stopped: list[Stopped], free: int, now: float) -> int:
-    """Return the bytes that should still come back from steps that were stopped a moment ago."""
-    recent = [each for each in stopped if now - each.at <= SETTLING]
-    if not recent:
-        return 0
-    return max(sum(each.written for each in recent) - max(free - recent[0].free, 0), 0)
+    supply: Supply
+    taken: int  # that should come back
+    free: int  # then
 
 
 class StopHistory:
@@ -51,16 +48,21 @@ class StopHistory:
         self._steps: list[Stopped] = []
         self._ending: dict[str, float] = {}  # step or client → when it was stopped
 
-    def expected(self, free: int, now: float) -> int:
-        """Return the bytes that should still come back."""
-        return expected(self._steps, free, now) if self._steps else 0
+    def expected(self, supply: Supply, now: float) -> int:
+        """Return how much of a supply should still come back from steps that were stopped a moment ago."""
+        recent = [each for each in self._steps if each.supply is supply and now - each.at <= SETTLING]
+        if not recent:
+            return 0
+        return max(sum(each.taken for each in recent) - max(supply.free - recent[0].free, 0), 0)
 
     def count_recent(self, now: float) -> int:
         """Return how many steps were stopped so recently that their clients may still be ending."""
         return sum(now - each.at <= _SETTLING_SLOWLY for each in self._steps)
 
-    def is_ending(self, key: str) -> bool:
-        return key in self._ending
+    @property
+    def ending(self) -> Collection[str]:
+        """Return the steps and clients that were told to end a moment ago."""
+        return self._ending.keys()
 
     def add_key(self, key: str, now: float) -> None:
         """Note that this step or client should end now."""
@@ -88,45 +90,65 @@ class Stopper:
         self._runner = runner
         self._next_stop = 0.0  # monotonic seconds: until then the last stop may still show its effect
 
-    def stop_one(self, now: float) -> bool:
+    def stop_one(self, now: float, supply: Supply) -> str:
         """Stop the build that fills the volume fastest, unless the last stop may still show its effect.
 
         Returns:
-            True if the volume fills, and there is no build to stop.
+            What fills the volume, in sentences, if there is no build to stop. Else nothing.
         """
-        volume, since = self._volume, now - self.history.last
-        if now < self._next_stop and not (volume.free < volume.floor // 2 and since >= AT_ONCE):
-            return False
-        speeds, rate = self._writers.speeds(), volume.rate.value
-        if since < _SETTLING_SLOWLY and rate * _SETTLING_SLOWLY < volume.floor / 10:
-            return False
-        left = [step for step in self._writers.steps if not self.history.is_ending(step.id)]
-        if step := policy.first_to_go(left, speeds, rate):
-            self._abort(step, now)
-            return False
-        if DOCKER in policy.growing(speeds, rate) and now >= self._next_stop and self._interrupt(now):
-            return False
-        return bool(speeds) and not self.history.expected(volume.free, now)
+        since = now - self.history.last
+        if now < self._next_stop and not (supply.free < supply.floor // 2 and since >= AT_ONCE):
+            return ""
+        rate = supply.rate.value
+        if not supply.history.is_long_enough() or (
+            since < _SETTLING_SLOWLY and rate * _SETTLING_SLOWLY < supply.floor / 10
+        ):
+            return ""
+        speeds, total = supply.history.speeds(), supply.history.total_speed(self.history.ending)
+        left = [step for step in self._writers.steps if step.id not in self.history.ending]
+        if step := policy.first_to_go(left, speeds, total):
+            self._abort(step, now, supply)
+            return ""
+        steps = [step.id for step in left]
+        is_copying = DOCKER in policy.growing(speeds, rate)
+        is_worth_it = is_copying and policy.is_worth_stopping([*steps, DOCKER], speeds, total)
+        if is_worth_it and (now < self._next_stop or self._interrupt(now, supply)):
+            return ""
+        if self.history.expected(supply, now):
+            return ""
+        by_steps, by_docker = (policy.speed_of(keys, speeds, total) for keys in (steps, [DOCKER]))
+        sentences = ["What fills it is no build that the guard may stop"]
+        if by_steps >= max(total) * _WORTH_NAMING:
+            sentences.append(
+                f"The steps of builds take {supply.amount(by_steps)}/s of that: to stop them would change little"
+            )
+        if by_docker >= max(total) * _WORTH_NAMING:
+            sentences.append(
+                f"Docker itself takes {supply.amount(by_docker)}/s of that, and for no client that the guard may stop"
+            )
+        if similar := ", ".join(self._writers.similar):
+            sentences.append(f"Left alone, though they look like a build's steps: {similar}")
+        return ". ".join(sentences)
 
-    def _abort(self, step: BuildStep, now: float) -> None:
-        began = time.monotonic()
-        why = self._volume.describe()
+    def _abort(self, step: BuildStep, now: float, supply: Supply) -> None:
+        began, taken = time.monotonic(), supply.taken_by(step)
+        why = supply.describe(self._volume.config.volume_mount)
         self._note_stop(now, _AFTER_STEP)
         self.history.add_key(step.id, now)
         steps.abort(step, f"docker-guard stops this build: {why}. This step has written {short(step.written)}.")
         self._writers.add_cost(time.monotonic() - began)
-        self.history.add_step(Stopped(now, step.written, self._volume.free))
+        self.history.add_step(Stopped(now, supply, taken, supply.free))
         self._report(now, "step", step.id, step.words, step.written, why)
         if step.container:
             self._runner.start(f"remove {step.id}", lambda: jobs.remove_step(step.id), _REMOVAL_TIMEOUT, lambda _: None)
 
-    def _interrupt(self, now: float) -> bool:
+    def _interrupt(self, now: float, supply: Supply) -> bool:
         """Interrupt a client that Docker writes for. Return whether there was one."""
-        for client in self._clients(now):
+        for client in self._clients(now, supply):
             key = f"{client.pid} {client.started}"
-            if self.history.is_ending(key):
+            if key in self.history.ending:
                 continue
-            why = self._volume.describe()
+            why = supply.describe(self._volume.config.volume_mount)
             self.history.add_key(key, now)
             if clients.interrupt(client, f"docker-guard interrupts this: {why}."):
                 self._note_stop(now, _AFTER_CLIENT)
@@ -134,13 +156,13 @@ class Stopper:
                 return True
         return False
 
-    def _clients(self, now: float) -> list[Client]:
+    def _clients(self, now: float, supply: Supply) -> list[Client]:
         """Return the clients that Docker may be writing for."""
         building, pulling = clients.find_clients()
         # Docker does not write for a client whose build runs a step, nor for one whose step was just stopped.
         # The client of a Docker in a container is not among these.
         at_a_step = sum(not step.is_nested for step in self._writers.steps) + self.history.count_recent(now)
-        is_urgent = self._volume.free < self._volume.floor // 2
+        is_urgent = supply.free < supply.floor // 2
         candidates = building if len(building) > at_a_step or is_urgent else []
         return [*candidates, *pulling] if self._volume.config.guard_stop_pulls else candidates
 
@@ -149,7 +171,7 @@ class Stopper:
 
     def _report(self, now: float, what: str, identifier: str, words: str, written: int, why: str) -> None:
         self._state_file.record_stop(what, identifier, words, written)
-        self._volume.rate.forget()
+        self._volume.forget_rates()
         text = f"the build {what} `{words}`" + (f", which has written {short(written)}" if written else "") + f": {why}"
         self._reporter.alert(WARNING, f"the guard has stopped {text}", reclaim=True, journal=f"stops {text}")
         self._state_file.write(now)  # `bulkhead build` reads it as soon as docker has ended

@@ -22,6 +22,7 @@ _SNAPSHOT_INTERVAL, _SNAPSHOT_INTERVAL_QUIET = 5.0, 30.0  # seconds
 _QUIET = 30.0  # seconds without growth
 _DROP_TIMEOUT, _RESCUE_TIMEOUT = 600, 900  # seconds
 _CHECKS_MISSED = 3
+_STOPPED = "Docker, stopped by its full volume,"
 
 
 class SnapshotKeeper:
@@ -39,8 +40,8 @@ class SnapshotKeeper:
         is_quiet = now - self._volume.last_growth >= _QUIET
         if now - self._last < (_SNAPSHOT_INTERVAL_QUIET if is_quiet else _SNAPSHOT_INTERVAL):
             return
+        self._last = now
         if os.path.lexists(f"/dev/{config.vg_name}/{config.snapshot}") and not self._runner.is_running("snapshot"):
-            self._last = now
             release_lock(self._runner)
             self._runner.start("snapshot", lambda: jobs.drop_due_snapshots(config), _DROP_TIMEOUT, self._report)
 
@@ -56,26 +57,34 @@ class Rescuer:
         self._volume = volume
         self._reporter = reporter
         self._runner = runner
-        self._last = float("-inf")  # monotonic seconds
+        self._last = self._last_failure = float(
+            "-inf"
+        )  # monotonic seconds: the last rescue, the last alert that one failed
 
     def check(self, now: float) -> None:
         """Start a rescue in the background, if Docker is down, the floor is not free, and it is time."""
         volume, config = self._volume, self._volume.config
         is_due = now - self._last >= REPEAT and not self._runner.is_running("rescue")
-        if not config.guard_rescue or not is_due or volume.free >= volume.floor or engines.dockerd():
+        if not config.guard_rescue or not is_due or volume.space.free >= volume.space.floor or engines.dockerd():
             return
         self._last = now
         release_lock(self._runner)
         self._runner.start("rescue", lambda: jobs.rescue_docker(config), _RESCUE_TIMEOUT, self._report)
 
     def _report(self, result: tuple[list[str], list[str]] | None) -> None:
-        if result:
-            done, wrong = ("; ".join(lines)[-600:] for lines in result)
-            self._volume.rate.forget()
-            end = f"could not be brought back: {wrong}" if wrong else "has been brought back"
-            self._reporter.alert(
-                CRITICAL if wrong else WARNING, f"Docker, stopped by its full volume, {end}. What was done: {done}"
+        if not result:
+            return
+        done, wrong = ("; ".join(lines)[-600:] for lines in result)
+        self._volume.forget_rates()
+        if not wrong:
+            self._last_failure = float("-inf")
+            self._reporter.alert(WARNING, f"{_STOPPED} has been brought back. What was done: {done}")
+        elif self._last - self._last_failure >= self._volume.config.alert_reminder * 3600:
+            self._last_failure = self._last
+            text = (
+                f"{_STOPPED} could not be brought back: {wrong}. What was done: {done}. The guard tries it again every "
             )
+            self._reporter.alert(CRITICAL, f"{text}{span(REPEAT)}")
 
 
 class CheckWatch:

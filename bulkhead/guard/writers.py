@@ -1,4 +1,4 @@
-"""Measure who writes to Docker's volume, and how fast: the steps of builds, and Docker itself."""
+"""Measure who fills Docker's volume, and how fast: the steps of builds, and Docker itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bulkhead.docker.engines import NestedEngine
     from bulkhead.docker.steps import BuildStep
     from bulkhead.guard.job_runner import JobRunner
+    from bulkhead.guard.supply import Supply
     from bulkhead.guard.volume_monitor import VolumeMonitor
 
 # Minimum interval in seconds between scans for steps of the classic builder, which are containers. Busy: there are such
@@ -31,7 +32,6 @@ class Writers:
         self.cost = 0.0  # seconds that the last scan took, and the stops since then
         self._volume = volume
         self._runner = runner
-        self._history = policy.WriteHistory()
         self._classic: list[BuildStep] = []  # as Docker last listed them
         self._last_classic_scan = float("-inf")
         self._nested: list[NestedEngine] = []  # at the last search
@@ -41,17 +41,8 @@ class Writers:
         """Count the time of a stop: it delays the next one as a scan does."""
         self.cost += seconds
 
-    def speeds(self) -> dict[str, policy.Speed]:
-        """Return how fast each writer writes."""
-        return self._history.speeds()
-
-    def growing(self) -> list[str]:
-        """Return the writers that fill the volume, the fastest first."""
-        rate = self._volume.rate.value
-        return policy.growing(self.speeds(), rate) if rate else []
-
-    def scan(self, now: float, last_stop: float) -> bool:
-        """Read what each writer has written, if it is time for a scan.
+    def scan(self, now: float, last_stop: float, supply: Supply) -> bool:
+        """Read how much each writer has taken of a supply, if it is time for a scan.
 
         Args:
             now: monotonic seconds.
@@ -60,9 +51,9 @@ class Writers:
         Returns:
             Whether it was time.
         """
-        volume = self._volume
-        interval = policy.scan_interval(volume.free, volume.rate.value, volume.floor)
-        if now - self._history.last() < interval:
+        history = supply.history
+        interval = policy.scan_interval(supply.free, supply.rate.value, supply.floor)
+        if now - history.last() < interval:
             return False
         began = time.monotonic()
         dockerd = engines.dockerd()
@@ -70,17 +61,19 @@ class Writers:
             self._last_search = now
             self._nested = engines.nested_engines()
         self._classic = [step for each in self._classic if (step := steps.refreshed(each))]
+        speeds = history.speeds()
         self.steps = [
             *(steps.steps_of(dockerd) if dockerd else []),
-            *steps.nested_steps(self._nested, volume.config.volume_mount),
+            *steps.nested_steps(self._nested, self._volume.config.volume_mount),
             *self._classic,
         ]
-        written = {step.id: step.written for step in self.steps}
-        if dockerd and not written.keys() & self.growing():
+        taken = {step.id: supply.taken_by(step) for step in self.steps}
+        # To count what Docker has taken is slow: all processes are looked at.
+        if dockerd and not (speeds and policy.is_worth_stopping(taken, speeds, history.total_speed(()))):
             builders = [engine for engine in self._nested if engine.is_builder]
             groups = frozenset(step.cgroup for step in self.steps)
-            written[DOCKER] = engines.written_by_docker(dockerd, builders, groups)
-        self._history.add(now, written)
+            taken[DOCKER] = supply.taken_by_docker(dockerd, builders, groups)
+        history.add(now, taken, supply.used_up)
         self.cost = time.monotonic() - began
         if dockerd:
             self._scan_classic(now, last_stop, interval)
@@ -88,7 +81,9 @@ class Writers:
 
     def _scan_classic(self, now: float, last_stop: float, interval: float) -> None:
         """Ask Docker for the steps of the classic builder, in the background, if it is time for that."""
-        is_idle = not self._classic and self._volume.rate.value * _CLASSIC_INTERVAL_IDLE < self._volume.floor / 20
+        is_idle = not self._classic and not any(
+            supply.rate.value * _CLASSIC_INTERVAL_IDLE >= supply.floor / 20 for supply in self._volume.supplies
+        )
         interval = max(interval, _CLASSIC_INTERVAL_IDLE if is_idle else _CLASSIC_INTERVAL_BUSY)
         if now - max(self._last_classic_scan, last_stop) >= interval and not self._runner.is_running("classic"):
             self._last_classic_scan = now
@@ -96,5 +91,6 @@ class Writers:
 
     def _take_classic(self, found: Any) -> None:
         self._classic, self.similar = [steps.BuildStep(*each) for each in found[0]], found[1]
-        for step in self._classic:
-            self._history.meet(step.id, step.written)
+        for supply in self._volume.supplies:
+            for step in self._classic:
+                supply.history.meet(step.id, supply.taken_by(step))

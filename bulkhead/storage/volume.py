@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from bulkhead.sizes import Size
 
 
-# The floor "auto": the larger of both.
-_FLOOR_PERCENT, _FLOOR_LEAST = 5, 2 * 2**30
+# The floor "auto": a twentieth of the volume, but no less and no more than these bytes. The guard stops builds before the
+# floor, by what is written while it reacts, so a large volume needs no larger floor.
+_FLOOR_PERCENT, _FLOOR_LEAST, _FLOOR_MOST = 5, 2 * 2**30, 50 * 2**30
+_INODES_LEAST, _INODES_MOST = 50_000, 1_000_000
 
 
 def floor_of(floor: Size | None, size: int) -> int:
@@ -30,8 +32,24 @@ def floor_of(floor: Size | None, size: int) -> int:
     >>> floor_of(None, 100 * 2**30) // 2**30, floor_of(None, 6 * 2**30) / 2**30, floor_of(Size.parse("5%"), 6000)
     (5, 1.5, 300)
     """
-    wanted = floor.bytes_of(size) if floor else max(size * _FLOOR_PERCENT // 100, _FLOOR_LEAST)
+    wanted = floor.bytes_of(size) if floor else _clamped(size, _FLOOR_LEAST, _FLOOR_MOST)
     return min(wanted, size * FLOOR_AT_MOST // 100)
+
+
+def inode_floor_of(inodes: int) -> int:
+    """Return how many inodes the guard keeps free on a volume.
+
+    Args:
+        inodes: of the volume; 0: it does not limit them.
+
+    >>> inode_floor_of(0), inode_floor_of(100_000), inode_floor_of(6_000_000), inode_floor_of(300_000_000)
+    (0, 25000, 300000, 1000000)
+    """
+    return min(_clamped(inodes, _INODES_LEAST, _INODES_MOST), inodes * FLOOR_AT_MOST // 100)
+
+
+def _clamped(whole: int, least: int, most: int) -> int:
+    return min(max(whole * _FLOOR_PERCENT // 100, least), most)
 
 
 def is_mounted(volume: str) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import syslog
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import state, systemd
-from bulkhead.names import ALERT_SERVICE, DOCKER
-from bulkhead.storage.space import space_of
+from bulkhead import state
+from bulkhead.names import ALERT_SERVICE
 from bulkhead.text import count, plain, span
 from bulkhead.watch.alert_store import AlertState, Message, News, OpenAlert, Queue, changing
 from bulkhead.watch.apprise import APPRISE_TYPES, send
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-_DOCKERS_PATIENCE = 60  # seconds for Docker to list what can be reclaimed
-_NAME = 40  # characters of the name of something reclaimable
 _HOUR = 3600
 _WEEK = 7 * 24 * _HOUR
 
@@ -165,7 +161,9 @@ def deliver(config: Config) -> int:
             if queue.messages and receiver in config.receiver_names and receiver not in failed
         }:
             if not way_out and any(message.reclaim for queue in queues.values() for message in queue.messages):
-                way_out = _way_out(config)
+                from bulkhead.watch import advice
+
+                way_out = advice.way_out(config)
             with ThreadPoolExecutor(len(queues)) as pool:
                 done = pool.map(_empty, queues, [way_out] * len(queues))
                 failed |= {receiver for receiver, is_empty in zip(queues, done, strict=True) if not is_empty}
@@ -218,44 +216,3 @@ def test(config: Config) -> int:
         partly = "in part, " if result.reached else ""
         print(f"{receiver}: {f'failed: {partly}{result.problem}' if result.problem else 'sent'}")
     return int(any(result.problem for result in results))
-
-
-def _way_out(config: Config) -> str:
-    """Return what can be reclaimed on Docker's volume, and the command for it. Do not wait long for a hung Docker."""
-    import threading
-
-    found: list[str] = []
-    asking = threading.Thread(target=lambda: found.append(_reclaimable()), daemon=True)
-    asking.start()
-    asking.join(_DOCKERS_PATIENCE)
-    command = "bulkhead prune"
-    with contextlib.suppress(OSError):
-        space = space_of(config.volume_mount)
-        whole = space.used + space.available
-        command = f"bulkhead reclaim --need {enough(whole, config.check_threshold)}"
-    return f"Reclaimable: {found[0] if found else 'unknown'}.\nReclaim it: `{command}`. Details: `bulkhead status`"
-
-
-def enough(whole: int, warning: int) -> str:
-    """Return the free space that ends a warning, 5 percentage points below its threshold.
-
-    >>> enough(60 * 2**30, 80)
-    '15G'
-    """
-    return f"{-(-whole * (105 - warning) // (100 * 2**30))}G"
-
-
-def _reclaimable() -> str:
-    from bulkhead.docker.engine import Engine
-    from bulkhead.docker.usage import reclaimable
-    from bulkhead.errors import PROBLEMS
-    from bulkhead.sizes import human
-
-    try:
-        # Leave its socket alone while Docker does not run: systemd would start it.
-        if not systemd.is_running(DOCKER, 10):
-            return "unknown, Docker does not run"
-        found = reclaimable(Engine())[:5]
-        return ", ".join(f"{name[-_NAME:]} {human(size)}" for name, size in found) or "nothing"
-    except PROBLEMS:
-        return "unknown, Docker does not answer"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STATE = "alerts"  # open alerts and queues in one file: a power cut cannot separate them
 CAPACITY = 100  # messages in a queue
 _LATE = 300  # seconds after which a message says that it is late
-_LONGEST = 1300  # characters of text: Discord refuses a message of more than 2,000 in all
+_LONGEST = 1100  # characters of text: Discord refuses a message of more than 2,000 in all
 _TRIES = 5  # to send a message before it goes behind the others: perhaps the receiver refuses just this one
 
 

@@ -216,13 +216,16 @@ prune_keep = []
 
 # ------------------------------------------------------------------------------------------------------------ guard
 
-# True: docker-guard.service keeps builds from filling Docker's volume. It removes build cache that no build needs. If
-# that is not enough, it stops builds, the fastest-growing first, and nothing but builds. False: there is no guard. A
-# build can then fill the volume, and Docker stops with it.
+# True: docker-guard.service keeps builds from filling Docker's volume, or from using up its inodes. It removes build
+# cache that no build needs. If that is not enough, it stops builds, the fastest-growing first, and nothing but builds.
+# If builds make less than a third of the growth, it stops none and alerts you. False: there is no guard. A build can
+# then fill the volume, and Docker stops with it.
 guard = True
 
-# How much of the volume the guard keeps free: "10%" of the volume, or "10G". "auto": the larger of 5 % and 2 GiB. Never
-# more than a quarter of the volume.
+# How much of the volume the guard keeps free: "10%" of the volume, or "10G". "auto": 5 %, but at least 2 GiB and at most
+# 50 GiB. Never more than a quarter of the volume. The guard acts earlier the faster the volume fills: it stops a build
+# if the floor would be reached while it reacts, and removes idle cache if that is 15 seconds away, or below twice the
+# floor.
 guard_floor = "auto"
 
 # The size of a file on the volume that the guard deletes if nothing else is fast enough (`fallocate` of all free

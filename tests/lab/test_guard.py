@@ -203,6 +203,44 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
 
 
 @SELDOM
+def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine) -> None:
+    little = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/part; sleep 1; done"
+    builds = [Build(machine, f"small{n}", f"RUN {little}", buildkit=n < 3) for n in range(4)]
+    wait_until(lambda: len(machine.out("pgrep -fx 'sleep 1' || true").split()) == 4, 180)
+    leave_free(machine, FLOOR + 300 * 2**20)
+    much = "i=0; while :; do dd if=/dev/zero of=/part$i bs=1M count=30 2>/dev/null; i=$((i+1)); sleep 0.5; done"
+    container = machine.out(f"docker run --detach --network none box sh -c '{much}'").strip()
+    wait_until(lambda: "no build that the guard may stop" in journal(machine), 180)
+    wait_until(lambda: f"in the container {container[:12]}" in journal(machine), 60)
+    wait_until(lambda: "the ballast of" in journal(machine), 300)
+    assert [build.process.poll() for build in builds] == [None] * 4, journal(machine)
+    assert "stops the build" not in journal(machine)
+    machine.run(f"docker rm --force {container}", timeout=300)
+    machine.run("pkill -INT -x docker", check=False)
+    for build in builds:
+        build.end()
+
+
+@SELDOM
+@pytest.mark.parametrize("builder", ["buildkit", pytest.param("classic", marks=pytest.mark.full)])
+def test_build_of_small_files_is_stopped_before_the_inodes_are_used_up(machine: Machine, builder: str) -> None:
+    floor = 50_000  # of the 390,000 inodes that ext4 gives 6 GiB
+    machine.run(
+        f"python3 -c \"import os; os.mkdir('{VOLUME}/many'); "
+        f"[os.mknod('{VOLUME}/many/%d' % n) for n in range(os.statvfs('{VOLUME}').f_ffree - {floor} - 20_000)]\"",
+        timeout=900,
+    )
+    # Empty files: neither bytes nor write calls show them.
+    touches = "i=0; mkdir /many; cd /many; while :; do touch $(seq $i $((i + 199))); i=$((i + 200)); done"
+    code, output = Build(machine, "files", f"RUN {touches}", buildkit=builder == "buildkit").end()
+    assert code not in (0, 255), output
+    assert "inodes/s and would fall below its floor of 50000 inodes" in journal(machine)
+    left = int(machine.out(f"df --output=iavail {VOLUME} | tail -n 1"))
+    assert left > floor // 2
+    machine.run("docker run --rm --network none box true")
+
+
+@SELDOM
 def test_build_that_runs_no_step_is_stopped_through_its_client(machine: Machine) -> None:
     machine.run("mkdir -p /root/context && head -c 200M /dev/urandom >/root/context/large")
     leave_free(machine, FLOOR + 50 * 2**20)

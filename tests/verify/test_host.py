@@ -289,7 +289,7 @@ def test_guard_watches_the_volume_and_keeps_its_floor(target: Target) -> None:
     now, size = map(int, target.run(f"date +%s; df --block-size=1 --output=size {target.volume} | tail -n 1").split())
     assert now - state["time"] < 60
     wanted = target.settings.guard_floor
-    floor = wanted.bytes_of(size) if wanted else max(size // 20, 2 * 2**30)
+    floor = wanted.bytes_of(size) if wanted else min(max(size // 20, 2 * 2**30), 50 * 2**30)
     assert abs(state["floor"] - min(floor, size // 4)) < size / 100
 
 

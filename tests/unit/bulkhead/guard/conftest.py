@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import clients, engines, steps
-from bulkhead.guard import ballast, job_runner, jobs, loop, reservations, volume_monitor
+from bulkhead.guard import ballast, job_runner, jobs, loop, reservations, stopper, supply, volume_monitor, writers
 
 from .world import DOCKER, G, InstantJob, World
 
@@ -35,6 +36,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(reservations, "DOCKER_API", str(run_directory / "docker.sock"))
     monkeypatch.setattr(loop, "CONFIGURATION", str(tmp_path / "bulkhead.json"))
     monkeypatch.setattr(os, "statvfs", world.counts)
+    for module in (stopper, writers):  # what a scan costs on a busy machine is no part of the world
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: world.now))
     monkeypatch.setattr(volume_monitor, "is_mounted", lambda _: world.is_mounted)
     monkeypatch.setattr(jobs, "say", world.journal.append)
     monkeypatch.setattr(engines, "dockerd", lambda: int(world.is_docker_up))
@@ -43,6 +46,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(engines, "nested_engines", list)
     monkeypatch.setattr(steps, "nested_steps", lambda *_: world.nested_steps())
     monkeypatch.setattr(engines, "written_by_docker", lambda *_: int(world.written.get(DOCKER, 0)))
+    monkeypatch.setattr(supply, "_inodes_in_memory", world.inodes_in_memory)
     monkeypatch.setattr(steps, "abort", world.abort)
     monkeypatch.setattr(clients, "find_clients", lambda: (world.building, world.pulling))
     monkeypatch.setattr(clients, "interrupt", world.interrupt)
@@ -57,16 +61,19 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     )
     monkeypatch.setattr(jobs, "remove_step", world.remove)
 
-    def reclaim(_: Config, need: int) -> int:
-        came = min(world.cache, max(need - world.free, 0))
+    def reclaim(_: Config, space: int, inodes: int) -> tuple[int, int]:
+        came = min(world.cache, max(space - world.free, 0))
+        files = min(world.cached_files, max(inodes - world.inodes_free, 0))
         world.cache -= came
+        world.cached_files -= files
         world.free += came
-        return int(came)
+        world.inodes_free += files
+        return int(came), int(files)
 
     monkeypatch.setattr(jobs, "reclaim_cache", reclaim)
 
-    def alert(_: Config, news: list[tuple[int, str, bool]]) -> int:
-        world.news += [(level, text) for level, text, _ in news]
+    def alert(_: Config, news: list[tuple[int, str, bool, bool]]) -> int:
+        world.news += [(level, text) for level, text, *_ in news]
         return len(news)
 
     monkeypatch.setattr(jobs, "send_alerts", alert)

@@ -20,7 +20,7 @@ from bulkhead.sizes import Size
 from bulkhead.watch.results import WARNING
 
 from ..configs import config
-from .world import G, M, World, assert_floor_kept, run_guard
+from .world import OTHERS, G, M, World, assert_floor_kept, run_guard
 
 
 def test_turn_that_fails_is_reported_once_and_the_loop_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_changed_configuration_applies_at_once_and_a_broken_one_does_not(
     monkeypatch.setattr(Config, "load", lambda: config(guard_floor=Size.parse("10G")))
     Path(loop.CONFIGURATION).write_text("1")
     run_guard(world, 10, guard)
-    assert guard.volume.floor == 10 * G
+    assert guard.volume.space.floor == 10 * G
 
     def broken() -> Config:
         raise Problem("broken")
@@ -62,7 +62,7 @@ def test_changed_configuration_applies_at_once_and_a_broken_one_does_not(
     monkeypatch.setattr(Config, "load", broken)
     Path(loop.CONFIGURATION).unlink()
     run_guard(world, 10, guard)
-    assert guard.volume.floor == 10 * G
+    assert guard.volume.space.floor == 10 * G
     assert any("broken" in line for line in world.journal)
 
 
@@ -84,7 +84,8 @@ def test_turn_that_fails_does_not_write_the_state_file(world: World, monkeypatch
     guard = run_guard(world, 40)
     path = Path(state.VOLATILE) / "guard.json"
     path.unlink()
-    monkeypatch.setattr(guard.volume.rate, "add", lambda *_: 1 / 0)
+    world.rates[OTHERS] = M
+    monkeypatch.setattr(guard.volume.space.rate, "add", lambda *_: 1 / 0)
     run_guard(world, 300, guard)
     assert not path.exists()
 

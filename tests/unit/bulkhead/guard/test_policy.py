@@ -155,16 +155,35 @@ def speeds(**recent: float) -> dict[str, Speed]:
 
 def test_fastest_step_goes_first_however_much_the_others_wrote() -> None:
     steps = [step("old", 9 * G), step("fast", M)]
-    assert first_to_go(steps, speeds(old=10 * M, fast=90 * M), 100 * M) == steps[1]
+    assert first_to_go(steps, speeds(old=10 * M, fast=90 * M), Speed(100 * M, 100 * M)) == steps[1]
 
 
 def test_of_equally_fast_steps_the_one_that_wrote_most_goes_first_then_the_newest() -> None:
     steps = [step("a", M, 1), step("b", G, 2), step("c", G, 3)]
-    assert first_to_go(steps, speeds(a=M, b=M, c=M), M) == steps[2]
+    assert first_to_go(steps, speeds(a=M, b=M, c=M), Speed(3 * M, 3 * M)) == steps[2]
 
 
-def test_step_that_does_not_fill_the_volume_stays() -> None:
-    assert first_to_go([step("idle", 9 * G)], speeds(idle=M), 100 * M) is None
+@pytest.mark.parametrize(("each", "goes"), [(6, False), (11, False), (13, True)])
+def test_steps_go_only_if_together_they_make_a_third_of_the_growth(each: int, goes: bool) -> None:
+    steps = [step(name) for name in "abcd"]
+    total = (100 + 4 * each) * M
+    assert bool(first_to_go(steps, speeds(**dict.fromkeys("abcd", each * M)), Speed(total, total))) == goes
+
+
+def test_share_is_taken_over_the_span_in_which_the_volume_fills_faster() -> None:
+    """A container that writes in bursts rests just now: what the step writes meanwhile is not what fills the volume."""
+    made = {"small": Speed(6 * M, 6 * M)}
+    assert first_to_go([step("small")], made, Speed(6 * M, 100 * M)) is None
+    assert first_to_go([step("small")], {"small": Speed(60 * M, 6 * M)}, Speed(90 * M, 50 * M))
+
+
+def test_growth_is_measured_between_the_scans_and_without_what_has_ended_or_was_stopped() -> None:
+    made = WriteHistory()
+    for number in range(5):
+        written = {name: number * 10 * M for name in ("a", "b", "ended") if name != "ended" or number < 4}
+        made.add(number * 0.5, written, number * 40 * M)  # 10 of them each half second by nobody known
+    assert made.total_speed(()) == Speed((80 - 10) * M, (160 - 30) / 2 * M)
+    assert made.total_speed(["b"]) == Speed((80 - 10 - 20) * M, (160 - 30 - 40) / 2 * M)
 
 
 def test_many_equally_fast_steps_all_count_as_growing() -> None:

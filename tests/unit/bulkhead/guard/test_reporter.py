@@ -28,7 +28,7 @@ def test_slow_growth_below_the_floor_is_reported_seldom(world: World) -> None:
     del world.rates[OTHERS]
     world.free = 9 * G
     run_guard(world, 700, guard)
-    assert guard.unstoppable._reported is None
+    assert guard.unstoppable[guard.volume.space]._reported is None
 
 
 def test_two_fast_bursts_above_the_floor_are_reported_once(world: World) -> None:

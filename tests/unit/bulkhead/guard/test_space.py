@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bulkhead.guard import jobs
-from bulkhead.watch.results import CRITICAL
+from bulkhead.prune import pruner
+from bulkhead.watch.results import CRITICAL, OK
 
+from ..configs import config
 from .world import FLOOR, OTHERS, G, M, World, run_guard, saved
 
 
@@ -31,7 +33,7 @@ def test_guard_that_found_nothing_to_reclaim_waits_before_the_next_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or 0)
+    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or (0, 0))
     world.free = 3 * G
     run_guard(world, 900)
     assert len(asked) == 2
@@ -39,7 +41,7 @@ def test_guard_that_found_nothing_to_reclaim_waits_before_the_next_attempt(
 
 def test_cache_of_a_stopped_build_is_reclaimed_once_it_is_idle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or 0)
+    monkeypatch.setattr(jobs, "reclaim_cache", lambda *_: asked.append(world.now) or (0, 0))
     world.free, world.returns_after = FLOOR + G, 60.0
     world.build("fast", 500 * M)
     run_guard(world, 50)
@@ -83,3 +85,43 @@ def test_ballast_is_not_taken_while_the_volume_fills(world: World) -> None:
     world.rates[OTHERS] = M
     run_guard(world, 60)
     assert world.ballast == 0
+
+
+def test_news_of_reclaimed_cache_are_gathered(world: World) -> None:
+    world.free, guard = 2 * FLOOR + G, None
+    for _ in range(24):  # every quarter of an hour
+        world.cache = world.free = 2 * FLOOR - G
+        guard = run_guard(world, 900, guard)
+    sent = [text for level, text in world.news if level == OK and "build cache" in text]
+    assert len(sent) == 2, "one at once, one after four hours; what came since then waits"
+    assert sent[0] == "1.0G of idle build cache removed: /srv/docker-volume has 4.0G left"
+    assert "G of idle build cache removed in 16 reclaims within 3 h: /srv/docker-volume has " in sent[1]
+
+
+@pytest.mark.parametrize(("per_gigabyte", "portions"), [(100_000, 3), (1000, 5)])
+def test_cache_is_reclaimed_in_portions_until_enough_inodes_are_free(
+    monkeypatch: pytest.MonkeyPatch, per_gigabyte: int, portions: int
+) -> None:
+    left = [4 * G + 300 * M]
+    asked: list[int] = []
+
+    def reclaim(_: object, need: int, *__: object, wait: float) -> int:
+        assert wait == 0
+        asked.append(need)
+        freed = min(left[0], max(need - 50 * G, 0))
+        left[0] -= freed
+        return freed
+
+    class Found:
+        available = 50 * G
+
+        @property
+        def inodes_free(self) -> int:
+            return 10_000 + (4 * G + 300 * M - left[0]) * per_gigabyte // G
+
+    monkeypatch.undo()
+    monkeypatch.setattr(pruner, "reclaim_cache", reclaim)
+    monkeypatch.setattr(jobs, "space_of", lambda _: Found())
+    freed, inodes = jobs.reclaim_cache(config(), 4 * G, 300_000)
+    assert asked == [4 * G, *[51 * G] * portions]
+    assert (freed, inodes) == (min(portions * G, 4 * G + 300 * M), Found().inodes_free - 10_000)

@@ -10,7 +10,8 @@ import pytest
 
 from bulkhead.docker.clients import Client
 from bulkhead.guard import jobs
-from bulkhead.guard.stopper import Stopped, expected
+from bulkhead.guard.stopper import StopHistory, Stopped
+from bulkhead.guard.supply import InodeSupply, SpaceSupply
 from bulkhead.watch.results import CRITICAL
 
 from ..fake_engine import Query, fake_engine
@@ -232,7 +233,11 @@ def test_pull_is_interrupted_if_the_settings_say_so(world: World, setting: bool,
 
 
 def test_space_of_a_stopped_step_is_expected_for_three_seconds() -> None:
-    stopped = [Stopped(10.0, 5 * G, G)]
-    assert expected(stopped, G, 11.0) == 5 * G
-    assert expected(stopped, 4 * G, 11.0) == 2 * G
-    assert expected(stopped, G, 14.0) == 0
+    history, space = StopHistory(), SpaceSupply()
+    space.free = G
+    history.add_step(Stopped(10.0, space, 5 * G, G))
+    assert history.expected(space, 11.0) == 5 * G
+    assert history.expected(InodeSupply(), 11.0) == 0
+    assert history.expected(space, 14.0) == 0
+    space.free = 4 * G
+    assert history.expected(space, 11.0) == 2 * G

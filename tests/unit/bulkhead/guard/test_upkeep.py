@@ -83,3 +83,13 @@ def test_result_of_a_rescue_is_reported(
     assert [(reported, end in text) for reported, text in world.news if "stopped by its full volume" in text] == [
         (level, True)
     ]
+
+
+def test_rescue_that_keeps_failing_is_reported_as_often_as_reminders_are(world: World) -> None:
+    guard = Guard(config(alert_reminder=1))
+    for attempt in range(14):  # one every ten minutes
+        guard.rescuer._last = attempt * 600.0
+        guard.rescuer._report((["the ballast is given back"], ["no space"] if attempt < 13 else []))
+    assert len([line for line in world.journal if "could not be brought back: no space" in line]) == 3
+    assert "The guard tries it again every 10 min" in world.journal[0]
+    assert "has been brought back" in world.journal[-1]

@@ -18,6 +18,7 @@ from ..configs import config
 
 M, G = 2**20, 2**30
 FLOOR = 2 * G
+INODE_FLOOR = 130_000
 DOCKER = "docker"
 OTHERS = "others"  # containers, people
 
@@ -26,13 +27,18 @@ class World:
     """A volume of 40 GiB, and those who write to it."""
 
     size = 40 * G
+    inodes = 2_600_000
 
     def __init__(self, free: float) -> None:
         self.now = 1000.0
         self.free = self.lowest = free
         self.rates: dict[str, float] = {}  # bytes per second, by step, or DOCKER or OTHERS
         self.written: dict[str, float] = {}
-        self.coming: list[tuple[float, float]] = []  # when space comes back, and how much
+        self.inodes_free = self.fewest_inodes = 2_000_000.0
+        self.file_rates: dict[str, float] = {}  # files per second, by step, or DOCKER or OTHERS
+        self.files: dict[str, float] = {}
+        self.cached_files = 0.0
+        self.coming: list[tuple[float, float, float]] = []  # when space and inodes come back, and how much
         self.returns_after = 1.0
         self.aborted: list[str] = []
         self.interrupted: list[str] = []
@@ -50,15 +56,26 @@ class World:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-        for name, rate in self.rates.items():
-            self.written[name] = self.written.get(name, 0) + rate * seconds
-            self.free -= rate * seconds
-        self.free = max(self.free + sum(size for at, size in self.coming if at <= self.now), 0)
-        self.coming = [(at, size) for at, size in self.coming if at > self.now]
+        self.free -= grow(self.written, self.rates, seconds, self.free)
+        self.inodes_free -= grow(self.files, self.file_rates, seconds, self.inodes_free)
+        come = [each for each in self.coming if each[0] <= self.now]
+        self.free = max(self.free + sum(size for _, size, _ in come), 0)
+        self.inodes_free = max(self.inodes_free + sum(files for *_, files in come), 0)
+        self.coming = [each for each in self.coming if each[0] > self.now]
         self.lowest = min(self.lowest, self.free)
+        self.fewest_inodes = min(self.fewest_inodes, self.inodes_free)
 
-    def build(self, name: str, rate: float, written: float = 0, classic: bool = False, nested: bool = False) -> None:
+    def build(
+        self,
+        name: str,
+        rate: float,
+        written: float = 0,
+        classic: bool = False,
+        nested: bool = False,
+        files: float = 0,
+    ) -> None:
         self.rates[name], self.written[name] = rate, written
+        self.file_rates[name] = files
         if nested:
             self.nested.append(name)
         if classic:
@@ -82,13 +99,13 @@ class World:
     def abort(self, step: BuildStep, why: str) -> None:
         assert "floor" in why
         self.aborted.append(step.id)
-        del self.rates[step.id]
+        del self.rates[step.id], self.file_rates[step.id]
         if not step.container:
-            self.coming.append((self.now + self.returns_after, self.written[step.id]))
+            self.remove(step.id)
 
     def remove(self, step: str) -> None:
         """Remove the container that a failed step of the classic builder leaves."""
-        self.coming.append((self.now + self.returns_after, self.written[step]))
+        self.coming.append((self.now + self.returns_after, self.written[step], self.files.get(step, 0)))
 
     def interrupt(self, client: Client, why: str) -> bool:
         assert "floor" in why
@@ -97,6 +114,7 @@ class World:
         self.pulling = [each for each in self.pulling if each != client]
         if not self.building + self.pulling:
             self.rates.pop(DOCKER, None)
+            self.file_rates.pop(DOCKER, None)
         return True
 
     def counts(self, _: str) -> Any:
@@ -106,7 +124,13 @@ class World:
             f_blocks=self.size,
             f_bfree=int(self.free),
             f_bavail=int(self.free),
+            f_files=self.inodes,
+            f_ffree=int(self.inodes_free),
         )
+
+    def inodes_in_memory(self, cgroup: str) -> int:
+        name = cgroup.rpartition("/")[2]
+        return int(self.files.get(DOCKER if name == "docker.service" else name, 0))
 
     def give_back(self, _: Config) -> int:
         size, self.ballast = self.ballast, 0
@@ -119,6 +143,14 @@ class World:
         self.ballast = config.guard_ballast
         self.free -= config.guard_ballast
         return True
+
+
+def grow(amounts: dict[str, float], rates: dict[str, float], seconds: float, free: float) -> float:
+    """Let everybody write. Nobody can write more than is free: all get their share of it."""
+    wanted = sum(rates.values()) * seconds
+    for name, rate in rates.items():
+        amounts[name] = amounts.get(name, 0) + rate * seconds * min(free / (wanted or 1), 1)
+    return min(wanted, free)
 
 
 class EndlessJob:

@@ -1,0 +1,62 @@
+"""How many inodes a step has made is read from the memory that the kernel counts for its control group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bulkhead.docker import cgroups
+from bulkhead.docker.engines import NestedEngine
+from bulkhead.docker.steps import BuildStep
+from bulkhead.guard.supply import InodeSupply, SpaceSupply
+
+M = 2**20
+
+
+def count(directory: Path, reclaimable: int) -> None:
+    directory.mkdir(parents=True)
+    (directory / "memory.stat").write_text(f"anon 5\nslab_reclaimable {reclaimable}\nslab_unreclaimable 99999999\n")
+
+
+def test_step_has_made_as_many_inodes_as_its_memory_can_hold(tmp_path: Path) -> None:
+    count(tmp_path / "step", 30_000 * 1024)
+    step = BuildStep("a", 1, str(tmp_path / "step"), 7 * M, "make")
+    assert InodeSupply().taken_by(step) == 30_000
+    assert SpaceSupply().taken_by(step) == 7 * M
+
+
+def test_step_whose_memory_the_kernel_does_not_count_has_made_none(tmp_path: Path) -> None:
+    assert InodeSupply().taken_by(BuildStep("a", 1, str(tmp_path), 7 * M, "make")) == 0
+
+
+def test_docker_and_containerd_count_as_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "ROOT", str(tmp_path))
+    for unit, size in (("docker", 5), ("containerd", 2)):
+        count(tmp_path / "system.slice" / f"{unit}.service", size * 1024)
+    assert InodeSupply().taken_by_docker(1, [], frozenset()) == 7
+    builder, step = tmp_path / "docker-b.scope", tmp_path / "docker-b.scope" / "step"
+    count(builder, 9 * 1024)
+    count(step, 4 * 1024)
+    engine = NestedEngine(2, str(builder), is_builder=True)
+    assert InodeSupply().taken_by_docker(1, [engine], frozenset([str(step), "/elsewhere"])) == 7 + 9 - 4
+
+
+def test_amounts_are_described_in_their_unit() -> None:
+    inodes = InodeSupply()
+    inodes.free, inodes.floor = 90_000, 100_000
+    inodes.rate.value = 1234.5
+    assert (
+        inodes.describe("/v")
+        == "/v has 90000 inodes left, fills by 1234 inodes/s and is below its floor of 100000 inodes"
+    )
+
+
+def test_what_is_used_up_does_not_fall_when_space_comes_back() -> None:
+    space = SpaceSupply()
+    for now, used in enumerate((100, 300, 50, 150)):
+        space.sample(now, 1000 - used, used)
+    assert space.used_up == 200 + 100
+    space.forget()
+    space.sample(9, 0, 999)
+    assert space.used_up == 300
