@@ -18,7 +18,7 @@ from tasks.support.daemon_keys import merged, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED, DOCKER_PATIENCE
 
-from .operations import OperationHost, performed, shell, stand_in
+from .operations import OperationHost, contents_sent, performed, shell, stand_in
 
 G = 2**30
 
@@ -214,8 +214,8 @@ def applied(host: OperationHost, ours: dict[str, Any] | None = None) -> dict[str
     if ours is None:
         (script,) = performed(daemon.remove_our_keys, host)
     else:
-        (script,) = performed(daemon.daemon_json, host, ours=ours)
-    written: dict[str, Any] = json.loads(script.connector_arguments["_stdin"])
+        (script,) = performed(daemon.daemon_json, host, ours=ours, private=False)
+    written: dict[str, Any] = json.loads(contents_sent(script)[0])
     return written
 
 
@@ -225,7 +225,7 @@ def host_with(current: dict[str, Any], ours: dict[str, Any], **changes: Any) -> 
 
 def test_file_that_is_in_force_is_left_and_docker_not_restarted() -> None:
     host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
-    assert performed(daemon.daemon_json, host, ours=keys(nvidia=True)) == []
+    assert performed(daemon.daemon_json, host, ours=keys(nvidia=True), private=False) == []
     assert host.logged == []
 
 
@@ -314,7 +314,10 @@ def test_host_that_is_left_without_gpus_keeps_its_own_keys_alone() -> None:
 
 
 def test_file_that_could_not_be_read_is_not_touched() -> None:
-    for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.remove_our_keys, {})):
+    for operation, arguments in (
+        (daemon.daemon_json, {"ours": keys(), "private": False}),
+        (daemon.remove_our_keys, {}),
+    ):
         (refusal,) = performed(operation, OperationHost({DaemonJson: None}), **arguments)
         assert "it was not touched" in str(refusal)
 
@@ -338,7 +341,39 @@ def files_of(directory: Path, current: bytes | None = None, applied: bytes | Non
 
 def test_files_are_read_as_they_are(tmp_path: Path) -> None:
     assert files_of(tmp_path) == DaemonJsonFiles()
-    assert files_of(tmp_path, b'{"a": 1}', b"{}\n") == DaemonJsonFiles('{"a": 1}', "{}\n")
+    assert files_of(tmp_path, b'{"a": 1}', b"{}\n") == DaemonJsonFiles('{"a": 1}', "{}\n", exposed=True)
+
+
+def test_file_or_copy_that_every_user_can_read_is_seen(tmp_path: Path) -> None:
+    files_of(tmp_path, b"{}", b"{}")
+    current, applied = (tmp_path / path[1:] for path in (DAEMON_JSON, DAEMON_JSON_APPLIED))
+    applied.chmod(0o600)
+    assert files_of(tmp_path).exposed
+    current.chmod(0o640)
+    assert not files_of(tmp_path).exposed
+    applied.chmod(0o604)
+    assert files_of(tmp_path).exposed
+    applied.unlink()
+    assert not files_of(tmp_path).exposed
+    current.rename(current.with_name("managed"))
+    current.symlink_to("managed")
+    assert not files_of(tmp_path).exposed, "every symbolic link has the mode 0777"
+    current.chmod(0o644)
+    assert files_of(tmp_path).exposed
+
+
+def test_file_in_force_with_keys_of_the_users_own_is_closed_to_others_without_a_restart() -> None:
+    ours = keys(daemon_json={"http-proxy": "http://me:hunter2@proxy"})
+    exposed, closed = (host_with(ours, ours, exposed=each) for each in (True, False))
+    (command,) = performed(daemon.daemon_json, exposed, ours=ours, private=True)
+    assert str(command) == f"chmod o= {DAEMON_JSON} {DAEMON_JSON_APPLIED}"
+    assert performed(daemon.daemon_json, closed, ours=ours, private=True) == []
+    assert performed(daemon.daemon_json, host_with(ours, ours, exposed=True), ours=ours, private=False) == []
+
+
+def test_change_that_was_cut_is_made_again_where_the_content_is_the_same() -> None:
+    ours = keys()
+    assert applied(host_with(ours, ours, unfinished=True), ours) == ours
 
 
 @pytest.mark.parametrize(
@@ -373,7 +408,7 @@ def test_file_that_dockerd_cannot_read_fails_this_host_alone(tmp_path: Path, con
 def applied_to(directory: Path, path: Path) -> str:
     """Run the script that applies daemon.json on a host without Docker, and return its messages."""
     stand_in(directory, "systemctl", "exit 1")
-    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys(), private=False)
     command = str(script).replace(DAEMON_JSON, str(path)).replace("/etc/bulkhead", f"{directory}/applied")
     done = shell(command, directory, stdin=script.connector_arguments["_stdin"])
     assert done.returncode == 0, done.stderr
@@ -386,7 +421,7 @@ def test_docker_that_hangs_keeps_its_file_and_its_containers(tmp_path: Path) -> 
     stand_in(tmp_path, "systemctl", f'echo "$*" >>{tmp_path}/asked')
     stand_in(tmp_path, "dockerd", "")
     stand_in(tmp_path, "docker", "exec sleep 60")
-    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys(), private=False)
     command = (
         str(script).replace(DAEMON_JSON, str(path)).replace(f"timeout {DOCKER_PATIENCE} docker", "timeout 0.2 docker")
     )
