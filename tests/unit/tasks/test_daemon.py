@@ -10,29 +10,53 @@ from typing import Any
 import pytest
 from pyinfra.api import FactProcessError
 
-from settings.check import check
-from settings.model import Settings
 from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, names
 from tasks.support.daemon_keys import merged, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED, DOCKER_PATIENCE
 
+from .example_hosts import settings
 from .operations import OperationHost, contents_sent, performed, shell, stand_in
 
 G = 2**30
 
 
 def keys(*, nvidia: bool = False, driver: str = "json-file", **changes: Any) -> dict[str, Any]:
-    settings = check(changes)
-    assert isinstance(settings, Settings)
-    return our_keys(settings, 60 * G, nvidia=nvidia, log_driver=driver)
+    return our_keys(settings(**changes), 60 * G, nvidia=nvidia, log_driver=driver)
 
 
 def test_limits_of_the_build_cache_are_a_part_of_the_volume() -> None:
     collected = keys()["builder"]["gc"]
     assert collected["enabled"] is True
     assert collected["defaultKeepStorage"] == collected["defaultMaxUsedSpace"] == "12288MB"
+
+
+def test_keys_of_this_project_are_these() -> None:
+    assert keys() == {
+        "storage-driver": "overlay2",
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "10m", "max-file": "3"},
+        "live-restore": True,
+        "features": {"buildkit": True, "containerd-snapshotter": False},
+        "builder": {
+            "gc": {
+                "enabled": True,
+                "defaultKeepStorage": "12288MB",
+                "defaultReservedSpace": "6144MB",
+                "defaultMaxUsedSpace": "12288MB",
+                "defaultMinFreeSpace": "6144MB",
+            }
+        },
+    }
+    assert keys(live_restore=False, build_cache_size="8G")["live-restore"] is False
+    assert keys(build_cache_size="8G")["builder"]["gc"]["defaultMaxUsedSpace"] == "8192MB"
+
+
+def test_engine_whose_images_are_in_containerds_store_keeps_them_there() -> None:
+    written = our_keys(settings(), 60 * G, containerd_store=True)
+    assert written["features"]["containerd-snapshotter"] is True
+    assert "storage-driver" not in written
 
 
 def test_log_options_are_strings_as_docker_wants_them() -> None:
