@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import toml
-
 TOP = Path(__file__).parents[1]
 LIST = TOP / "tests" / "mutants.toml"
 
@@ -108,6 +106,8 @@ def unnoticed_in_shell(subject: Subject, copy: Path) -> Iterator[Fault | None]:
 
 def unnoticed_in_python(subject: Subject, copy: Path) -> Iterator[Fault | None]:
     """Yield the same for a Python module."""
+    import toml  # comes with cosmic-ray
+
     configuration = {
         "cosmic-ray": {
             "module-path": subject.path,
@@ -175,6 +175,8 @@ def examine(subject: Subject, accepted: dict[Fault, str]) -> bool:
 
 
 def main(paths: list[str]) -> int:
+    import toml
+
     known: dict[str, Any] = toml.loads(LIST.read_text())
     subjects = [Subject(path, group["tests"]) for group in known["group"] for path in group["paths"]]
     results = []
