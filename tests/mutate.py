@@ -58,7 +58,7 @@ _CHANGES = [
     (r" != ", " = "),
     (r"\bexit 1\b", "exit 0"),
     (r"\breturn 1\b", "return 0"),
-    (r"\bsync \"?\$[^;&]*", "true"),
+    (r"\bsync \"?\$[^;&\n]*", "true"),
 ]
 # Lines that are no command by themselves.
 _NO_COMMAND = re.compile(r"\s*($|#|\{%|(if|then|else|elif|fi|do|done|case|esac|while|for)\b|[{}]|\w+\(\) )|.*\\$")

@@ -354,6 +354,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
     ),
     (
+        {"volume_group_extend": True, "volume_disks": ["/dev/vdb"]},
+        "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
+    ),
+    (
+        {"volume_group_extend": True, "volume_group": "vg"},
+        "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
+    ),
+    (
         {"adopt_volume": True, "volume_disks": ["/dev/vdb"]},
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
