@@ -431,21 +431,26 @@ def is_mount_of(storage: Storage, path: str, entry: FstabEntry) -> bool:
 
 
 def replace_fstab(old: str, new: str) -> StringCommand:
-    """Return the command that replaces fstab, unless it has changed meanwhile or the new one has more errors."""
+    """Return the command that replaces fstab, unless it has changed meanwhile or the new one has more errors.
+
+    The text goes through standard input, because every user of the host can read a command line, and fstab may hold the
+    password of a share. A line without its end ends the command: the connection was lost, and the text is not whole.
+    """
     digest = hashlib.sha256(_bytes(old)).hexdigest()
     return StringCommand(
-        "cd /etc && touch fstab && "
-        f"{{ echo '{digest}  fstab' | sha256sum --check --status || "
+        "cd /etc && touch fstab && read -r digest text && "
+        '{ echo "$digest  fstab" | sha256sum --check --status || '
         "{ echo 'fstab has changed meanwhile; it was not touched. Run again.' >&2; exit 1; }; } && "
         # Mode, owner and labels of the old file, text of the new one, encoded to stay byte for byte.
         "cp --attributes-only --preserve=all fstab fstab.new && "
-        f"echo {base64.b64encode(_bytes(new)).decode()} | base64 --decode >fstab.new && "
+        'printf %s "$text" | base64 --decode >fstab.new && '
         # The old fstab may have errors already, and only an additional one is ours. Warnings do not count.
         "errors() { findmnt --verify --tab-file \"$1\" 2>&1 | grep -c -e '\\[E\\]' -e 'parse error at'; } && "
         '{ [ "$(errors fstab.new)" -le "$(errors fstab)" ] || '
         "{ findmnt --verify --tab-file fstab.new >&2; rm fstab.new; "
         "echo 'fstab was not touched: with the new line it would have the errors above' >&2; exit 1; }; } && "
-        "sync fstab.new && mv -f fstab.new fstab && sync ."
+        "sync fstab.new && mv -f fstab.new fstab && sync .",
+        _stdin=f"{digest} {base64.b64encode(_bytes(new)).decode()}\n",
     )
 
 

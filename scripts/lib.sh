@@ -117,14 +117,15 @@ need_python() {
     fi
 }
 
-# make_venv DIRECTORY PYTHON: a virtual environment of this Python, exactly as requirements.lock says.
+# make_venv DIRECTORY PYTHON [LOCK]: a virtual environment of this Python, exactly as a lock file says (requirements.lock).
 make_venv() {
-    if ! cmp -s requirements.lock "$1/requirements.lock"; then
-        say "installing the Python packages of requirements.lock into $1"
+    lock=${3:-requirements.lock}
+    if ! cmp -s "$lock" "$1/requirements.lock"; then
+        say "installing the Python packages of $lock into $1"
         rm -rf "$1"
         "$2" -m venv "$1"
-        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-        cp requirements.lock "$1/requirements.lock"
+        "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$lock"
+        cp "$lock" "$1/requirements.lock"
     fi
 }
 

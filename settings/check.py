@@ -114,8 +114,9 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     places = {"volume_mount": settings.volume_mount} | {
         f"extra_volumes.{name}.mount": volume.mount for name, volume in settings.extra_volumes.items()
     }
+    order = list(places)  # of two equal ones, the later is named: never Docker's own
     for (one, path), (other, below) in itertools.permutations(places.items(), 2):
-        if fields.is_within(below, path) and (below != path or one < other):
+        if fields.is_within(below, path) and (below != path or order.index(one) < order.index(other)):
             yield SettingProblem(other, repr(below), f"must be outside of {one}, {path}")
 
 

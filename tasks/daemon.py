@@ -22,7 +22,7 @@ from tasks.preflight.daemon_json import planned_keys
 from tasks.preflight.plan import Plan
 from tasks.support import gpu
 from tasks.support.daemon_keys import Json, is_in_force, text, wanted, without
-from tasks.support.files import render
+from tasks.support.files import render, sent
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 START_TIMEOUT = 180  # seconds for Docker to start: a host that restarts many containers is slow
@@ -75,16 +75,18 @@ class DaemonJsonFiles:
     current: str = ""
     applied: str = ""  # our keys in it, from the last change with which Docker started
     unfinished: bool = False  # a change was cut before Docker had started with it
+    exposed: bool = False  # every user of the host can read the file, or our copy of the keys
 
 
 class DaemonJson(FactBase[DaemonJsonFiles]):
-    """Return daemon.json, which of its keys this project wrote, and whether a change of it was cut."""
+    """Return daemon.json, which of its keys this project wrote, whether a change was cut, and who can read it."""
 
     def command(self) -> str:
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
         return (
             # The change is beside the file itself, which may be somewhere else: templates/apply-daemon-json.sh.j2.
             f'if [ -e "$(readlink -m {current}).old" ]; then echo unfinished; fi; '
+            f'[ -z "$(find -L {current} {applied} -maxdepth 0 -perm -o+r 2>/dev/null)" ] || echo exposed; '
             f"for file in {current} {applied}; do "
             '[ ! -f "$file" ] || echo "$file $(base64 --wrap=0 "$file")"; done; echo read'
         )
@@ -102,15 +104,21 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
                 raise FactProcessError(f"{path} needs other types of values: {', '.join(wrong)}; it was not touched.")
             return found
 
-        return DaemonJsonFiles(text_of(DAEMON_JSON), text_of(DAEMON_JSON_APPLIED), unfinished="unfinished" in output)
+        return DaemonJsonFiles(
+            text_of(DAEMON_JSON),
+            text_of(DAEMON_JSON_APPLIED),
+            unfinished="unfinished" in output,
+            exposed="exposed" in output,
+        )
 
 
 @operation()
-def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
+def daemon_json(ours: Json, private: bool) -> Generator[StringCommand, None, None]:
     """Put this daemon.json in force, and have Docker run with it where Docker is installed.
 
     Args:
         ours: the keys of this project and of its settings.
+        private: they may hold a secret: nobody else than the file's owner and group may read it.
     """
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
@@ -119,7 +127,10 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     current, applied = file_format.parse(files.current), file_format.parse(files.applied)
     result = wanted(ours, current, applied)
     if is_in_force(ours, files.current, files.applied) and not files.unfinished:
-        host.noop("daemon.json is in force")
+        if private and files.exposed:
+            yield StringCommand("chmod", "o=", DAEMON_JSON, DAEMON_JSON_APPLIED)
+        else:
+            host.noop("daemon.json is in force")
         return
     # Log names only: values may be secrets.
     if not files.unfinished and (changed := list(differences(applied, current))):
@@ -129,7 +140,7 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if own := list(names(without(result, ours))):
         host.log(f"daemon.json: keys of the host's own stay: {', '.join(own)}")
     gpu.warn_before("Docker is restarted")
-    yield _apply(files, text(result), ours)
+    yield _apply(files, text(result), ours, private=private)
 
 
 @operation()
@@ -156,7 +167,7 @@ def _keys_for_gpus(keys: Json) -> Json:
     return kept | ({"default-runtime": "nvidia"} if keys.get("default-runtime") == "nvidia" else {})
 
 
-def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
+def _apply(files: DaemonJsonFiles, content: str, ours: Json, *, private: bool = False) -> StringCommand:
     """Return the command that puts a daemon.json in force, or restores the old one."""
     script = render(
         "apply-daemon-json.sh.j2",
@@ -164,11 +175,11 @@ def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
         applied=DAEMON_JSON_APPLIED,
         before=DAEMON_JSON + BEFORE,
         keep_before=not files.applied,
-        ours=text(ours),
+        private=private,
         start_timeout=START_TIMEOUT,
     )
-    # Through standard input: every user can read a command line, and the host's own keys may hold a password.
-    return StringCommand(script, _stdin=content)
+    # Through standard input: every user can read a command line, and the keys may hold a password.
+    return StringCommand(script, _stdin=sent(content, text(ours)))
 
 
 def configure(settings: Settings, plan: Plan) -> None:
@@ -176,4 +187,5 @@ def configure(settings: Settings, plan: Plan) -> None:
     daemon_json(
         name="daemon.json: Docker's configuration is in force",
         ours=planned_keys(settings, plan),
+        private=bool(settings.daemon_json),
     )

@@ -6,6 +6,7 @@ The program is the package bulkhead with the modules of pyinfra_lvm that it impo
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FactBase, FileUploadCommand, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 from pyinfra.facts.files import FileContents
 
@@ -45,8 +46,6 @@ print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER
 """
 
 _MAIN = "import sys\n\nfrom bulkhead.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
-
-Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
 
 def parts() -> dict[str, str]:
@@ -149,7 +148,7 @@ class InstalledProgram(FactBase[str]):
 
 
 @operation()
-def program(content: bytes, configuration: str) -> Commands:
+def program(content: bytes, configuration: str) -> Generator[StringCommand, None, None]:
     """Install the program and its configuration.
 
     Args:
@@ -159,10 +158,16 @@ def program(content: bytes, configuration: str) -> Commands:
     written = "\n".join(host.get_fact(FileContents, path=PROGRAM_CONFIGURATION) or []) + "\n"
     same = host.get_fact(InstalledProgram) == digest(content)
     if not same:
-        yield FileUploadCommand(io.BytesIO(content), f"{PROGRAM}.new")
-        yield StringCommand(f"python3 - {PROGRAM}.new {PROGRAM}", _stdin=verbatim("add-bytecode.py"))
+        # An upload of pyinfra's would go through a file in /tmp. The checksum: a lost connection ends standard input too.
         # The directory is made here, not by cron's first call some time later: a run after that would find the host changed.
-        yield StringCommand(f"chmod 0755 {PROGRAM}.new && sync {PROGRAM}.new && mkdir -p {PROGRAM_STATE}")
+        new, checksum = f"{PROGRAM}.new", hashlib.sha256(content).hexdigest()
+        yield StringCommand(
+            f"rm -f {new} && base64 --decode >{new} && echo '{checksum}  {new}' | sha256sum --check --status || "
+            f"{{ echo 'the program did not arrive whole; it was not installed. Run again.' >&2; exit 1; }}; "
+            f"python3 -c {shlex.quote(verbatim('add-bytecode.py'))} {new} {PROGRAM} && "
+            f"chmod 0755 {new} && sync {new} && mkdir -p {PROGRAM_STATE}",
+            _stdin=base64.encodebytes(content).decode(),
+        )
         # Both in one command: a program reads no configuration of another version.
         yield replace_file(PROGRAM_CONFIGURATION, configuration, before=f"mv -fT {PROGRAM}.new {PROGRAM}")
     elif written != configuration:

@@ -135,7 +135,8 @@ build_cache_size = "20%"
 
 # Your own keys for daemon.json: {"registry-mirrors": ["https://mirror.example.com"]}. They are merged in, and other
 # keys that a host's daemon.json already has stay there. Keys that would undo this project or stop Docker are refused
-# (data-root, storage-driver, hosts …). Every user of the host can read the file: put no passwords in it.
+# (data-root, storage-driver, hosts …). With keys of your own, which may hold a proxy's password, other users of the host
+# can no longer read the file. Keep passwords out of your inventory's files, as for alert_receivers.
 daemon_json = {}
 
 # ---------------------------------------------------------------------------------------------------- Docker's data

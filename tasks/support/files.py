@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shlex
 from collections.abc import Generator, Mapping
@@ -17,6 +18,10 @@ from tasks.support.paths import DOCKER_HOST, DOCKER_PATIENCE
 
 _TOP = Path(__file__).parents[2]
 
+# Shell code that prints the next line of standard input, decoded. It fails if the line has no end: when a connection is
+# lost, sshd ends a command's standard input, and half of a file must not take the place of a whole one.
+RECEIVE = '{ IFS= read -r line && printf %s "$line" | base64 --decode; }'
+
 
 @cache
 def _templates() -> Environment:
@@ -29,6 +34,7 @@ def _templates() -> Environment:
     environment.filters["quote"] = shlex.quote
     environment.globals["docker_host"] = DOCKER_HOST
     environment.globals["docker_patience"] = DOCKER_PATIENCE
+    environment.globals["receive"] = RECEIVE
     return environment
 
 
@@ -40,6 +46,11 @@ def render(template: str, **values: object) -> str:
 def verbatim(name: str) -> str:
     """Return a file of ``files/`` as it is."""
     return (_TOP / "files" / name).read_text()
+
+
+def sent(*contents: str) -> str:
+    """Return the standard input from which ``RECEIVE`` prints these contents, one at a time."""
+    return "".join(f"{base64.b64encode(content.encode()).decode()}\n" for content in contents)
 
 
 def replace_file(path: str, content: str, mode: str = "0644", before: str = "") -> StringCommand:
@@ -55,9 +66,9 @@ def replace_file(path: str, content: str, mode: str = "0644", before: str = "") 
     prefix = f"{before} && " if before else ""
     target, new_file = shlex.quote(path), shlex.quote(f"{path}.new")
     return StringCommand(
-        f"mkdir -p {directory} && rm -f {new_file} && (umask 077; cat >{new_file}) && chmod {mode} {new_file} && "
+        f"mkdir -p {directory} && rm -f {new_file} && (umask 077; {RECEIVE} >{new_file}) && chmod {mode} {new_file} && "
         f"sync {new_file} && {prefix}mv -fT {new_file} {target} && sync {directory}",
-        _stdin=content,
+        _stdin=sent(content),
     )
 
 

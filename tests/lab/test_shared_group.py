@@ -10,6 +10,7 @@ import pytest
 
 from lab.machine import Machine
 from tests.lab.conftest import (
+    DATA,
     assert_isolated,
     command,
     converge,
@@ -18,12 +19,14 @@ from tests.lab.conftest import (
     dry,
     fingerprint,
     peak_memory,
+    send,
     start,
     verify,
     wait_until,
     wait_until_booted,
 )
 
+SECRET = "hunter2"
 FSTAB_LINES = ("/srv/docker-volume", "/var/lib/docker", "/var/lib/containerd")
 
 
@@ -133,6 +136,35 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
     assert '"debug": true' in observed
     assert '"max-concurrent-downloads": 2' in observed
     assert_isolated(machine)
+
+
+@pytest.mark.sample(2, of="a provisioned host")
+def test_secrets_are_on_no_command_line_in_no_output_and_in_no_file_of_others(machine: Machine) -> None:
+    send(machine, DATA / "command_lines.py", "/run/command_lines.py")
+    machine.run("touch /run/noted && chown nobody /run/noted")
+    machine.run(
+        "systemd-run --quiet --collect --unit command-lines --uid nobody "
+        f"python3 /run/command_lines.py {SECRET[::-1]} /run/noted"
+    )
+    wait_until(lambda: machine.out("cat /run/noted") == "ready")
+    run = converge(
+        machine,
+        daemon_json={"labels": [f"token={SECRET}"]},
+        alert_receivers={"ops": f"json://127.0.0.1:9/{SECRET}"},
+    )
+    assert SECRET not in run.output
+    assert machine.out("cat /run/noted") == "ready"
+    machine.run(f"sh -c ': {SECRET}; sleep 1'")
+    assert SECRET in machine.out("cat /run/noted"), "it would not have noted a secret"
+    machine.run("systemctl stop command-lines.service")
+    # Written backwards: what the test itself calls is in the journal of ssh, and in its own files.
+    search = f"$(echo {SECRET[::-1]} | rev)"
+    found = machine.out(
+        f'word="{search}"; journalctl --no-pager | grep -c "$word"; '
+        "find /etc /run /tmp /usr/local /var/lib/bulkhead /var/log /var/tmp -xdev -type f -perm -o+r ! -path /run/noted "
+        '-exec grep -l "$word" {} +; true'
+    )
+    assert found == "0"
 
 
 @pytest.mark.sample(2, of="a provisioned host")

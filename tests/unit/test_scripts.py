@@ -31,6 +31,8 @@ class Checkout:
         shutil.copytree(TOP / "scripts", self.top / "scripts")
         shutil.copy(TOP / "requirements.lock", self.top)
         shutil.copytree(TOP / "files", self.top / "files")
+        (self.top / "tests").mkdir()
+        shutil.copy(TOP / "tests/mutants.toml", self.top / "tests")
         self.bin.mkdir()
         self.environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -147,6 +149,8 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
         ("incident --nonsense", "there is no option --nonsense"),
         ("venv --nonsense", "there is no option --nonsense"),
         ("lock --nonsense", "there is no option --nonsense"),
+        ("mutate --nonsense", "there is no option --nonsense"),
+        ("mutate tasks/nonsense.py", "tests/mutants.toml does not list tasks/nonsense.py"),
     ],
 )
 def test_wrong_command_line_is_one_sentence_and_installs_nothing(checkout: Checkout, line: str, output: str) -> None:

@@ -191,6 +191,11 @@ def test_daemon_json_has_the_users_own_keys_and_collects_build_cache(target: Tar
         assert written[key] == value or (isinstance(value, dict) and value.items() <= written[key].items())
 
 
+def test_daemon_json_with_the_users_own_keys_is_not_for_every_user(target: Target) -> None:
+    if target.settings.daemon_json:
+        assert target.run(f"find -L {DAEMON_JSON} {DAEMON_JSON_APPLIED} -maxdepth 0 -perm -o+r") == ""
+
+
 def test_daemon_json_is_as_this_project_wrote_it(target: Target) -> None:
     written, applied = (json.loads(target.run(f"cat {path}")) for path in (DAEMON_JSON, DAEMON_JSON_APPLIED))
     changed = list(differences(applied, written))

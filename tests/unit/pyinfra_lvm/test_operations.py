@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra.api import OperationValueError
+from pyinfra.api import OperationValueError, StringCommand
 from pyinfra.context import ctx_host
 from pyinfra_testing.util import get_command_string
 
@@ -29,6 +29,8 @@ from pyinfra_lvm.model import (
     Storage,
     VolumeGroup,
 )
+
+from ..tasks.operations import calls, noted, shell
 
 G = 2**30
 DEVICE = "/dev/mapper/vg-data"
@@ -67,12 +69,16 @@ class StorageHost:
         self.noops.append(description)
 
 
-def commands(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[str]:
+def performed(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[StringCommand]:
     host = StorageHost(storage)
     with ctx_host.use(host):
-        found = [get_command_string(command) for command in operation._inner(**arguments)]  # type: ignore[attr-defined]
+        found = list(operation._inner(**arguments))  # type: ignore[attr-defined]
     assert bool(found) != bool(host.noops), "an operation either does something or says why not"
     return found
+
+
+def commands(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> list[str]:
+    return [get_command_string(command) for command in performed(operation, storage, **arguments)]
 
 
 def refused(operation: Callable[..., Any], storage: Storage, **arguments: Any) -> str:
@@ -274,9 +280,16 @@ BOUND = {"path": "/var/lib/data", "device": "/srv/data/sub", "fstype": "none", "
 
 
 def test_mount_makes_the_directory_then_fstab_then_mounts() -> None:
-    steps = commands(lvm.mount, MADE, **HERE)
-    assert ["chattr +i" in steps[0], "mv -f fstab.new fstab" in steps[1], "systemctl start" in steps[2]] == [True] * 3
-    assert steps[1] == get_command_string(lvm.replace_fstab("", f"{DEVICE} /srv/data ext4 nofail 0 2\n"))
+    directory, fstab, mount = performed(lvm.mount, MADE, **HERE)
+    assert "chattr +i" in str(directory)
+    assert writes(fstab, "", f"{DEVICE} /srv/data ext4 nofail 0 2\n")
+    assert "systemctl start" in str(mount)
+
+
+def writes(command: StringCommand, old: str, new: str) -> bool:
+    """Whether a command puts a new fstab in the place of the old one."""
+    replacement = lvm.replace_fstab(old, new)
+    return command == replacement and command.connector_arguments == replacement.connector_arguments
 
 
 def test_mount_that_is_there_stays() -> None:
@@ -284,10 +297,9 @@ def test_mount_that_is_there_stays() -> None:
 
 
 def test_mount_whose_line_is_lost_gets_it_back() -> None:
-    steps = commands(lvm.mount, replace(MOUNTED, fstab=(), fstab_text="# mine\n"), **HERE)
-    line = f"{DEVICE} /srv/data ext4 nofail 0 2\n"
-    assert steps[0] == get_command_string(lvm.replace_fstab("# mine\n", f"# mine\n{line}"))
-    assert ["systemctl daemon-reload" in step for step in steps[1:]] == [True]
+    fstab, mount = performed(lvm.mount, replace(MOUNTED, fstab=(), fstab_text="# mine\n"), **HERE)
+    assert writes(fstab, "# mine\n", f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n")
+    assert "systemctl daemon-reload" in str(mount)
 
 
 def test_propagation_that_the_user_of_a_mount_has_changed_is_let_be() -> None:
@@ -359,12 +371,13 @@ def test_mount_point_that_holds_something_is_not_made_immutable(kind: Directory)
 OURS = "tmpfs /tmp tmpfs nofail 0 0\n"  # on a directory that every machine has: findmnt checks
 
 
-def replace_in(folder: Path, old: str, new: str) -> subprocess.CompletedProcess[str]:
-    command = get_command_string(lvm.replace_fstab(old, new))
+def replace_in(folder: Path, old: str, new: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    replacement = lvm.replace_fstab(old, new)
+    command = get_command_string(replacement)
     assert command.startswith("cd /etc && ")
-    return subprocess.run(
-        ["sh", "-c", command.replace("cd /etc", f"cd {shlex.quote(str(folder))}", 1)], capture_output=True, text=True
-    )
+    command = command.replace("cd /etc", f"cd {shlex.quote(str(folder))}", 1)
+    stdin = replacement.connector_arguments["_stdin"]
+    return shell(command, folder.parent / "bin", stdin=stdin, **environment)
 
 
 @pytest.mark.parametrize(
@@ -396,3 +409,38 @@ def test_fstab_stays_where_it_has_changed_or_the_new_one_is_broken(
     assert reason in run.stderr
     assert "not touched" in run.stderr
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"fstab": "# mine\n"}
+
+
+def test_fstab_that_is_cut_at_any_step_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    directory, programs = tmp_path / "etc", tmp_path / "bin"
+    for path in (directory, programs):
+        path.mkdir()
+    noted(programs, "touch", "sha256sum", "cp", "base64", "findmnt", "sync", "mv")
+    fstab, steps = directory / "fstab", 0
+    while True:
+        fstab.write_text("# mine\n")
+        run = replace_in(directory, "# mine\n", f"# mine\n{OURS}", CUT=str(steps + 1))
+        done = calls(programs)
+        if run.returncode != -9:
+            break
+        steps += 1
+        is_new = done[-1] == "sync ."
+        assert fstab.read_text() == f"# mine\n{OURS if is_new else ''}", done
+    assert run.returncode == 0, run.stderr
+    assert done[-3:] == ["sync fstab.new", "mv -f fstab.new fstab", "sync ."]
+    assert steps == len(done)
+
+
+def test_text_of_fstab_that_did_not_arrive_whole_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "fstab").write_text("# mine\n")
+    replacement = lvm.replace_fstab("# mine\n", f"# mine\n{OURS}")
+    command = get_command_string(replacement).replace("cd /etc", f"cd {tmp_path}")
+    run = shell(command, tmp_path, stdin=replacement.connector_arguments["_stdin"][:-9])
+    assert run.returncode != 0
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"fstab": "# mine\n"}
+
+
+def test_fstab_is_made_where_there_is_none(tmp_path: Path) -> None:
+    run = replace_in(tmp_path, "", OURS)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "fstab").read_text() == OURS

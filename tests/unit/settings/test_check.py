@@ -86,6 +86,7 @@ def test_every_name_of_pyinfras_ssh_connector_is_accepted() -> None:
     assert problems(**dict.fromkeys(SshData.__annotations__, "hunter2")) == []
 
 
+HOME = {"mount": "/home", "size": "20G"}
 SIZE = '"60G" or "20%VG" or "20%FREE"'
 BAD: list[tuple[dict[str, Any], str]] = [
     # volume
@@ -136,6 +137,66 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_mount": "/srv/../etc"}, "volume_mount = '/srv/../etc': must be an absolute path"),
     ({"volume_mount": "/srv/a b"}, "volume_mount = '/srv/a b': must be an absolute path"),
     ({"volume_mount": "/srv/`id`"}, "volume_mount = '/srv/`id`': must be an absolute path"),
+    *(
+        ({"volume_mount": f"{path}/docker-volume"}, "must be a directory of its own, which the system does not use")
+        for path in ("/boot", "/dev", "/proc", "/run", "/sys", "/tmp", "/usr", "/var/lib/dpkg", "/var/run", "/var/tmp")
+    ),
+    # extra volumes
+    ({"extra_volumes": []}, "extra_volumes = []: must be a dictionary"),
+    (
+        {"extra_volumes": {"home-lv": "/home"}},
+        "extra_volumes.home-lv = '/home': must be a dictionary, such as {\"mount\"",
+    ),
+    ({"extra_volumes": {"home-lv": {"size": "20G"}}}, "extra_volumes.home-lv.mount: is missing"),
+    ({"extra_volumes": {"home-lv": {"mount": "/home"}}}, "extra_volumes.home-lv.size: is missing"),
+    (
+        {"extra_volumes": {"home-lv": HOME | {"fs": "xfs"}}},
+        "extra_volumes.home-lv.fs: no such key; the keys are mount, size, filesystem",
+    ),
+    ({"extra_volumes": {"home lv": HOME}}, "extra_volumes.home lv = 'home lv': must be a name for LVM"),
+    ({"extra_volumes": {"home_tmeta": HOME}}, 'must be a name without "_tmeta", which LVM reserves'),
+    ({"extra_volumes": {"docker-lv": HOME}}, 'extra_volumes: must not have "docker-lv", which is Docker\'s volume'),
+    (
+        {"extra_volumes": {"images": HOME}, "logical_volume": "images"},
+        'extra_volumes: must not have "images", which is Docker\'s volume',
+    ),
+    ({"extra_volumes": {"home-lv": HOME | {"filesystem": "zfs"}}}, 'filesystem = \'zfs\': must be "ext4" or "xfs"'),
+    *(
+        ({"extra_volumes": {"a-lv": HOME | {"size": size}}}, f"extra_volumes.a-lv.size = {size!r}: must be {allowed}")
+        for size, allowed in {
+            "20%FREE": 'a size such as "60G" or "20%VG"',
+            "20%": 'a size such as "60G" or "20%VG"',
+            "1023M": "at least 1.0 GiB",
+            20: "a size such as",
+        }.items()
+    ),
+    *(
+        ({"extra_volumes": {"a-lv": HOME | {"mount": path}}}, f"extra_volumes.a-lv.mount = {path!r}: must be {allowed}")
+        for path, allowed in {
+            "home": "an absolute path",
+            "/home/": "an absolute path",
+            "/var": "a directory of its own, which the system does not use",
+            "/var/lib": "a directory of its own, which the system does not use",
+            "/var/log": "a directory of its own, which the system does not use",
+            "/etc/models": "a directory of its own, which the system does not use",
+            "/var/lib/docker": "a directory outside of /var/lib/docker and /var/lib/containerd",
+            "/var/lib/containerd/x": "a directory outside of /var/lib/docker and /var/lib/containerd",
+            "/srv/docker-volume": "outside of volume_mount, /srv/docker-volume",
+            "/srv/docker-volume/models": "outside of volume_mount, /srv/docker-volume",
+        }.items()
+    ),
+    (
+        {"extra_volumes": {"a-lv": HOME, "b-lv": HOME}},
+        "extra_volumes.b-lv.mount = '/home': must be outside of extra_volumes.a-lv.mount, /home",
+    ),
+    (
+        {"extra_volumes": {"b-lv": HOME | {"mount": "/home/models"}, "a-lv": HOME}},
+        "extra_volumes.b-lv.mount = '/home/models': must be outside of extra_volumes.a-lv.mount, /home",
+    ),
+    (
+        {"extra_volumes": {"srv-lv": HOME | {"mount": "/srv"}}},
+        "volume_mount = '/srv/docker-volume': must be outside of extra_volumes.srv-lv.mount, /srv",
+    ),
     ({"adopt_volume": "yes"}, "adopt_volume = 'yes': must be True or False"),
     # engine
     ({"engine_source": "snap"}, 'engine_source = \'snap\': must be "auto", "docker-ce", "distro" or "present"'),
@@ -178,6 +239,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"daemon_json": {"userns-remap": "default"}}, "without 'userns-remap' (it gives Docker another data root"),
     ({"daemon_json": {"log-driver": "journald"}}, "without 'log-driver' (set log_driver)"),
+    *(
+        (
+            {"daemon_json": {key: value, "labels": ["a=b"]}},
+            f"daemon_json = {{{key!r}: …, 'labels': …}}: must be a dictionary without {key!r} ({why}",
+        )
+        for key, value, why in [
+            ("graph", "/big", "it is the old name of data-root)"),
+            ("exec-root", "/run/other", "the units of Docker and containerd expect the default)"),
+            ("containerd", "/run/other.sock", "containerd's store belongs on the volume"),
+            ("containerd-namespace", "other", "hosts with namespaces other than Docker's own are refused)"),
+            ("containerd-plugins-namespace", "other", "hosts with namespaces other than Docker's own are refused)"),
+            ("live-restore", False, "set live_restore)"),
+            ("builder", {"gc": {"enabled": False}}, "set build_cache_size)"),
+            ("swarm-default-advertise-addr", "192.0.2.1", "hosts in a Swarm are refused)"),
+        ]
+    ),
+    ({"daemon_json": {"log-opts": {"max-file": "9"}}}, "without 'log-opts.max-file' (set log_max_file)"),
+    ({"daemon_json": {"features": {"buildkit": False}}}, "without 'features.buildkit' (BuildKit is always on)"),
     ({"daemon_json": {"debug": "yes"}}, "must be a dictionary with true or false as 'debug'"),
     ({"daemon_json": {"runtimes": {"kata": "/opt/kata"}}}, "with a dictionary as 'runtimes.kata'"),
     (
@@ -276,6 +355,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
     ),
     (
+        {"volume_group_extend": True, "volume_disks": ["/dev/vdb"]},
+        "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
+    ),
+    (
+        {"volume_group_extend": True, "volume_group": "vg"},
+        "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
+    ),
+    (
         {"adopt_volume": True, "volume_disks": ["/dev/vdb"]},
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
@@ -324,6 +411,13 @@ GOOD: list[dict[str, Any]] = [
     {"volume_size": "100%FREE"},
     {"volume_size": "60GiB"},
     {"volume_size": "97%VG", "volume_disks": ["/dev/vdb"]},
+    {"volume_size": "95%VG"},
+    {"volume_size": "1G", "build_cache_size": "1023M"},
+    {"volume_mount": "/var/lib/docker2"},
+    {"extra_volumes": {"home-lv": HOME, "home2-lv": HOME | {"mount": "/home2"}}},
+    {"extra_volumes": {"a-lv": HOME | {"mount": "/opt", "size": "20%VG", "filesystem": "xfs"}}},
+    {"extra_volumes": {"a-lv": HOME | {"mount": "/srv/docker-volume2", "size": "1G"}}},
+    {"extra_volumes": {"a-lv": HOME | {"mount": "/var/opt"}, "b-lv": HOME | {"mount": "/var/mail"}}},
     {"volume_mount": "/var/lib/docker-volume"},
     {"volume_group": "snapshot-vg"},
     {"docker_repository": "http://127.0.0.1:8080/docker"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -54,7 +56,7 @@ def performed(operation: Callable[..., Any], host: OperationHost, **arguments: A
     with ctx_host.use(host):
         for command in operation._inner(**arguments):  # type: ignore[attr-defined]
             commands.append(command)
-            host.events.append(get_command_string(command))
+            host.events.append(get_command_string(command) if isinstance(command, StringCommand) else repr(command))
     assert bool(commands) != bool(host.noops), "an operation either does something or says why not"
     return commands
 
@@ -62,6 +64,11 @@ def performed(operation: Callable[..., Any], host: OperationHost, **arguments: A
 def commands(operation: Callable[..., Any], host: OperationHost, **arguments: Any) -> list[str]:
     """The same as text."""
     return [get_command_string(command) for command in performed(operation, host, **arguments)]
+
+
+def contents_sent(command: StringCommand) -> list[str]:
+    """The contents of files on a command's standard input (`tasks.support.files.sent`)."""
+    return [base64.b64decode(line).decode() for line in command.connector_arguments["_stdin"].splitlines()]
 
 
 def stand_in(directory: Path, name: str, script: str) -> None:
@@ -74,4 +81,41 @@ def shell(command: str, directory: Path, *, stdin: str = "", **environment: str)
     """Run a command, with the programs of a directory before the others."""
     environment = {"PATH": f"{directory}:{os.environ['PATH']}"} | environment
     line = ["sh", "-c", command]
-    return subprocess.run(line, env=environment, input=stdin, capture_output=True, text=True, check=False)
+    # In a session of its own, which `noted` ends at a cut.
+    return subprocess.run(
+        line, env=environment, input=stdin, capture_output=True, text=True, check=False, start_new_session=True
+    )
+
+
+# The system's `sync` takes its time, and no unit test looks at a disk.
+_SYNC = 'for path; do case $path in -*) ;; *) [ -e "$path" ] || exit 1 ;; esac; done'
+
+
+def noting(directory: Path, name: str) -> str:
+    """Shell code with which a stand-in notes its call in ``directory``/calls.
+
+    The call of the number in $CUT is the last: the power is cut before the program has done anything.
+    """
+    return (
+        f'echo "{name} $*" >>{directory}/calls\n'
+        f'[ -z "$CUT" ] || while read -r _; do n=$((n + 1)); done <{directory}/calls\n'
+        '[ -z "$CUT" ] || [ "$n" -ne "$CUT" ] || kill -9 0\n'
+    )
+
+
+def noted(directory: Path, *programs: str, before: str = "") -> None:
+    """Programs for `shell` that note each call, and then do what the system's programs do.
+
+    Args:
+        before: shell code that runs before each call.
+    """
+    for name in programs:
+        does = _SYNC if name == "sync" else f'exec {shutil.which(name)} "$@"'
+        stand_in(directory, name, f"{noting(directory, name)}{before}\n{does}")
+
+
+def calls(directory: Path) -> list[str]:
+    """The calls that `noted` programs have noted, which are forgotten."""
+    found = (directory / "calls").read_text().splitlines()
+    (directory / "calls").unlink()
+    return found

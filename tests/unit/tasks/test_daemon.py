@@ -10,29 +10,53 @@ from typing import Any
 import pytest
 from pyinfra.api import FactProcessError
 
-from settings.check import check
-from settings.model import Settings
 from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles, differences, names
 from tasks.support.daemon_keys import merged, our_keys, wanted, without
 from tasks.support.gpu import GpuContainers
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED, DOCKER_PATIENCE
 
-from .operations import OperationHost, performed, shell, stand_in
+from .example_hosts import settings
+from .operations import OperationHost, contents_sent, performed, shell, stand_in
 
 G = 2**30
 
 
 def keys(*, nvidia: bool = False, driver: str = "json-file", **changes: Any) -> dict[str, Any]:
-    settings = check(changes)
-    assert isinstance(settings, Settings)
-    return our_keys(settings, 60 * G, nvidia=nvidia, log_driver=driver)
+    return our_keys(settings(**changes), 60 * G, nvidia=nvidia, log_driver=driver)
 
 
 def test_limits_of_the_build_cache_are_a_part_of_the_volume() -> None:
     collected = keys()["builder"]["gc"]
     assert collected["enabled"] is True
     assert collected["defaultKeepStorage"] == collected["defaultMaxUsedSpace"] == "12288MB"
+
+
+def test_keys_of_this_project_are_these() -> None:
+    assert keys() == {
+        "storage-driver": "overlay2",
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "10m", "max-file": "3"},
+        "live-restore": True,
+        "features": {"buildkit": True, "containerd-snapshotter": False},
+        "builder": {
+            "gc": {
+                "enabled": True,
+                "defaultKeepStorage": "12288MB",
+                "defaultReservedSpace": "6144MB",
+                "defaultMaxUsedSpace": "12288MB",
+                "defaultMinFreeSpace": "6144MB",
+            }
+        },
+    }
+    assert keys(live_restore=False, build_cache_size="8G")["live-restore"] is False
+    assert keys(build_cache_size="8G")["builder"]["gc"]["defaultMaxUsedSpace"] == "8192MB"
+
+
+def test_engine_whose_images_are_in_containerds_store_keeps_them_there() -> None:
+    written = our_keys(settings(), 60 * G, containerd_store=True)
+    assert written["features"]["containerd-snapshotter"] is True
+    assert "storage-driver" not in written
 
 
 def test_log_options_are_strings_as_docker_wants_them() -> None:
@@ -214,8 +238,8 @@ def applied(host: OperationHost, ours: dict[str, Any] | None = None) -> dict[str
     if ours is None:
         (script,) = performed(daemon.remove_our_keys, host)
     else:
-        (script,) = performed(daemon.daemon_json, host, ours=ours)
-    written: dict[str, Any] = json.loads(script.connector_arguments["_stdin"])
+        (script,) = performed(daemon.daemon_json, host, ours=ours, private=False)
+    written: dict[str, Any] = json.loads(contents_sent(script)[0])
     return written
 
 
@@ -225,7 +249,7 @@ def host_with(current: dict[str, Any], ours: dict[str, Any], **changes: Any) -> 
 
 def test_file_that_is_in_force_is_left_and_docker_not_restarted() -> None:
     host = host_with(keys(nvidia=True) | {"theirs": 1}, keys(nvidia=True))
-    assert performed(daemon.daemon_json, host, ours=keys(nvidia=True)) == []
+    assert performed(daemon.daemon_json, host, ours=keys(nvidia=True), private=False) == []
     assert host.logged == []
 
 
@@ -314,7 +338,10 @@ def test_host_that_is_left_without_gpus_keeps_its_own_keys_alone() -> None:
 
 
 def test_file_that_could_not_be_read_is_not_touched() -> None:
-    for operation, arguments in ((daemon.daemon_json, {"ours": keys()}), (daemon.remove_our_keys, {})):
+    for operation, arguments in (
+        (daemon.daemon_json, {"ours": keys(), "private": False}),
+        (daemon.remove_our_keys, {}),
+    ):
         (refusal,) = performed(operation, OperationHost({DaemonJson: None}), **arguments)
         assert "it was not touched" in str(refusal)
 
@@ -338,7 +365,39 @@ def files_of(directory: Path, current: bytes | None = None, applied: bytes | Non
 
 def test_files_are_read_as_they_are(tmp_path: Path) -> None:
     assert files_of(tmp_path) == DaemonJsonFiles()
-    assert files_of(tmp_path, b'{"a": 1}', b"{}\n") == DaemonJsonFiles('{"a": 1}', "{}\n")
+    assert files_of(tmp_path, b'{"a": 1}', b"{}\n") == DaemonJsonFiles('{"a": 1}', "{}\n", exposed=True)
+
+
+def test_file_or_copy_that_every_user_can_read_is_seen(tmp_path: Path) -> None:
+    files_of(tmp_path, b"{}", b"{}")
+    current, applied = (tmp_path / path[1:] for path in (DAEMON_JSON, DAEMON_JSON_APPLIED))
+    applied.chmod(0o600)
+    assert files_of(tmp_path).exposed
+    current.chmod(0o640)
+    assert not files_of(tmp_path).exposed
+    applied.chmod(0o604)
+    assert files_of(tmp_path).exposed
+    applied.unlink()
+    assert not files_of(tmp_path).exposed
+    current.rename(current.with_name("managed"))
+    current.symlink_to("managed")
+    assert not files_of(tmp_path).exposed, "every symbolic link has the mode 0777"
+    current.chmod(0o644)
+    assert files_of(tmp_path).exposed
+
+
+def test_file_in_force_with_keys_of_the_users_own_is_closed_to_others_without_a_restart() -> None:
+    ours = keys(daemon_json={"http-proxy": "http://me:hunter2@proxy"})
+    exposed, closed = (host_with(ours, ours, exposed=each) for each in (True, False))
+    (command,) = performed(daemon.daemon_json, exposed, ours=ours, private=True)
+    assert str(command) == f"chmod o= {DAEMON_JSON} {DAEMON_JSON_APPLIED}"
+    assert performed(daemon.daemon_json, closed, ours=ours, private=True) == []
+    assert performed(daemon.daemon_json, host_with(ours, ours, exposed=True), ours=ours, private=False) == []
+
+
+def test_change_that_was_cut_is_made_again_where_the_content_is_the_same() -> None:
+    ours = keys()
+    assert applied(host_with(ours, ours, unfinished=True), ours) == ours
 
 
 @pytest.mark.parametrize(
@@ -373,7 +432,7 @@ def test_file_that_dockerd_cannot_read_fails_this_host_alone(tmp_path: Path, con
 def applied_to(directory: Path, path: Path) -> str:
     """Run the script that applies daemon.json on a host without Docker, and return its messages."""
     stand_in(directory, "systemctl", "exit 1")
-    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys(), private=False)
     command = str(script).replace(DAEMON_JSON, str(path)).replace("/etc/bulkhead", f"{directory}/applied")
     done = shell(command, directory, stdin=script.connector_arguments["_stdin"])
     assert done.returncode == 0, done.stderr
@@ -386,7 +445,7 @@ def test_docker_that_hangs_keeps_its_file_and_its_containers(tmp_path: Path) -> 
     stand_in(tmp_path, "systemctl", f'echo "$*" >>{tmp_path}/asked')
     stand_in(tmp_path, "dockerd", "")
     stand_in(tmp_path, "docker", "exec sleep 60")
-    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys())
+    (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys(), private=False)
     command = (
         str(script).replace(DAEMON_JSON, str(path)).replace(f"timeout {DOCKER_PATIENCE} docker", "timeout 0.2 docker")
     )

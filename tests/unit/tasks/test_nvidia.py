@@ -17,7 +17,7 @@ from tasks.support.packages import Offer, Pinned
 from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 
 from .example_hosts import our_docker_ce_host, settings, shared_vg
-from .operations import OperationHost, commands, performed, shell, stand_in
+from .operations import OperationHost, commands, contents_sent, performed, shell, stand_in
 from .preflight.verdicts import plan_of
 
 PINNED = Pinned(TOOLKIT_PACKAGES, "1.20.1", NVIDIA_PIN, "nvidia_version")
@@ -40,7 +40,8 @@ def brought(on: OperationHost) -> str:
     """What is noted to be ours."""
     done = performed(nvidia.toolkit, on, pinned=PINNED, lock_timeout=600)
     (noted,) = [command for command in done if NVIDIA_BROUGHT in str(command)]
-    return str(noted.connector_arguments["_stdin"])
+    (content,) = contents_sent(noted)
+    return content
 
 
 def test_toolkit_that_is_there_at_its_version_is_left_alone() -> None:

@@ -16,13 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyinfra.facts.files import FileContents
 
 from bulkhead import __version__
 from bulkhead.config import Config
 from bulkhead.errors import Problem
-from bulkhead.names import CONFIGURATION, PROGRAM, PROGRAM_RUN, PROGRAM_STATE
+from bulkhead.names import CONFIGURATION, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_RUN, PROGRAM_STATE
 from settings.check import defaults
 from settings.model import Settings
+from tasks import program as task
 from tasks.preflight.examine import examine
 from tasks.preflight.plan import Plan
 from tasks.program import InstalledProgram, _shared, archive, configuration, digest
@@ -30,6 +32,7 @@ from tasks.support.paths import DROP_INS, STORES
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg
+from .operations import OperationHost, commands, performed, shell
 
 TOP = Path(__file__).parents[3]
 MODULES = [path for path in (TOP / "bulkhead").rglob("*.py") if path.parent.name != "__pycache__"]
@@ -152,6 +155,53 @@ def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) 
     assert version(rewritten(program, lambda name, _: name.endswith(".py"))).returncode == 0, "it is compiled anew"
     other = rewritten(program, lambda _, content: content.startswith(importlib.util.MAGIC_NUMBER))
     assert version(other).returncode == 0, "the bytecode of another Python keeps it from running"
+
+
+def test_program_is_in_place_when_it_has_arrived_whole(tmp_path: Path) -> None:
+    program, configured = tmp_path / "bulkhead", tmp_path / "bulkhead.json"
+
+    def installed(whole: bool = True) -> subprocess.CompletedProcess[str]:
+        for command in performed(task.program, OperationHost(), content=archive(), configuration="{}\n"):
+            line, stdin = str(command), command.connector_arguments["_stdin"]
+            for path, here in (
+                (PROGRAM_CONFIGURATION, configured),
+                (PROGRAM_STATE, tmp_path / "state"),
+                (PROGRAM, program),
+            ):
+                line = line.replace(path, str(here))
+            done = shell(line, tmp_path, stdin=stdin if whole else stdin[:-77])
+            if done.returncode:
+                break
+        return done
+
+    program.write_text("the old program")
+    refused = installed(whole=False)
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("the program did not arrive whole; it was not installed. Run again.\n")
+    assert program.read_text() == "the old program"
+    assert not configured.exists()
+    assert installed().returncode == 0
+    assert (program.stat().st_mode & 0o777, configured.read_text()) == (0o755, "{}\n")
+    assert version(program).stdout == f"bulkhead {__version__}\n"
+    assert (tmp_path / "state").is_dir()
+
+
+def test_program_and_configuration_that_are_up_to_date_are_left_alone_and_each_is_replaced_for_itself() -> None:
+    def done(program: str, configured: list[str] | None) -> list[str]:
+        host = OperationHost({InstalledProgram: program, FileContents: configured})
+        return commands(task.program, host, content=archive(), configuration="{\n}\n")
+
+    same = digest(archive())
+    assert done(same, ["{", "}"]) == []
+    (only,) = done(same, ["{}"])
+    assert only.endswith("mv -fT /etc/bulkhead/bulkhead.json.new /etc/bulkhead/bulkhead.json && sync /etc/bulkhead")
+    assert " /usr/local/bin/bulkhead" not in only
+    _, both = done("another", ["{", "}"])
+    # The program of one version never reads the configuration of another.
+    assert both.index("sync /etc/bulkhead/bulkhead.json.new") < both.index(
+        "mv -fT /usr/local/bin/bulkhead.new /usr/local/bin/bulkhead && mv -fT /etc/bulkhead/bulkhead.json.new"
+    )
+    assert len(done(same, None)) == 1
 
 
 def version(program: Path) -> subprocess.CompletedProcess[str]:

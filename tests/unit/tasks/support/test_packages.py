@@ -31,7 +31,7 @@ from tasks.support.packages import (
     update_command,
 )
 
-from ..operations import shell, stand_in
+from ..operations import contents_sent, shell, stand_in
 
 PIN_FILE = "/etc/apt/preferences.d/engine"
 PINNED = Pinned(("docker-ce", "docker-ce-cli"), "27.5", PIN_FILE, "engine_version")
@@ -84,7 +84,7 @@ def test_pin_names_its_packages_and_the_setting_and_never_downgrades() -> None:
 def test_pin_is_written_replaced_and_removed_as_the_settings_say() -> None:
     written = pin_command(Offer({}, frozenset(), "an older pin\n"), PINNED)
     assert written
-    assert written.connector_arguments["_stdin"] == PINNED.pin
+    assert contents_sent(written) == [PINNED.pin]
     assert PIN_FILE in get_command_string(written)
     assert pin_command(Offer({}, frozenset(), PINNED.pin), PINNED) is None
     removed = pin_command(Offer({}, frozenset(), PINNED.pin), UNPINNED)

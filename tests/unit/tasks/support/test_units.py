@@ -12,7 +12,7 @@ from tasks.support import units
 from tasks.support.gpu import GpuContainers
 from tasks.support.units import SystemdFiles, UnitFiles
 
-from ..operations import OperationHost, commands
+from ..operations import OperationHost, commands, shell
 
 SHOWN = """\
 Id=docker-prune.service
@@ -168,3 +168,82 @@ def test_containers_with_gpus_are_named_before_systemd_is_reloaded_and_only_then
     host = OperationHost({SystemdFiles: UP, GpuContainers: ["train"]})
     commands(units.unit_files_removed, host, paths=[GUARD], units=["docker-guard.service"])
     assert "systemd is reloaded while containers with GPUs run: train." in host.events[0]
+
+
+def test_drop_in_goes_without_those_of_others_and_its_directory_only_if_it_is_empty(tmp_path: Path) -> None:
+    ours, theirs, alone = (
+        tmp_path / name for name in ("a.service.d/10-x.conf", "a.service.d/own.conf", "b.service.d/10-x.conf")
+    )
+    for path in (ours, theirs, alone):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = UnitFiles({str(path): "" for path in (ours, alone)}, False, frozenset())
+    done = commands(
+        units.unit_files_removed,
+        OperationHost({SystemdFiles: found}),
+        paths=[str(ours), str(alone)],
+        units=["a.service", "b.service"],
+    )
+    assert done[-1] == "systemctl daemon-reload"
+    assert len(done) == 3, "a service of others is not disabled"
+    for command in done[:-1]:
+        assert shell(command, tmp_path).returncode == 0
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
+        theirs.relative_to(tmp_path)
+    ]
+    assert not alone.parent.exists()
+
+
+def test_timer_that_is_removed_leaves_no_stamp_and_a_service_has_none() -> None:
+    paths = [f"/etc/systemd/system/{name}" for name in ("a.timer", "a.service", "b.service")]
+    found = UnitFiles(dict.fromkeys(paths[:2], ""), False, frozenset())
+    assert commands(
+        units.unit_files_removed,
+        OperationHost({SystemdFiles: found}),
+        paths=paths,
+        units=["a.timer", "a.service", "b.service"],
+        timers=["a.timer"],
+        services=["b.service"],
+    ) == [
+        "systemctl disable --quiet --no-reload --now a.timer",
+        "rm -f /var/lib/systemd/timers/stamp-a.timer",
+        f"rm -f {' '.join(paths)}",
+        "systemctl daemon-reload",
+    ]
+
+
+def test_removal_that_was_cut_before_systemd_knew_of_it_is_finished() -> None:
+    left = UnitFiles({}, True, frozenset())
+    done = commands(
+        units.unit_files_removed, OperationHost({SystemdFiles: left}), paths=[GUARD], units=["docker-guard.service"]
+    )
+    assert done[-1] == "systemctl daemon-reload"
+
+
+def test_file_that_systemd_has_not_read_is_not_written_again() -> None:
+    assert kept(UnitFiles(UP.contents, True, UP.up, 100, UP.started)) == [
+        "systemctl daemon-reload",
+        "systemctl enable --quiet --no-reload docker-guard.service",
+        "systemctl restart docker-guard.service",
+    ]
+
+
+def test_only_files_that_differ_are_written() -> None:
+    other = "/etc/systemd/system/other.service"
+    found = UnitFiles({GUARD: "new\n", other: "old\n"}, False, frozenset())
+    done = commands(
+        units.unit_files,
+        OperationHost({SystemdFiles: found}),
+        contents={GUARD: "new\n", other: "new\n"},
+        units=["x.service"],
+    )
+    assert [GUARD in command for command in done] == [False, False]
+    assert other in done[0]
+
+
+def test_unit_that_is_active_but_not_enabled_or_the_reverse_is_not_up() -> None:
+    def up(active: str, file: str) -> frozenset[str]:
+        return SystemdFiles().process(["Id=a.timer", f"ActiveState={active}", f"UnitFileState={file}"]).up
+
+    assert up("active", "enabled") == {"a.timer"}
+    assert up("active", "disabled") == up("inactive", "enabled") == up("failed", "enabled") == frozenset()

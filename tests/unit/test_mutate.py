@@ -1,0 +1,63 @@
+"""The faults that scripts/mutate puts into shell scripts, and the list of what it works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutate import LIST, Fault, _fault_of, shell_faults
+
+TOP = Path(__file__).parents[2]
+
+SCRIPT = """\
+# a comment with sync "$x" && more
+set -eu
+if [ -e "$file" ] && ! is_up "$unit"; then
+    cp "$file" {{ old | quote }}; sync "$old" && mv "$old" "$new"
+fi
+"""
+
+
+def test_each_fault_in_a_script_is_made_once_and_leaves_a_script() -> None:
+    faults = [fault for fault, _ in shell_faults(SCRIPT)]
+    condition, step = (line.strip() for line in SCRIPT.splitlines()[2:4])
+    assert faults == [
+        Fault("set -eu", ""),
+        Fault(condition, condition.replace("&&", "||")),
+        Fault(condition, condition.replace("-e", "! -e")),
+        Fault(condition, condition.replace("! ", "")),
+        Fault(step, step.replace("&&", "||")),
+        Fault(step, step.replace('sync "$old" ', "true")),
+    ]
+
+
+def test_script_has_the_fault_and_nothing_else() -> None:
+    fault, script = next(shell_faults(SCRIPT))
+    assert script == SCRIPT.replace(f"{fault.line}\n", "")
+
+
+def test_fault_in_a_module_is_read_from_its_diff() -> None:
+    diff = (
+        "--- mutation diff ---\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n def f():\n-    return a < b\n+    return a <= b\n"
+    )
+    assert _fault_of(diff) == Fault("return a < b", "return a <= b")
+
+
+def test_list_names_files_and_tests_that_exist_and_reasons() -> None:
+    known: dict[str, Any] = pytest.importorskip("tomllib").loads(LIST.read_text())
+    paths = [path for group in known["group"] for path in group["paths"]]
+    assert len(set(paths)) == len(paths)
+    assert [path for path in paths if not (TOP / path).is_file()] == []
+    assert [test for group in known["group"] for test in group["tests"] if not (TOP / test).exists()] == []
+    for accepted in known.get("accepted", []):
+        assert accepted["path"] in paths
+        assert accepted["line"] in (TOP / accepted["path"]).read_text()
+        assert accepted["reason"]
+
+
+def test_every_script_of_the_deploy_is_on_the_list() -> None:
+    known = LIST.read_text()
+    scripts = [path.relative_to(TOP) for path in (*TOP.glob("templates/*.sh.j2"), *TOP.glob("files/*.sh"))]
+    assert [str(path) for path in scripts if f'"{path}"' not in known] == []
