@@ -63,7 +63,15 @@ NO_SECRET = {
     *("filesystem", "guard", "guard_ballast", "guard_floor", "guard_rescue", "guard_stop_pulls", "journal_max_use"),
     *("live_restore", "log_driver", "log_max_file", "log_max_size", "logical_volume", "metrics_directory", "nvidia"),
     *("nvidia_default_runtime", "nvidia_repository", "nvidia_repository_fingerprint", "nvidia_repository_key"),
-    *("nvidia_version", "prune_hours", "prune_images_after_days", "prune_keep", "prune_spread", "prune_time"),
+    *(
+        "nvidia_version",
+        "prune_anonymous_volumes",
+        "prune_hours",
+        "prune_images_after_days",
+        "prune_keep",
+        "prune_spread",
+        "prune_time",
+    ),
     *("relocation", "relocation_finalize", "relocation_patience", "replace_lost_volumes", "snapshot_max_hours"),
     *("volume_disks", "volume_group", "volume_group_extend", "volume_mount", "volume_reserve", "volume_size"),
 }

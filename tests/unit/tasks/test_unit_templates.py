@@ -50,7 +50,7 @@ ALERT = lines(verbatim("bulkhead-alert.service"))
         (PRUNE, "After=docker.service bulkhead-recover.service"),
         (PRUNE, "ExecCondition=systemctl is-active --quiet docker.service"),
         (PRUNE, "Type=oneshot"),
-        (PRUNE, "TimeoutStartSec=2h"),
+        (PRUNE, "TimeoutStartSec=8h"),
         (ALERT, "Type=oneshot"),
         (ALERT, "TimeoutStartSec=30min"),
     ],
