@@ -1,4 +1,4 @@
-"""Docker's units and its daemon: whether they run, start them, wait until Docker answers."""
+"""Docker's units and its daemon: whether they run, and whether Docker answers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bulkhead.docker.engine import Engine
-
 UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
-START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
 
 
 def silence() -> str:
@@ -53,20 +50,6 @@ def docker_runs() -> bool:
         return systemd.is_running(DOCKER)
     except OSError:
         return False
-
-
-def start_docker(engine: Engine) -> None:
-    """Start Docker, also after starts that have failed, and wait until it answers.
-
-    Raises:
-        Failed: it does not start.
-        EngineError: it does not answer.
-    """
-    import subprocess
-
-    subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
-    run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
-    engine.wait(START_TIMEOUT)
 
 
 def is_shutting_down() -> bool:
