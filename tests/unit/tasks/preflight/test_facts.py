@@ -19,7 +19,7 @@ from tasks.preflight.facts import _BOUND_ELSEWHERE, _CONTAINERD_CONFIG, _LOGIN, 
 from tasks.preflight.host import EngineData, HostState, MountUnit
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
-from ...cases import BOUND, LOGINS, BoundCase, LoginCase
+from ...cases import BOUND, CONTAINERDS, LOGINS, BoundCase, ContainerdCase, LoginCase
 from ...fake_proc import FakeProc
 from ...processes import orphan
 from ..operations import shell, stand_in
@@ -510,58 +510,13 @@ def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) 
 # -- containerd's configuration
 
 
-def containerd_root_of(top: Path, files: dict[str, str]) -> str:
-    """The root that containerd would use with these files."""
-    for name, text in files.items():
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(text)
-    done = shell(f"configuration={top}/config.toml\n{_CONTAINERD_CONFIG} containerd_config", top)
+@pytest.mark.parametrize("case", CONTAINERDS, ids=str)
+def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, case: ContainerdCase) -> None:
+    done = shell(f"configuration={case.write(tmp_path)}\n{_CONTAINERD_CONFIG} containerd_config", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (HOSTS / "trixie-with-data.txt").read_text()
     output = text.replace("##HOST## containerd-config\n", f"##HOST## containerd-config\n{done.stdout}")
-    return parse_host(output.splitlines()).containerd_root
-
-
-@pytest.mark.parametrize(
-    ("files", "root"),
-    [
-        ({}, ""),
-        ({"config.toml": 'root = "/a"\n'}, "/a"),
-        ({"config.toml": '# root = "/a"\nversion = 2\n[plugins]\nroot = "/b"\n'}, ""),
-        ({"config.toml": "imports = ['conf.d/*.toml']\n", "conf.d/x.toml": "root = '/b'\n"}, "/b"),
-        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": 'root = "/b"'}, "/b"),
-        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": "version = 2\n"}, "/a"),
-        (
-            {
-                "config.toml": 'imports = [\n  "x.toml", # "none.toml"\n  "y/z.toml",\n]\nstate = "/s"\n',
-                "x.toml": 'root = "/x"\n',
-                "y/z.toml": 'root = "/z"\n',
-            },
-            "/z",
-        ),
-        # An import of an import comes after the others, from the directory of the file that names it.
-        (
-            {
-                "config.toml": 'imports = ["d/1.toml", "2.toml"]\n',
-                "d/1.toml": 'imports = ["3.toml", "../config.toml"]\n',
-                "d/3.toml": 'root = "/3"\n',
-                "2.toml": 'root = "/2"\n',
-            },
-            "/3",
-        ),
-        ({"config.toml": 'imports = ["with blank/*.toml"]', "with blank/a b.toml": 'root = "/c"\n'}, "/c"),
-        ({"config.toml": '[debug]\nimports = ["x.toml"]\n', "x.toml": 'root = "/b"\n'}, ""),
-        ({"config.toml": "imports = []\nroot = '/a'\nstate = \"x.toml\"", "x.toml": 'root = "/b"\n'}, "/a"),
-    ],
-    ids=str,
-)
-def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, files: dict[str, str], root: str) -> None:
-    assert containerd_root_of(tmp_path, files) == root
-
-
-def test_absolute_import_is_read_where_it_is(tmp_path: Path) -> None:
-    files = {"config.toml": f'imports = ["{tmp_path}/else/*.toml"]\n', "else/x.toml": 'root = "/x"\n'}
-    assert containerd_root_of(tmp_path, files) == "/x"
+    assert parse_host(output.splitlines()).containerd_root == case.root
 
 
 # -- apt's entries
