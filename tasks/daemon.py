@@ -24,8 +24,7 @@ from tasks.support import gpu
 from tasks.support.daemon_keys import Json, is_in_force, text, wanted, without
 from tasks.support.files import render
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
-
-START_TIMEOUT = 180  # seconds for Docker to start: a host that restarts many containers is slow
+from tasks.support.start_limit import start_limit
 
 
 def names(keys: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -106,11 +105,12 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
 
 
 @operation()
-def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
+def daemon_json(ours: Json, docker_start_limit: int | None = None) -> Generator[StringCommand, None, None]:
     """Put this daemon.json in force, and have Docker run with it where Docker is installed.
 
     Args:
         ours: the keys of this project and of its settings.
+        docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
@@ -129,12 +129,16 @@ def daemon_json(ours: Json) -> Generator[StringCommand, None, None]:
     if own := list(names(without(result, ours))):
         host.log(f"daemon.json: keys of the host's own stay: {', '.join(own)}")
     gpu.warn_before("Docker is restarted")
-    yield _apply(files, text(result), ours)
+    yield _apply(files, text(result), ours, docker_start_limit)
 
 
 @operation()
-def remove_our_keys() -> Generator[StringCommand, None, None]:
-    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest."""
+def remove_our_keys(docker_start_limit: int | None = None) -> Generator[StringCommand, None, None]:
+    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest.
+
+    Args:
+        docker_start_limit: seconds that Docker may take to start; None: "auto".
+    """
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
@@ -145,7 +149,7 @@ def remove_our_keys() -> Generator[StringCommand, None, None]:
     applied = file_format.parse(files.applied)
     gpu.warn_before("Docker is restarted")
     rest = wanted(_keys_for_gpus(applied), file_format.parse(files.current), applied)
-    yield _apply(files, text(rest), {})
+    yield _apply(files, text(rest), {}, docker_start_limit)
 
 
 def _keys_for_gpus(keys: Json) -> Json:
@@ -156,7 +160,7 @@ def _keys_for_gpus(keys: Json) -> Json:
     return kept | ({"default-runtime": "nvidia"} if keys.get("default-runtime") == "nvidia" else {})
 
 
-def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
+def _apply(files: DaemonJsonFiles, content: str, ours: Json, limit: int | None) -> StringCommand:
     """Return the command that puts a daemon.json in force, or restores the old one."""
     script = render(
         "apply-daemon-json.sh.j2",
@@ -165,7 +169,7 @@ def _apply(files: DaemonJsonFiles, content: str, ours: Json) -> StringCommand:
         before=DAEMON_JSON + BEFORE,
         keep_before=not files.applied,
         ours=text(ours),
-        start_timeout=START_TIMEOUT,
+        start_limit=start_limit(limit),
     )
     # Through standard input: every user can read a command line, and the host's own keys may hold a password.
     return StringCommand(script, _stdin=content)
@@ -176,4 +180,5 @@ def configure(settings: Settings, plan: Plan) -> None:
     daemon_json(
         name="daemon.json: Docker's configuration is in force",
         ours=planned_keys(settings, plan),
+        docker_start_limit=settings.docker_start_limit,
     )

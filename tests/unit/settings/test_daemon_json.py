@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 from typing import Any
 
 import pytest
@@ -33,12 +34,9 @@ def test_byte_order_mark_and_blanks_are_read_as_dockerd_reads_them(data: bytes) 
 
 @pytest.mark.parametrize("case", DAEMON_JSONS, ids=str)
 def test_file_that_dockerd_cannot_read_is_none_for_us(case: DaemonJsonCase) -> None:
-    try:
+    root = None
+    with contextlib.suppress(ValueError):
         keys = parse(decode(case.content))
-    except ValueError as error:
-        assert str(error) == "not a JSON object"
-        root = None
-    else:
         root = None if dict(wrong_types(keys)) else keys.get("data-root") or keys.get("graph", "")
     assert root == case.root
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from bulkhead.names import MARKER
-from bulkhead.storage import filesystems
 from bulkhead.storage import fstab as fstab_module
 from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, unmarked, watched
 from bulkhead.storage.mounts import mounts_of

@@ -151,16 +151,30 @@ def test_systemd_is_asked_for_the_units_of_every_mount_point(tmp_path: Path) -> 
 
 
 def test_drop_ins_that_say_what_is_mounted_are_told_from_others(tmp_path: Path) -> None:
-    directory = tmp_path / r"srv-docker\x2dvolume.mount.d"
-    directory.mkdir()
-    for name, line in (("other", " What = /dev/sdb"), ("comment", "#What=/dev/sdb"), ("time", "TimeoutSec=9")):
-        (directory / f"{name}.conf").write_text(f"[Mount]\n{line}")
-    drop_ins = " ".join(f"{directory}/{name}.conf" for name in ("time", "other", "comment", "gone"))
-    units = rf"Id=srv-docker\x2dvolume.mount|LoadState=loaded|DropInPaths={drop_ins}||Id=home.mount|LoadState=loaded|DropInPaths="
-    (tmp_path / "units").write_text(units.replace("|", "\n"))
-    stand_in(tmp_path, "systemctl", f'case "$*" in *DropInPaths*) cat {tmp_path}/units; echo ;; esac')
+    (tmp_path / "show").write_text(
+        "Id=srv-docker\\x2dvolume.mount\nLoadState=loaded\n\nId=home.mount\nLoadState=loaded\n"
+    )
+    # As `systemctl cat` prints it.
+    (tmp_path / "cat").write_text(
+        "# /run/systemd/generator/srv-docker\\x2dvolume.mount\n# Automatically generated\n[Mount]\nWhat=/dev/sda\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/time.conf\n[Mount]\nTimeoutSec=9\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/with a blank.conf\n[Mount]\n What = /dev/sdb\nWhat=/dev/sdc\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/comment.conf\n[Mount]\n#What=/dev/sdd\n\n"
+        "# /run/systemd/system/mount.d/all.conf\n[Mount]\nWhat=/dev/sde\n"
+    )
+    stand_in(
+        tmp_path,
+        "systemctl",
+        f'case "$*" in *FragmentPath*) cat {tmp_path}/show ;; "cat -- srv-"*) cat {tmp_path}/cat ;; cat*) exit 1 ;; esac',
+    )
     found = shell(HostFacts().command(mount_points=["/srv/docker-volume", "/home"]), tmp_path).stdout
-    assert [unit.drop_ins for unit in parse_host(found.splitlines()).mount_units] == [(f"{directory}/other.conf",), ()]
+    assert [unit.drop_ins for unit in parse_host(found.splitlines()).mount_units] == [
+        (
+            r"/etc/systemd/system/srv-docker\x2dvolume.mount.d/with a blank.conf",
+            "/run/systemd/system/mount.d/all.conf",
+        ),
+        (),
+    ]
 
 
 # -- the command itself, on this machine, with stores made here
