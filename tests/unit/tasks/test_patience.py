@@ -16,7 +16,9 @@ from .operations import shell, stand_in
 TOP = Path(__file__).parents[3]
 SOURCES = [*sorted((TOP / "templates").glob("*.sh.j2")), *sorted((TOP / "tasks").rglob("*.py")), TOP / "files/apt.sh"]
 # At the beginning of a command, and with a verb that asks the daemon.
-_DOCKER = r"(?:^|[;&|({`$] *|\bdo |\bthen |\b! )(?:docker|\$docker|\{docker\}) (?:ps|start|stop|version|info|inspect|images)\b"
+_DOCKER = (
+    r"(?:^|[;&|({$] *|\bdo |\bthen |\b! )(?:docker|\$docker|\{docker\}) (?:ps|start|stop|version|info|inspect|images)\b"
+)
 _UNIT = r"systemctl (?:start|stop|restart|reload) (?:docker|\"\$unit\"|\{CONTAINERD\})"
 
 
@@ -37,7 +39,9 @@ def test_every_command_that_waits_for_docker_has_a_limit() -> None:
                 if path.parent.name != "preflight":  # its messages name such commands
                     found += 1
                     before = line[: match.start()]
-                    assert re.search(r'timeout (?:\S+|"[^"]*") $', before), f"{path.name}:{number} has no limit: {line}"
+                    assert re.search(r'timeout (?:"[^"]*"|\{\{ \w+ \}\}|\S+) $', before), (
+                        f"{path.name}:{number} has no limit: {line}"
+                    )
     assert found > 10
 
 
