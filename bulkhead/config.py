@@ -32,6 +32,7 @@ class Config(NamedTuple):
     volume_mount: str
     logical_volume: str
     relocation_patience: int  # seconds
+    docker_start_limit: "int | None"  # seconds; None: "auto"
     check_interval: int  # minutes
     check_threshold: int  # percent
     check_critical: int  # percent

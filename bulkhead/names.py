@@ -10,6 +10,10 @@ DOCKER = "docker.service"
 DOCKER_SOCKET = "docker.socket"
 CONTAINERD = "containerd.service"
 
+# Seconds that Docker may take to start with docker_start_limit = "auto": the larger of the two, by its containers.
+DOCKER_START_LIMIT = 900
+DOCKER_START_PER_CONTAINER = 5
+
 # On the volume, and in each store's directory on it. It tells them from an empty directory, and from a filesystem of
 # somebody else. The units of Docker and containerd assert all three.
 MARKER = ".docker-bulkhead"

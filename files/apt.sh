@@ -35,8 +35,16 @@ try_apt_get() {
 }
 
 # repair: finish what a cut has interrupted. Only dpkg can go on where dpkg stopped, and only apt can add a dependency.
+# apt could also remove packages for that: their owner decides.
 repair() {
     [ -n "$(dpkg --audit)" ] || [ -n "$(ls -A /var/lib/dpkg/updates)" ] || return 0
     patiently dpkg --configure -a --force-confdef --force-confold || true
-    apt_get -y --fix-broken install
+    if ! apt_get -y --no-remove --fix-broken install; then
+        echo "an installation that was cut before cannot be finished, for the reason above; no package was removed." \
+            "\`apt-get --simulate --fix-broken install\` shows what apt would do: repair it, and run again" >&2
+        return 1
+    fi
 }
+
+# repaired COMMAND...: run a command after that. A function, so that a failure of either ends a script with set -e.
+repaired() { repair && "$@"; }

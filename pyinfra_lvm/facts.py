@@ -91,7 +91,7 @@ for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$to
 if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing
-    section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags
+    section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
     section lvs; report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags
 fi
 true
@@ -153,6 +153,7 @@ def parse_storage(output: list[str]) -> Storage:
                 int(r["vg_extent_size"]),
                 int(r["vg_missing_pv_count"]),
                 _tags(r["vg_tags"]),
+                r.get("vg_uuid", ""),
             )
             for r in _lvm_rows(sections, "vgs", "vg")
         ),

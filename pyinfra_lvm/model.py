@@ -49,6 +49,7 @@ class VolumeGroup:
     extent_size: int  # bytes
     missing_physical_volumes: int
     tags: tuple[str, ...] = ()
+    uuid: str = ""  # tells groups of one name apart
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,15 @@ check_engine_version = pattern_check(r"([0-9][A-Za-z0-9.+~-]*)?", 'a version suc
 check_log_size = pattern_check(r"[1-9][0-9]*[kmg]", 'a size such as "10m" (k, m or g)')
 
 
+def parse_start_limit(value: object) -> int | None:
+    """Parse the seconds that Docker may take to start; None for "auto"."""
+    if value == "auto":
+        return None
+    if type(value) is not int or not 60 <= value <= 86400:
+        raise ValueError('"auto", or seconds from 60 to 86400')
+    return value
+
+
 # -- apt repositories
 
 

@@ -57,6 +57,7 @@ class Settings(BaseModel):
     live_restore: bool
     build_cache_size: Annotated[Size, BeforeValidator(fields.size_parser(""))]
     daemon_json: Annotated[dict[str, Any], AfterValidator(fields.parse_daemon_json)]
+    docker_start_limit: Annotated[int | None, BeforeValidator(fields.parse_start_limit)]
     relocation: Literal["move", "refuse"]
     relocation_patience: Annotated[int, Field(ge=0, le=86400)]
     relocation_finalize: bool

@@ -24,8 +24,7 @@ from tasks.support import gpu
 from tasks.support.daemon_keys import Json, is_in_force, text, wanted, without
 from tasks.support.files import render, sent
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
-
-START_TIMEOUT = 180  # seconds for Docker to start: a host that restarts many containers is slow
+from tasks.support.start_limit import start_limit
 
 
 def names(keys: Mapping[str, Any], above: str = "") -> Iterator[str]:
@@ -113,12 +112,15 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
 
 
 @operation()
-def daemon_json(ours: Json, private: bool) -> Generator[StringCommand, None, None]:
+def daemon_json(
+    ours: Json, private: bool, docker_start_limit: int | None = None
+) -> Generator[StringCommand, None, None]:
     """Put this daemon.json in force, and have Docker run with it where Docker is installed.
 
     Args:
         ours: the keys of this project and of its settings.
         private: they may hold a secret: nobody else than the file's owner and group may read it.
+        docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
@@ -140,12 +142,16 @@ def daemon_json(ours: Json, private: bool) -> Generator[StringCommand, None, Non
     if own := list(names(without(result, ours))):
         host.log(f"daemon.json: keys of the host's own stay: {', '.join(own)}")
     gpu.warn_before("Docker is restarted")
-    yield _apply(files, text(result), ours, private=private)
+    yield _apply(files, text(result), ours, docker_start_limit, private=private)
 
 
 @operation()
-def remove_our_keys() -> Generator[StringCommand, None, None]:
-    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest."""
+def remove_our_keys(docker_start_limit: int | None = None) -> Generator[StringCommand, None, None]:
+    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest.
+
+    Args:
+        docker_start_limit: seconds that Docker may take to start; None: "auto".
+    """
     files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
@@ -156,7 +162,7 @@ def remove_our_keys() -> Generator[StringCommand, None, None]:
     applied = file_format.parse(files.applied)
     gpu.warn_before("Docker is restarted")
     rest = wanted(_keys_for_gpus(applied), file_format.parse(files.current), applied)
-    yield _apply(files, text(rest), {})
+    yield _apply(files, text(rest), {}, docker_start_limit)
 
 
 def _keys_for_gpus(keys: Json) -> Json:
@@ -167,7 +173,9 @@ def _keys_for_gpus(keys: Json) -> Json:
     return kept | ({"default-runtime": "nvidia"} if keys.get("default-runtime") == "nvidia" else {})
 
 
-def _apply(files: DaemonJsonFiles, content: str, ours: Json, *, private: bool = False) -> StringCommand:
+def _apply(
+    files: DaemonJsonFiles, content: str, ours: Json, limit: int | None, *, private: bool = False
+) -> StringCommand:
     """Return the command that puts a daemon.json in force, or restores the old one."""
     script = render(
         "apply-daemon-json.sh.j2",
@@ -176,7 +184,7 @@ def _apply(files: DaemonJsonFiles, content: str, ours: Json, *, private: bool = 
         before=DAEMON_JSON + BEFORE,
         keep_before=not files.applied,
         private=private,
-        start_timeout=START_TIMEOUT,
+        start_limit=start_limit(limit),
     )
     # Through standard input: every user can read a command line, and the keys may hold a password.
     return StringCommand(script, _stdin=sent(content, text(ours)))
@@ -188,4 +196,5 @@ def configure(settings: Settings, plan: Plan) -> None:
         name="daemon.json: Docker's configuration is in force",
         ours=planned_keys(settings, plan),
         private=bool(settings.daemon_json),
+        docker_start_limit=settings.docker_start_limit,
     )

@@ -34,8 +34,9 @@ from tasks.support.packages import (
     under_pin,
     update_command,
 )
-from tasks.support.paths import DOCKER_HOST, DOCKER_KEY, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
+from tasks.support.paths import DOCKER_HOST, DOCKER_KEY, DOCKER_PATIENCE, DOCKER_PIN, DOCKER_SOURCE, STOPPED_BY_UPGRADE
 from tasks.support.repository import repository
+from tasks.support.start_limit import start_limit
 from tasks.support.version import is_survived
 
 
@@ -89,6 +90,7 @@ def engine(
     pinned: Pinned,
     consent: Consent,
     lock_timeout: int,
+    docker_start_limit: int | None = None,
 ) -> Generator[StringCommand, None, None]:
     """Install an engine, run it, and start it at boot.
 
@@ -99,7 +101,9 @@ def engine(
         pinned: those packages that stay at a version.
         consent: what the run may do to an installed Docker.
         lock_timeout: seconds to wait for another package manager.
+        docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
+    limit = start_limit(docker_start_limit)
     found = host.get_fact(EngineInstallation, packages=[*required, *where_offered, *SAME_FILE, *SAME_FILE.values()])
     packages = found.packages
     where_offered = without_file_conflicts(where_offered, packages.installed)
@@ -113,7 +117,7 @@ def engine(
         gpu.warn_before("Docker is restarted")
         if consent.change_engine:
             missing += [f"{name}-" for name in file_conflicts(source, packages.installed)]
-        script = _installation(missing, packages, pinned, consent, found.stopped, lock_timeout)
+        script = _installation(missing, packages, pinned, consent, found.stopped, lock_timeout, limit)
         yield under_pin(pinned, [name for name in required if name in pinned.names], script)
     pin = pin_command(packages, pinned)
     if pin:
@@ -121,8 +125,9 @@ def engine(
     if missing or not found.running:
         yield StringCommand(
             f"systemctl reset-failed {DOCKER} {CONTAINERD} 2>/dev/null; "
-            f"systemctl enable --quiet --no-reload {CONTAINERD} {DOCKER} && systemctl start {CONTAINERD} {DOCKER} && "
-            f"timeout 60 docker --host {DOCKER_HOST} version >/dev/null || "
+            f"systemctl enable --quiet --no-reload {CONTAINERD} {DOCKER} && "
+            f'timeout "{limit}" systemctl start {CONTAINERD} {DOCKER} && '
+            f"timeout {DOCKER_PATIENCE} docker --host {DOCKER_HOST} version >/dev/null || "
             f"{{ journalctl --unit {DOCKER} --lines 15 --no-pager --output cat >&2; "
             "echo 'Docker does not start, for the reason above' >&2; exit 1; }"
         )
@@ -136,7 +141,7 @@ _START_STOPPED = render("start-stopped.sh.j2", stopped=STOPPED_BY_UPGRADE)
 
 
 def _installation(
-    missing: list[str], found: Offer, pinned: Pinned, consent: Consent, was_cut: bool, lock_timeout: int
+    missing: list[str], found: Offer, pinned: Pinned, consent: Consent, was_cut: bool, lock_timeout: int, limit: str
 ) -> str:
     """Return the script that installs packages; where containers do not survive that, it stops and starts them."""
     install = install_script(missing, lock_timeout, may_remove=consent.change_engine)
@@ -150,6 +155,7 @@ def _installation(
         download=install_script(missing, lock_timeout, may_remove=consent.change_engine, only_download=True),
         install=install,
         start=f"({_START_STOPPED})",
+        start_limit=limit,
     )
 
 
@@ -188,4 +194,5 @@ def install(settings: Settings, plan: Plan) -> None:
         consent=Consent(settings.engine_change, settings.engine_upgrade_stops_containers, settings.live_restore),
         pinned=pinned_engine(settings, plan.engine),
         lock_timeout=settings.apt_lock_timeout,
+        docker_start_limit=settings.docker_start_limit,
     )

@@ -95,6 +95,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "extra_fstab": _lines(extra),
         "ordering_drop_ins": fail_closed.ordering(),
         "relocation_patience": settings.relocation_patience,
+        "docker_start_limit": settings.docker_start_limit,
         "vg_name": plan.volume_group,
         "logical_volume": plan.logical_volume,
         "reserve_bytes": plan.reserve,

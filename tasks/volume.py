@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 from pyinfra.api.deploy import deploy
 
-from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, MARKER, MARKER_TEXT
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_START_LIMIT, MARKER, MARKER_TEXT
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
@@ -207,5 +207,5 @@ def _each_unit(verb: str, *units: str) -> StringCommand:
     return StringCommand(
         f"for unit in {shlex.join(units)}; do "
         '[ "$(systemctl show --property LoadState --value "$unit")" != loaded ] || '
-        f'systemctl {verb} "$unit" || exit 1; done'
+        f'timeout {DOCKER_START_LIMIT} systemctl {verb} "$unit" || exit 1; done'
     )

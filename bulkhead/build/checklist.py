@@ -12,7 +12,7 @@ from urllib.parse import quote
 from bulkhead import names, procfs
 from bulkhead.build import estimate, history
 from bulkhead.build.estimate import Need, as_option
-from bulkhead.docker import cgroups, daemon, usage
+from bulkhead.docker import cgroups, daemon, roots, usage
 from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import PROBLEMS, in_words
@@ -234,9 +234,12 @@ def _elsewhere() -> str:
 
 
 def _volume(config: Config) -> Item:
-    wrong = [*filesystems.out_of_place(mounts_of(), config), *filesystems.put_elsewhere(config)]
+    elsewhere, unread = roots.off_the_volume(config, docker_answers=daemon.docker_runs())
+    wrong = [*filesystems.out_of_place(mounts_of(), config), *elsewhere]
     if wrong := wrong or filesystems.unmarked(config):
         return Item("volume", FAILED, "; ".join(wrong))
+    if unread:
+        return Item("volume", WARNING, f"cannot tell whether Docker's data is on it: {'; '.join(unread)}")
     return Item("volume", OK, f"{config.volume_mount} is mounted, and Docker's data is on it")
 
 

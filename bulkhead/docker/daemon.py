@@ -1,4 +1,4 @@
-"""Docker's units and its daemon: whether they run, start them, wait until Docker answers."""
+"""Docker's units and its daemon: whether they run, and whether Docker answers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from bulkhead import systemd
+from bulkhead import procfs, systemd
 from bulkhead.command import run
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from bulkhead.docker.engine import Engine
+    from collections.abc import Iterator, Sequence
 
 UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
+_CGROUPS = "/sys/fs/cgroup/system.slice"
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
-START_TIMEOUT = 180  # seconds that Docker may take to answer after its start
 
 
 def silence() -> str:
@@ -27,21 +25,57 @@ def silence() -> str:
     Raises:
         PermissionError: this user may not talk to Docker.
     """
+    return ask("_ping")[0]
+
+
+def data_root() -> str:
+    """Return the directory that the running Docker keeps its data in.
+
+    Raises:
+        PermissionError: this user may not talk to Docker.
+        ValueError: Docker does not say it. The message is for people.
+    """
+    import json
+
+    silence, answer = ask("info", whole=True)
+    try:
+        root = json.loads(answer.partition(b"\r\n\r\n")[2])["DockerRootDir"]
+        if not silence and isinstance(root, str):
+            return root
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"Docker does not say where its data is: it {silence or 'answers something else'}")
+
+
+def ask(path: str, *, whole: bool = False) -> tuple[str, bytes]:
+    """Return why Docker does not answer, as `silence` does, and its answer.
+
+    Args:
+        whole: wait for all of the answer; otherwise for its first line.
+
+    Raises:
+        PermissionError: this user may not talk to Docker.
+    """
     deadline = time.monotonic() + PATIENCE
+    answer = b""
     try:
         with contextlib.closing(_socket.socket(_socket.AF_UNIX)) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(DOCKER_API)
-            connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            connection.settimeout(max(deadline - time.monotonic(), 0.01))
-            answer = connection.recv(100).split(b"\r\n")[0].decode(errors="replace")
+            connection.sendall(f"GET /{path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+            while whole or not answer:
+                connection.settimeout(max(deadline - time.monotonic(), 0.01))
+                if not (part := connection.recv(65536)):
+                    break
+                answer += part
     except PermissionError:
         raise
     except TimeoutError:
-        return f"does not answer within {PATIENCE:g} s"
+        return f"does not answer within {PATIENCE:g} s", answer
     except OSError as error:
-        return f"does not answer: {error.strerror}"
-    return "" if " 200 " in answer else f"does not answer as it should: {answer or 'nothing'}"
+        return f"does not answer: {error.strerror}", answer
+    first = answer.split(b"\r\n")[0].decode(errors="replace")
+    return ("" if " 200 " in first else f"does not answer as it should: {first or 'nothing'}"), answer
 
 
 def docker_runs() -> bool:
@@ -55,18 +89,24 @@ def docker_runs() -> bool:
         return False
 
 
-def start_docker(engine: Engine) -> None:
-    """Start Docker, also after starts that have failed, and wait until it answers.
+def command_line(unit: str, program: str) -> list[str]:
+    """Return the command line of a daemon of this host; none if it does not run.
 
-    Raises:
-        Failed: it does not start.
-        EngineError: it does not answer.
+    Args:
+        unit: that usually has the daemon's process, and so is looked at first.
+        program: the daemon's name.
     """
-    import subprocess
+    for pid in _candidates(unit):
+        words = procfs.command_line(pid)
+        # A daemon in a container has another parent.
+        if words and words[0].rpartition("/")[2] == program and procfs.parent(pid) == 1:
+            return words
+    return []
 
-    subprocess.run(["systemctl", "reset-failed", *UNITS], stderr=subprocess.DEVNULL, check=False)
-    run("systemctl", "start", CONTAINERD, DOCKER, timeout=START_TIMEOUT)  # Docker's unit itself has no limit
-    engine.wait(START_TIMEOUT)
+
+def _candidates(unit: str) -> Iterator[int]:
+    yield from map(int, procfs.read(f"{_CGROUPS}/{unit}/cgroup.procs").split())
+    yield from procfs.process_ids()
 
 
 def is_shutting_down() -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ANSWER_TIMEOUT = 120  # seconds; a list of thousands of containers on a busy disk
 _STOP_GRACE = 60  # seconds for Docker itself, beside the container's own time to stop
+_START_TIMEOUT = 600  # seconds for a container, beside the others that start
+_AT_ONCE = 16  # containers that are stopped or started in parallel
 _COUNT_TIMEOUT = 600  # seconds; Docker before 23.0 walks through every volume whatever it is to count
 _REMOVAL_TIMEOUT = 600  # seconds; a large image on a busy disk
 _PRUNE_TIMEOUT = 1800  # seconds; a cache of thousands of records
@@ -99,28 +101,17 @@ class Engine:
             raise EngineError(f"Docker refuses {path}: {message}", response.status)
         return json.loads(body) if body.strip() else None
 
-    def answers(self) -> bool:
-        """Return whether the engine answers."""
+    def answers(self, timeout: float) -> bool:
+        """Return whether the engine answers.
+
+        Args:
+            timeout: seconds that it may take.
+        """
         try:
-            self.ask("GET", "/containers/json", limit="1")
+            self.ask("GET", "/containers/json", timeout, limit="1")
         except EngineError:
             return False
         return True
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the engine answers.
-
-        Args:
-            seconds: that it may take.
-
-        Raises:
-            EngineError: it does not answer in time.
-        """
-        deadline = time.monotonic() + seconds
-        while not self.answers():
-            if time.monotonic() > deadline:
-                raise EngineError(f"Docker did not answer within {seconds:.0f} s")
-            time.sleep(0.5)
 
     # -- what the engine holds
 
@@ -249,7 +240,7 @@ class Engine:
         Raises:
             EngineError: a container cannot be stopped.
         """
-        with ThreadPoolExecutor(max_workers=16) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             for _ in pool.map(self._stop, containers):
                 pass
 
@@ -261,13 +252,24 @@ class Engine:
             if "No such container" not in str(error):
                 raise
 
-    def start(self, container: str) -> None:
-        """Start a container. One that runs already is left as it is.
+    def start(self, containers: list[str]) -> list[str]:
+        """Start containers in parallel. One that runs already is left as it is.
 
-        Raises:
-            EngineError: it does not start.
+        Args:
+            containers: identifiers.
+
+        Returns:
+            Why some could not be started.
         """
-        self.ask("POST", f"/containers/{container}/start")
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return [problem for problem in pool.map(self._start, containers) if problem]
+
+    def _start(self, container: str) -> str:
+        try:
+            self.ask("POST", f"/containers/{container}/start", _START_TIMEOUT)
+        except EngineError as error:
+            return str(error)
+        return ""
 
 
 def moment(text: str) -> float:

@@ -1,17 +1,12 @@
 """Remember, at every check, what running containers use: one with --rm leaves no trace of it for the nightly prune."""
 
-# A check must stay light: no http.client, no sockets of Python's.
-
 from __future__ import annotations
 
-import _socket
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import state
-from bulkhead.docker.daemon import PATIENCE
-from bulkhead.names import DOCKER_API
+from bulkhead.docker.daemon import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,14 +49,7 @@ def moments(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _running() -> list[dict[str, Any]]:
-    answer = bytearray()
-    with contextlib.closing(_socket.socket(_socket.AF_UNIX)) as connection:
-        connection.settimeout(PATIENCE)
-        connection.connect(DOCKER_API)
-        connection.sendall(b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n")
-        while part := connection.recv(2**16):
-            answer += part
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if b" 200 " not in head.partition(b"\r\n")[0]:
-        raise OSError(f"Docker does not list its containers: {head[:100].decode(errors='replace')}")
-    return list(json.loads(body))
+    silence, answer = ask("containers/json", whole=True)
+    if silence:
+        raise OSError(f"Docker {silence}")
+    return list(json.loads(answer.partition(b"\r\n\r\n")[2]))

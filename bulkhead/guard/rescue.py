@@ -80,7 +80,7 @@ class Rescue:
         self._say = say
         self._dry_run = dry_run
         self._volume = RescuedVolume(config)
-        self._docker = RescuedDocker(Engine())
+        self._docker = RescuedDocker(Engine(), config.docker_start_limit)
         self._extender = VolumeExtender(config, self._volume, say, dry_run=dry_run)
 
     def run(self) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bulkhead import command
-from bulkhead.docker.daemon import docker_runs, start_docker
+from bulkhead.docker.daemon import docker_runs
 from bulkhead.docker.engine import EngineError
+from bulkhead.docker.start import start_docker
 from bulkhead.errors import Failed, in_words
 from bulkhead.names import DOCKER
 from bulkhead.sizes import human
@@ -57,8 +58,9 @@ class RescuedVolume:
 class RescuedDocker:
     """Docker: whether it answers, its start, and its log."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, start_limit: int | None) -> None:
         self.engine = engine
+        self._start_limit = start_limit
         self.would_run = False  # after a dry run's start
 
     def problem(self) -> str:
@@ -83,7 +85,7 @@ class RescuedDocker:
         if dry_run:
             self.would_run = True
         else:
-            start_docker(self.engine)
+            start_docker(self.engine, self._start_limit)
 
     def end_of_log(self) -> str:
         """Return the end of Docker's log, in one line."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.docker import engines
+from bulkhead.docker.start import start_limit
 from bulkhead.files import changed_at
 from bulkhead.guard import jobs
 from bulkhead.guard.reporter import REPEAT
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _SNAPSHOT_INTERVAL, _SNAPSHOT_INTERVAL_QUIET = 5.0, 30.0  # seconds
 _QUIET = 30.0  # seconds without growth
-_DROP_TIMEOUT, _RESCUE_TIMEOUT = 600, 900  # seconds
+_DROP_TIMEOUT, _RESCUE_TIMEOUT = 600, 900  # seconds; a rescue gets Docker's start limit beside it
 _CHECKS_MISSED = 3
 _STOPPED = "Docker, stopped by its full volume,"
 
@@ -69,7 +70,8 @@ class Rescuer:
             return
         self._last = now
         release_lock(self._runner)
-        self._runner.start("rescue", lambda: jobs.rescue_docker(config), _RESCUE_TIMEOUT, self._report)
+        timeout = _RESCUE_TIMEOUT + start_limit(config.docker_start_limit)
+        self._runner.start("rescue", lambda: jobs.rescue_docker(config), timeout, self._report)
 
     def _report(self, result: tuple[list[str], list[str]] | None) -> None:
         if not result:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bulkhead.command import run
 from bulkhead.docker.daemon import is_shutting_down
 from bulkhead.docker.engine import Engine, EngineError
+from bulkhead.docker.start import start_limit
 from bulkhead.errors import Failed, in_words
 from bulkhead.files import hold_reserve, replace_file
 from bulkhead.move import rsync
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 _IDLE_INTERVAL = 2  # seconds between two checks whether Docker can be stopped
 _SHOWN = 5  # of many names
+_MARGIN = 60  # seconds: systemd does not end a start that the move still waits for
+_BOOT_LIMIT = """\
+[Service]
+# The recovery is ordered after Docker: a Docker that hangs at boot must not block it for ever.
+TimeoutStartSec={}
+"""
 _DOCKERS_PROGRAMS = ("dockerd", "containerd-shim")
 
 
@@ -94,6 +101,11 @@ class Relocation(Move):
         text = read_fstab()
         return all(fstab_lists(text, entry) for entry in self._config.store_fstab)
 
+    def _is_listed(self) -> bool:
+        """Return whether fstab has a line of a store."""
+        text = read_fstab()
+        return any(fstab_lists(text, entry) for entry in self._config.store_fstab)
+
     # -- the move
 
     def relocate(self) -> None:
@@ -133,8 +145,9 @@ class Relocation(Move):
         self._outage.refuse_foreign_mounts()
         hold_reserve()
         self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
+        limit = _BOOT_LIMIT.format(start_limit(self._config.docker_start_limit) + _MARGIN)
         for drop_in, content in self._config.ordering_drop_ins.items():
-            replace_file(drop_in, content)
+            replace_file(drop_in, content + limit)
         self._outage.write_units()
         for path, size in old.items():
             self._copy_bulk(path, size)
@@ -239,7 +252,7 @@ class Relocation(Move):
             forward: finish a committed move; otherwise undo it.
 
         Raises:
-            Failed, EngineError: Docker does not start on its old data.
+            Failed, EngineError: Docker does not start on its old data. The message says how to go on by hand.
         """
         if self.journal.phase in journal.UNFINISHED and is_shutting_down():
             return  # the recovery at the next boot does it
@@ -270,6 +283,13 @@ class Relocation(Move):
         self._outage.write_units()
         self.journal.enter(journal.RETURNING, reason=reason, asked=asked or self.journal.asked)
         self._say(f"going back to the old data: {reason}")
+        # A Docker that is back on the old data and still starts must not be stopped: it would never come up.
+        if self._is_listed() or any(map(is_mounted, self._directories())):
+            self._leave_the_volume()
+        self._resume_on_old_data(reason)
+
+    def _leave_the_volume(self) -> None:
+        """Stop Docker, and unmount the volume from its stores, for now and for the next boot."""
         self._outage.block_starts()
         with contextlib.suppress(EngineError, Failed):
             for _ in self._outage.stop_containers():
@@ -280,13 +300,12 @@ class Relocation(Move):
         for path in self._directories():
             while is_mounted(path):
                 run("umount", "--lazy", path)  # a program that reads there does not prevent it
-        self._resume_on_old_data(reason)
 
     def _resume_on_old_data(self, reason: str) -> None:
         for drop_in in self._config.ordering_drop_ins:
             Path(drop_in).unlink(missing_ok=True)
         run("systemctl", "daemon-reload")
-        self._outage.start_docker()
+        self._outage.start_docker(then_by_hand=True)
         missing = self._outage.start_what_ran()
         try:
             if self.journal.lived:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.command import run
-from bulkhead.docker import containers, daemon
+from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.clients import programs_that_build
-from bulkhead.docker.engine import EngineError
 from bulkhead.docker.inventory import differences, not_running
 from bulkhead.docker.running_builds import under_way
-from bulkhead.errors import Failed
+from bulkhead.errors import Failed, in_words
 from bulkhead.files import RESERVE, replace_file, sync_directory
 from bulkhead.names import CONTAINERD, DOCKER, PROGRAM, PROGRAM_RUN
 from bulkhead.outage.journal import STOPPING
@@ -26,7 +25,7 @@ from bulkhead.storage.processes import Process, users_of
 from bulkhead.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from bulkhead.config import Config
     from bulkhead.docker.engine import Engine
@@ -53,6 +52,12 @@ ExecStart={PROGRAM} relocate --recover
 [Install]
 WantedBy=multi-user.target
 """
+
+# Docker's data is in place then, and nothing keeps its units from starting.
+_BY_HAND = (
+    f"If Docker only needs more time, finish by hand, in this order: `systemctl start {DOCKER}`; wait until `docker info` "
+    "answers; `bulkhead relocate --recover`"
+)
 
 SETTLE_TIMEOUT = 60  # seconds that the containers that ran may take until they run again
 _STOP_ATTEMPTS = 4
@@ -181,15 +186,22 @@ class Outage:
             if os.stat(path).st_dev != os.stat(self._config.volume_mount).st_dev:
                 raise Failed(f"{path} is not mounted from {self._config.volume_mount}")
 
-    def start_docker(self) -> None:
+    def start_docker(self, *, then_by_hand: bool = False) -> None:
         """Start Docker and wait until it answers.
+
+        Args:
+            then_by_hand: there is no other way to try if it does not start: say how to go on by hand.
 
         Raises:
             Failed: it does not start.
-            EngineError: it does not answer.
         """
         self.unblock_starts()
-        daemon.start_docker(self._engine)
+        try:
+            start.start_docker(self._engine, self._config.docker_start_limit)
+        except Failed as failed:
+            if not then_by_hand:
+                raise
+            raise Failed(f"{in_words(failed)}. {_BY_HAND}") from failed
 
     def start_what_ran(self) -> list[str]:
         """Start the containers that ran, and wait until Docker is as it was before the outage.
@@ -201,7 +213,7 @@ class Outage:
             EngineError: Docker does not answer.
         """
         before, ran = self._journal.before, self._journal.ran
-        refused = self._start(ran)
+        refused = self._engine.start(ran)
         self._stop_what_was_stopped()
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while missing := differences(before, after := self._engine.inventory(), ran):
@@ -209,17 +221,8 @@ class Outage:
                 return [*refused, *missing]
             time.sleep(1)
             # A stop that a killed move had asked for can take effect late: it stops a container that we just "started".
-            refused = self._start(not_running(before, after, ran))
-        return refused
-
-    def _start(self, containers: Iterable[str]) -> list[str]:
-        """Start containers; return why some could not be started."""
-        refused = []
-        for container in containers:
-            try:
-                self._engine.start(container)
-            except EngineError as error:
-                refused.append(str(error))
+            # So does one that shares the network of another, and was started before it.
+            refused = self._engine.start(not_running(before, after, ran))
         return refused
 
     def _stop_what_was_stopped(self) -> None:

@@ -256,7 +256,7 @@ class Rollback:
     def _start_docker(self) -> None:
         self._mount_volume()
         self._say("starting Docker")
-        self._outage.start_docker()
+        self._outage.start_docker(then_by_hand=True)
         existing = self._engine.inventory()["containers"]
         self.journal.ran = [key for key in self.journal.ran if key in existing]
 

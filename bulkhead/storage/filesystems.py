@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-DAEMON = "/etc/docker/daemon.json"
-CONTAINERD = "/etc/containerd/config.toml"
 _ON_DISKS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "zfs")
 
 
@@ -107,42 +105,6 @@ def _is_missing(path: str) -> bool:
     except OSError:  # this user may not see it, or the device is gone
         pass
     return False
-
-
-def put_elsewhere(config: Config) -> list[str]:
-    """Return, as sentences, which configuration makes Docker or containerd keep data elsewhere than on the volume."""
-    places = tuple(f"{place}/" for place in (config.volume_mount, *config.stores.values()))
-    return [
-        f"{file} puts data into {root}"
-        for file, root in (*_roots_of_docker(), *_roots_of_containerd())
-        if not f"{os.path.normpath(root)}/".startswith(places)
-    ]
-
-
-def _roots_of_docker() -> list[tuple[str, str]]:
-    import json
-
-    try:
-        with open(DAEMON, encoding="utf-8") as file:
-            values = json.load(file)
-        return [(DAEMON, values[name]) for name in ("data-root", "graph") if values.get(name)]
-    except (OSError, ValueError, AttributeError):
-        return []  # Docker does not start with a file that it cannot read: the check of its unit shows that
-
-
-def _roots_of_containerd() -> list[tuple[str, str]]:
-    found = []
-    try:
-        with open(CONTAINERD, encoding="utf-8") as file:
-            for line in file:
-                if line.lstrip().startswith("["):  # a table begins: a `root` in it is something else
-                    break
-                name, _, value = line.partition("=")
-                if name.strip() == "root" and (root := value.partition("#")[0].strip(" \t\n\"'")):
-                    found.append((CONTAINERD, root))
-    except (OSError, ValueError):
-        pass
-    return found
 
 
 def _visible(mounted: Sequence[MountInfo]) -> dict[str, MountInfo]:

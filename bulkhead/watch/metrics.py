@@ -88,7 +88,8 @@ def _metrics(
         "Time until the filesystem is full; absent while it does not fill.",
         {labels: trend.seconds_left for labels, trend in trends.items() if trend.seconds_left is not None},
     )
-    yield "isolated", "1 if Docker's data is on its volume.", {"": levels.get("isolation") == results.OK}
+    isolated = levels.get("isolation") in (results.OK, results.UNKNOWN)  # its check has a level of its own
+    yield "isolated", "0 if Docker's data is off its volume.", {"": isolated}
     yield "docker_up", "1 if Docker runs and answers.", {"": levels.get("docker") == results.OK}
     groups = {_labels(group=group.name): group for group in observation.groups}
     yield "volume_group_size_bytes", "Size of the volume group.", {k: group.size for k, group in groups.items()}

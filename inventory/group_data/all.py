@@ -139,6 +139,11 @@ build_cache_size = "20%"
 # can no longer read the file. Keep passwords out of your inventory's files, as for alert_receivers.
 daemon_json = {}
 
+# Seconds (60 to 86400) that Docker may take to start. Docker answers only once its containers with a restart policy have
+# started: with hundreds of them that takes many minutes. A start that makes no progress for 180 seconds is given up
+# earlier. "auto": 900, or 5 for each container on the host if that is more.
+docker_start_limit = "auto"
+
 # ---------------------------------------------------------------------------------------------------- Docker's data
 
 # What happens to images, containers and volumes on the root disk, and to the files of directories that get an extra

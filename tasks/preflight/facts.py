@@ -204,12 +204,15 @@ section units
 systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
     sed 's/^/=/'
 section mount-units
-[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -p DropInPaths -- \
+[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -- \
     $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | while IFS= read -r line; do
-    # Of the drop-ins those that say what is mounted.
-    case $line in DropInPaths=*) line=DropInPaths=$(printf '%s\n' "${line#*=}" | tr ' ' '\n' |
-        xargs -r -d '\n' grep -ls '^[[:space:]]*What[[:space:]]*=' | tr '\n' ' ') ;; esac
     printf '=%s\n' "$line"
+    # Of the drop-ins those that say what is mounted. `systemctl show` lists their paths, and they may have blanks.
+    case $line in Id=*) systemctl cat -- "${line#*=}" 2>/dev/null </dev/null | awk '
+        /^# \// { file = $0 ~ /\.d\/[^\/]*\.conf$/ ? substr($0, 3) : "" }
+        /^[ \t]*What[ \t]*=/ && file { files = files "\t" file; file = "" }
+        END { print "=DropIns=" substr(files, 2) }' ;;
+    esac
 done
 section fails-closed; grep -ls ^Assert $drop_ins
 section configuration; awk '{ print "=" $0 }' "$our_configuration" 2>/dev/null
@@ -531,7 +534,7 @@ def _mount_units(lines: list[str]) -> Iterator[MountUnit]:
             values["LoadState"],
             values.get("FragmentPath", ""),
             values.get("SourcePath", ""),
-            tuple(values.get("DropInPaths", "").split()),
+            tuple(filter(None, values.get("DropIns", "").split("\t"))),
         )
 
 

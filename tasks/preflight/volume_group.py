@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import Storage
+from pyinfra_lvm.model import Storage, VolumeGroup
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
@@ -48,8 +48,9 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     # A disk that the host does not have, or that is not blank, says nothing about the group.
     findings = [*wrong_disks, *_judge_group(settings, storage, name, () if wrong_disks else disks)]
     group = storage.volume_group(name)
-    if group and group.missing_physical_volumes:
-        # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing.
+    if group and (group.missing_physical_volumes or len(_named(storage, name)) > 1):
+        # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing, and it may be the
+        # other group's.
         raise Refused(*findings)
     if findings:
         # How much room such a group has is unknown, and so is whether the volume has to grow.
@@ -120,6 +121,11 @@ def choose_group(settings: Settings, storage: Storage) -> str:
     return fitting[0]
 
 
+def _named(storage: Storage, name: str) -> list[VolumeGroup]:
+    """Return the groups of a name: more than one where a disk that was lost has come back."""
+    return [group for group in storage.volume_groups if group.name == name]
+
+
 def _lack_of_room(settings: Settings, storage: Storage, group: str) -> DoesNotFit | None:
     """Return why a group has no room for the volume; None for one that has it."""
     try:
@@ -140,6 +146,14 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
                 f"correct volume_group, or {another_disk(settings, storage)}",
             )
         return
+    if len(same_name := _named(storage, name)) > 1:
+        listed = ", ".join(f"{each.uuid} ({human(each.size)})" for each in same_name)
+        yield Finding(
+            f"{len(same_name)} volume groups are named {name}: {listed}",
+            "one volume group of that name: LVM refuses every command that names it",
+            "one of them may be on a disk that was lost and has come back: `vgs -o vg_name,vg_uuid,pv_name,lv_name` shows what "
+            "is in each; rename the one that this host does not use (`vgrename UUID NEW_NAME`), and run again",
+        )
     if group.missing_physical_volumes:
         yield Finding(
             f"the volume group {name} lacks {group.missing_physical_volumes} of its physical volumes",

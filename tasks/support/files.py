@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand, operation
 
-from tasks.support.paths import DOCKER_HOST, DOCKER_PATIENCE
+from tasks.support.paths import DOCKER_AT_ONCE, DOCKER_CONTAINER_PATIENCE, DOCKER_HOST, DOCKER_PATIENCE
 
 _TOP = Path(__file__).parents[2]
 
@@ -34,6 +34,8 @@ def _templates() -> Environment:
     environment.filters["quote"] = shlex.quote
     environment.globals["docker_host"] = DOCKER_HOST
     environment.globals["docker_patience"] = DOCKER_PATIENCE
+    environment.globals["docker_container_patience"] = DOCKER_CONTAINER_PATIENCE
+    environment.globals["docker_at_once"] = DOCKER_AT_ONCE
     environment.globals["receive"] = RECEIVE
     return environment
 

@@ -37,7 +37,7 @@ class PackageStates(FactBase[dict[str, str]]):
 
 
 def _patient(script: str, lock_timeout: int) -> str:
-    """Return a shell script with the functions `apt_get` and `repair`, which wait for other package managers.
+    """Return a shell script with the functions `apt_get`, `repair` and `repaired`, which wait for other package managers.
 
     Args:
         lock_timeout: seconds to wait at most.
@@ -72,7 +72,7 @@ def install_script(
     """
     options = ["--no-install-recommends", *([] if may_remove else ["--no-remove"])]
     options += ["--download-only"] if only_download else []
-    return _patient(f"repair; apt_get -y {' '.join(options)} install {shlex.join(packages)}", lock_timeout)
+    return _patient(f"repaired apt_get -y {' '.join(options)} install {shlex.join(packages)}", lock_timeout)
 
 
 def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Sequence[str] = ()) -> str:
@@ -90,7 +90,7 @@ def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Se
     )
     allowed = " ".join(f"-e {name}" for name in ("''", *may_remove))
     return _patient(
-        f"repair; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
+        f"repair || exit 1; planned=$(apt_get -y --no-install-recommends --simulate install {names}) || "
         f'{{ printf \'%s\\n\' "$planned" >&2; echo "apt cannot install {names}, for the reason above. {changed}" >&2; '
         "exit 1; }; "
         f"removed=$(printf '%s\\n' \"$planned\" | awk '$1 == \"Remv\" {{ print $2 }}' | grep -vxF {allowed} || true); "
@@ -110,7 +110,7 @@ def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
     names = shlex.join(packages)
     these = " ".join(f"-e {name}" for name in packages)
     script = (
-        f"repair; names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null | "
+        f"repair || exit 1; names=$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null | "
         'awk \'$2 != "not-installed" { print $1 }\'); [ -z "$names" ] || { '
         f'others=$(apt_get --simulate purge $names | awk \'$1 == "Purg" || $1 == "Remv" {{ print $2 }}\' | grep -vxF {these}); '
         '[ -z "$others" ] || { echo "these packages need $(echo $names): $(echo $others); nothing was removed" >&2; exit 1; }; '

@@ -37,6 +37,10 @@ DOCKER_HOST = f"unix://{DOCKER_API}"
 # Seconds for an answer of Docker's: a host under a heavy load is slow.
 DOCKER_PATIENCE = 120
 
+# Seconds for one container to start or stop, beside the others that do.
+DOCKER_CONTAINER_PATIENCE = 600
+DOCKER_AT_ONCE = 16  # containers that start side by side
+
 DAEMON_JSON = "/etc/docker/daemon.json"
 # Lists the keys of daemon.json that this project wrote. The host's owner wrote the others.
 DAEMON_JSON_APPLIED = f"{CONFIGURATION}/daemon.json"

@@ -376,12 +376,12 @@ FAILURES = {
         "tune2fs -r 0 $(findmnt -no SOURCE /srv/docker-volume) && rm -rf /srv/docker-volume/docker.moving && systemd-run --quiet sh -c 'until [ -e /srv/docker-volume/docker.moving/image ]; "
         "do :; done; fallocate -l $(df --output=avail -B1 /srv/docker-volume | tail -n 1) /srv/docker-volume/hog; "
         "cat /dev/zero >/srv/docker-volume/hog2; sleep 60'",
-        "o space left on device|`systemctl start containerd.service` failed",  # whichever fails first
+        "o space left on device|`systemctl start docker.service` failed",  # whichever fails first
     ),
     "docker_refuses_to_start_on_the_volume": (
         "mkdir -p /etc/systemd/system/docker.service.d && printf '[Service]\\nExecStartPre=/bin/sh -c \"! mountpoint -q "
         "/var/lib/docker\"\\n' >/etc/systemd/system/docker.service.d/90-refuse.conf",
-        "`systemctl start containerd.service` failed",
+        "`systemctl start docker.service` failed",
     ),
     "file_changes_under_the_copy": (
         # Begin when the move has stopped Docker: it no longer waits for anything then.
@@ -409,3 +409,66 @@ def test_failure_ends_on_the_old_data_with_docker_running(prepared: LivingHost, 
     assert "Docker runs on its old data" in failed.stderr
     assert machine.out("findmnt -no SOURCE /var/lib/docker || echo root") == "root"
     prepared.assert_whole()
+
+
+# -- a Docker that takes long to start
+
+MANY = 40  # containers; under emulation they take as long as hundreds do elsewhere
+_SLOW = "mkdir -p /run/systemd/system/docker.service.d && printf '[Service]\\nExecStartPre=/bin/sleep {}\\n' >{}"
+_DROP_IN = "/run/systemd/system/docker.service.d/90-slow.conf"
+
+
+def slow_down(machine: Machine, seconds: int) -> None:
+    """Have Docker start with so many containers, after a delay."""
+    machine.run(
+        f"seq {MANY} | xargs -P 8 -I{{}} docker run --detach --name many-{{}} --restart unless-stopped --network none app "
+        "sleep 100000 >/dev/null",
+        timeout=900,
+    )
+    machine.run(f"{_SLOW.format(seconds, _DROP_IN)} && systemctl daemon-reload")
+
+
+def set_limit(machine: Machine, limit: str) -> None:
+    path = "/etc/bulkhead/bulkhead.json"
+    machine.run(f'sed -i \'s/"docker_start_limit": [^,]*/"docker_start_limit": {limit}/\' {path}')
+
+
+@pytest.mark.full
+def test_docker_that_needs_minutes_to_start_is_waited_for(machine: Machine) -> None:
+    slow_down(machine, 240)
+    began = set(running(machine))
+    done = machine.run("bulkhead relocate", check=False, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert phase(machine) == "done"
+    assert running(machine) == began
+    assert len(began) == MANY + 2
+    # What a reboot finds: systemd does not end the start either.
+    machine.run("systemctl restart docker", timeout=900)
+    assert running(machine) >= began - {"plain"}
+
+
+@pytest.mark.full
+def test_move_that_gave_up_waiting_is_finished_by_hand_as_it_says(prepared: LivingHost, machine: Machine) -> None:
+    slow_down(machine, 200)
+    set_limit(machine, "60")
+    began = running(machine)
+    failed = machine.run("bulkhead relocate", check=False, timeout=1800)
+    assert failed.returncode == 1
+    advice = (
+        "finish by hand, in this order: `systemctl start docker.service`; wait until `docker info` answers; "
+        "`bulkhead relocate --recover`"
+    )
+    assert advice in failed.stdout + failed.stderr
+    assert phase(machine) == "returning"
+    machine.run("systemctl start docker.service", timeout=900)
+    machine.run("until docker info >/dev/null 2>&1; do sleep 1; done", timeout=300)
+    since = machine.out("systemctl show --property=ExecMainStartTimestamp --value docker.service")
+    machine.run("bulkhead relocate --recover", timeout=600)
+    assert machine.out("systemctl show --property=ExecMainStartTimestamp --value docker.service") == since, (
+        "it was stopped"
+    )
+    assert phase(machine) == "failed"
+    assert running(machine) == began
+    machine.run(f"rm {_DROP_IN} && systemctl daemon-reload")
+    machine.run(f"docker rm --force $(seq --format many-%g {MANY})", timeout=600)
+    finish_the_move(prepared)

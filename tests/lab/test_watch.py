@@ -283,6 +283,44 @@ def test_cron_runs_the_check_and_node_exporter_serves_its_metrics(host: WatchedH
     assert "node_textfile_scrape_error 0" in served
 
 
+# How data gets off the volume, and what the check says of it.
+ELSEWHERE = {
+    "flag_of_dockerd": (
+        "mkdir -p /etc/systemd/system/docker.service.d /elsewhere; line=$(systemctl cat docker.service | sed -n "
+        "'s/^ExecStart=//p' | tail -n 1); printf '[Service]\\nExecStart=\\nExecStart=%s --data-root=/elsewhere\\n' "
+        '"$line" >/etc/systemd/system/docker.service.d/90-root.conf; systemctl daemon-reload; systemctl restart docker',
+        2,
+        "the running Docker puts data into /elsewhere",
+    ),
+    "flag_of_containerd": (
+        "mkdir -p /etc/systemd/system/containerd.service.d; line=$(systemctl cat containerd.service | sed -n "
+        "'s/^ExecStart=//p' | tail -n 1); printf '[Service]\\nExecStart=\\nExecStart=%s --root=/elsewhere\\n' "
+        '"$line" >/etc/systemd/system/containerd.service.d/90-root.conf; systemctl daemon-reload; '
+        "systemctl restart containerd docker",
+        2,
+        "the running containerd puts data into /elsewhere",
+    ),
+    "import_of_containerd": (
+        "mkdir -p /etc/containerd/conf.d; printf 'root = \"/elsewhere\"\\n' >/etc/containerd/conf.d/root.toml; "
+        "{ echo 'imports = [\"/etc/containerd/conf.d/*.toml\"]'; cat /etc/containerd/config.toml 2>/dev/null || "
+        "echo 'version = 2'; } >/run/config.toml; mv /run/config.toml /etc/containerd/config.toml",
+        2,
+        "/etc/containerd/conf.d/root.toml puts data into /elsewhere",
+    ),
+    "daemon_json": ("echo '{' >/etc/docker/daemon.json", 3, "Docker does not start with /etc/docker/daemon.json"),
+}
+
+
+@pytest.mark.sample(1, of="data that leaves the volume")
+@pytest.mark.parametrize("way", ELSEWHERE)
+def test_data_that_leaves_the_volume_is_reported(host: WatchedHost, way: str) -> None:
+    command, level, text = ELSEWHERE[way]
+    host.machine.run(command, timeout=300)
+    code, output = host.check()
+    assert (code, text in output) == (level, True), output
+    assert level == 3 or any(text in message for message in host.received())
+
+
 def test_json_output_has_the_figures(host: WatchedHost) -> None:
     done = host.machine.run("bulkhead check --json --no-alert", check=False)
     figures = json.loads(done.stdout)

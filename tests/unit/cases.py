@@ -1,8 +1,10 @@
-"""What the host program decides in Python and preflight in shell: the cases that both must decide alike."""
+"""What the host program and the deploy each decide for themselves: the cases that both must decide alike."""
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .fake_proc import FakeProc
 
@@ -189,5 +191,127 @@ BOUND = [
         ("23 22 254:1 /home /srv/home rw - ext4 /dev/root rw",),
         ("60 59 0:40 / / rw - overlay overlay rw", "61 60 254:1 /home/me /data ro - ext4 /dev/root rw"),
         ((1, "/srv/home"), (70, "/data")),
+    ),
+]
+
+
+@dataclass(frozen=True)
+class DaemonJsonCase:
+    """Whether dockerd can read a daemon.json, and the data root that the file names.
+
+    Args:
+        root: empty for the default; None: dockerd does not start with this file.
+    """
+
+    name: str
+    content: bytes
+    root: str | None = ""
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+_ROOT = '{"data-root": "/größer", "debug": true}'
+
+DAEMON_JSONS = [
+    DaemonJsonCase("root", _ROOT.encode(), "/größer"),
+    DaemonJsonCase("its old name", b'{"graph": "/old"}', "/old"),
+    DaemonJsonCase("UTF-8 mark", codecs.BOM_UTF8 + _ROOT.encode(), "/größer"),
+    DaemonJsonCase("UTF-16 LE", codecs.BOM_UTF16_LE + _ROOT.encode("utf-16-le"), "/größer"),
+    DaemonJsonCase("UTF-16 BE", codecs.BOM_UTF16_BE + _ROOT.encode("utf-16-be"), "/größer"),
+    DaemonJsonCase("mark and blanks", codecs.BOM_UTF8 + f"\r\n{_ROOT}\r\n".encode(), "/größer"),
+    DaemonJsonCase("other keys", b'{"log-driver": "local"}'),
+    DaemonJsonCase("null as root", b'{"data-root": null}'),
+    DaemonJsonCase("empty root", b'{"data-root": ""}'),
+    DaemonJsonCase("empty", b""),
+    DaemonJsonCase("blanks", b" \n\t\n"),
+    DaemonJsonCase("a mark alone", codecs.BOM_UTF16_LE),
+    DaemonJsonCase("null", b"null"),
+    DaemonJsonCase("nonsense", b"{nonsense", None),
+    DaemonJsonCase("cut", b'{"data-root": ', None),
+    DaemonJsonCase("list", b"[]", None),
+    DaemonJsonCase("text", b'"text"', None),
+    DaemonJsonCase("zero", b"0", None),
+    DaemonJsonCase("false", b"false", None),
+    DaemonJsonCase("number as root", b'{"data-root": 5}', None),
+    DaemonJsonCase("false as root", b'{"data-root": false}', None),
+    DaemonJsonCase("NaN", b'{"mtu": NaN}', None),
+    DaemonJsonCase("no UTF-8", b'{"labels": ["\xff"]}', None),
+    DaemonJsonCase("UTF-16 without a mark", _ROOT.encode("utf-16-le"), None),
+    DaemonJsonCase("half of UTF-16", codecs.BOM_UTF16_LE + b"{", None),
+    DaemonJsonCase("two marks", codecs.BOM_UTF8 * 2 + b"{}", None),
+    DaemonJsonCase("too deep", b"[" * 100_000, None),
+]
+
+
+@dataclass(frozen=True)
+class ContainerdCase:
+    """The root that containerd's configuration names.
+
+    Args:
+        files: by their path in the configuration's directory; TOP stands for that directory.
+        root: empty for the default.
+    """
+
+    name: str
+    files: dict[str, str]
+    root: str = ""
+
+    def write(self, top: Path) -> Path:
+        """Write the files; return the path of the configuration."""
+        for name, text in self.files.items():
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            (top / name).write_text(text.replace("TOP", str(top)))
+        return top / "config.toml"
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+CONTAINERDS = [
+    ContainerdCase("no file", {}),
+    ContainerdCase("root", {"config.toml": 'root = "/a"  # more room\n'}, "/a"),
+    ContainerdCase("single quotes", {"config.toml": "version = 2\nroot='/a'\n"}, "/a"),
+    ContainerdCase("comment", {"config.toml": '#root = "/a"\nroot_path = "/b"\n'}),
+    ContainerdCase("in a table", {"config.toml": 'version = 2\n[plugins]\nroot = "/b"\n'}),
+    ContainerdCase("pattern", {"config.toml": "imports = ['conf.d/*.toml']\n", "conf.d/x.toml": "root = '/b'\n"}, "/b"),
+    ContainerdCase("pattern without a file", {"config.toml": 'root = "/a"\nimports = ["conf.d/*.toml"]\n'}, "/a"),
+    ContainerdCase(
+        "import overrides", {"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": 'root = "/b"'}, "/b"
+    ),
+    ContainerdCase(
+        "import without a root", {"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": "version = 2\n"}, "/a"
+    ),
+    ContainerdCase(
+        "several lines",
+        {
+            "config.toml": 'imports = [\n  "x.toml", # "none.toml"\n  "y/z=1.toml",\n]\nstate = "/s"\n',
+            "x.toml": 'root = "/x"\n',
+            "y/z=1.toml": 'root = "/z"\n',
+        },
+        "/z",
+    ),
+    # It comes after the others, from the directory of the file that names it.
+    ContainerdCase(
+        "import of an import",
+        {
+            "config.toml": 'imports = ["d/1.toml", "2.toml"]\n',
+            "d/1.toml": 'imports = ["3.toml", "../config.toml"]\n',
+            "d/3.toml": 'root = "/3"\n',
+            "2.toml": 'root = "/2"\n',
+        },
+        "/3",
+    ),
+    ContainerdCase(
+        "blanks", {"config.toml": 'imports = ["with blank/*.toml"]', "with blank/a b.toml": 'root = "/c"\n'}, "/c"
+    ),
+    ContainerdCase("imports in a table", {"config.toml": '[debug]\nimports = ["x.toml"]\n', "x.toml": 'root = "/b"\n'}),
+    ContainerdCase(
+        "empty imports",
+        {"config.toml": "imports = []\nroot = '/a'\nstate = \"x.toml\"", "x.toml": 'root = "/b"\n'},
+        "/a",
+    ),
+    ContainerdCase(
+        "absolute", {"config.toml": 'imports = ["TOP/else/*.toml"]\n', "else/x.toml": 'root = "/x"\n'}, "/x"
     ),
 ]

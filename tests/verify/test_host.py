@@ -184,6 +184,16 @@ def test_docker_has_the_configuration(target: Target) -> None:
     assert in_containerd or backing == {"ext4": "extfs", "xfs": "xfs"}[target.settings.filesystem]
 
 
+@pytest.mark.parametrize("unit", DROP_INS)
+def test_daemon_writes_its_databases_into_its_store(target: Target, unit: str) -> None:
+    # The files that the process itself has open: neither a flag nor a file of the configuration can hide another root.
+    descriptors = f"/proc/$(systemctl show --property=MainPID --value {unit})/fd"
+    opened = target.run(f"find {descriptors} -lname '*.db' -printf '%l\\n'").splitlines()
+    assert opened
+    store = STORES[unit.removesuffix(".service")]
+    assert [path for path in opened if not path.startswith(f"{store}/")] == []
+
+
 def test_daemon_json_has_the_users_own_keys_and_collects_build_cache(target: Target) -> None:
     written = json.loads(target.run(f"cat {DAEMON_JSON}"))
     assert written["builder"]["gc"]["enabled"] is True

@@ -15,6 +15,7 @@ def config(**changed: Any) -> Config:
         "extra_fstab": (),
         "ordering_drop_ins": {},
         "relocation_patience": 0,
+        "docker_start_limit": None,
         "vg_name": "ubuntu-vg",
         "logical_volume": "docker-lv",
         "reserve_bytes": 5 * 2**30,

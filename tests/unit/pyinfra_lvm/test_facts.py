@@ -1,7 +1,7 @@
 """The fact StorageLayout parses the output of real hosts. The tests of HostFacts are in tasks/preflight.
 
 The fixtures were recorded on machines of the lab. After a change of the command, record them again.
-lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null.
+lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null. So was vgs' vg_uuid.
 """
 
 from __future__ import annotations

@@ -317,6 +317,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prune_keep": ["a b"]}, "prune_keep[0] = 'a b': must be a name or a pattern of names"),
     # guard
     ({"guard": "on"}, "guard = 'on': must be True or False"),
+    (
+        {"docker_start_limit": "900"},
+        "docker_start_limit = '900': must be \"auto\", or seconds from 60 to 86400",
+    ),
+    ({"docker_start_limit": 59}, 'docker_start_limit = 59: must be "auto", or seconds from 60 to 86400'),
+    ({"docker_start_limit": True}, "docker_start_limit = True: must be"),
     ({"guard_floor": 10}, 'guard_floor = 10: must be "auto" or a size such as "60G" or "20%", in quotes'),
     ({"guard_floor": ""}, "guard_floor = '': must be \"auto\" or a size"),
     ({"guard_floor": "10%VG"}, "guard_floor = '10%VG': must be \"auto\" or a size"),
@@ -426,6 +432,8 @@ GOOD: list[dict[str, Any]] = [
     {"volume_disks": ["/dev/disk/by-id/scsi-0QEMU_disk2", "/dev/nvme1n1p2"]},
     {"docker_repository_fingerprint": "9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88"},
     {"engine_source": "docker-ce", "engine_version": "27.5.1"},
+    {"docker_start_limit": "auto"},
+    {"docker_start_limit": 3600},
     {"guard_floor": "25%"},
     {"guard_floor": "15G", "volume_size": "60G"},
     {"guard_ballast": "", "guard": False},

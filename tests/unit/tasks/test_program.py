@@ -343,6 +343,7 @@ def test_it_reads_the_configuration_that_the_deploy_writes(tmp_path: Path) -> No
     assert config.relocation_patience == defaults()["relocation_patience"]
     assert config.watched_units == ("docker-prune.timer", "docker-guard.service")
     assert (config.guard_floor, config.guard_ballast) == (None, 256 * 2**20)
+    assert config.docker_start_limit is None
     assert (config.guard_stop_pulls, config.guard_rescue) == (False, False)
     assert (config.check_interval, config.snapshot_max_hours) == (15, 24)
 

@@ -12,7 +12,7 @@ import pytest
 from bulkhead import state
 from bulkhead.build import checklist
 from bulkhead.build import progress as build_progress
-from bulkhead.docker import cgroups, daemon
+from bulkhead.docker import cgroups, daemon, roots
 from bulkhead.guard import loop, reservations
 from bulkhead.outage import journal, lock
 from bulkhead.prune import pruner, remover
@@ -40,7 +40,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setattr(remover, "_SETTLING", 0)
     monkeypatch.setattr(daemon, "silence", lambda: "")
     monkeypatch.setattr(filesystems, "out_of_place", lambda *_: [])
-    monkeypatch.setattr(filesystems, "put_elsewhere", lambda _: [])
+    monkeypatch.setattr(roots, "off_the_volume", lambda *_, **__: ([], []))
     monkeypatch.setattr(filesystems, "unmarked", lambda _: [])
     monkeypatch.setattr(loop, "is_alive", lambda: True)
     monkeypatch.setattr(reservations, "DIRECTORY", str(tmp_path / "builds"))

@@ -15,7 +15,7 @@ import pytest
 from bulkhead.build import checklist, commands
 from bulkhead.build.checklist import room
 from bulkhead.build.estimate import Need
-from bulkhead.docker import daemon
+from bulkhead.docker import daemon, roots
 from bulkhead.guard import loop
 from bulkhead.outage import journal
 from bulkhead.storage import filesystems
@@ -55,7 +55,12 @@ def test_preflight_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
             "failed   docker: Docker does not answer within 10 s",
         ),
         (filesystems, "out_of_place", lambda *_: ["/x is not mounted"], "failed   volume: /x is not mounted"),
-        (filesystems, "put_elsewhere", lambda _: ["f puts data into /d"], "failed   volume: f puts data into /d"),
+        (
+            roots,
+            "off_the_volume",
+            lambda *_, **__: (["f puts data into /d"], []),
+            "failed   volume: f puts data into /d",
+        ),
         (filesystems, "unmarked", lambda _: ["no marker"], "failed   volume: no marker"),
         (
             os,
@@ -87,6 +92,16 @@ def test_build_does_not_start_on_an_unhealthy_host(
     assert "not started, because of: " in output.err
     assert output.out == ""
     assert not host.has_begun()
+
+
+@pytest.mark.usefixtures("host")
+def test_docker_whose_configuration_cannot_be_read_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(roots, "off_the_volume", lambda *_, **__: ([], ["daemon.json cannot be read: no"]))
+    run()
+    output = capsys.readouterr().err
+    assert "warning  volume: cannot tell whether Docker's data is on it: daemon.json cannot be read: no\n" in output
 
 
 @pytest.mark.usefixtures("host")

@@ -68,7 +68,7 @@ class RescueHost:
         monkeypatch.setattr(ballast, "give_back", self._give_back)
         monkeypatch.setattr(alert, "report_event", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
-        monkeypatch.setattr(Engine, "wait", self._wait)
+        monkeypatch.setattr(rescued_host, "start_docker", lambda *_: self._start())
         monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", self._reclaim)
         monkeypatch.setattr(rescue._HarmlessPruner, "freed", lambda _: self.cache)
         monkeypatch.setattr(Pruner, "free", lambda _: self.free)
@@ -98,12 +98,7 @@ class RescueHost:
     def _run(self, *words: str, **_: object) -> str:
         if words[0] == "journalctl":
             return "starting\nno space left on device\n"
-        if words[:2] == ("systemctl", "start"):
-            self.did.append("start")
-            if self.free + self.held_back < self.needs:
-                raise Failed("`systemctl start docker.service` failed")
-            self.up, self.answers = True, not self.hangs
-        elif words[0] in ("resize2fs", "xfs_growfs"):
+        if words[0] in ("resize2fs", "xfs_growfs"):
             self.did.append(words[0])
             self.free += self.group.volumes["docker-lv"].size - self.grown
             self.grown = self.group.volumes["docker-lv"].size
@@ -116,9 +111,13 @@ class RescueHost:
         if not self.answers:
             raise EngineError(f"Docker does not answer {path}: timed out")
 
-    def _wait(self, seconds: float) -> None:
-        if not self.answers:
-            raise EngineError(f"Docker did not answer within {seconds:.0f} s")
+    def _start(self) -> None:
+        self.did += ["reset-failed", "start"]
+        if self.free + self.held_back < self.needs:
+            raise Failed("`systemctl start docker.service` failed")
+        self.up, self.answers = True, not self.hangs
+        if self.hangs:
+            raise Failed("Docker has not started, and has made no progress for 180 s")
 
     def _reclaim(self) -> None:
         self.did.append("reclaim")
@@ -276,7 +275,7 @@ def test_hanging_docker_is_left_alone_for_its_containers(host: RescueHost) -> No
     host.free = 10 * G
     (wrong,) = host.rescue()
     assert wrong.startswith("Docker runs and does not answer. ")
-    assert "start: Docker did not answer within 180 s" in host.journal
+    assert "start: Docker has not started, and has made no progress for 180 s" in host.journal
 
 
 def test_step_that_fails_does_not_stop_the_others(host: RescueHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,7 +296,7 @@ def test_log_that_cannot_be_read_is_no_failure(monkeypatch: pytest.MonkeyPatch) 
 
     for module in (command, beneath, mounts):
         monkeypatch.setattr(module, "run", fail)
-    assert RescuedDocker(Engine()).end_of_log() == "`journalctl` failed"
+    assert RescuedDocker(Engine(), None).end_of_log() == "`journalctl` failed"
 
 
 # -- what is refused

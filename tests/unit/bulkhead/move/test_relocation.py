@@ -5,6 +5,7 @@ The host is a fake: what systemd, mounts, fstab and Docker do takes a few lines 
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from bulkhead import files, state
-from bulkhead.docker import containers, daemon
+from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import relocation, rsync
@@ -66,6 +67,7 @@ class RelocationHost(Engine, Steps):
         self.recovery = Path(f"{top}/recover.service")
         self.drop_in = Path(drop_in)
         self.broken_on_volume = False
+        self.slow = False  # Docker takes longer to start than the program waits
         self.is_lost = False  # the volume
         self.written = 0  # files, on the volume
         self.boots = 0
@@ -103,6 +105,7 @@ class RelocationHost(Engine, Steps):
         }.items():
             monkeypatch.setattr(relocation, name, fake)
         monkeypatch.setattr(daemon, "run", self._run)
+        monkeypatch.setattr(start, "start_docker", lambda *_: self._await_docker())  # it has tests of its own
         monkeypatch.setattr(containers, "shims", list)
         monkeypatch.setattr(os, "rename", lambda *paths: self.step() or RENAME(*paths))
         monkeypatch.setattr(os, "fsync", lambda _: None)
@@ -121,8 +124,6 @@ class RelocationHost(Engine, Steps):
             return "\n\n".join(["loaded"] * 3)
         if words[:2] == ("systemctl", "stop"):
             self.up = False
-        elif words[:2] == ("systemctl", "start"):
-            self._start_docker()
         elif words[0] == "mount":
             assert words[1] in self.fstab
             self.mounted.add(words[1])
@@ -130,6 +131,15 @@ class RelocationHost(Engine, Steps):
             assert not self.up, "the ground was taken away under Docker"
             self.mounted.discard(words[-1])
         return ""
+
+    def _await_docker(self) -> None:
+        self.step()
+        was_up = self.up
+        if not was_up:
+            self._start_docker()
+        if not self.up or self.slow:
+            self.up = was_up
+            raise Failed("Docker has not started within 900 s")
 
     def _mount(self, *paths: str) -> None:
         for path in paths:
@@ -189,13 +199,12 @@ class RelocationHost(Engine, Steps):
     def _set(self, running: dict[str, bool]) -> None:
         (self.store("docker") / "containers").write_text(json.dumps(running))
 
-    def wait(self, seconds: float) -> None:
-        del seconds
+    def _refuse_down(self) -> None:
         if not self.up:
             raise EngineError("Docker did not answer")
 
     def inventory(self) -> Inventory:
-        self.wait(0)
+        self._refuse_down()
         return {
             "images": {
                 "all": (self.store("docker") / "images").read_text()
@@ -216,16 +225,18 @@ class RelocationHost(Engine, Steps):
         }
 
     def running(self) -> list[str]:
-        self.wait(0)
+        self._refuse_down()
         return [name for name, running in self._containers().items() if running]
 
     def stop(self, containers: list[str]) -> None:
         self.step()
         self._set(self._containers() | dict.fromkeys(containers, False))
 
-    def start(self, container: str) -> None:
-        self.step()
-        self._set(self._containers() | {container: True})
+    def start(self, containers: list[str]) -> list[str]:
+        for container in containers:
+            self.step()
+            self._set(self._containers() | {container: True})
+        return []
 
     # -- what must hold
 
@@ -361,6 +372,44 @@ def test_docker_that_does_not_come_back_on_the_volume_comes_back_on_its_old_data
         host.move().relocate()
     host.assert_whole(set(RAN))
     assert host.move().journal.phase == journal.FAILED
+
+
+def test_docker_that_needs_more_time_on_its_old_data_is_finished_by_hand(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, stopped = host.stop, [0]
+    host.slow = True
+    with pytest.raises(Failed) as failed:
+        host.move().relocate()
+    assert str(failed.value) == (
+        "Docker has not started within 900 s. If Docker only needs more time, finish by hand, in this order: "
+        "`systemctl start docker.service`; wait until `docker info` answers; `bulkhead relocate --recover`"
+    )
+    assert host.move().journal.phase == journal.RETURNING
+
+    def count_stops(containers: list[str]) -> None:
+        stopped[0] += len(containers)
+        stop(containers)
+
+    monkeypatch.setattr(host, "stop", count_stops)
+    # A recovery that comes too early waits again, and stops nothing.
+    host.up = True
+    for is_slow in (True, False):
+        host.slow = is_slow
+        with contextlib.suppress(Failed):
+            host.move().recover()
+        assert host.up
+    host.assert_whole(set(RAN))
+    assert stopped == [1], "more was stopped than the container that had been stopped by hand"
+
+
+def test_systemd_gives_docker_as_long_to_start_at_boot_as_the_move_does(host: RelocationHost) -> None:
+    host.config = host.config._replace(docker_start_limit=1200)
+    host.move().relocate()
+    assert host.drop_in.read_text() == (
+        "[Unit]\n[Service]\n# The recovery is ordered after Docker: a Docker that hangs at boot must not block it for ever.\n"
+        "TimeoutStartSec=1260\n"
+    )
 
 
 def test_image_that_is_missing_on_the_volume_brings_the_old_data_back(

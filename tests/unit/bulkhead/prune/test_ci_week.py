@@ -16,7 +16,7 @@ import pytest
 
 from bulkhead import state, uptime
 from bulkhead.config import Config
-from bulkhead.docker import sightings
+from bulkhead.docker import daemon, sightings
 from bulkhead.docker.engine import Engine
 from bulkhead.docker.running_builds import builds_under_way
 from bulkhead.outage import journal, lock
@@ -227,7 +227,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CiHost]:
         monkeypatch.setattr(memory, "DEVICES", f"{directory}/net")
         monkeypatch.setattr(journal, "PATH", f"{directory}/lib/relocation.json")
         monkeypatch.setattr(journal, "ROLLBACK", f"{directory}/lib/rollback.json")
-        monkeypatch.setattr(sightings, "DOCKER_API", str(tmp_path / "docker.sock"))
+        monkeypatch.setattr(daemon, "DOCKER_API", str(tmp_path / "docker.sock"))
         monkeypatch.setattr(Clocks, "read", lambda: Clocks(f"boot-{host.boot}", host.awake, host.time))
         monkeypatch.setattr(time, "time", lambda: host.time)
         monkeypatch.setattr(time, "monotonic", lambda: host.awake)

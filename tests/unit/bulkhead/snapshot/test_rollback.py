@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bulkhead import command, files, state
-from bulkhead.docker import containers, daemon
+from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
 from bulkhead.move import commands
@@ -98,6 +98,7 @@ class RollbackHost(Engine, Steps):
         }.items():
             monkeypatch.setattr(outage, name, fake)
         monkeypatch.setattr(daemon, "docker_runs", lambda: self.up)
+        monkeypatch.setattr(start, "start_docker", lambda *_: self._await_docker())  # it has tests of its own
         monkeypatch.setattr(containers, "shims", list)
         monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, ""))
         state.save("snapshot", {"before": self._inventory(self.kept), "ran": ["web", "db"]})
@@ -112,8 +113,6 @@ class RollbackHost(Engine, Steps):
             return "\n\n".join(["loaded"] * 3)
         if words[:2] == ("systemctl", "stop"):
             self.up = False
-        elif words[:2] == ("systemctl", "start"):
-            self._start_docker()
         elif words[0] == "umount":
             assert not self.up, "the ground was taken away under Docker"
             self.mounted.discard(words[-1])
@@ -122,6 +121,14 @@ class RollbackHost(Engine, Steps):
             self.group.run(*words)
             self._observe_volume()
         return ""
+
+    def _await_docker(self) -> None:
+        self.step()
+        if self.breaks == "systemctl":
+            raise Failed("`systemctl` failed: no")
+        self._start_docker()
+        if not self.up:
+            raise Failed("Docker has not started within 900 s")
 
     def _observe_volume(self) -> None:
         if self.group.volumes["docker-lv"].attributes[0] == "O" and self.group.volumes["docker-lv"].percent:
@@ -161,13 +168,12 @@ class RollbackHost(Engine, Steps):
 
     # -- its engine
 
-    def wait(self, seconds: float) -> None:
-        del seconds
+    def _refuse_down(self) -> None:
         if not self.up:
             raise EngineError("Docker did not answer")
 
     def inventory(self) -> Inventory:
-        self.wait(0)
+        self._refuse_down()
         return self._inventory(self.content)
 
     def _inventory(self, content: dict[str, bool]) -> Inventory:
@@ -191,16 +197,18 @@ class RollbackHost(Engine, Steps):
         return iter(())
 
     def running(self) -> list[str]:
-        self.wait(0)
+        self._refuse_down()
         return [name for name, running in self.content.items() if running]
 
     def stop(self, containers: list[str]) -> None:
         self.step()
         self.content.update(dict.fromkeys(containers, False))
 
-    def start(self, container: str) -> None:
-        self.step()
-        self.content[container] = True
+    def start(self, containers: list[str]) -> list[str]:
+        for container in containers:
+            self.step()
+            self.content[container] = True
+        return []
 
     # -- what must hold
 

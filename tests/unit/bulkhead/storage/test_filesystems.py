@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from bulkhead.names import MARKER
-from bulkhead.storage import filesystems
 from bulkhead.storage import fstab as fstab_module
-from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, put_elsewhere, unmarked, watched
+from bulkhead.storage.filesystems import FilesystemUsage, chosen, out_of_place, unmarked, watched
 from bulkhead.storage.mounts import mounts_of
 
 from ...fake_proc import FakeProc
@@ -219,30 +218,3 @@ def test_marker_that_is_missing_on_the_volume_is_reported(tmp_path: Path) -> Non
     assert unmarked(wanted) == []
     (tmp_path / "docker" / MARKER).unlink()
     assert unmarked(wanted) == [f"Docker will not start again without {tmp_path}/docker/{MARKER}: run the deploy again"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "root"),
-    [
-        ("DAEMON", '{"data-root": "/home/docker"}', "/home/docker"),
-        ("DAEMON", '{"graph": "/var/lib/docker-old"}', "/var/lib/docker-old"),
-        ("DAEMON", '{"data-root": "/var/lib/docker/", "log-driver": "local"}', ""),
-        ("DAEMON", '{"data-root": "/srv/docker-volume/docker"}', ""),
-        ("DAEMON", '{"log-driver": "local"}', ""),
-        ("DAEMON", "[]", ""),
-        ("DAEMON", '{"data-root": ', ""),
-        ("CONTAINERD", 'version = 2\nroot = "/home/containerd"  # more room\n', "/home/containerd"),
-        ("CONTAINERD", "root='/home/containerd'\n", "/home/containerd"),
-        ("CONTAINERD", 'root = "/var/lib/containerd"\n[plugins.x]\nroot = "/elsewhere"\n', ""),
-        ("CONTAINERD", '#root = "/elsewhere"\nroot_path = "/elsewhere"\n', ""),
-        ("CONTAINERD", "\udcff", ""),
-    ],
-)
-def test_data_that_is_put_beside_the_volume_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, root: str
-) -> None:
-    for file in ("DAEMON", "CONTAINERD"):
-        monkeypatch.setattr(filesystems, file, f"{tmp_path}/{file}")
-    assert put_elsewhere(config()) == []
-    (tmp_path / name).write_text(text, errors="surrogateescape")
-    assert put_elsewhere(config()) == ([f"{tmp_path}/{name} puts data into {root}"] if root else [])

@@ -19,7 +19,7 @@ import pytest
 
 from bulkhead import errors, names, procfs, state, uptime
 from bulkhead.config import Config
-from bulkhead.docker import daemon, sightings
+from bulkhead.docker import daemon, roots
 from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
@@ -293,6 +293,10 @@ class CheckHost:
     alerts: list[list[CheckResult]] = field(default_factory=list)
     log: list[tuple[int, str]] = field(default_factory=list)  # the system's
     missing: set[str] = field(default_factory=set)  # markers of the volume
+    command_lines: dict[str, list[str]] = field(
+        default_factory=lambda: {"dockerd": ["dockerd", "-H", "fd://"], "containerd": ["containerd"]}
+    )
+    info: bytes = b'{"DockerRootDir": "/var/lib/docker"}'  # by Docker
 
     def mount(self, *lines: str) -> None:
         (self.path / "mountinfo").write_text("".join(f"{line}\n" for line in lines))
@@ -341,12 +345,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     (tmp_path / "proc/self/mountinfo").symlink_to(tmp_path / "mountinfo")
     monkeypatch.setattr(procfs, "PROC", f"{tmp_path}/proc")
     monkeypatch.setattr(fstab, "FSTAB", "/dev/null")
-    monkeypatch.setattr(filesystems, "DAEMON", f"{tmp_path}/daemon.json")
-    monkeypatch.setattr(filesystems, "CONTAINERD", f"{tmp_path}/config.toml")
+    monkeypatch.setattr(roots, "DAEMON_JSON", f"{tmp_path}/daemon.json")
+    monkeypatch.setattr(roots, "CONTAINERD_CONFIG", f"{tmp_path}/config.toml")
+    monkeypatch.setattr(daemon, "command_line", lambda _, program: host.command_lines[program])
     monkeypatch.setattr(filesystems, "_is_missing", lambda path: path in host.missing)
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
-    for module in (daemon, sightings):
-        monkeypatch.setattr(module, "DOCKER_API", f"{tmp_path}/docker.sock")
+    monkeypatch.setattr(daemon, "DOCKER_API", f"{tmp_path}/docker.sock")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
@@ -373,7 +377,9 @@ def docker(host: CheckHost) -> Iterator[Docker]:
                     return
                 connections.append(1)
                 if answer:
-                    connection.sendall(containers if b"/containers/json" in connection.recv(1000) else answer)
+                    asked = connection.recv(1000)
+                    is_list = b"/containers/json" in asked
+                    connection.sendall(containers if is_list else answer if b"_ping" in asked else INFO + host.info)
                     connection.close()
                 else:
                     kept.append(connection)
@@ -392,6 +398,7 @@ def docker(host: CheckHost) -> Iterator[Docker]:
             connection.close()
 
 
+INFO = b"HTTP/1.0 200 OK\r\n\r\n"
 PONG = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 
@@ -515,6 +522,45 @@ def test_docker_that_is_reported_to_keep_its_data_elsewhere_is_critical(
     (healthy.path / "daemon.json").write_text('{"data-root": "/home/docker"}')
     assert check.run(config()) == CRITICAL
     assert "daemon.json puts data into /home/docker" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("program", "what"), [("dockerd", "Docker"), ("containerd", "containerd")])
+def test_daemon_that_was_started_with_another_root_is_critical(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], program: str, what: str
+) -> None:
+    if program == "dockerd":
+        healthy.info = b'{"DockerRootDir": "/elsewhere"}'
+    else:
+        healthy.command_lines["containerd"] += ["--root=/elsewhere"]
+    assert check.run(config()) == CRITICAL
+    expected = f"Docker is not isolated from the root disk: the running {what} puts data into /elsewhere |"
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("info", [b"", b"[]", b'{"DockerRootDir": null}', b'{"DockerRootDir": "/var'])
+def test_docker_that_does_not_say_where_its_data_is_is_unknown(
+    healthy: CheckHost, capsys: pytest.CaptureFixture[str], info: bytes
+) -> None:
+    healthy.info = info
+    assert check.run(config()) == UNKNOWN
+    assert (
+        "cannot tell whether Docker is isolated from the root disk: Docker does not say where its data is: it answers "
+        "something else |" in capsys.readouterr().out
+    )
+
+
+def test_daemon_json_that_cannot_be_read_is_unknown(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
+    (healthy.path / "daemon.json").write_text('{"data-root": ')
+    assert check.run(config()) == UNKNOWN
+    assert (
+        f"isolated from the root disk: Docker does not start with {healthy.path}/daemon.json" in capsys.readouterr().out
+    )
+
+
+def test_lost_isolation_is_worse_than_what_cannot_be_read(healthy: CheckHost) -> None:
+    (healthy.path / "daemon.json").write_text('{"data-root": ')
+    healthy.mount(ROOT)
+    assert check.run(config()) == CRITICAL
 
 
 @pytest.mark.usefixtures("healthy")

@@ -19,7 +19,7 @@ from tasks.preflight.facts import _BOUND_ELSEWHERE, _CONTAINERD_CONFIG, _LOGIN, 
 from tasks.preflight.host import EngineData, HostState, MountUnit
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
-from ...cases import BOUND, LOGINS, BoundCase, LoginCase
+from ...cases import BOUND, CONTAINERDS, LOGINS, BoundCase, ContainerdCase, LoginCase
 from ...fake_proc import FakeProc
 from ...processes import orphan
 from ..operations import shell, stand_in
@@ -151,16 +151,30 @@ def test_systemd_is_asked_for_the_units_of_every_mount_point(tmp_path: Path) -> 
 
 
 def test_drop_ins_that_say_what_is_mounted_are_told_from_others(tmp_path: Path) -> None:
-    directory = tmp_path / r"srv-docker\x2dvolume.mount.d"
-    directory.mkdir()
-    for name, line in (("other", " What = /dev/sdb"), ("comment", "#What=/dev/sdb"), ("time", "TimeoutSec=9")):
-        (directory / f"{name}.conf").write_text(f"[Mount]\n{line}")
-    drop_ins = " ".join(f"{directory}/{name}.conf" for name in ("time", "other", "comment", "gone"))
-    units = rf"Id=srv-docker\x2dvolume.mount|LoadState=loaded|DropInPaths={drop_ins}||Id=home.mount|LoadState=loaded|DropInPaths="
-    (tmp_path / "units").write_text(units.replace("|", "\n"))
-    stand_in(tmp_path, "systemctl", f'case "$*" in *DropInPaths*) cat {tmp_path}/units; echo ;; esac')
+    (tmp_path / "show").write_text(
+        "Id=srv-docker\\x2dvolume.mount\nLoadState=loaded\n\nId=home.mount\nLoadState=loaded\n"
+    )
+    # As `systemctl cat` prints it.
+    (tmp_path / "cat").write_text(
+        "# /run/systemd/generator/srv-docker\\x2dvolume.mount\n# Automatically generated\n[Mount]\nWhat=/dev/sda\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/time.conf\n[Mount]\nTimeoutSec=9\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/with a blank.conf\n[Mount]\n What = /dev/sdb\nWhat=/dev/sdc\n\n"
+        "# /etc/systemd/system/srv-docker\\x2dvolume.mount.d/comment.conf\n[Mount]\n#What=/dev/sdd\n\n"
+        "# /run/systemd/system/mount.d/all.conf\n[Mount]\nWhat=/dev/sde\n"
+    )
+    stand_in(
+        tmp_path,
+        "systemctl",
+        f'case "$*" in *FragmentPath*) cat {tmp_path}/show ;; "cat -- srv-"*) cat {tmp_path}/cat ;; cat*) exit 1 ;; esac',
+    )
     found = shell(HostFacts().command(mount_points=["/srv/docker-volume", "/home"]), tmp_path).stdout
-    assert [unit.drop_ins for unit in parse_host(found.splitlines()).mount_units] == [(f"{directory}/other.conf",), ()]
+    assert [unit.drop_ins for unit in parse_host(found.splitlines()).mount_units] == [
+        (
+            r"/etc/systemd/system/srv-docker\x2dvolume.mount.d/with a blank.conf",
+            "/run/systemd/system/mount.d/all.conf",
+        ),
+        (),
+    ]
 
 
 # -- the command itself, on this machine, with stores made here
@@ -510,58 +524,13 @@ def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) 
 # -- containerd's configuration
 
 
-def containerd_root_of(top: Path, files: dict[str, str]) -> str:
-    """The root that containerd would use with these files."""
-    for name, text in files.items():
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(text)
-    done = shell(f"configuration={top}/config.toml\n{_CONTAINERD_CONFIG} containerd_config", top)
+@pytest.mark.parametrize("case", CONTAINERDS, ids=str)
+def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, case: ContainerdCase) -> None:
+    done = shell(f"configuration={case.write(tmp_path)}\n{_CONTAINERD_CONFIG} containerd_config", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (HOSTS / "trixie-with-data.txt").read_text()
     output = text.replace("##HOST## containerd-config\n", f"##HOST## containerd-config\n{done.stdout}")
-    return parse_host(output.splitlines()).containerd_root
-
-
-@pytest.mark.parametrize(
-    ("files", "root"),
-    [
-        ({}, ""),
-        ({"config.toml": 'root = "/a"\n'}, "/a"),
-        ({"config.toml": '# root = "/a"\nversion = 2\n[plugins]\nroot = "/b"\n'}, ""),
-        ({"config.toml": "imports = ['conf.d/*.toml']\n", "conf.d/x.toml": "root = '/b'\n"}, "/b"),
-        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": 'root = "/b"'}, "/b"),
-        ({"config.toml": 'root = "/a"\nimports = ["x.toml"]', "x.toml": "version = 2\n"}, "/a"),
-        (
-            {
-                "config.toml": 'imports = [\n  "x.toml", # "none.toml"\n  "y/z.toml",\n]\nstate = "/s"\n',
-                "x.toml": 'root = "/x"\n',
-                "y/z.toml": 'root = "/z"\n',
-            },
-            "/z",
-        ),
-        # An import of an import comes after the others, from the directory of the file that names it.
-        (
-            {
-                "config.toml": 'imports = ["d/1.toml", "2.toml"]\n',
-                "d/1.toml": 'imports = ["3.toml", "../config.toml"]\n',
-                "d/3.toml": 'root = "/3"\n',
-                "2.toml": 'root = "/2"\n',
-            },
-            "/3",
-        ),
-        ({"config.toml": 'imports = ["with blank/*.toml"]', "with blank/a b.toml": 'root = "/c"\n'}, "/c"),
-        ({"config.toml": '[debug]\nimports = ["x.toml"]\n', "x.toml": 'root = "/b"\n'}, ""),
-        ({"config.toml": "imports = []\nroot = '/a'\nstate = \"x.toml\"", "x.toml": 'root = "/b"\n'}, "/a"),
-    ],
-    ids=str,
-)
-def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, files: dict[str, str], root: str) -> None:
-    assert containerd_root_of(tmp_path, files) == root
-
-
-def test_absolute_import_is_read_where_it_is(tmp_path: Path) -> None:
-    files = {"config.toml": f'imports = ["{tmp_path}/else/*.toml"]\n', "else/x.toml": 'root = "/x"\n'}
-    assert containerd_root_of(tmp_path, files) == "/x"
+    assert parse_host(output.splitlines()).containerd_root == case.root
 
 
 # -- apt's entries

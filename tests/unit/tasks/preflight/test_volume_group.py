@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyinfra_lvm.facts import parse_storage
 from pyinfra_lvm.model import BlockDevice
 from settings.model import Settings
 from tasks.preflight.examine import examine
@@ -212,6 +213,52 @@ def test_group_that_misses_a_disk_is_refused() -> None:
     groups = tuple(replace(group, missing_physical_volumes=1) for group in shared_vg().volume_groups)
     found = finding(bare_host(), replace(shared_vg(), volume_groups=groups))
     assert_says(found, found_has="lacks 1 of its physical volumes", needed="complete", action="bring the disk back")
+
+
+# As lvm prints it, with a warning for each command on standard error.
+TWO_GROUPS = """\
+##STORAGE## vgs
+  {
+      "report": [
+          {
+              "vg": [
+                  {"vg_name":"docker-vg", "vg_size":"21470642176", "vg_free":"1073741824", "vg_extent_size":"4194304", "vg_missing_pv_count":"0", "vg_tags":"", "vg_uuid":"BRrkhF-EV4S-2NdU-nXRK-mQGm-aJvG-8WJbPb"},
+                  {"vg_name":"docker-vg", "vg_size":"21470642176", "vg_free":"1073741824", "vg_extent_size":"4194304", "vg_missing_pv_count":"0", "vg_tags":"", "vg_uuid":"tzMPmb-29Yx-5cvz-KWyW-iS0B-L9tA-rPUU8e"}
+              ]
+          }
+      ]
+  }
+##STORAGE## lvs
+  {
+      "report": [
+          {
+              "lv": [
+                  {"lv_name":"docker-lv", "vg_name":"docker-vg", "lv_size":"20396900352", "lv_active":"active", "segtype":"linear", "origin":"", "lv_tags":"docker-bulkhead"},
+                  {"lv_name":"docker-lv", "vg_name":"docker-vg", "lv_size":"20396900352", "lv_active":"", "segtype":"linear", "origin":"", "lv_tags":"docker-bulkhead"}
+              ]
+          }
+      ]
+  }
+"""
+
+
+@pytest.mark.parametrize("changed", [{}, {"volume_group": "docker-vg"}], ids=["auto", "named"])
+def test_two_groups_of_one_name_are_refused_with_the_way_out(changed: dict[str, Any]) -> None:
+    read = parse_storage(TWO_GROUPS.splitlines())
+    storage = replace(spare_disk(), volume_groups=read.volume_groups, logical_volumes=read.logical_volumes)
+    found = finding(bare_host(), storage, settings(**changed))
+    assert found.found == (
+        "2 volume groups are named docker-vg: BRrkhF-EV4S-2NdU-nXRK-mQGm-aJvG-8WJbPb (19.9 GiB), "
+        "tzMPmb-29Yx-5cvz-KWyW-iS0B-L9tA-rPUU8e (19.9 GiB)"
+    )
+    assert "LVM refuses every command that names it" in found.needed
+    assert "rename the one that this host does not use (`vgrename UUID NEW_NAME`)" in found.action
+
+
+def test_two_groups_of_a_name_that_docker_does_not_use_are_no_matter() -> None:
+    others = tuple(replace(group, name="data") for group in parse_storage(TWO_GROUPS.splitlines()).volume_groups)
+    storage = replace(shared_vg(), volume_groups=(*shared_vg().volume_groups, *others))
+    assert plan_of(bare_host(), storage, settings(volume_group="ubuntu-vg")).volume_group == "ubuntu-vg"
 
 
 def test_disk_that_is_too_small_is_refused() -> None:

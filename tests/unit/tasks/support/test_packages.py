@@ -295,7 +295,33 @@ def test_what_a_cut_left_is_mended_first_by_apt_too_where_dpkg_lacks_something(t
         assert apt.run(command).returncode == 0
         configure, mend = apt.log[:2]
         assert configure == "dpkg --configure"
-        assert mend.endswith("-y --fix-broken install")
+        assert mend.endswith("-y --no-remove --fix-broken install")
+
+
+@needs_apt
+@pytest.mark.parametrize("what", ["install", "simulation", "purge"])
+def test_repair_that_would_remove_packages_is_refused(tmp_path: Path, what: str) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
+    (tmp_path / "audit").write_text("half\n")
+    real = (tmp_path / "bin/apt-get").read_text()
+    refusal = "echo 'E: Packages need to be removed but remove is disabled.' >&2; exit 100"
+    (tmp_path / "bin/apt-get").write_text(
+        real.replace("#!/bin/sh\n", f'#!/bin/sh\ncase "$*" in *"--no-remove --fix-broken"*) {refusal} ;; esac\n', 1)
+    )
+    done = apt.run(
+        {
+            "install": install_command(["docker-ce"], 0),
+            "simulation": StringCommand(simulation_script(["docker-ce"], 0)),
+            "purge": purge_command(["docker-ce"], 0),
+        }[what]
+    )
+    assert done.returncode != 0
+    assert "E: Packages need to be removed but remove is disabled." in done.stderr
+    assert (
+        "an installation that was cut before cannot be finished, for the reason above; no package was removed. `apt-get "
+        "--simulate --fix-broken install` shows what apt would do: repair it, and run again" in done.stderr
+    )
+    assert not [line for line in apt.log if line.endswith("docker-ce")]
 
 
 # -- purging
