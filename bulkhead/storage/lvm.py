@@ -36,16 +36,18 @@ class SnapshotUsage(NamedTuple):
     percent: float  # of its space in use; 100 also when the snapshot is lost
 
 
-class VolumeRecord(NamedTuple):
-    """A logical volume."""
+class VolumeRecord:
+    """A logical volume, from the columns of its row. No NamedTuple: that would cost a check half a percent more."""
 
-    name: str
-    attributes: str  # lvs(8)
-    size: int  # bytes
-    origin: str  # of a snapshot; otherwise empty
-    percent: float | None  # of a snapshot's space in use; of an origin's snapshot what is still to be merged
-    tags: tuple[str, ...]
-    made: int  # seconds since the epoch
+    def __init__(self, name: str, attributes: str, size: str, origin: str, percent: str, tags: str, made: str) -> None:
+        self.name = name.strip("[]")
+        self.attributes = attributes  # lvs(8)
+        self.size = int(size)  # bytes
+        self.origin = origin  # of a snapshot; otherwise empty
+        # Of a snapshot's space in use; of an origin's snapshot what is still to be merged.
+        self.percent = float(percent) if percent else None
+        self.tags = tuple(tags.split(",")) if tags else ()
+        self.made = int(made or 0)  # seconds since the epoch
 
     @property
     def is_merging(self) -> bool:
@@ -94,13 +96,8 @@ def list_volumes(group: str) -> list[VolumeRecord]:
     Raises:
         OSError: LVM does not answer in time, or reports only errors.
     """
-    found = []
     rows = _rows(output_of([*_VOLUMES_COMMAND, group], PATIENCE), _VOLUMES_COLUMNS)
-    for name, attributes, size, origin, percent, tags, made in rows:
-        used = float(percent) if percent else None
-        names = tuple(tags.split(",")) if tags else ()
-        found.append(VolumeRecord(name.strip("[]"), attributes, int(size), origin, used, names, int(made or 0)))
-    return found
+    return [VolumeRecord(*row) for row in rows]
 
 
 def _rows(output: str, columns: str) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,8 +70,23 @@ def test_running_rescue_is_not_started_again_and_gets_the_lock(world: World, mon
     run_guard(world, 60, guard)
     assert "more urgent" in reclaim.error
     rescue = guard.runner._jobs["rescue"][0]
-    run_guard(world, 1700, guard)
-    assert guard.runner._jobs["rescue"][0] is rescue, "it was ended while Docker may still start"
+    run_guard(world, 900, guard)
+    assert guard.runner._jobs["rescue"][0] is rescue
+
+
+def test_rescue_has_time_for_dockers_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: dict[str, float] = {}
+    start = job_runner.JobRunner.start
+
+    def spy(runner: job_runner.JobRunner, name: str, work: Any, seconds: float, then: Any) -> None:
+        timeouts[name] = seconds
+        start(runner, name, work, seconds, then)
+
+    monkeypatch.setattr(job_runner.JobRunner, "start", spy)
+    monkeypatch.setattr(jobs, "rescue_docker", lambda _: None)
+    world.free, world.is_docker_up = M, False
+    run_guard(world, 60, guard_rescue=True, docker_start_limit=7200)
+    assert timeouts["rescue"] == 7200 + 900
 
 
 @pytest.mark.parametrize(("wrong", "level", "end"), [([], WARNING, "has been"), (["no space"], CRITICAL, "no space")])

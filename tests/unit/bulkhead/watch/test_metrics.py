@@ -60,6 +60,12 @@ def test_figure_of_the_check_is_there(line: str) -> None:
     assert line in text().splitlines()
 
 
+@pytest.mark.parametrize(("level", "isolated"), [(OK, 1.0), (UNKNOWN, 1.0), (CRITICAL, 0.0)])
+def test_host_is_isolated_until_something_shows_that_it_is_not(level: int, isolated: float) -> None:
+    found = Observation(results=[CheckResult("isolation", level, "")])
+    assert f"bulkhead_isolated {isolated}" in metrics.text(found, 1e9, {}, {}, {}).splitlines()
+
+
 def test_each_metric_is_explained_once_before_its_values() -> None:
     lines = text(guard={"floor": 1, "aborted": []}).splitlines()
     for number, line in enumerate(lines):
