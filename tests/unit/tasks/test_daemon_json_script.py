@@ -66,6 +66,7 @@ class DockerHost:
             "docker": f"""[ "$DOCKER_HOST $(cat docker)" = "unix:///run/docker.sock active" ] || exit 1
             case $1 in
                 ps) cd containers; grep -l running * || true ;;
+                version) ! grep -q '"mute"' read ;;
                 info) grep -q '"live-restore": true' read && echo true || echo false ;;
                 start) case $2 in broken-*) exit 1 ;; *) echo running >{top}/containers/$2 ;; esac ;;
             esac""",
@@ -239,6 +240,19 @@ def test_file_with_which_docker_does_not_start_is_taken_back(tmp_path: Path, cur
     assert host.running == {"web"}
     assert not host.state().unfinished
     assert ("sync /etc/docker/daemon.json.new" in host.calls()) or current is None
+
+
+def test_file_with_which_docker_starts_and_does_not_answer_is_taken_back(tmp_path: Path) -> None:
+    host = DockerHost(tmp_path, {"theirs": 1})
+    assert host.apply({"mute": True}).returncode == 1
+    assert host.keys == host.docker_reads == {"theirs": 1}
+
+
+def test_file_that_is_taken_back_is_for_the_same_users(tmp_path: Path) -> None:
+    host = DockerHost(tmp_path, {"theirs": 1})
+    host.path.chmod(0o600)
+    assert host.apply(BAD).returncode == 1
+    assert host.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_old_file_is_on_disk_before_it_takes_its_place_again(tmp_path: Path) -> None:
