@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tasks import daemon
-from tasks.daemon import DaemonJson
+from tasks.daemon import DaemonJson, DaemonJsonFiles
 from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
 
 from .operations import OperationHost, calls, noted, noting, performed, shell, stand_in
@@ -88,11 +88,10 @@ class DockerHost:
         here = command.replace("/etc", f"{self.top}/etc")
         return shell(here, self.top / "bin", stdin=stdin, DOCKER_HOST="tcp://192.0.2.1", **environment)
 
-    def state(self) -> daemon.DaemonJsonFiles:
-        """What a run reads on the host."""
-        command = DaemonJson().command().replace("/etc", f"{self.top}/etc")
-        output = shell(command, self.top).stdout.replace(f"{self.top}/etc", "/etc")
-        return DaemonJson().process(output.splitlines())
+    def state(self) -> DaemonJsonFiles:
+        """What a run reads on the host. (tests/unit/tasks/test_daemon.py has the command that reads it.)"""
+        texts = [path.read_text() if path.exists() else "" for path in (self.path, self.applied)]
+        return DaemonJsonFiles(*texts, unfinished=self.old.exists())
 
     @property
     def keys(self) -> dict[str, Any] | None:
@@ -133,7 +132,6 @@ def test_new_file_is_in_force_with_all_that_ran_running(tmp_path: Path) -> None:
     assert host.running == {"web", "app"}
     assert host.files == {"daemon.json", "daemon.json.before-bulkhead"}
     assert json.loads(host.before.read_text()) == {"theirs": 1}
-    assert host.state() == daemon.DaemonJsonFiles(host.path.read_text(), host.applied.read_text(), exposed=True)
 
 
 def test_each_file_is_on_disk_before_it_takes_its_place_and_before_the_next_step(tmp_path: Path) -> None:
