@@ -248,9 +248,9 @@ def test_file_with_which_docker_starts_and_does_not_answer_is_taken_back(tmp_pat
 
 def test_file_that_is_taken_back_is_for_the_same_users(tmp_path: Path) -> None:
     host = DockerHost(tmp_path, {"theirs": 1})
-    host.path.chmod(0o600)
+    host.path.chmod(0o660)  # which no umask gives
     assert host.apply(BAD).returncode == 1
-    assert host.path.stat().st_mode & 0o777 == 0o600
+    assert host.path.stat().st_mode & 0o777 == 0o660
 
 
 def test_old_file_is_on_disk_before_it_takes_its_place_again(tmp_path: Path) -> None:
