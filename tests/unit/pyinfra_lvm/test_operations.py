@@ -337,8 +337,8 @@ def test_mount_of_a_device_that_is_mounted_elsewhere_is_made_all_the_same() -> N
 
 
 def test_bind_mount_is_told_from_another_directory_of_the_same_device() -> None:
-    def bound(root: str) -> Storage:
-        mount = Mount("/var/lib/data", DEVICE, "/dev/dm-1", root, "ext4", (), "private")
+    def bound(root: str, device: str = "/dev/dm-1") -> Storage:
+        mount = Mount("/var/lib/data", DEVICE, device, root, "ext4", (), "private")
         return replace(
             MOUNTED,
             mounts=(*MOUNTED.mounts, mount),
@@ -348,6 +348,7 @@ def test_bind_mount_is_told_from_another_directory_of_the_same_device() -> None:
 
     assert commands(lvm.mount, bound("/sub"), **BOUND) == []
     assert "is a mount of" in refused(lvm.mount, bound("/other"), **BOUND)
+    assert "is a mount of" in refused(lvm.mount, bound("/sub", device="/dev/dm-2"), **BOUND)
 
 
 def test_mount_over_somebody_elses_is_refused() -> None:

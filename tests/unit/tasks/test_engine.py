@@ -345,6 +345,29 @@ def test_upgrade_fetches_first_then_stops_all_that_runs_and_leaves_word_of_it_ol
     assert not machine.stopped.exists()
 
 
+def test_list_of_what_ran_is_on_disk_before_anything_is_stopped(tmp_path: Path) -> None:
+    machine = UpgradeHost(tmp_path, "web")
+    for program in ("sync", "mv"):
+        does = "" if program == "sync" else 'exec /bin/mv "$@"'
+        stand_in(tmp_path / "bin", program, f'echo "{program} $*" >>{tmp_path}/log\n{does}')
+    assert machine.upgrade().returncode == 0
+    stopped = machine.stopped
+    assert machine.log == [
+        "download",
+        f"sync {stopped}.new",
+        f"mv -T {stopped}.new {stopped}",
+        f"sync {stopped.parent}",
+        "stop web",
+        "install",
+    ]
+
+
+def test_container_that_does_not_give_in_is_stopped_five_times_and_no_more(tmp_path: Path) -> None:
+    machine = UpgradeHost(tmp_path, "restless-1")
+    assert machine.upgrade().returncode == 1
+    assert machine.log.count("stop restless-1") == 5
+
+
 @pytest.mark.parametrize("consent", [True, False])
 def test_host_without_running_containers_is_upgraded_too(tmp_path: Path, consent: bool) -> None:
     machine = UpgradeHost(tmp_path)

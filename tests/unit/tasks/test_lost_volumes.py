@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from bulkhead.names import ROLLBACK_JOURNAL
 from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import Storage
+from pyinfra_lvm.fstab import fstab_with
+from pyinfra_lvm.model import FstabEntry, Storage
 from pyinfra_lvm.operations import replace_fstab
 from tasks.lost_volumes import forget
+from tasks.preflight.facts import HostFacts
+from tasks.support.run_lock import Holder, RunLockHolder
 
-from .example_hosts import DEVICE, VOLUME_MOUNT
+from .deployment import deployed
+from .example_hosts import DEVICE, VOLUME_MOUNT, bare_host, settings, shared_vg
 from .operations import OperationHost, commands, performed
 
 FSTAB = f"""\
@@ -30,6 +38,19 @@ def test_stale_lines_and_files_go_and_every_other_line_stays_as_it_is() -> None:
     kept = f"# mine\nUUID=1 / ext4 defaults 0 1\nUUID=2 {VOLUME_MOUNT} ext4 noauto 0 0\n"
     assert fstab.connector_arguments == replace_fstab(FSTAB, kept).connector_arguments
     assert list(map(str, others)) == ["systemctl daemon-reload", "rm -f /var/lib/bulkhead/relocation.json"]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_only_a_host_with_a_lost_volume_forgets_anything(lost: bool) -> None:
+    entry = FstabEntry(DEVICE, VOLUME_MOUNT, "ext4", ("nofail",))
+    storage = replace(shared_vg(), fstab=(entry,), fstab_text=fstab_with("", entry)) if lost else shared_vg()
+    facts = {HostFacts: bare_host(), StorageLayout: storage, RunLockHolder: Holder()}
+    run = deployed("deploy.py", settings(replace_lost_volumes=True), OperationHost(facts))
+    assert ("tasks.lost_volumes.forget" in run.ran) == lost
+    names = run.names
+    assert not lost or names.index(
+        "The host forgets the volume ubuntu-vg/docker-lv for /srv/docker-volume"
+    ) < names.index("Logical volume ubuntu-vg/docker-lv")
 
 
 def test_rollback_that_was_cut_keeps_docker_down_no_longer() -> None:

@@ -152,6 +152,7 @@ def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) 
     add = [sys.executable, TOP / "files" / "add-bytecode.py", program, "/usr/local/bin/bulkhead"]
     subprocess.run(add, check=True)
     assert installed() == digest(archive())
+    assert InstalledProgram().process([f"{digest(archive())} False"]) == "", "its bytecode is of another Python"
     assert version(rewritten(program, lambda name, _: name.endswith(".py"))).returncode == 0, "it is compiled anew"
     other = rewritten(program, lambda _, content: content.startswith(importlib.util.MAGIC_NUMBER))
     assert version(other).returncode == 0, "the bytecode of another Python keeps it from running"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from bulkhead.names import SNAPSHOT_TAG
+from bulkhead.names import MARKER, SNAPSHOT_TAG
 from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import Storage
+from pyinfra_lvm.model import Directory, Storage
 from tasks import removal
+from tasks.daemon import DaemonJson, DaemonJsonFiles
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
+from tasks.support.files import Present
 from tasks.support.paths import TAG
 from tasks.support.run_lock import Holder, RunLockHolder
 
+from .deployment import Deployment, deployed
 from .example_hosts import (
     DEVICE,
     GIB,
@@ -29,7 +33,7 @@ from .example_hosts import (
     with_fstab,
     with_volume,
 )
-from .operations import OperationHost, commands
+from .operations import OperationHost, calls, commands, noting, shell, stand_in
 from .preflight.verdicts import plan_of
 
 VOLUME = with_docker_volume(tags=(TAG,))
@@ -125,6 +129,53 @@ def test_project_stays_while_a_mount_is_missing_without_which_docker_does_not_st
         assert finding.found == f"nothing is mounted on {missing}"
         assert "run deploy.py, which mounts them" in finding.action
         assert judge(our_docker_ce_host(), half) == [], "the host is removed from already, or was never provisioned"
+
+
+def left(storage: Storage = VOLUME) -> Deployment:
+    """Undeploy a host."""
+    applied = DaemonJsonFiles("{}", "{}")
+    facts = {HostFacts: our_docker_ce_host(), StorageLayout: storage, RunLockHolder: Holder(), DaemonJson: applied}
+    present = [*(f"{path}/{MARKER}" for path in MOUNT_POINTS), "/etc/bulkhead", "/usr/local/bin/bulkhead"]
+    return deployed("undeploy.py", settings(), OperationHost(facts | {Present: present}))
+
+
+def test_docker_runs_with_the_hosts_own_keys_before_it_may_start_without_the_volume() -> None:
+    names = left().names
+    own, free = (
+        "daemon.json has only the host's own keys",
+        "docker.service and containerd.service no longer need the volume",
+    )
+    assert names.index(own) < names.index(free)
+    assert names[0] == "One run at a time, on a host that can do without this project"
+
+
+def test_every_file_of_the_project_goes_and_the_markers_with_them() -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        asked: list[str] = []
+        patched.setattr(removal.files, "removed", lambda paths, **_: asked.extend(paths))
+        patched.setattr(removal, "mutable", lambda **_: None)
+        for module, function in ((removal, "hold_the_lock"), (removal.daemon, "remove_our_keys")):
+            patched.setattr(module, function, lambda **_: None)
+        for module in (removal.fail_closed, removal.watch, removal.prune, removal.guard):
+            patched.setattr(module, "removed", lambda *_: None)
+        removal.remove._inner(settings())  # type: ignore[attr-defined]
+    assert {f"{path}/{MARKER}" for path in MOUNT_POINTS} <= set(asked)
+    assert {"/usr/local/bin/bulkhead", "/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead"} <= set(asked)
+
+
+def test_directories_beneath_the_mounts_can_be_written_to_again_and_only_they(tmp_path: Path) -> None:
+    beneath = [Directory(str(tmp_path / name), "directory", immutable=name != "mine") for name in ("a b", "mine")]
+    host = OperationHost({StorageLayout: Storage(directories=tuple(beneath))})
+    paths = [directory.path for directory in beneath]
+    (command,) = commands(removal.mutable, host, paths=paths)
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "unshare", '[ "$1 $2 $3" = "--mount --propagation private" ] && shift 3 && exec "$@"')
+    for program in ("mount", "chattr"):
+        stand_in(tmp_path / "bin", program, noting(tmp_path / "bin", program))
+    assert shell(command, tmp_path / "bin").returncode == 0
+    assert calls(tmp_path / "bin") == [f"mount --bind {tmp_path} /mnt", "chattr -R -i /mnt/a b"]
+    none = OperationHost({StorageLayout: Storage(directories=(beneath[1],))})
+    assert commands(removal.mutable, none, paths=paths) == []
 
 
 def _host(state: HostState, storage: Storage, holder: str = "") -> OperationHost:

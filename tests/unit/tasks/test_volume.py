@@ -31,6 +31,7 @@ from .example_hosts import (
     shared_vg,
     spare_disk,
     with_directory,
+    with_disk,
 )
 from .operations import OperationHost, calls, commands, noted, shell, stand_in
 
@@ -117,6 +118,16 @@ def test_units_assert_each_mount_point_and_its_marker() -> None:
         assert content.count("AssertPathIsMountPoint=") == len(MOUNT_POINTS)
 
 
+def test_volume_is_not_whole_where_a_marker_of_a_store_is_missing(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    stand_in(tmp_path, "mountpoint", "")
+    stand_in(tmp_path, "mv", 'case "$*" in *docker/*) exit 1 ;; *) exec /bin/mv "$@" ;; esac')
+    (command,) = commands(stores, OperationHost({VolumeContents: set()}), volume=str(volume))
+    assert shell(command, tmp_path).returncode == 1
+    assert not (volume / MARKER).exists()
+
+
 # -- what is made, and in what order
 
 HOME = {"home-lv": {"mount": "/home", "size": "1G"}}
@@ -177,6 +188,30 @@ def test_disk_becomes_a_physical_volume_before_its_group_is_made() -> None:
         "Logical volume docker-vg/docker-lv",
     ]
     assert [name for name in names if name in steps] == steps
+
+
+def test_volume_is_tagged_as_ours_while_it_is_made() -> None:
+    made = fresh(shared_vg(), extra_volumes=HOME).ran["pyinfra_lvm.operations.logical_volume"]
+    assert ["--addtag docker-bulkhead" in str(command) for command in made] == [True, True]
+
+
+def test_disk_is_added_to_an_existing_group_where_the_settings_say_so() -> None:
+    changes = {"volume_disks": [SPARE], "volume_group": "ubuntu-vg", "volume_group_extend": True}
+    (command,) = fresh(with_disk(shared_vg()), **changes).ran["pyinfra_lvm.operations.volume_group"]
+    assert f"vgextend --quiet ubuntu-vg {SPARE}" in str(command)
+
+
+def test_only_stores_that_are_unused_are_set_aside() -> None:
+    def set_aside(storage: Storage) -> list[str]:
+        run = fresh(storage, docker_host())
+        aside, closed = "The unused stores on the root filesystem are set aside", "Fail closed: docker.service"
+        # A Docker that is in use after all must be able to start again.
+        assert [name.startswith(closed) for name in run.names if name.startswith((aside, closed))][-1]
+        return [str(one) for one in run.ran.get("tasks.volume.set_aside", []) if "mv -T" in str(one)]
+
+    assert set_aside(shared_vg()) == []
+    (command,) = set_aside(with_directory(shared_vg(), "/var/lib/docker", empty=False))
+    assert "mv -T /var/lib/docker " in command
 
 
 def test_directory_beneath_each_mount_of_docker_is_immutable() -> None:

@@ -19,8 +19,10 @@ from pyinfra_testing.util import get_command_string
 
 from tasks.support.packages import (
     Offer,
+    PackageStates,
     Pinned,
     install_command,
+    installed,
     offer_command,
     outdated,
     parse_offer,
@@ -31,7 +33,7 @@ from tasks.support.packages import (
     update_command,
 )
 
-from ..operations import contents_sent, shell, stand_in
+from ..operations import OperationHost, commands, contents_sent, shell, stand_in
 
 PIN_FILE = "/etc/apt/preferences.d/engine"
 PINNED = Pinned(("docker-ce", "docker-ce-cli"), "27.5", PIN_FILE, "engine_version")
@@ -559,3 +561,29 @@ def test_simulation_under_a_pin_names_the_versions_there_are(tmp_path: Path) -> 
     done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
     assert done.returncode == 1
     assert "apt cannot install version 27.5 of docker-ce; it offers:" in done.stderr
+
+
+def test_apt_never_waits_for_ever_when_the_time_is_over(tmp_path: Path) -> None:
+    """It would with a negative timeout."""
+    stand_in(tmp_path, "date", f"echo x >>{tmp_path}/clock; echo $(($(wc -l <{tmp_path}/clock) * 100))")
+    stand_in(tmp_path, "sleep", "")
+    stand_in(
+        tmp_path,
+        "apt-get",
+        f"echo \"$3\" >>{tmp_path}/calls; echo 'E: Could not get lock /var/lib/dpkg/lock' >&2; exit 100",
+    )
+    done = shell(f"{update_command(150)}", tmp_path)
+    assert done.returncode == 100
+    assert done.stderr == "E: Could not get lock /var/lib/dpkg/lock\n"
+    assert (tmp_path / "calls").read_text().split() == [f"DPkg::Lock::Timeout={left}" for left in (150, 50, 0)]
+
+
+def test_what_a_cut_has_left_is_repaired_before_anything_is_simulated() -> None:
+    script = simulation_script(["lvm2"], 0)
+    assert script.index("\nrepair; ") < script.index("--simulate")
+
+
+def test_package_that_is_not_configured_yet_is_installed() -> None:
+    host = OperationHost({PackageStates: {"lvm2": "half-configured", "cron": "installed"}})
+    _, install = commands(installed, host, packages=["lvm2", "cron"], lock_timeout=0)
+    assert install.endswith(" install lvm2")

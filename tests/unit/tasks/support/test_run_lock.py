@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -122,6 +123,18 @@ def test_lock_that_is_asked_for_by_a_run_that_is_killed_is_not_waited_for(tmp_pa
         assert ask(lock, "take", patience=60) == "free"
         assert time.monotonic() - began < 10
     assert "ann" in lock.read_text()
+
+
+def test_command_that_has_ended_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with_fast_sleep(lock)
+    real = shutil.which("grep")
+    stand_in(
+        tmp_path / "bin",
+        "grep",
+        f'case "$*" in *BULKHEAD_RUN*) echo /proc/99999999/environ ;; *) exec {real} "$@" ;; esac',
+    )
+    assert ask(lock, "take", patience=0) == "free"
 
 
 def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path) -> None:
