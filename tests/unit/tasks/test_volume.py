@@ -204,9 +204,9 @@ def test_disk_is_added_to_an_existing_group_where_the_settings_say_so() -> None:
 def test_only_stores_that_are_unused_are_set_aside() -> None:
     def set_aside(storage: Storage) -> list[str]:
         run = fresh(storage, docker_host())
-        aside, closed = "The unused stores on the root filesystem are set aside", "Fail closed: docker.service"
+        unused, closed = "The unused stores on the root filesystem are set aside", "Fail closed: docker.service"
         # A Docker that is in use after all must be able to start again.
-        assert [name.startswith(closed) for name in run.names if name.startswith((aside, closed))][-1]
+        assert [name.startswith(closed) for name in run.names if name.startswith((unused, closed))][-1]
         return [str(one) for one in run.ran.get("tasks.volume.set_aside", []) if "mv -T" in str(one)]
 
     assert set_aside(shared_vg()) == []
