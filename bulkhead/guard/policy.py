@@ -115,7 +115,7 @@ class WriteHistory:
 
     def add(self, now: float, written: Mapping[str, int], used_up: int = 0) -> None:
         scans = self._scans
-        if scans and scans[-1].written.keys() - {DOCKER} != written.keys() - {DOCKER}:
+        if scans and scans[-1].written.keys() - written.keys() - {DOCKER}:
             # When a step ends, the kernel counts what it wrote for Docker itself.
             for scan in scans:
                 scan.written.pop(DOCKER, None)
@@ -199,13 +199,20 @@ def _faster_span(total: Speed) -> int:
     return int(total.long > total.recent)
 
 
-def first_to_go(steps: Iterable[BuildStep], speeds: Mapping[str, Speed], total: Speed) -> BuildStep | None:
+def first_to_go(
+    steps: Iterable[BuildStep], speeds: Mapping[str, Speed], total: Speed, beside: Collection[str] = ()
+) -> BuildStep | None:
     """Return the step that fills the volume fastest; of equal ones the one that wrote most, then the newest.
 
-    None: to stop the steps would change little.
+    None: to stop the builds would change little, or one of the others is faster.
+
+    Args:
+        beside: other writers that write for builds.
     """
     known = [step for step in steps if step.id in speeds]
-    if not is_worth_stopping((step.id for step in known), speeds, total):
+    if not is_worth_stopping([*(step.id for step in known), *beside], speeds, total):
         return None
     span = _faster_span(total)
-    return max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid))
+    first = max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid), default=None)
+    is_fastest = first and all(speeds[first.id][span] > speed_of([key], speeds, total) for key in beside)
+    return first if is_fastest else None

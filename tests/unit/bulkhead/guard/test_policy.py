@@ -145,6 +145,10 @@ def test_data_of_a_step_that_ended_does_not_count_as_written_by_docker() -> None
     assert made.speeds()[DOCKER].recent == 2 * M
 
 
+def test_step_that_begins_takes_nothing_from_what_is_known_of_docker() -> None:
+    assert history({DOCKER: 0}, {DOCKER: G}, {"a": 0, DOCKER: 2 * G}).speeds()[DOCKER].long > 0
+
+
 def test_docker_has_no_speed_at_its_first_scan() -> None:
     assert history({"a": 0}, {"a": 0, DOCKER: 9 * G}).speeds()[DOCKER] == Speed(0, 0)
 

@@ -120,6 +120,28 @@ def test_build_that_copies_is_interrupted_and_not_the_small_step_of_another(worl
     assert (world.aborted, world.interrupted[:1]) == ([], ["docker build copies"])
 
 
+def test_step_that_is_faster_goes_before_the_client_that_copies_little(world: World) -> None:
+    world.free = FLOOR + 2 * G
+    world.build("step", 30 * M)
+    world.rates |= {DOCKER: 7 * M, OTHERS: 63 * M}
+    world.building = [Client(2, 2, "docker build copies"), Client(1, 1, "docker build step")]
+    run_guard(world, 60)
+    assert (world.aborted, world.interrupted) == (["step"], []), "37 of 100 are builds', then 7 of 70"
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_step_that_was_stopped_in_a_container_counts_for_no_client_here(world: World, nested: bool) -> None:
+    world.free, world.returns_after = FLOOR + 2 * G, 60.0
+    world.build("step", 120 * M, nested=nested)
+    world.rates[DOCKER] = 100 * M
+    world.building = [Client(2, 2, "docker build copies")]
+    guard = run_guard(world, 1)
+    while not world.aborted:
+        run_guard(world, 0.5, guard)
+    run_guard(world, 4, guard)
+    assert world.interrupted == (["docker build copies"] if nested else [])
+
+
 @pytest.mark.parametrize("returns_after", [0.5, 2.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_24_builds_that_write_3_gigabytes_a_second_are_stopped_above_half_the_floor(
