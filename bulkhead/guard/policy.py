@@ -182,21 +182,19 @@ def growing(speeds: Mapping[str, Speed], rate: float) -> list[str]:
     return []
 
 
-def speed_of(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> float:
-    """Return how fast these writers write together, over the span in which the volume fills faster.
-
-    While a writer pauses between two bursts, what others write in that moment is not all of the growth.
-    """
-    return sum(speeds[key][_faster_span(total)] for key in keys if key in speeds)
+def speed_of(keys: Iterable[str], speeds: Mapping[str, Speed]) -> Speed:
+    """Return how fast these writers write together."""
+    known = [speeds[key] for key in keys if key in speeds]
+    return Speed(sum(each.recent for each in known), sum(each.long for each in known))
 
 
 def is_worth_stopping(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> bool:
-    """Tell whether the volume would last much longer without these writers."""
-    return speed_of(keys, speeds, total) >= max(max(total) * _WORTH_STOPPING, 1)
+    """Tell whether the volume would last much longer without these writers.
 
-
-def _faster_span(total: Speed) -> int:
-    return int(total.long > total.recent)
+    Of both, the span counts in which they are faster. While a writer pauses between two bursts, what others write in that
+    moment is not all of the growth. But a build that has just begun, after somebody who wrote much, is all of it from now on.
+    """
+    return max(speed_of(keys, speeds)) >= max(max(total) * _WORTH_STOPPING, 1)
 
 
 def first_to_go(
@@ -212,7 +210,8 @@ def first_to_go(
     known = [step for step in steps if step.id in speeds]
     if not is_worth_stopping([*(step.id for step in known), *beside], speeds, total):
         return None
-    span = _faster_span(total)
+    together = speed_of([*(step.id for step in known), *beside], speeds)
+    span = together.index(max(together))
     first = max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid), default=None)
-    is_fastest = first and all(speeds[first.id][span] > speed_of([key], speeds, total) for key in beside)
+    is_fastest = first and all(speeds[first.id][span] > speed_of([key], speeds)[span] for key in beside)
     return first if is_fastest else None

@@ -127,7 +127,7 @@ class Stopper:
                 return ""
         if self.history.expected(supply, now):
             return ""
-        by_steps, by_docker = (policy.speed_of(keys, speeds, total) for keys in (steps, [DOCKER]))
+        by_steps, by_docker = (max(policy.speed_of(keys, speeds)) for keys in (steps, [DOCKER]))
         sentences = ["What fills it is no build that the guard may stop"]
         if by_steps >= max(total) * _WORTH_NAMING:
             sentences.append(

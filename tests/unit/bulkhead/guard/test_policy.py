@@ -174,11 +174,14 @@ def test_steps_go_only_if_together_they_make_a_third_of_the_growth(each: int, go
     assert bool(first_to_go(steps, speeds(**dict.fromkeys("abcd", each * M)), Speed(total, total))) == goes
 
 
-def test_share_is_taken_over_the_span_in_which_the_volume_fills_faster() -> None:
+def test_speeds_count_over_the_span_in_which_each_is_faster() -> None:
     """A container that writes in bursts rests just now: what the step writes meanwhile is not what fills the volume."""
     made = {"small": Speed(6 * M, 6 * M)}
     assert first_to_go([step("small")], made, Speed(6 * M, 100 * M)) is None
     assert first_to_go([step("small")], {"small": Speed(60 * M, 6 * M)}, Speed(90 * M, 50 * M))
+    assert first_to_go([step("new")], {"new": Speed(60 * M, 6 * M)}, Speed(60 * M, 100 * M)), (
+        "a container has just ended"
+    )
 
 
 def test_growth_is_measured_between_the_scans_and_without_what_has_ended_or_was_stopped() -> None:

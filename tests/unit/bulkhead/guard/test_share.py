@@ -92,6 +92,22 @@ def test_build_that_begins_beside_a_container_is_stopped_within_seconds(world: W
     assert_floor_kept(world, 0)
 
 
+@pytest.mark.parametrize("before", [OTHERS, DOCKER])
+@pytest.mark.parametrize(("burst", "rate"), [(500, 400), (1000, 800), (2000, 400), (2000, 800)])
+def test_build_that_begins_when_something_faster_has_just_ended_is_stopped_in_time(
+    world: World, before: str, burst: float, rate: float
+) -> None:
+    """So begins many a build: with a pull of its base image."""
+    world.free = FLOOR + G + 6 * burst * M
+    world.rates[before] = burst * M
+    guard = run_guard(world, 6)
+    del world.rates[before]
+    world.build("fast", rate * M)
+    run_guard(world, 12, guard)
+    assert world.aborted == ["fast"]
+    assert world.lowest > FLOOR / 2
+
+
 def test_slower_build_is_judged_without_what_the_stopped_one_wrote(world: World) -> None:
     world.free, world.returns_after = FLOOR + 4 * G, 60.0
     world.build("fast", 500 * M)
