@@ -169,8 +169,8 @@ def test_kernel_without_the_switch_ends_all_processes(
 def test_process_that_is_another_one_by_now_is_left_alone(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[int] = []
-    monkeypatch.setattr(steps, "write_line", lambda pid, _: told.append(pid))
+    warned: list[int] = []
+    monkeypatch.setattr(steps, "write_line", lambda pid, _: warned.append(pid))
     steps.abort(BuildStep("k7x", sleeper.pid, "/no/such/docker:k7x", 0, ""), NO_SPACE)
     time.sleep(0.1)
-    assert (sleeper.poll(), told) == (None, [])
+    assert (sleeper.poll(), warned) == (None, [])
