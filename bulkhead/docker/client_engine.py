@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import procfs
 from bulkhead.docker.command_lines import BUILD, DOCKER
 from bulkhead.docker.connections import is_connected
+from bulkhead.files import read_foreign
 from bulkhead.names import DOCKER_API
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _DRIVERS = ("", "docker", "docker-container")
 _FALSE = ("0", "f", "false")  # as Go reads it
 _LARGEST = 2**20  # bytes of a configuration
 _PATIENCE = 1.0  # seconds for the configuration, which may be on a file server that hangs
+
+_reading: dict[int, threading.Thread] = {}  # clients whose configuration hangs, and who reads it
 
 
 class Undecided(Exception):
@@ -58,9 +60,15 @@ def _is_configured_in_time(pid: int, command: DockerCommand) -> bool | None:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, Undecided):
             found.append(any(_is_our_socket(pid, host) for host in _Client(pid, command).hosts()))
 
+    for ended in [each for each, reader in _reading.items() if not reader.is_alive()]:
+        del _reading[ended]
+    if pid in _reading:  # it would hang again, and the caller has other clients to ask for
+        return None
     reader = threading.Thread(target=find, daemon=True)
     reader.start()
     reader.join(_PATIENCE)
+    if reader.is_alive():
+        _reading[pid] = reader
     return found[0] if found else None
 
 
@@ -163,11 +171,6 @@ class _Client:
         """Return the text of a file of the client's; empty if it is not there."""
         path = os.path.join(os.readlink(procfs.path(self._pid, "cwd")), directory, name)
         try:
-            # A pipe would never end, so nothing is waited for.
-            descriptor = os.open(procfs.seen_by(self._pid, path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            return read_foreign(procfs.seen_by(self._pid, path), _LARGEST)
         except FileNotFoundError:
             return ""
-        with open(descriptor, encoding="utf-8") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Undecided(f"{path} is no file")
-            return file.read(_LARGEST)

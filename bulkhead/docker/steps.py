@@ -92,8 +92,9 @@ def abort(step: BuildStep, why: str) -> None:
     Raises:
         OSError: they cannot be killed.
     """
-    write_line(step.pid, why)
     assert step.id in os.path.basename(step.cgroup), step.cgroup
+    if is_within(cgroups.directory_of(step.pid), [step.cgroup]):  # else it is another process by now
+        write_line(step.pid, why)
     try:
         write_to(f"{step.cgroup}/cgroup.kill", b"1")
     except FileNotFoundError:  # the step has ended, or the kernel is older than 5.14

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bulkhead import procfs
 from bulkhead.docker import clients, engines, steps
@@ -18,13 +18,13 @@ from bulkhead.guard.reservations import Account, Stop, identity, is_alive
 
 if TYPE_CHECKING:
     from bulkhead.docker.steps import BuildStep
-    from bulkhead.guard.job_runner import JobRunner
+    from bulkhead.guard.classic_steps import ClassicSteps
     from bulkhead.guard.reporter import Reporter, StateFile
     from bulkhead.guard.reservations import Reservation
 
 _INTERVAL = 1.0  # seconds between two counts
-_CLASSIC_INTERVAL, _CLASSIC_TIMEOUT = 5.0, 60  # seconds: Docker is asked for steps of the classic builder
-_DIRECTORY_INTERVAL = 30.0  # seconds between two checks that the directory is there
+_CLASSIC_INTERVAL = 5.0  # seconds until Docker is asked again for steps of the classic builder
+_DIRECTORY_INTERVAL = 30.0  # seconds between two checks that the directory is there, and is read whatever its time
 _AGAIN = 5.0  # seconds until a client that has not ended is interrupted again
 _STOPS = 20  # that are remembered
 
@@ -56,24 +56,25 @@ class BuildCount:
 
 
 class BuildLimits:
-    """Counts while there are such builds. Without one, a check costs the listing of an empty directory."""
+    """Counts while there are such builds. Without one, a check costs a look at the time of a directory."""
 
-    def __init__(self, reporter: Reporter, state_file: StateFile, runner: JobRunner) -> None:
+    def __init__(self, reporter: Reporter, state_file: StateFile, classic: ClassicSteps) -> None:
         self._reporter = reporter
         self._state_file = state_file
-        self._runner = runner
-        self._last = self._last_classic = self._last_directory = float("-inf")  # monotonic seconds
+        self._classic = classic
+        self.cost = 0.0  # seconds that the last count took
+        self._last = self._last_directory = float("-inf")  # monotonic seconds
+        self._quiet_since = 0.0  # when the directory was changed last; no build has run since. 0: one runs
         self._counts: dict[str, BuildCount] = {}  # by the process of the reservation
         self._under_way: dict[int, str] = {}  # processes that built at the last check → their client
         self._clients: dict[int, str] = {}  # the same, with those of the check before
         self._owners: dict[str, set[str]] = {}  # step → the clients that it may belong to
-        self._classic: list[BuildStep] = []
         self._written: dict[str, int] = {}  # bytes at the last check: by Docker with its steps, by each classic step
         self._stops: deque[Stop] = deque(maxlen=_STOPS)
         self._last_stop = time.time()  # of those that are known
 
     def check(self, now: float) -> None:
-        """Count, if it is time.
+        """Count, if it is time. A failure is reported, and never raised.
 
         Args:
             now: monotonic seconds.
@@ -83,18 +84,27 @@ class BuildLimits:
         self._last = now
         try:
             if now - self._last_directory >= _DIRECTORY_INTERVAL:
-                self._last_directory = now
+                self._last_directory, self._quiet_since = now, 0.0
                 reservations.make_directory()
+            changed = reservations.changed()
+            if changed == self._quiet_since:
+                self._last_stop = time.time()
+                return
+            began = time.monotonic()
             builds = [each for each in reservations.standing() if each.client]
             if builds:
+                self._quiet_since = 0.0
                 self._count(builds, now)
             else:
                 self._forget()
-        except OSError as error:
-            self._reporter.complain(f"the guard cannot count what builds write: {error}", now)
+                self._quiet_since = changed
+            self.cost = time.monotonic() - began
+        except Exception as error:
+            why = f"{error}" if isinstance(error, OSError) else repr(error)
+            self._reporter.complain(f"the guard cannot count what builds write: {why}", now)
 
     def _forget(self) -> None:
-        self._counts, self._under_way, self._owners, self._written, self._classic = {}, {}, {}, {}, []
+        self._counts, self._under_way, self._owners, self._written = {}, {}, {}, {}
         self._last_stop = time.time()
 
     def _count(self, builds: list[Reservation], now: float) -> None:
@@ -120,16 +130,11 @@ class BuildLimits:
         reservations.save_accounts(accounts, self._stops)
 
     def _steps(self, now: float) -> list[BuildStep]:
-        """Return all running steps. Those of the classic builder come from Docker, in the background."""
+        """Return all running steps. Those of the classic builder come from Docker."""
         dockerd = engines.dockerd()
-        self._classic = [step for each in self._classic if (step := steps.refreshed(each))]
-        if dockerd and now - self._last_classic >= _CLASSIC_INTERVAL:
-            self._last_classic = now
-            self._runner.start("steps", jobs.classic_steps, _CLASSIC_TIMEOUT, self._take_classic)
-        return [*(steps.steps_of(dockerd) if dockerd else []), *self._classic]
-
-    def _take_classic(self, found: Any) -> None:
-        self._classic = [steps.BuildStep(*each) for each in found[0]]
+        if dockerd and now - self._classic.last_listing >= _CLASSIC_INTERVAL:
+            self._classic.list_again(now)
+        return [*(steps.steps_of(dockerd) if dockerd else []), *self._classic.refreshed()]
 
     def _everything(self, steps: list[BuildStep]) -> int:
         """Return the bytes that Docker and all steps have written since the last check."""

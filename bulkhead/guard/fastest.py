@@ -6,7 +6,7 @@ import re
 import time
 
 from bulkhead import procfs
-from bulkhead.text import short
+from bulkhead.text import plain, short
 
 _SPAN = 1.0  # seconds
 _LEAST = 2**20  # bytes per second
@@ -29,4 +29,5 @@ def describe() -> str:
 def _name_of(pid: int) -> str:
     container = _CONTAINER.search(procfs.cgroup(pid))
     where = f" in the container {container[0][:12]}" if container else ""
-    return f"{procfs.name(pid) or 'a process that has ended'} ({pid}{where})"
+    # A process can give itself any name, also one of several lines.
+    return f"{plain(procfs.name(pid) or '') or 'a process that has ended'} ({pid}{where})"

@@ -25,6 +25,7 @@ from bulkhead.errors import Problem
 from bulkhead.files import changed_at
 from bulkhead.guard import jobs, policy
 from bulkhead.guard.build_limits import BuildLimits
+from bulkhead.guard.classic_steps import ClassicSteps
 from bulkhead.guard.job_runner import JobRunner
 from bulkhead.guard.policy import ABORT, BALLAST, DOCKER, RECLAIM
 from bulkhead.guard.reporter import Reporter, StateFile, UnstoppableGrowth
@@ -74,7 +75,8 @@ class Guard:
         self.reporter = reporter = Reporter()
         self.state_file = state_file = StateFile(volume, reporter)
         self.runner = runner = JobRunner(reporter.complain)
-        self.writers = Writers(volume, runner)
+        classic = ClassicSteps(runner)
+        self.writers = Writers(volume, classic)
         self.stopper = Stopper(volume, self.writers, reporter, state_file, runner)
         supplies: tuple[Supply, ...] = (volume.space, volume.inodes)
         self.unstoppable = {supply: UnstoppableGrowth(volume, supply, reporter) for supply in supplies}
@@ -83,7 +85,7 @@ class Guard:
         self.snapshot = SnapshotKeeper(volume, reporter, runner)
         self.rescuer = Rescuer(volume, reporter, runner)
         self.checks = CheckWatch(volume, reporter)
-        self.build_limits = BuildLimits(reporter, state_file, runner)
+        self.build_limits = BuildLimits(reporter, state_file, classic)
         self.pause = AT_ONCE  # seconds until the next turn
         self._is_resting = False  # whether there is nothing to do unless the volume changes
         self._last_slow = self._last_rare = float("-inf")  # monotonic seconds
@@ -110,22 +112,26 @@ class Guard:
             Seconds until the next turn.
         """
         try:
-            if now - self._last_slow >= (_SLOW_AT_REST if self._is_resting else _SLOW):
-                self._last_slow = now
-                self._check_slow(now)
-            self.build_limits.check(now)
-            if self._is_resting and self.volume.is_unchanged(now):
-                return policy.REST
-            if self.runner:
-                self.runner.collect()
-            if not self.volume.is_mounted:
-                return _SLOW
-            self.pause = self._sample(now)
-            if self.volume.size:
-                self.state_file.write(now, unless_within=_RARE)
+            pause = self._turn(now)
         except Exception as error:
             self.reporter.complain(f"a turn of the guard failed: {error!r}", now)
-            self.pause = policy.NEAR
+            pause = self.pause = policy.NEAR
+        self.build_limits.check(now)  # last: the volume comes first
+        return pause
+
+    def _turn(self, now: float) -> float:
+        if now - self._last_slow >= (_SLOW_AT_REST if self._is_resting else _SLOW):
+            self._last_slow = now
+            self._check_slow(now)
+        if self.runner:
+            self.runner.collect()
+        if self._is_resting and self.volume.is_unchanged(now):
+            return policy.REST
+        if not self.volume.is_mounted:
+            return _SLOW
+        self.pause = self._sample(now)
+        if self.volume.size:
+            self.state_file.write(now, unless_within=_RARE)
         return self.pause
 
     def _sample(self, now: float) -> float:
@@ -154,7 +160,7 @@ class Guard:
         """Return the seconds from now until a build that must be stopped no longer writes."""
         growing = policy.growing(supply.history.speeds(), supply.rate.value)
         is_slow = len(growing) > 1 or growing == [DOCKER]
-        return _REACTION + self.pause + self.writers.cost + (_RETURN if is_slow else 0)
+        return _REACTION + self.pause + self.writers.cost + self.build_limits.cost + (_RETURN if is_slow else 0)
 
     def _act(self, levels: dict[Supply, int], now: float) -> None:
         stops = self.stopper.history

@@ -115,7 +115,7 @@ class WriteHistory:
 
     def add(self, now: float, written: Mapping[str, int], used_up: int = 0) -> None:
         scans = self._scans
-        if scans and scans[-1].written.keys() - {DOCKER} != written.keys() - {DOCKER}:
+        if scans and scans[-1].written.keys() - written.keys() - {DOCKER}:
             # When a step ends, the kernel counts what it wrote for Docker itself.
             for scan in scans:
                 scan.written.pop(DOCKER, None)
@@ -182,30 +182,36 @@ def growing(speeds: Mapping[str, Speed], rate: float) -> list[str]:
     return []
 
 
-def speed_of(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> float:
-    """Return how fast these writers write together, over the span in which the volume fills faster.
-
-    While a writer pauses between two bursts, what others write in that moment is not all of the growth.
-    """
-    return sum(speeds[key][_faster_span(total)] for key in keys if key in speeds)
+def speed_of(keys: Iterable[str], speeds: Mapping[str, Speed]) -> Speed:
+    """Return how fast these writers write together."""
+    known = [speeds[key] for key in keys if key in speeds]
+    return Speed(sum(each.recent for each in known), sum(each.long for each in known))
 
 
 def is_worth_stopping(keys: Iterable[str], speeds: Mapping[str, Speed], total: Speed) -> bool:
-    """Tell whether the volume would last much longer without these writers."""
-    return speed_of(keys, speeds, total) >= max(max(total) * _WORTH_STOPPING, 1)
+    """Tell whether the volume would last much longer without these writers.
+
+    Of both, the span counts in which they are faster. While a writer pauses between two bursts, what others write in that
+    moment is not all of the growth. But a build that has just begun, after somebody who wrote much, is all of it from now on.
+    """
+    return max(speed_of(keys, speeds)) >= max(max(total) * _WORTH_STOPPING, 1)
 
 
-def _faster_span(total: Speed) -> int:
-    return int(total.long > total.recent)
-
-
-def first_to_go(steps: Iterable[BuildStep], speeds: Mapping[str, Speed], total: Speed) -> BuildStep | None:
+def first_to_go(
+    steps: Iterable[BuildStep], speeds: Mapping[str, Speed], total: Speed, beside: Collection[str] = ()
+) -> BuildStep | None:
     """Return the step that fills the volume fastest; of equal ones the one that wrote most, then the newest.
 
-    None: to stop the steps would change little.
+    None: to stop the builds would change little, or one of the others is faster.
+
+    Args:
+        beside: other writers that write for builds.
     """
     known = [step for step in steps if step.id in speeds]
-    if not is_worth_stopping((step.id for step in known), speeds, total):
+    if not is_worth_stopping([*(step.id for step in known), *beside], speeds, total):
         return None
-    span = _faster_span(total)
-    return max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid))
+    together = speed_of([*(step.id for step in known), *beside], speeds)
+    span = together.index(max(together))
+    first = max(known, key=lambda step: (speeds[step.id][span], step.written, step.pid), default=None)
+    is_fastest = first and all(speeds[first.id][span] > speed_of([key], speeds)[span] for key in beside)
+    return first if is_fastest else None

@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bulkhead import procfs
-from bulkhead.files import replace_file
+from bulkhead.files import changed_at, read_foreign, replace_file
 from bulkhead.names import BUILDS_RUN, DOCKER_API
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = BUILDS_RUN
 _LOCK_TIMEOUT = 10  # seconds
+_LARGEST = 2**20  # characters of a file
 _GUARD = "guard"  # name of the guard's file
 _REFUSED = "only root and members of the group docker may see the builds of others"
 
@@ -128,6 +129,11 @@ def locked() -> Iterator[None]:
         os.close(descriptor)
 
 
+def changed() -> float:
+    """Return when a reservation last came, changed or went, in seconds since the epoch."""
+    return changed_at(DIRECTORY)
+
+
 def standing() -> list[Reservation]:
     """Return the reservations of the builds that live, in the order in which they asked.
 
@@ -138,9 +144,10 @@ def standing() -> list[Reservation]:
     for name in _names():
         try:
             reservation = _reservation(_load(name))
-            if is_alive(reservation.process) or is_alive(reservation.client):
+            # Both are looked at, whichever is alive: so neither is damaged.
+            if any([is_alive(reservation.process), is_alive(reservation.client)]):
                 found.append(reservation)
-        except (KeyError, TypeError, ValueError, IndexError):  # damaged
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):  # damaged
             continue
     return sorted(found, key=lambda each: (each.since, each.process))
 
@@ -204,12 +211,14 @@ def _names() -> list[str]:
 
 def _load(name: str) -> dict[str, Any]:
     try:
-        with open(f"{DIRECTORY}/{name}.json", encoding="utf-8") as file:
-            values = json.load(file)
+        values = json.loads(read_foreign(f"{DIRECTORY}/{name}.json", _LARGEST))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def _save(name: str, values: dict[str, Any]) -> None:
-    replace_file(f"{DIRECTORY}/{name}.json", json.dumps(values), 0o644)
+    path = f"{DIRECTORY}/{name}.json"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{path}.new")  # all of the group may write here: it may be a link, or a pipe that nobody reads
+    replace_file(path, json.dumps(values), 0o644)

@@ -38,6 +38,11 @@ class Stopped(NamedTuple):
     supply: Supply
     taken: int  # that should come back
     free: int  # then
+    has_client: bool = True  # of this host's Docker
+
+
+def _key_of(client: Client) -> str:
+    return f"{client.pid} {client.started}"
 
 
 class StopHistory:
@@ -57,7 +62,7 @@ class StopHistory:
 
     def count_recent(self, now: float) -> int:
         """Return how many steps were stopped so recently that their clients may still be ending."""
-        return sum(now - each.at <= _SETTLING_SLOWLY for each in self._steps)
+        return sum(each.has_client and now - each.at <= _SETTLING_SLOWLY for each in self._steps)
 
     @property
     def ending(self) -> Collection[str]:
@@ -112,11 +117,17 @@ class Stopper:
         steps = [step.id for step in left]
         is_copying = DOCKER in policy.growing(speeds, rate)
         is_worth_it = is_copying and policy.is_worth_stopping([*steps, DOCKER], speeds, total)
-        if is_worth_it and (now < self._next_stop or self._interrupt(now, supply)):
+        if is_worth_it and now < self._next_stop:
             return ""
+        if is_worth_it and (candidates := self._clients(now, supply)):
+            if step := policy.first_to_go(left, speeds, total, [DOCKER]):
+                self._abort(step, now, supply)
+                return ""
+            if self._interrupt(candidates, now, supply):
+                return ""
         if self.history.expected(supply, now):
             return ""
-        by_steps, by_docker = (policy.speed_of(keys, speeds, total) for keys in (steps, [DOCKER]))
+        by_steps, by_docker = (max(policy.speed_of(keys, speeds)) for keys in (steps, [DOCKER]))
         sentences = ["What fills it is no build that the guard may stop"]
         if by_steps >= max(total) * _WORTH_NAMING:
             sentences.append(
@@ -137,19 +148,16 @@ class Stopper:
         self.history.add_key(step.id, now)
         steps.abort(step, f"docker-guard stops this build: {why}. This step has written {short(step.written)}.")
         self._writers.add_cost(time.monotonic() - began)
-        self.history.add_step(Stopped(now, supply, taken, supply.free))
+        self.history.add_step(Stopped(now, supply, taken, supply.free, not step.is_nested))
         self._report(now, "step", step.id, step.words, step.written, why)
         if step.container:
             self._runner.start(f"remove {step.id}", lambda: jobs.remove_step(step.id), _REMOVAL_TIMEOUT, lambda _: None)
 
-    def _interrupt(self, now: float, supply: Supply) -> bool:
-        """Interrupt a client that Docker writes for. Return whether there was one."""
-        for client in self._clients(now, supply):
-            key = f"{client.pid} {client.started}"
-            if key in self.history.ending:
-                continue
+    def _interrupt(self, candidates: list[Client], now: float, supply: Supply) -> bool:
+        """Interrupt a client that Docker writes for. Return whether one was still there."""
+        for client in candidates:
             why = supply.describe(self._volume.config.volume_mount)
-            self.history.add_key(key, now)
+            self.history.add_key(key := _key_of(client), now)
             if clients.interrupt(client, f"docker-guard interrupts this: {why}."):
                 self._note_stop(now, _AFTER_CLIENT)
                 self._report(now, "command", key, client.words, 0, why)
@@ -164,7 +172,8 @@ class Stopper:
         at_a_step = sum(not step.is_nested for step in self._writers.steps) + self.history.count_recent(now)
         is_urgent = supply.free < supply.floor // 2
         candidates = building if len(building) > at_a_step or is_urgent else []
-        return [*candidates, *pulling] if self._volume.config.guard_stop_pulls else candidates
+        pulls = pulling if self._volume.config.guard_stop_pulls else []
+        return [client for client in (*candidates, *pulls) if _key_of(client) not in self.history.ending]
 
     def _note_stop(self, now: float, effect: float) -> None:
         self._next_stop, self.history.last = now + effect, now

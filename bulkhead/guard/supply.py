@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bulkhead.docker.engines import NestedEngine
     from bulkhead.docker.steps import BuildStep
+    from bulkhead.storage.space import Space
 
 
 class Supply:
@@ -38,12 +39,19 @@ class Supply:
     def is_growing(self) -> bool:
         return self.rate.value > 0
 
-    def sample(self, now: float, free: int, used: int) -> None:
+    def sample(self, now: float, space: Space) -> None:
         """Take over a sample. On xfs the free inodes fall with the free space too, so what is used gives the rate."""
-        if self._used is not None:
-            self.used_up += max(used - self._used, 0)
-        self.free, self._used = free, used
-        self.rate.add(now, -used)
+        self.used_up += self.used_since_sample(space)
+        self.free, self._used = self.read(space)
+        self.rate.add(now, -self._used)
+
+    def used_since_sample(self, space: Space) -> int:
+        """Return how much more is used than at the last sample."""
+        return 0 if self._used is None else max(self.read(space)[1] - self._used, 0)
+
+    def read(self, space: Space) -> tuple[int, int]:
+        """Return how much of it is free, and how much is used."""
+        raise NotImplementedError
 
     def rest(self, at: float) -> None:
         """Note that nothing had changed at this time, in monotonic seconds."""
@@ -85,6 +93,9 @@ class SpaceSupply(Supply):
     def __init__(self) -> None:
         super().__init__(least=1024, worthwhile=64 * 2**20)
 
+    def read(self, space: Space) -> tuple[int, int]:
+        return space.available, space.used
+
     def taken_by(self, step: BuildStep) -> int:
         return step.written
 
@@ -104,6 +115,9 @@ class InodeSupply(Supply):
 
     def __init__(self) -> None:
         super().__init__(least=10, worthwhile=10_000)
+
+    def read(self, space: Space) -> tuple[int, int]:
+        return space.inodes_free, space.inodes - space.inodes_free
 
     def taken_by(self, step: BuildStep) -> int:
         return _inodes_in_memory(step.cgroup)

@@ -89,17 +89,18 @@ class VolumeMonitor:
             self.supplies = [self.space, self.inodes] if space.inodes else [self.space]
         self.inodes.floor = inode_floor_of(space.inodes)
         self.free_for_root = space.free_for_root
-        for supply, free, used in (
-            (self.space, space.available, space.used),
-            (self.inodes, space.inodes_free, space.inodes - space.inodes_free),
-        ):
+        for supply in (self.space, self.inodes):
             if self._unchanged_at > float("-inf"):
                 supply.rest(self._unchanged_at)
-            supply.sample(now, free, used)
+            supply.sample(now, space)
         self._unchanged_at = float("-inf")
         if self.is_growing:
             self.last_growth = now
         return True
+
+    def used_up_by_now(self, supply: Supply) -> int:
+        """Return how much of a supply is used up, with what was taken since the last sample."""
+        return supply.used_up + supply.used_since_sample(space_of(self.config.volume_mount))
 
     def note_growth(self, now: float) -> None:
         """Count the volume as growing at this moment, whatever its samples say."""

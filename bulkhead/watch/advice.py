@@ -81,7 +81,8 @@ def advice(mount: str, space: Space, docker: DockersAnswer, threshold: int) -> s
         lines.append(f"Inodes: {space.inodes_free} of {space.inodes} are free. Each file takes one.")
     if total >= _LEAST:
         # Where bytes are not what is missing, the build cache is the least that is lost.
-        some = dict(docker.reclaimable).get("build cache", total) if available >= wanted else total
+        cache = dict(docker.reclaimable).get("build cache", 0)
+        some = cache if available >= wanted and cache >= _LEAST else total
         # A tenth less than what can be had: the volume may go on filling until somebody reads this.
         need = wanted if available < wanted <= available + total * 9 // 10 else available + some * 9 // 10
         lines.append(f"Reclaim it: `bulkhead reclaim --need {_as_option(need)}`.")

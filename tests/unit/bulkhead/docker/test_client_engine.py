@@ -223,4 +223,21 @@ def test_configuration_that_is_a_pipe_or_hangs_is_not_waited_for(
     began = time.monotonic()
     assert not works_here(80, command, 10)
     assert time.monotonic() - began < 10
+    threads = threading.active_count()
+    assert not works_here(80, command, 10)
+    assert threading.active_count() == threads, "nobody asks for it again while it hangs"
     hung.set()
+
+
+def test_device_that_a_container_made_is_not_opened(user: ClientHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    user.connected = None
+    user.write("config.json", "")
+    config = user.root / "home/me/.docker/config.json"
+    config.unlink()
+    os.mkfifo(config)  # stands for it: only root can make a device
+    opened: list[int] = []
+    really_open = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append(flags) or really_open(path, flags))
+    assert not user.works_here("docker build .")
+    assert opened
+    assert all(flags & os.O_PATH for flags in opened)

@@ -166,7 +166,11 @@ def test_kernel_without_the_switch_ends_all_processes(
     assert sleeper.wait(10) == -signal.SIGKILL
 
 
-def test_process_that_is_another_one_by_now_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
+def test_process_that_is_another_one_by_now_is_left_alone(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[int] = []
+    monkeypatch.setattr(steps, "write_line", lambda pid, _: warned.append(pid))
     steps.abort(BuildStep("k7x", sleeper.pid, "/no/such/docker:k7x", 0, ""), NO_SPACE)
     time.sleep(0.1)
-    assert sleeper.poll() is None
+    assert (sleeper.poll(), warned) == (None, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,18 @@ import pytest
 from bulkhead import state
 from bulkhead.config import Config
 from bulkhead.docker import clients, engines, steps
-from bulkhead.guard import ballast, job_runner, jobs, loop, reservations, stopper, supply, volume_monitor, writers
+from bulkhead.guard import (
+    ballast,
+    build_limits,
+    job_runner,
+    jobs,
+    loop,
+    reservations,
+    stopper,
+    supply,
+    volume_monitor,
+    writers,
+)
 
 from .world import DOCKER, G, InstantJob, World
 
@@ -36,8 +48,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run_directory: Path) 
     monkeypatch.setattr(reservations, "DOCKER_API", str(run_directory / "docker.sock"))
     monkeypatch.setattr(loop, "CONFIGURATION", str(tmp_path / "bulkhead.json"))
     monkeypatch.setattr(os, "statvfs", world.counts)
-    for module in (stopper, writers):  # what a scan costs on a busy machine is no part of the world
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: world.now))
+    for module in (stopper, writers, build_limits):  # what a scan costs on a busy machine is no part of the world
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: world.now, time=time.time))
     monkeypatch.setattr(volume_monitor, "is_mounted", lambda _: world.is_mounted)
     monkeypatch.setattr(jobs, "say", world.journal.append)
     monkeypatch.setattr(engines, "dockerd", lambda: int(world.is_docker_up))

@@ -14,13 +14,14 @@ from bulkhead.docker.clients import Client
 from bulkhead.docker.steps import BuildStep
 from bulkhead.guard import build_limits, jobs, reservations
 from bulkhead.guard.build_limits import BuildLimits
+from bulkhead.guard.classic_steps import ClassicSteps
 from bulkhead.guard.loop import Guard
 from bulkhead.guard.reservations import Account, Reservation, identity
 from bulkhead.storage.processes import Process
 
 from ...fake_proc import FakeProc
 from ..configs import config
-from .world import G, World, run_guard
+from .world import FLOOR, G, M, World, run_guard
 
 
 class BuildsHost:
@@ -36,7 +37,7 @@ class BuildsHost:
         self.stops: list[dict[str, Any]] = []
         self.complaints: list[str] = []
         self.journal: list[str] = []
-        self.limits = BuildLimits(self, self, self)  # type: ignore[arg-type] # it is all three
+        self.limits = BuildLimits(self, self, ClassicSteps(self))  # type: ignore[arg-type] # it is all three
         self._pid = 1000
         self.proc.add(500, "dockerd")
         monkeypatch.setattr(engines, "dockerd", lambda: 500)
@@ -57,6 +58,9 @@ class BuildsHost:
     def record_stop(self, what: str, identifier: str, words: str, written: int) -> None:
         del words, written
         self.stops.append({"time": 2e9 + len(self.stops), "what": what, "id": identifier})
+
+    def is_running(self, _name: str) -> bool:
+        return False
 
     def start(self, _name: str, work: Callable[[], Any], _seconds: float, then: Callable[[Any], None]) -> None:
         then(work())
@@ -275,6 +279,51 @@ def test_without_a_guarded_build_nothing_is_scanned(host: BuildsHost, monkeypatc
     place = host.build()
     reservations.save(place._replace(client="", is_waiting=True))
     host.check()
+
+
+def test_without_a_guarded_build_the_directory_is_read_only_when_it_has_changed(
+    host: BuildsHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[float] = []
+    really_read = reservations.standing
+    monkeypatch.setattr(reservations, "standing", lambda: reads.append(host.now) or really_read())
+    for _ in range(60):
+        host.check()
+    assert len(reads) == 2, "and twice a minute in any case"
+    host.step("one", G)
+    os.utime(reservations.DIRECTORY, (1, 1))  # files came and went before
+    place = host.build()
+    assert host.account(place).total == 0
+    host.step("one", 3 * G)
+    host.end(place.process)
+    host.check()
+    assert len(reads) == 4, "while a build runs, in each second"
+
+
+def test_count_that_fails_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reservations, "standing", lambda: 1 / 0)
+    world.free = 3 * G
+    world.build("big", 500 * M)
+    run_guard(world, 10)
+    assert world.aborted == ["big"]
+    failed = [line for line in world.journal if "ZeroDivisionError" in line]
+    assert failed == ["the guard cannot count what builds write: ZeroDivisionError('division by zero')"]
+
+
+def test_docker_is_asked_for_steps_of_the_classic_builder_once_for_all(
+    world: World, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(jobs, "classic_steps", lambda: asked.append(world.now) or ([], []))
+    monkeypatch.setattr(clients, "programs_that_build", list)
+    for pid in (10, 11):
+        proc.add(pid, "docker build .")
+    guard = run_guard(world, 2)
+    reservations.save(Reservation(identity(10), "app", G, 0, 0, 0, client=identity(11)))
+    world.free = FLOOR + G
+    world.build("slow", 20 * M)
+    run_guard(world, 15, guard)
+    assert 3 <= len(asked) <= 5, "every five seconds, and not for each of both"
 
 
 def test_directory_that_cannot_be_made_is_reported(host: BuildsHost, monkeypatch: pytest.MonkeyPatch) -> None:

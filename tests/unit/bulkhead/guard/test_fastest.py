@@ -46,6 +46,14 @@ def test_fastest_three_are_named_with_their_containers(speeds: dict[int, int]) -
     )
 
 
+def test_name_that_a_process_gives_itself_stays_on_one_line(
+    speeds: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speeds[4] = 20 * M
+    monkeypatch.setattr(procfs, "name", lambda _: "cp\nOK: fine|x")
+    assert fastest.describe().endswith("20M/s by cp\\nOK: fine/x (4)")
+
+
 def test_nobody_is_named_who_writes_little(speeds: dict[int, int]) -> None:
     speeds |= {1: 0, 2: M // 2}
     assert fastest.describe() == ""

@@ -145,6 +145,10 @@ def test_data_of_a_step_that_ended_does_not_count_as_written_by_docker() -> None
     assert made.speeds()[DOCKER].recent == 2 * M
 
 
+def test_step_that_begins_takes_nothing_from_what_is_known_of_docker() -> None:
+    assert history({DOCKER: 0}, {DOCKER: G}, {"a": 0, DOCKER: 2 * G}).speeds()[DOCKER].long > 0
+
+
 def test_docker_has_no_speed_at_its_first_scan() -> None:
     assert history({"a": 0}, {"a": 0, DOCKER: 9 * G}).speeds()[DOCKER] == Speed(0, 0)
 
@@ -170,11 +174,14 @@ def test_steps_go_only_if_together_they_make_a_third_of_the_growth(each: int, go
     assert bool(first_to_go(steps, speeds(**dict.fromkeys("abcd", each * M)), Speed(total, total))) == goes
 
 
-def test_share_is_taken_over_the_span_in_which_the_volume_fills_faster() -> None:
+def test_speeds_count_over_the_span_in_which_each_is_faster() -> None:
     """A container that writes in bursts rests just now: what the step writes meanwhile is not what fills the volume."""
     made = {"small": Speed(6 * M, 6 * M)}
     assert first_to_go([step("small")], made, Speed(6 * M, 100 * M)) is None
     assert first_to_go([step("small")], {"small": Speed(60 * M, 6 * M)}, Speed(90 * M, 50 * M))
+    assert first_to_go([step("new")], {"new": Speed(60 * M, 6 * M)}, Speed(60 * M, 100 * M)), (
+        "a container has just ended"
+    )
 
 
 def test_growth_is_measured_between_the_scans_and_without_what_has_ended_or_was_stopped() -> None:

@@ -63,12 +63,35 @@ def test_files_of_killed_builds_go_when_the_next_build_ends(proc: FakeProc, dire
     assert sorted(os.listdir(directory)) == ["20 2000.json", "guard.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"process": "10 1000"}', '{"process": 7, "need": "much"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "{}", '{"process": "10 1000"}', '{"process": 7, "need": "much"}'),
+        json.dumps(place()._asdict()).replace(f"{25 * G}", "Infinity"),
+        json.dumps(place(client="x y")._asdict()),
+    ],
+)
 def test_damaged_file_reserves_nothing(directory: Path, content: str) -> None:
     (directory / "10 1000.json").write_text(content)
     (directory / "guard.json").write_text(content)
     assert reservations.standing() == []
     assert reservations.accounts() == Accounts()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_what_is_no_file_is_neither_waited_for_nor_followed(directory: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other"
+    other.write_text(json.dumps(place()._asdict()))
+    for name in ("10 1000.json", "guard.json", "guard.json.new"):
+        if kind == "pipe":
+            os.mkfifo(directory / name)
+        else:
+            (directory / name).symlink_to(other)
+    before = other.read_text()
+    assert (reservations.standing(), reservations.accounts()) == ([], Accounts())
+    reservations.save_accounts({"10 1000": Account(1, 2)}, [])
+    assert reservations.accounts().builds == {"10 1000": Account(1, 2)}
+    assert other.read_text() == before
 
 
 def test_reservations_stand_in_the_order_in_which_they_came(proc: FakeProc) -> None:

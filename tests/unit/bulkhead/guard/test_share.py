@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from bulkhead.docker import engines
 from bulkhead.docker.clients import Client
 from bulkhead.watch.results import CRITICAL
 
@@ -69,6 +70,18 @@ def test_build_that_writes_in_bursts_is_stopped_beside_a_slower_container(world:
     assert world.lowest > FLOOR / 2
 
 
+def test_small_builds_go_on_though_a_scan_takes_long_on_a_busy_machine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.free = FLOOR + 2 * G
+    monkeypatch.setattr(engines, "nested_engines", lambda: world.advance(0.8) or [])  # at every tenth scan
+    for name in SMALL:
+        world.build(name, 6 * M)
+    world.rates[OTHERS] = 100 * M
+    run_guard(world, 30)
+    assert world.aborted == []
+
+
 def test_build_that_begins_beside_a_container_is_stopped_within_seconds(world: World) -> None:
     world.free = FLOOR + 4 * G
     world.rates[OTHERS] = 30 * M
@@ -77,6 +90,22 @@ def test_build_that_begins_beside_a_container_is_stopped_within_seconds(world: W
     run_guard(world, 6, guard)
     assert world.aborted == ["fast"]
     assert_floor_kept(world, 0)
+
+
+@pytest.mark.parametrize("before", [OTHERS, DOCKER])
+@pytest.mark.parametrize(("burst", "rate"), [(500, 400), (1000, 800), (2000, 400), (2000, 800)])
+def test_build_that_begins_when_something_faster_has_just_ended_is_stopped_in_time(
+    world: World, before: str, burst: float, rate: float
+) -> None:
+    """So begins many a build: with a pull of its base image."""
+    world.free = FLOOR + G + 6 * burst * M
+    world.rates[before] = burst * M
+    guard = run_guard(world, 6)
+    del world.rates[before]
+    world.build("fast", rate * M)
+    run_guard(world, 12, guard)
+    assert world.aborted == ["fast"]
+    assert world.lowest > FLOOR / 2
 
 
 def test_slower_build_is_judged_without_what_the_stopped_one_wrote(world: World) -> None:
@@ -105,6 +134,28 @@ def test_build_that_copies_is_interrupted_and_not_the_small_step_of_another(worl
     world.building = [Client(2, 2, "docker build copies"), Client(1, 1, "docker build small")]
     run_guard(world, 30)
     assert (world.aborted, world.interrupted[:1]) == ([], ["docker build copies"])
+
+
+def test_step_that_is_faster_goes_before_the_client_that_copies_little(world: World) -> None:
+    world.free = FLOOR + 2 * G
+    world.build("step", 30 * M)
+    world.rates |= {DOCKER: 7 * M, OTHERS: 63 * M}
+    world.building = [Client(2, 2, "docker build copies"), Client(1, 1, "docker build step")]
+    run_guard(world, 60)
+    assert (world.aborted, world.interrupted) == (["step"], []), "37 of 100 are builds', then 7 of 70"
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_step_that_was_stopped_in_a_container_counts_for_no_client_here(world: World, nested: bool) -> None:
+    world.free, world.returns_after = FLOOR + 2 * G, 60.0
+    world.build("step", 120 * M, nested=nested)
+    world.rates[DOCKER] = 100 * M
+    world.building = [Client(2, 2, "docker build copies")]
+    guard = run_guard(world, 1)
+    while not world.aborted:
+        run_guard(world, 0.5, guard)
+    run_guard(world, 4, guard)
+    assert world.interrupted == (["docker build copies"] if nested else [])
 
 
 @pytest.mark.parametrize("returns_after", [0.5, 2.0])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -10,6 +13,7 @@ from bulkhead.docker import cgroups
 from bulkhead.docker.engines import NestedEngine
 from bulkhead.docker.steps import BuildStep
 from bulkhead.guard.supply import InodeSupply, SpaceSupply
+from bulkhead.storage.space import Space
 
 M = 2**20
 
@@ -55,8 +59,24 @@ def test_amounts_are_described_in_their_unit() -> None:
 def test_what_is_used_up_does_not_fall_when_space_comes_back() -> None:
     space = SpaceSupply()
     for now, used in enumerate((100, 300, 50, 150)):
-        space.sample(now, 1000 - used, used)
+        space.sample(now, counts(used))
     assert space.used_up == 200 + 100
     space.forget()
-    space.sample(9, 0, 999)
+    space.sample(9, counts(999))
     assert space.used_up == 300
+
+
+def test_what_is_used_up_since_the_sample_is_counted_once() -> None:
+    space = SpaceSupply()
+    assert space.used_since_sample(counts(100)) == 0
+    space.sample(1, counts(100))
+    assert (space.used_since_sample(counts(400)), space.used_since_sample(counts(50)), space.used_up) == (300, 0, 0)
+    space.sample(2, counts(500))
+    assert space.used_up == 400
+
+
+def counts(used: int) -> Space:
+    """Return a filesystem with so many bytes in use."""
+    return Space(
+        cast(os.statvfs_result, SimpleNamespace(f_frsize=1, f_blocks=1000, f_bfree=1000 - used, f_bavail=1000 - used))
+    )

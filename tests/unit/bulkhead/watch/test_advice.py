@@ -69,6 +69,12 @@ def test_file_that_fills_the_volume_is_not_answered_with_a_reclaim_of_nothing(
     assert f"Where it is: `du -xm --max-depth=2 {VOLUME} | sort -n | tail`." in text
 
 
+def test_cache_that_is_next_to_nothing_is_not_advised_where_inodes_are_short() -> None:
+    at = space(40 * G, inodes=1000, inodes_free=10)
+    assert need(advise(at, ("build cache", 3 * M), ("image old:1", 4 * G))) > 43 * G
+    assert need(advise(at, ("build cache", 2 * G), ("image old:1", 4 * G))) < 42 * G
+
+
 def test_volume_that_is_full_of_volumes_has_them_named_first() -> None:
     text = advise(space(G), usage=Usage(8 * G, 0, 0, 49 * G, 0, {}))
     assert "It holds volumes 49G, images 8.0G." in text
