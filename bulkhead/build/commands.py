@@ -40,7 +40,6 @@ from bulkhead.build.queue import BuildQueue
 from bulkhead.errors import PROBLEMS, Problem, in_words
 from bulkhead.guard.reservations import Account, Accounts, is_alive
 from bulkhead.sizes import human
-from bulkhead.storage.space import space_of
 from bulkhead.text import count, span
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ def _run(
         say(f"not started, because of: {', '.join(checklist.failed)}")
         return NOT_STARTED
     outcome = _build(config, arguments, checklist.floor, options.limit, queue)
-    volume = space_of(config.volume_mount)
-    for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, volume)):
+    for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, config)):
         say(line)
     if options.snapshot:
         say(_of_snapshot(config))
@@ -232,7 +230,10 @@ def _list(options: argparse.Namespace) -> int:
 
 def _forget(options: argparse.Namespace) -> int:
     """Forget the builds of the key that was given, or of the arguments; of neither, all of them."""
-    key = options.forget or (_arguments(options).key if options.arguments else "")
+    key = "" if options.forget is True else options.forget
+    if not key and options.arguments and not (key := _arguments(options).key):
+        say("builds without a tag and a context are not remembered")
+        return 1
     gone = history.forget(key)
     if key and not gone:
         say(f"no build of {key} is remembered; `bulkhead build --list` lists what is")
