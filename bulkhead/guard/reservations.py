@@ -83,7 +83,9 @@ def identity(pid: int) -> str:
 
 
 def is_alive(process: str) -> bool:
-    return not process.endswith(" 0") and bool(process) and identity(int(process.split()[0])) == process
+    """Return whether a process lives; False for what names none."""
+    pid, _, started = process.partition(" ")
+    return pid.isdecimal() and started != "0" and identity(int(pid)) == process
 
 
 def make_directory() -> None:
@@ -140,7 +142,7 @@ def standing() -> list[Reservation]:
             reservation = _reservation(_load(name))
             if is_alive(reservation.process) or is_alive(reservation.client):
                 found.append(reservation)
-        except (KeyError, TypeError, ValueError, IndexError):  # damaged
+        except (KeyError, TypeError, ValueError, OverflowError):  # damaged
             continue
     return sorted(found, key=lambda each: (each.since, each.process))
 
