@@ -152,6 +152,7 @@ def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: 
     is_worth_asking = (has_failed or gauge.peak >= LEAST) and guard_is_alive()
     accounts = queue.accounts() if is_worth_asking else Accounts()
     account = accounts.builds.get(queue.process, Account())
+    is_disturbed = gauge.is_disturbed or account.is_disturbed
     has_passed = has_failed and account.has_passed_limit
     return BuildOutcome(
         code=returned if returned >= 0 else 128 - returned,  # as shells report it
@@ -160,10 +161,10 @@ def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: 
         is_short=has_failed and gauge.is_short(),
         passed_limit=limit if has_passed else 0,
         written=account.steps,
-        is_disturbed=gauge.is_disturbed,
+        is_disturbed=is_disturbed,
         duration=ended - began,
         # What neighbours wrote is not this build's. While other builds run, the guard cannot tell what Docker wrote for whom.
-        peak=min(gauge.peak, account.total + gauge.early) if account.total and not gauge.is_disturbed else gauge.peak,
+        peak=min(gauge.peak, account.total + gauge.early) if account.total and not is_disturbed else gauge.peak,
         free=gauge.volume.available,
         size=size_of(arguments.tag) if arguments.tag and returned == 0 else None,
     )

@@ -34,6 +34,7 @@ class BuildCount:
 
     def __init__(self) -> None:
         self.total = 0
+        self.is_disturbed = False  # whether another build was under way meanwhile
         self.interrupted = float("-inf")  # when its client was last interrupted, in monotonic seconds
         self._steps: dict[str, int] = {}  # its own
 
@@ -112,10 +113,11 @@ class BuildLimits:
             count = self._counts.setdefault(build.process, BuildCount())
             own = [step for step in running if owners[step.id] == {build.client}]
             count.add(own, everything, is_alone=building == {build.client} and own == running)
+            count.is_disturbed |= not {*under_way.values()} <= {build.client} or own != running
             has_passed = 0 < build.limit < count.steps
             if has_passed and now - count.interrupted >= _AGAIN:
                 self._interrupt(build, count, now)
-            accounts[build.process] = Account(count.steps, count.total, has_passed)
+            accounts[build.process] = Account(count.steps, count.total, has_passed, count.is_disturbed)
         self._counts = {build.process: self._counts[build.process] for build in builds}
         reservations.save_accounts(accounts, self._stops)
 

@@ -57,6 +57,7 @@ class Account(NamedTuple):
     steps: int = 0  # by steps that are certainly its own
     total: int = 0  # also what Docker wrote while no other build ran
     has_passed_limit: bool = False
+    is_disturbed: bool = False  # whether another build was under way: it may be a user's whose builds others cannot see
 
 
 class Stop(NamedTuple):

@@ -263,6 +263,13 @@ def test_build_beside_another_is_remembered_as_disturbed(host: BuildHost, monkey
     assert [(each["peak"], each["disturbed"]) for each in history.load()["app"]] == [(10 * G, True)]
 
 
+def test_build_beside_one_that_only_the_guard_sees_is_remembered_as_disturbed(host: BuildHost) -> None:
+    host.account = Account(steps=0, total=G, is_disturbed=True)
+    host.docker(f"echo {10 * G} >written; sleep 0.2")
+    assert run() == 0
+    assert [(each["peak"], each["disturbed"]) for each in history.load()["app"]] == [(10 * G, True)]
+
+
 def test_command_of_docker_that_builds_runs_as_it_is(host: BuildHost) -> None:
     host.docker(f"echo {2 * G} >written; sleep 0.1")
     assert run("docker compose build web") == 0

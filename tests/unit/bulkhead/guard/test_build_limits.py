@@ -140,7 +140,7 @@ def test_what_docker_writes_counts_in_total_while_no_other_build_runs(host: Buil
     assert host.account(place) == Account(steps=0, total=4 * G)
     host.add("docker build /other")
     host.docker += 9 * G
-    assert host.account(place) == Account(steps=0, total=4 * G)
+    assert host.account(place) == Account(steps=0, total=4 * G, is_disturbed=True)
 
 
 def test_step_that_begins_while_two_builds_run_is_nobodys(host: BuildsHost) -> None:
@@ -163,9 +163,9 @@ def test_step_that_began_before_the_build_is_not_its_own(host: BuildsHost) -> No
     host.step("older", 30 * G)
     place = host.build()
     host.docker += 5 * G
-    assert host.account(place) == Account(0, 0)
+    assert host.account(place) == Account(0, 0, is_disturbed=True)
     host.docker += 5 * G
-    assert host.account(place) == Account(0, 0), "a build that nobody sees is under way"
+    assert host.account(place) == Account(0, 0, is_disturbed=True), "a build that nobody sees is under way"
 
 
 def test_build_that_has_just_ended_may_still_own_a_new_step(host: BuildsHost) -> None:
