@@ -131,9 +131,13 @@ class Checklist:
         return room(self.free, self.floor, self.need, self.reserved, len(ahead))
 
     def make_room(self) -> None:
-        """Remove idle build cache. Remove nothing else unasked: an image without a container may be this build's base."""
+        """Remove idle build cache, if there is enough of it: the build would not start for less.
+
+        Remove nothing else unasked: an image without a container may be this build's base.
+        """
         try:
-            pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
+            if self._has_enough_cache():
+                pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
         except PROBLEMS as error:
             self._say(f"no build cache was removed: {in_words(error)}")
 
@@ -164,11 +168,13 @@ class Checklist:
     def _announced(self, found: Item) -> Item:
         """Return a failed check of the room as a warning, if `bulkhead build` would make the room itself."""
         with contextlib.suppress(*PROBLEMS):
-            cache = dict(usage.reclaimable(Engine())).get("build cache", 0)
-            if is_root() and cache >= self.wanted - self.free:
+            if is_root() and self._has_enough_cache():
                 text = f"{found.text}. `bulkhead build` first removes that much idle build cache"
                 return found._replace(level=WARNING, text=text)
         return self.advised(found)
+
+    def _has_enough_cache(self) -> bool:
+        return dict(usage.reclaimable(Engine())).get("build cache", 0) >= self.wanted - self.free
 
 
 def advice(wanted: int, config: Config) -> str:

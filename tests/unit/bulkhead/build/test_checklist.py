@@ -192,6 +192,12 @@ def test_build_by_root_removes_idle_cache_and_nothing_else(host: BuildHost, caps
     assert host.has_begun()
 
 
+def test_cache_stays_where_it_is_not_enough(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(need=52 * G) == 3
+    assert "image old:1 1.0 GiB. Make room: `bulkhead reclaim --need 54G`" in capsys.readouterr().err
+    assert host.cache == 3 * G
+
+
 def test_cache_stays_if_another_check_fails(host: BuildHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "is_alive", lambda: False)
     assert run(need=50 * G) == 3
