@@ -70,7 +70,10 @@ def test_files_of_killed_builds_go_when_the_next_build_ends(proc: FakeProc, dire
     assert sorted(os.listdir(directory)) == ["20 2000.json", "guard.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"process": "10 1000", "name": "", "need": 1e999}', '{"process": 7, "need": "much"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"process": "10 1000", "name": "", "need": 1e999}', '{"process": 7, "need": "much"}'],
+)
 def test_damaged_file_reserves_nothing(directory: Path, content: str) -> None:
     (directory / "10 1000.json").write_text(content)
     (directory / "guard.json").write_text(content)

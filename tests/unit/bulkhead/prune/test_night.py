@@ -83,8 +83,9 @@ def test_night_that_is_over_is_counted(
     assert state.load("prune")["skipped_nights"] == 0
 
 
+@pytest.mark.usefixtures("contents")
 def test_night_that_a_shutdown_ends_is_counted(
-    contents: FakeContents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state.save("prune", result(skipped_nights=2))
     monkeypatch.setattr(night, "INTERVAL", 60)
