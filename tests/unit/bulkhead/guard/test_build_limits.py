@@ -133,6 +133,22 @@ def test_steps_of_the_only_build_are_its_own_and_stay_counted(host: BuildsHost) 
     assert host.account(place) == Account(steps=7 * G, total=7 * G)
 
 
+def test_guard_that_is_restarted_goes_on_counting(host: BuildsHost) -> None:
+    place = host.build(limit=9 * G)
+    host.step("one", 3 * G)
+    host.check()
+    host.step_ends("one")
+    host.step("two", 2 * G)
+    assert host.account(place) == Account(steps=5 * G, total=5 * G)
+    host.limits = BuildLimits(host, host, host)  # type: ignore[arg-type]
+    host.step("two", 4 * G)
+    assert host.account(place) == Account(steps=5 * G, total=5 * G), "what grew while no guard ran is not certain"
+    host.step("two", 7 * G)
+    assert host.account(place) == Account(steps=8 * G, total=8 * G)
+    host.step("two", 9 * G)
+    assert host.account(place).has_passed_limit
+
+
 def test_what_docker_writes_counts_in_total_while_no_other_build_runs(host: BuildsHost) -> None:
     place = host.build()
     host.check()
