@@ -53,6 +53,8 @@ def reclaim(config: Config, options: argparse.Namespace, say: Callable[[str], No
         return None
     with attempt.alone(), lock.alone():
         pruner = Pruner(config, Engine(), say, need=options.need)
+        if asks:
+            pruner.agreed = {removal.id for removal in plan.removed}
         _remove(pruner, options)
     return pruner
 

@@ -150,6 +150,16 @@ def test_person_sees_what_would_go_and_is_asked(
     assert contents.names() == set()
 
 
+def test_nothing_goes_that_the_person_has_not_seen(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents.images = [image("a", "a:1", size=GIB, tagged=ago(99)), image("b", "b:1", size=GIB, tagged=ago(9))]
+    monkeypatch.setattr(contents, "_freed", lambda _: GIB // 2)  # less than Docker counts
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert reclaim(11 * GIB, yes=False) == 1
+    assert contents.names() == {"b"}
+    assert reclaim(11 * GIB, yes=True) == 0
+
+
 def test_reclaim_without_a_terminal_wants_an_option(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
     contents.images = [image("old", "old:1", size=GIB)]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
