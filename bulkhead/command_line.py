@@ -189,7 +189,8 @@ def _add_building(commands: Commands) -> None:
     known.add_argument(
         "--forget",
         nargs="?",
-        const="",
+        type=_name,
+        const=True,
         metavar="BUILD",
         help="forget what earlier builds took, and build nothing: those of a line of --list, of the arguments, or all",
     )
@@ -361,6 +362,12 @@ def _size(text: str) -> int:
     if not size:
         raise argparse.ArgumentTypeError(f"must be a size such as 512M, 10G or 1.5T, not {text!r}")
     return size
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty: without a name, all builds are forgotten")
+    return text
 
 
 def _duration(text: str) -> float:

@@ -27,5 +27,7 @@ def install(settings: Settings) -> None:
 
 
 def removed() -> None:
-    """Remove the timer and its service from the host."""
-    units.unit_files_removed(name=f"{PRUNE_TIMER} is removed", paths=_PATHS, units=_UNITS, timers=[PRUNE_TIMER])
+    """Remove the timer and its service from the host. A prune that waits for hours ends: nobody wants it any more."""
+    units.unit_files_removed(
+        name=f"{PRUNE_TIMER} is removed", paths=_PATHS, units=_UNITS, timers=[PRUNE_TIMER], services=[PRUNE_SERVICE]
+    )

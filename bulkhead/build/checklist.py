@@ -15,6 +15,7 @@ from bulkhead.build.estimate import Need, as_option
 from bulkhead.docker import cgroups, daemon, roots, usage
 from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import Engine, EngineError
+from bulkhead.docker.running_builds import builds_under_way
 from bulkhead.errors import PROBLEMS, in_words
 from bulkhead.guard import loop, reservations
 from bulkhead.names import DOCKER, DOCKER_API
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.guard.reservations import Reservation
     from bulkhead.storage.processes import Process
-    from bulkhead.storage.space import Space
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 _NAMED = 3  # reclaimable items that are listed by name
@@ -131,9 +131,13 @@ class Checklist:
         return room(self.free, self.floor, self.need, self.reserved, len(ahead))
 
     def make_room(self) -> None:
-        """Remove idle build cache. Remove nothing else unasked: an image without a container may be this build's base."""
+        """Remove idle build cache, if there is enough of it: the build would not start for less.
+
+        Remove nothing else unasked: an image without a container may be this build's base.
+        """
         try:
-            pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
+            if self._has_enough_cache():
+                pruner.reclaim_cache(self.config, self.wanted, self._say, wait=5)
         except PROBLEMS as error:
             self._say(f"no build cache was removed: {in_words(error)}")
 
@@ -149,7 +153,7 @@ class Checklist:
                 text=f"{found.text}. The volume has only {size}: grow it (setting volume_size), or give a smaller --need"
             )
         wait = " Or wait for the other builds: --wait" if self.reserved else ""
-        return found._replace(text=f"{found.text}. {advice(self.wanted, space_of(self.config.volume_mount))}{wait}")
+        return found._replace(text=f"{found.text}. {advice(self.wanted, self.config)}{wait}")
 
     def check_room(self) -> None:
         """Add the check of the room, and reserve nothing."""
@@ -164,25 +168,32 @@ class Checklist:
     def _announced(self, found: Item) -> Item:
         """Return a failed check of the room as a warning, if `bulkhead build` would make the room itself."""
         with contextlib.suppress(*PROBLEMS):
-            cache = dict(usage.reclaimable(Engine())).get("build cache", 0)
-            if is_root() and cache >= self.wanted - self.free:
+            if is_root() and self._has_enough_cache():
                 text = f"{found.text}. `bulkhead build` first removes that much idle build cache"
                 return found._replace(level=WARNING, text=text)
         return self.advised(found)
 
+    def _has_enough_cache(self) -> bool:
+        return dict(usage.reclaimable(Engine())).get("build cache", 0) >= self.wanted - self.free
 
-def advice(wanted: int, volume: Space) -> str:
-    """Return what makes so many bytes free, in a sentence."""
-    grow = "grow the volume (setting volume_size)"
+
+def advice(wanted: int, config: Config) -> str:
+    """Return what makes so many bytes free, in a sentence. Advise `bulkhead reclaim` only for what it does not refuse."""
+    grow, missing = "grow the volume (setting volume_size)", wanted - space_of(config.volume_mount).available
+    if missing <= 0:
+        return "Enough is free now: build again"
     try:
-        reclaimable = usage.reclaimable(Engine())
+        reclaimable = usage.reclaimable(Engine(), config.prune_keep)
+        is_building = bool(other_builds() or builds_under_way(Engine(), ()))
     except PROBLEMS as error:
         return f"Cannot tell what could be reclaimed: {in_words(error)}"
     if not reclaimable:
         return f"Nothing can be reclaimed: {grow}"
     found = f"Reclaimable: {in_short(reclaimable)}"
-    if sum(size for _, size in reclaimable) < wanted - volume.available:
+    if sum(size for _, size in reclaimable) < missing:
         return f"{found}. That is not enough: {grow}"
+    if is_building and dict(reclaimable).get("build cache", 0) < missing:
+        return f"{found}. Images stay during a build. When the other builds have ended, make room: {reclaim_command(wanted)}"
     return f"{found}. Make room: {reclaim_command(wanted)}"
 
 

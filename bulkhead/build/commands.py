@@ -40,7 +40,6 @@ from bulkhead.build.queue import BuildQueue
 from bulkhead.errors import PROBLEMS, Problem, in_words
 from bulkhead.guard.reservations import Account, Accounts, is_alive
 from bulkhead.sizes import human
-from bulkhead.storage.space import space_of
 from bulkhead.text import count, span
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ def _run(
         say(f"not started, because of: {', '.join(checklist.failed)}")
         return NOT_STARTED
     outcome = _build(config, arguments, checklist.floor, options.limit, queue)
-    volume = space_of(config.volume_mount)
-    for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, volume)):
+    for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, config)):
         say(line)
     if options.snapshot:
         say(_of_snapshot(config))
@@ -154,6 +152,7 @@ def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: 
     is_worth_asking = (has_failed or gauge.peak >= LEAST) and guard_is_alive()
     accounts = queue.accounts() if is_worth_asking else Accounts()
     account = accounts.builds.get(queue.process, Account())
+    is_disturbed = gauge.is_disturbed or account.is_disturbed
     has_passed = has_failed and account.has_passed_limit
     return BuildOutcome(
         code=returned if returned >= 0 else 128 - returned,  # as shells report it
@@ -162,10 +161,10 @@ def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: 
         is_short=has_failed and gauge.is_short(),
         passed_limit=limit if has_passed else 0,
         written=account.steps,
-        is_disturbed=gauge.is_disturbed,
+        is_disturbed=is_disturbed,
         duration=ended - began,
         # What neighbours wrote is not this build's. While other builds run, the guard cannot tell what Docker wrote for whom.
-        peak=min(gauge.peak, account.total + gauge.early) if account.total and not gauge.is_disturbed else gauge.peak,
+        peak=min(gauge.peak, account.total + gauge.early) if account.total and not is_disturbed else gauge.peak,
         free=gauge.volume.available,
         size=size_of(arguments.tag) if arguments.tag and returned == 0 else None,
     )
@@ -232,7 +231,10 @@ def _list(options: argparse.Namespace) -> int:
 
 def _forget(options: argparse.Namespace) -> int:
     """Forget the builds of the key that was given, or of the arguments; of neither, all of them."""
-    key = options.forget or (_arguments(options).key if options.arguments else "")
+    key = "" if options.forget is True else options.forget
+    if not key and options.arguments and not (key := _arguments(options).key):
+        say("builds without a tag and a context are not remembered")
+        return 1
     gone = history.forget(key)
     if key and not gone:
         say(f"no build of {key} is remembered; `bulkhead build --list` lists what is")

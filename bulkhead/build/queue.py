@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PAUSE = 2.0  # seconds between two checks
 _LINES = 60.0  # seconds between two lines where there is no terminal
+_TRIES = 60.0  # seconds between two attempts to make room beside the same builds
 _COUNT_TIMEOUT = 3.0  # seconds for the guard to count what a build has written
 
 
@@ -94,6 +95,7 @@ class BuildQueue:
     def _enter(self, patience: float) -> Item:
         began = time.monotonic()
         made_room_beside: set[str] | None = None
+        next_try = began
         while True:
             found, ahead = self._try(waits=patience > 0)
             if found.level == OK:
@@ -101,8 +103,9 @@ class BuildQueue:
             if not self._checklist.can_fit():
                 return self._checklist.advised(found)
             beside = {each.process for each in ahead}
-            if is_root() and beside != made_room_beside:  # again when a build has ended: its cache may be idle now
-                made_room_beside = beside
+            # Again when a build has ended: its cache may be idle now. Somebody else may have freed space, too.
+            if is_root() and (beside != made_room_beside or time.monotonic() >= next_try):
+                made_room_beside, next_try = beside, time.monotonic() + _TRIES
                 self._checklist.make_room()
                 continue
             waited = time.monotonic() - began

@@ -193,10 +193,10 @@ class Engine:
     # -- removing
 
     def remove(self, kind: str, reference: str) -> None:
-        """Remove a container, an image or a network, without force. A container's volumes are kept.
+        """Remove a container, an image, a network or a volume, without force. A container's volumes are kept.
 
         Args:
-            kind: "container", "image" or "network".
+            kind: "container", "image", "network" or "volume".
             reference: the object's identifier, or one of an image's names: Docker removes the image with its last name.
 
         Raises:

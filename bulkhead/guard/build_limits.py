@@ -30,12 +30,21 @@ _STOPS = 20  # that are remembered
 
 
 class BuildCount:
-    """What one build has written so far, in bytes."""
+    """What one build has written so far, in bytes.
 
-    def __init__(self) -> None:
-        self.total = 0
+    Args:
+        known: what a guard that ran before this one has counted for it.
+        own: the steps that are certainly this build's, which run now.
+    """
+
+    def __init__(self, known: Account, own: list[BuildStep]) -> None:
+        # Of what these steps have written, so much was counted already, and `add` counts it again.
+        again = min(known.steps, sum(step.written for step in own))
+        self.total = known.total - again
+        self.is_disturbed = known.is_disturbed  # whether another build was under way meanwhile
         self.interrupted = float("-inf")  # when its client was last interrupted, in monotonic seconds
-        self._steps: dict[str, int] = {}  # its own
+        # Its own, by identifier; "": those that ended before this guard began.
+        self._steps = {"": known.steps - again}
 
     @property
     def steps(self) -> int:
@@ -119,13 +128,15 @@ class BuildLimits:
         everything = self._everything(running)
         accounts = {}
         for build in builds:
-            count = self._counts.setdefault(build.process, BuildCount())
             own = [step for step in running if owners[step.id] == {build.client}]
+            if not (count := self._counts.get(build.process)):
+                count = self._counts[build.process] = BuildCount(reservations.accounts().of(build), own)
             count.add(own, everything, is_alone=building == {build.client} and own == running)
+            count.is_disturbed |= not {*under_way.values()} <= {build.client} or own != running
             has_passed = 0 < build.limit < count.steps
             if has_passed and now - count.interrupted >= _AGAIN:
                 self._interrupt(build, count, now)
-            accounts[build.process] = Account(count.steps, count.total, has_passed)
+            accounts[build.process] = Account(count.steps, count.total, has_passed, count.is_disturbed)
         self._counts = {build.process: self._counts[build.process] for build in builds}
         reservations.save_accounts(accounts, self._stops)
 

@@ -58,6 +58,7 @@ class Account(NamedTuple):
     steps: int = 0  # by steps that are certainly its own
     total: int = 0  # also what Docker wrote while no other build ran
     has_passed_limit: bool = False
+    is_disturbed: bool = False  # whether another build was under way: it may be a user's whose builds others cannot see
 
 
 class Stop(NamedTuple):
@@ -84,7 +85,9 @@ def identity(pid: int) -> str:
 
 
 def is_alive(process: str) -> bool:
-    return not process.endswith(" 0") and bool(process) and identity(int(process.split()[0])) == process
+    """Return whether a process lives; False for what names none."""
+    pid, _, started = process.partition(" ")
+    return pid.isdecimal() and started != "0" and identity(int(pid)) == process
 
 
 def make_directory() -> None:
@@ -144,10 +147,9 @@ def standing() -> list[Reservation]:
     for name in _names():
         try:
             reservation = _reservation(_load(name))
-            # Both are looked at, whichever is alive: so neither is damaged.
-            if any([is_alive(reservation.process), is_alive(reservation.client)]):
+            if is_alive(reservation.process) or is_alive(reservation.client):
                 found.append(reservation)
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError):  # damaged
+        except (KeyError, TypeError, ValueError, OverflowError):  # damaged
             continue
     return sorted(found, key=lambda each: (each.since, each.process))
 

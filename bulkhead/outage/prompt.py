@@ -25,4 +25,7 @@ def consents(options: argparse.Namespace, question: str) -> bool:
         return True
     if not sys.stdin.isatty():
         raise Failed("stdin is not a terminal; pass --yes")
-    return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,21 @@ def run(config: Config, say: Callable[[str], None]) -> int:
         if not hindrance or time.monotonic() + INTERVAL > end:
             break
         say(f"Trying again in {INTERVAL // 60} min, for {(end - time.monotonic()) / 3600:.0f} h more")
-        time.sleep(INTERVAL)
+        if _is_ended(INTERVAL):
+            say("Stopped while it waited")
+            failed = [each for each in failed if each != hindrance]
+            break
     nights = attempt.skipped_nights() + 1 if hindrance else 0
     attempt.save(freed=freed, removed=removed, failed=failed, hindrance=hindrance, nights=nights)
     if hindrance:
         say(f"The night is over; skipped for {count(nights, 'night')} in a row: {hindrance}")
     return int(bool(failed))
+
+
+def _is_ended(seconds: float) -> bool:
+    """Wait. Return whether SIGTERM has ended the wait: the host shuts down. Such a night counts too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return signal.sigtimedwait({signal.SIGTERM}, seconds) is not None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -256,14 +256,16 @@ class Pruner(Remover):
     def stale_volumes(self) -> None:
         hours = self.config.prune_hours
         title = f"anonymous volumes in no container for {hours} h"
-        self._remove_volumes(title, self._memory.volumes, self._before(hours * HOUR))
+        # What this run has not taken in stays: it may have been in use just now.
+        self._remove_volumes(title, self._memory.volumes, self.now, self._before(hours * HOUR))
 
     def idle_volumes(self) -> None:
-        self._remove_volumes("anonymous volumes in no container", {}, self._before(FRESH))
+        self._remove_volumes("anonymous volumes in no container", {}, 0.0, self._before(FRESH))
 
-    def _remove_volumes(self, title: str, uses: Mapping[str, float], before: float) -> None:
+    def _remove_volumes(self, title: str, uses: Mapping[str, float], unknown: float, before: float) -> None:
         volumes = anonymous_volumes(self.engine.usage("volume")["volume"], self._memory.volumes)
-        removals = unused_volumes(volumes, self._containers(), uses, self.config.prune_keep, self.now, before)
+        containers, keep = self._containers(), self.config.prune_keep
+        removals = unused_volumes(volumes, containers, uses, unknown, keep, self.now, before)
         self._remove(title, "volume", removals)
 
     # -- how a step removes objects

@@ -36,20 +36,25 @@ def reclaim(config: Config, options: argparse.Namespace, say: Callable[[str], No
         Failed: what is needed cannot be had, nobody can be asked, Docker does not run, or something else is in the way.
         ValueError: the journal of a move or a rollback cannot be read.
     """
+    asks = not (options.dry_run or options.yes)
+    if asks and options.json:
+        raise Failed("--json asks nothing; pass --yes, or --dry-run")
     attempt.refuse_without_docker()
     lock.refuse_unfinished()
-    asks = not (options.dry_run or options.yes)
     plan = Pruner(config, Engine(), say if asks or options.dry_run else _silently, dry_run=True, need=options.need)
     _remove(plan, options)
     _refuse_in_vain(plan, options)
     if options.dry_run:
         return plan
-    if plan.removed:
-        what = f"{count(len(plan.removed), 'object')} would be removed, with {human(plan.freed())}."
-        if not consents(options, what):
-            return None
+    if not plan.removed:
+        return Pruner(config, Engine(), say, need=options.need)
+    what = f"{count(len(plan.removed), 'object')} would be removed, with {human(plan.freed())}."
+    if not consents(options, what):
+        return None
     with attempt.alone(), lock.alone():
         pruner = Pruner(config, Engine(), say, need=options.need)
+        if asks:
+            pruner.agreed = {removal.id for removal in plan.removed}
         _remove(pruner, options)
     return pruner
 

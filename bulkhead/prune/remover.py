@@ -52,6 +52,7 @@ class Remover:
         self.say = say
         self.dry_run = dry_run
         self.need = need
+        self.agreed: set[str] | None = None  # identifiers of what may go, beside build cache; None: everything
         self.removed: list[Removal] = []
         self.failed: list[str] = []
         self.hindrance = ""  # what kept a step from its work, and passes by itself
@@ -128,7 +129,7 @@ class Remover:
         """
         began_with = self.free()
         done = []
-        for removal in removals:
+        for removal in removals if self.agreed is None else [each for each in removals if each.id in self.agreed]:
             if self.is_enough():
                 break
             free = self.free()

@@ -224,6 +224,7 @@ def unused_volumes(
     volumes: Iterable[Json],
     containers: Iterable[Json],
     uses: Mapping[str, float],
+    unknown: float,
     keep: Sequence[str],
     now: float,
     before: float,
@@ -233,8 +234,9 @@ def unused_volumes(
     Args:
         volumes: anonymous ones.
         containers: all, as Docker inspects them.
-        uses: when each was last seen in a container, or first seen at all, by name. Without them the making of a volume
-            counts: that is a moment before its container's.
+        uses: when each was last seen in a container, or first seen at all, by name.
+        unknown: the same for volumes that are not among them. The making of a volume counts too: that is a moment before
+            its container's.
         keep: patterns of names (fnmatch).
         now: seconds since the epoch.
         before: the moment before which it is long ago.
@@ -243,7 +245,7 @@ def unused_volumes(
     found = []
     for volume in volumes:
         name, made = volume["Name"], moment(volume.get("CreatedAt") or "")
-        use = max(uses.get(name, 0.0), made)
+        use = max(uses.get(name, unknown), made)
         if name not in had and use <= before and not is_kept([name], volume.get("Labels"), keep):
             why = f"unused for {age(now - use)}" if name in uses else f"in no container, made {time_ago(now - made)}"
             found.append((use, Removal("volume", name, name, volume_bytes(volume), why, (name,))))

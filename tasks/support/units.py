@@ -127,7 +127,7 @@ def unit_files_removed(
     Args:
         paths: of the files.
         units: that the files belong to.
-        timers, services: those units that were enabled.
+        timers, services: those units that are to be stopped, and disabled if they are enabled.
     """
     found = host.get_fact(SystemdFiles, paths=list(paths), units=list(units))
     if not found.contents and not found.needs_reload:

@@ -106,7 +106,7 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     assert built(before) == set("1234567")
     assert_all_there(before, still)
     had = free(machine)
-    machine.run("systemctl start docker-prune.service", timeout=300)
+    machine.run("systemctl start --wait docker-prune.service", timeout=300)
     after = inventory(machine)
     assert removed(before, after) == {
         "containers": STALE,
@@ -301,5 +301,5 @@ def test_prune_does_not_start_a_stopped_docker(machine: Machine) -> None:
     done = machine.run("bulkhead prune", check=False)
     assert done.returncode == 1
     assert "docker.service" in done.stderr
-    machine.run("systemctl start docker-prune.service", check=False)
+    machine.run("systemctl start --wait docker-prune.service", check=False)
     assert machine.out("systemctl is-active docker.service || true") == "inactive"

@@ -42,6 +42,7 @@ def refused(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
         ("build --wait soon", "bulkhead build: --wait must be a duration such as 90s, 30m or 2h, not 'soon'."),
         ("build --wait 0m", "bulkhead build: --wait must be a duration such as 90s, 30m or 2h, not '0m'."),
         ("build --limit 20", "bulkhead build: --limit must be a size such as 512M, 10G or 1.5T, not '20'."),
+        ("build --forget=", "bulkhead build: --forget must not be empty: without a name, all builds are forgotten."),
         ("build --list --forget", "bulkhead build: --forget and --list exclude each other."),
         ("alert", "bulkhead alert: either --test or --deliver is needed."),
         ("relocate --join --recover", "bulkhead relocate: --recover and --join exclude each other."),
@@ -64,12 +65,12 @@ def test_wrong_arguments_are_refused_in_a_sentence(
         ("build --wait -- .", 3600, None, ["."]),
         ("build --wait 90s -- .", 90, None, ["."]),
         ("build --wait 2h -- docker compose build", 7200, None, ["docker", "compose", "build"]),
-        ("build --forget", 0, "", []),
+        ("build --forget", 0, True, []),
         ("build --forget app", 0, "app", []),
-        ("build --forget -- -t app .", 0, "", ["-t", "app", "."]),
+        ("build --forget -- -t app .", 0, True, ["-t", "app", "."]),
     ],
 )
-def test_options_of_a_build_are_read(words: str, wait: float, forget: str | None, arguments: list[str]) -> None:
+def test_options_of_a_build_are_read(words: str, wait: float, forget: str | bool | None, arguments: list[str]) -> None:
     options = command_line._parser().parse_args(words.split())
     assert (options.wait, options.forget, options.arguments) == (wait, forget, arguments)
 

@@ -207,6 +207,12 @@ def test_build_by_root_removes_idle_cache_and_nothing_else(host: BuildHost, caps
     assert host.has_begun()
 
 
+def test_cache_stays_where_it_is_not_enough(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(need=52 * G) == 3
+    assert "image old:1 1.0 GiB. Make room: `bulkhead reclaim --need 54G`" in capsys.readouterr().err
+    assert host.cache == 3 * G
+
+
 def test_cache_stays_if_another_check_fails(host: BuildHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "is_alive", lambda: False)
     assert run(need=50 * G) == 3
@@ -247,14 +253,25 @@ def test_cache_stays_while_a_move_of_dockers_data_is_unfinished(
 
 
 def test_advice_names_only_what_helps(host: BuildHost) -> None:
-    volume = space_of("/srv/docker-volume")
     can_be_had = "Reclaimable: build cache 3.0 GiB, image old:1 1.0 GiB"
-    assert checklist.advice(54 * G, volume) == f"{can_be_had}. Make room: `bulkhead reclaim --need 54G`"
-    assert checklist.advice(55 * G, volume) == (
+    assert checklist.advice(54 * G, CONFIG) == f"{can_be_had}. Make room: `bulkhead reclaim --need 54G`"
+    assert checklist.advice(55 * G, CONFIG) == (
         f"{can_be_had}. That is not enough: grow the volume (setting volume_size)"
     )
+    assert checklist.advice(50 * G, CONFIG) == "Enough is free now: build again"
     host.cache = 0
-    assert "image old:1" in checklist.advice(51 * G, volume)
+    assert "image old:1" in checklist.advice(51 * G, CONFIG)
+    kept = CONFIG._replace(prune_keep=("old:*",))
+    assert checklist.advice(51 * G, kept) == "Nothing can be reclaimed: grow the volume (setting volume_size)"
+
+
+@pytest.mark.usefixtures("host")
+def test_advice_beside_another_build_counts_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(1, "docker")])
+    assert checklist.advice(53 * G, CONFIG).endswith("1.0 GiB. Make room: `bulkhead reclaim --need 53G`")
+    assert checklist.advice(54 * G, CONFIG).endswith(
+        "Images stay during a build. When the other builds have ended, make room: `bulkhead reclaim --need 54G`"
+    )
 
 
 def test_own_docker_is_no_other_build(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,10 +152,12 @@ def test_build_that_the_guard_stops_has_a_code_of_its_own(
     if user == "other":
         as_user(monkeypatch)
     host.stopped = [(0, [])]
-    host.docker(f"echo {9 * G} >written; sleep 0.1; exit 1")
+    host.used = 80 * G
+    host.docker(f"echo {8 * G} >written; sleep 0.1; exit 1")
     assert run() == 4
     output = capsys.readouterr().err
     assert "bulkhead: the guard stopped it: it needs more space. Reclaimable: build cache 3.0 GiB" in output
+    assert "bulkhead reclaim --need 14G`" in output
     assert len(history.load()["app"]) == 1, "the next one needs no less"
 
 
@@ -261,6 +263,13 @@ def test_build_beside_another_is_remembered_as_disturbed(host: BuildHost, monkey
     assert [(each["peak"], each["disturbed"]) for each in history.load()["app"]] == [(10 * G, True)]
 
 
+def test_build_beside_one_that_only_the_guard_sees_is_remembered_as_disturbed(host: BuildHost) -> None:
+    host.account = Account(steps=0, total=G, is_disturbed=True)
+    host.docker(f"echo {10 * G} >written; sleep 0.2")
+    assert run() == 0
+    assert [(each["peak"], each["disturbed"]) for each in history.load()["app"]] == [(10 * G, True)]
+
+
 def test_command_of_docker_that_builds_runs_as_it_is(host: BuildHost) -> None:
     host.docker(f"echo {2 * G} >written; sleep 0.1")
     assert run("docker compose build web") == 0
@@ -300,9 +309,13 @@ def test_what_is_remembered_is_listed_and_forgotten(host: BuildHost, capsys: pyt
     assert capsys.readouterr().out == "1 image forgotten: web\n"
     assert run("", forget="web") == 1
     assert "no build of web is remembered; `bulkhead build --list` lists what is" in capsys.readouterr().err
-    assert run("-t app:2 .", forget="") == 0
+    history.remember("web", 20 * G, None, disturbed=False)
+    assert run("-", forget=True) == 1, "nothing is remembered of standard input: that does not mean all"
+    assert "builds without a tag and a context are not remembered" in capsys.readouterr().err
+    assert run("-t app:2 .", forget=True) == 0
+    assert history.load().keys() == {"web"}
+    assert run("", forget=True) == 0
     assert history.load() == {}
-    assert run("", forget="") == 0
     assert not host.has_begun()
 
 

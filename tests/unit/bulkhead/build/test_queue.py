@@ -106,9 +106,10 @@ def test_build_that_waits_starts_when_the_other_has_ended(
     assert 1100 <= clock.now < 1120
     lines = [line for line in capsys.readouterr().err.splitlines() if "waits" in line]
     assert lines == [
-        "bulkhead: waits for 4.0G of room, after web; gives up in 10 min 0 s",
-        "bulkhead: waits for 4.0G of room, after web; gives up in 9 min 0 s",
+        "bulkhead: waits for 7.0G of room, after web; gives up in 10 min 0 s",
+        "bulkhead: waits for 7.0G of room, after web; gives up in 9 min 0 s",
     ]
+    assert host.cache == 3 * G, "it would not have been enough"
     assert files(host) == []
 
 
@@ -156,6 +157,17 @@ def test_cache_of_a_build_that_has_ended_is_removed_for_one_that_waits(host: Bui
     assert host.cache == 0
 
 
+def test_cache_goes_for_a_build_that_waits_as_soon_as_it_is_enough(host: BuildHost, clock: QueueClock) -> None:
+    def free_some() -> None:
+        host.used -= 5 * G
+
+    other("web", 30 * G)
+    clock.events[1100] = free_some
+    assert run(need=25 * G, wait=600.0) == 0
+    assert host.cache == 0
+    assert clock.now < 1200
+
+
 def test_ctrl_c_leaves_the_queue(host: BuildHost, clock: QueueClock, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         assert len(files(host)) == 2
@@ -181,7 +193,7 @@ def test_on_a_terminal_one_line_shows_the_queue(
     place._checklist.inspect()
     place.enter(600)
     output = capsys.readouterr().err
-    assert output.endswith("\r\033[Kbulkhead: waits for 4.0G of room, after web; gives up in 9 min 40 s\r\033[K")
+    assert output.endswith("\r\033[Kbulkhead: waits for 7.0G of room, after web; gives up in 9 min 40 s\r\033[K")
 
 
 @pytest.mark.parametrize("user", ["root", "other"])

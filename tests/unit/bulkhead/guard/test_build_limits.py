@@ -137,6 +137,22 @@ def test_steps_of_the_only_build_are_its_own_and_stay_counted(host: BuildsHost) 
     assert host.account(place) == Account(steps=7 * G, total=7 * G)
 
 
+def test_guard_that_is_restarted_goes_on_counting(host: BuildsHost) -> None:
+    place = host.build(limit=9 * G)
+    host.step("one", 3 * G)
+    host.check()
+    host.step_ends("one")
+    host.step("two", 2 * G)
+    assert host.account(place) == Account(steps=5 * G, total=5 * G)
+    host.limits = BuildLimits(host, host, ClassicSteps(host))  # type: ignore[arg-type]
+    host.step("two", 4 * G)
+    assert host.account(place) == Account(steps=5 * G, total=5 * G), "what grew while no guard ran is not certain"
+    host.step("two", 7 * G)
+    assert host.account(place) == Account(steps=8 * G, total=8 * G)
+    host.step("two", 9 * G)
+    assert host.account(place).has_passed_limit
+
+
 def test_what_docker_writes_counts_in_total_while_no_other_build_runs(host: BuildsHost) -> None:
     place = host.build()
     host.check()
@@ -144,7 +160,7 @@ def test_what_docker_writes_counts_in_total_while_no_other_build_runs(host: Buil
     assert host.account(place) == Account(steps=0, total=4 * G)
     host.add("docker build /other")
     host.docker += 9 * G
-    assert host.account(place) == Account(steps=0, total=4 * G)
+    assert host.account(place) == Account(steps=0, total=4 * G, is_disturbed=True)
 
 
 def test_step_that_begins_while_two_builds_run_is_nobodys(host: BuildsHost) -> None:
@@ -167,9 +183,9 @@ def test_step_that_began_before_the_build_is_not_its_own(host: BuildsHost) -> No
     host.step("older", 30 * G)
     place = host.build()
     host.docker += 5 * G
-    assert host.account(place) == Account(0, 0)
+    assert host.account(place) == Account(0, 0, is_disturbed=True)
     host.docker += 5 * G
-    assert host.account(place) == Account(0, 0), "a build that nobody sees is under way"
+    assert host.account(place) == Account(0, 0, is_disturbed=True), "a build that nobody sees is under way"
 
 
 def test_build_that_has_just_ended_may_still_own_a_new_step(host: BuildsHost) -> None:

@@ -54,6 +54,13 @@ def test_reservation_of_a_process_that_is_another_now_is_void(process: str) -> N
     assert reservations.standing() == []
 
 
+@pytest.mark.parametrize("client", ["x y", "x", "11", "11 0", " 1100"])
+def test_client_of_a_damaged_file_does_not_live(client: str) -> None:
+    reservations.save(place(client=client))
+    assert reservations.standing() == [place(client=client)], "its `bulkhead build` lives"
+    assert not reservations.is_alive(client), "it would end each of the guard's counts with an error"
+
+
 def test_files_of_killed_builds_go_when_the_next_build_ends(proc: FakeProc, directory: Path) -> None:
     proc.add(20, "bulkhead build -- .")
     for process in ("10 1000", "20 2000", "30 3000"):
@@ -67,8 +74,8 @@ def test_files_of_killed_builds_go_when_the_next_build_ends(proc: FakeProc, dire
     "content",
     [
         *("", "{", "[]", "{}", '{"process": "10 1000"}', '{"process": 7, "need": "much"}'),
+        '{"process": "10 1000", "name": "", "need": 1e999}',
         json.dumps(place()._asdict()).replace(f"{25 * G}", "Infinity"),
-        json.dumps(place(client="x y")._asdict()),
     ],
 )
 def test_damaged_file_reserves_nothing(directory: Path, content: str) -> None:

@@ -20,6 +20,15 @@ def test_person_at_the_terminal_is_asked(monkeypatch: pytest.MonkeyPatch, answer
     assert asked == ["Docker stops. Go on? [y/N] "]
 
 
+def test_end_of_input_is_no_consent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", end)
+    assert not consents(argparse.Namespace(yes=False), "Docker stops.")
+
+
 def test_without_a_terminal_consent_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
     assert consents(argparse.Namespace(yes=True), "Docker stops.")

@@ -231,7 +231,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CiHost]:
         monkeypatch.setattr(Clocks, "read", lambda: Clocks(f"boot-{host.boot}", host.awake, host.time))
         monkeypatch.setattr(time, "time", lambda: host.time)
         monkeypatch.setattr(time, "monotonic", lambda: host.awake)
-        monkeypatch.setattr(time, "sleep", host.wait)
+        monkeypatch.setattr(night, "_is_ended", host.wait)
         monkeypatch.setattr(lock, "lock", lambda: state.locked("move", 0))
         monkeypatch.setattr(pruner, "programs_that_build", list)
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=host.free, f_frsize=1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +33,7 @@ from .contents import (
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the night sleeps; time passes with it."""
     slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(night, "_is_ended", slept.append)
     monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
     return slept
 
@@ -52,7 +54,7 @@ def test_night_comes_back_until_no_build_is_in_the_way(
         if len(slept) == 4:
             contents.building = []
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(night, "_is_ended", sleep)
     assert run(nightly=True) == 0
     assert slept == [900] * 4
     assert contents.names() == set()
@@ -79,6 +81,24 @@ def test_night_that_is_over_is_counted(
     contents.building = []
     assert run() == 0
     assert state.load("prune")["skipped_nights"] == 0
+
+
+@pytest.mark.usefixtures("contents")
+def test_night_that_a_shutdown_ends_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state.save("prune", result(skipped_nights=2))
+    monkeypatch.setattr(night, "INTERVAL", 60)
+    monkeypatch.setattr(uptime, "remember", lambda: up_for(2400, since_boot=2.5))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # the thread of the fake engine would not block it
+    assert run(nightly=True) == 0
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    saved = state.load("prune")
+    assert saved["skipped_nights"] == 3, "a host that is never up for long would never be pruned, silently"
+    assert saved["hindrance"].startswith("this host booted 2 h ago")
+    assert saved["failed"] == []
+    assert "Stopped while it waited" in capsys.readouterr().out
 
 
 def test_night_without_anything_to_remove_is_not_skipped(contents: FakeContents, slept: list[float]) -> None:
@@ -114,7 +134,7 @@ def test_lock_that_is_held_does_not_cost_the_night(
             assert state.load("prune") == {}
             held.close()
 
-        monkeypatch.setattr(time, "sleep", sleep)
+        monkeypatch.setattr(night, "_is_ended", sleep)
         assert run(nightly=True) == 0
     assert slept == [900]
     assert contents.names() == set()
@@ -162,9 +182,10 @@ def test_journal_that_cannot_be_read_ends_the_night(slept: list[float]) -> None:
     assert state.load("prune")["failed"]
 
 
-def test_service_leaves_the_night_its_time() -> None:
+def test_service_leaves_the_night_its_time_and_holds_no_boot_up() -> None:
     unit = (Path(__file__).parents[4] / "files/docker-prune.service").read_text()
-    hours = re.search(r"^TimeoutStartSec=(\d+)h$", unit, re.MULTILINE)
+    assert "\nType=exec\n" in unit, "systemd counts a boot as incomplete as long as a oneshot service runs"
+    hours = re.search(r"^RuntimeMaxSec=(\d+)h$", unit, re.MULTILINE)
     assert hours
     assert int(hours[1]) * 3600 >= night.LENGTH + 2 * 3600
     assert "\nExecStart=/usr/local/bin/bulkhead prune --nightly\n" in unit

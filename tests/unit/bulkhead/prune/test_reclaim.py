@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ from bulkhead.docker import daemon
 from bulkhead.errors import Failed
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.prune import attempt, pruner, remover
+from bulkhead.prune import attempt, commands, pruner, remover
 from bulkhead.prune.unused import moment_to_free
 
 from ..configs import config
@@ -149,6 +150,16 @@ def test_person_sees_what_would_go_and_is_asked(
     assert contents.names() == set()
 
 
+def test_nothing_goes_that_the_person_has_not_seen(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents.images = [image("a", "a:1", size=GIB, tagged=ago(99)), image("b", "b:1", size=GIB, tagged=ago(9))]
+    monkeypatch.setattr(contents, "_freed", lambda _: GIB // 2)  # less than Docker counts
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert reclaim(11 * GIB, yes=False) == 1
+    assert contents.names() == {"b"}
+    assert reclaim(11 * GIB, yes=True) == 0
+
+
 def test_reclaim_without_a_terminal_wants_an_option(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
     contents.images = [image("old", "old:1", size=GIB)]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
@@ -156,6 +167,19 @@ def test_reclaim_without_a_terminal_wants_an_option(contents: FakeContents, monk
         reclaim(11 * GIB, yes=False)
     assert contents.names() == {"old"}
     assert reclaim(10 * GIB, yes=False) == 0, "there is nothing to ask"
+
+
+def test_reclaim_where_enough_is_free_waits_for_no_lock(contents: FakeContents) -> None:
+    with state.locked("prune", 0), state.locked("move", 0):
+        assert reclaim(10 * GIB) == 0
+    assert contents.asked == []
+
+
+@pytest.mark.usefixtures("contents")
+def test_programs_are_not_asked() -> None:
+    options = argparse.Namespace(need=11 * GIB, dry_run=False, json=True, yes=False, volumes=False)
+    with pytest.raises(Failed, match="--json asks nothing; pass --yes, or --dry-run"):
+        commands.reclaim(config(), options)
 
 
 def test_reclaim_says_what_is_missing_where_docker_counted_too_much(

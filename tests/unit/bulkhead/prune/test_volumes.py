@@ -57,6 +57,14 @@ def test_only_anonymous_volumes_go_that_no_container_has_had_for_long(contents: 
     assert contents.names() == {"c", "young", "new", "had", "kept", "nfs", "plugin", "named", "ab" * 32}
 
 
+def test_volume_of_which_nothing_could_be_learnt_stays(contents: FakeContents) -> None:
+    known("volumes", old=60)
+    contents.volumes = [volume("old")]  # its container was removed just now, for all that this run knows
+    contents.refused["GET /networks"] = (500, "plugin not found")
+    assert run(config(prune_anonymous_volumes=True)) == 1
+    assert contents.names() == {"old"}
+
+
 @pytest.mark.parametrize(
     ("host", "is_anonymous"),
     [

@@ -580,7 +580,7 @@ def test_apt_never_waits_for_ever_when_the_time_is_over(tmp_path: Path) -> None:
 
 def test_what_a_cut_has_left_is_repaired_before_anything_is_simulated() -> None:
     script = simulation_script(["lvm2"], 0)
-    assert script.index("repair || exit 1; planned") < script.index("--simulate")
+    assert script.index("repair || exit 1; planned") < script.index("--simulate install")
 
 
 def test_package_that_is_not_configured_yet_is_installed() -> None:
