@@ -85,8 +85,6 @@ class Consent:
 @operation()
 def engine(
     source: str,
-    required: list[str],
-    where_offered: list[str],
     pinned: Pinned,
     consent: Consent,
     lock_timeout: int,
@@ -96,13 +94,12 @@ def engine(
 
     Args:
         source: of the engine: docker-ce, distro or present.
-        required: packages to install.
-        where_offered: packages to install where the release has them.
         pinned: those packages that stay at a version.
         consent: what the run may do to an installed Docker.
         lock_timeout: seconds to wait for another package manager.
         docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
+    required, where_offered = ENGINE[source], ENGINE_WHERE_OFFERED.get(source, ())
     limit = start_limit(docker_start_limit)
     found = host.get_fact(EngineInstallation, packages=[*required, *where_offered, *SAME_FILE, *SAME_FILE.values()])
     packages = found.packages
@@ -113,7 +110,7 @@ def engine(
         yield update_command(lock_timeout)
         # The new lists decide. A package that needs nothing is left out: apt would upgrade it.
         offered = host.get_fact(Offered, packages=where_offered).offered if where_offered else ()
-        missing = outdated([*required, *offered], packages, pinned)
+        missing = outdated([*required, *(name for name in where_offered if name in offered)], packages, pinned)
         gpu.warn_before("Docker is restarted")
         if consent.change_engine:
             missing += [f"{name}-" for name in file_conflicts(source, packages.installed)]
@@ -189,8 +186,6 @@ def install(settings: Settings, plan: Plan) -> None:
     engine(
         name="Docker is installed and runs",
         source=plan.engine,
-        required=list(ENGINE[plan.engine]),
-        where_offered=list(ENGINE_WHERE_OFFERED.get(plan.engine, ())),
         consent=Consent(settings.engine_change, settings.engine_upgrade_stops_containers, settings.live_restore),
         pinned=pinned_engine(settings, plan.engine),
         lock_timeout=settings.apt_lock_timeout,

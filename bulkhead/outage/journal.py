@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Journal:
 
     def save(self) -> None:
         """Write the journal to the disk."""
-        replace_file(self.path, json.dumps(asdict(self), indent=4) + "\n")
+        replace_file(self.path, json.dumps(vars(self), indent=4) + "\n")
 
     def clear(self) -> None:
         """Forget everything, but leave the file as it is until the next phase begins."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class EngineData:
     @property
     def any(self) -> bool:
         """Return whether the store holds anything."""
-        return any(astuple(self))
+        return any(vars(self).values())
 
     def __str__(self) -> str:
         counts = vars(self).items()

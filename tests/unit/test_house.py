@@ -6,6 +6,7 @@ import ast
 import subprocess
 from collections import defaultdict
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ TOP = Path(__file__).parents[2]
 FORMER_WORDS = {"said", "told", "look", "looks", "seen", "thing", "things", "aside", "growth", "moving", "played"}
 
 
+@cache
 def sources() -> dict[str, ast.Module]:
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=TOP, capture_output=True, text=True, check=True)
     return {name: ast.parse((TOP / name).read_text()) for name in listed.stdout.split()}

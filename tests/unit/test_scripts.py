@@ -463,3 +463,69 @@ def test_run_that_is_killed_ends_the_tests_and_says_what_has_passed(testing: Che
     assert process.returncode == 130
     assert "lab: stopped in" in output
     assert testing.calls("python")[-1] == "python -m tests.lab.ledger status"
+
+
+# The parts of the unit tests. One that ends by itself prints two lines.
+PARTS = """
+for last; do :; done
+case $* in
+    -c*) exit 1 ;;
+    *pytest*)
+        if [ "${HANGS:-}" ]; then trap 'echo "ended $last" >>"$LOG"; exit 2' TERM; touch "$LOG.${last##*/}"; while :; do sleep 0.05; done; fi
+        echo "about $last"; echo "=== 3 passed ==="; [ "$last" != "${FAILS:-}" ] ;;
+esac
+"""
+
+
+@pytest.fixture
+def in_parts(checkout: Checkout) -> Checkout:
+    """A checkout with Python 3.10 and a newer one, and a lint that passes."""
+    checkout.with_venv(python=PARTS, ruff="", mypy="", **{"lint-imports": ""})
+    for name in ("shellcheck", "python3.10"):
+        checkout.stand_in(name)
+    checkout.stand_in("python", PARTS, checkout.top / ".venv-3.10/bin")
+    shutil.copy(checkout.top / "requirements.lock", checkout.top / ".venv-3.10")
+    return checkout
+
+
+def test_part_of_the_unit_tests_that_passes_is_one_line(in_parts: Checkout) -> None:
+    done = in_parts.run("test", "--unit")
+    assert done.returncode == 0, done.stderr
+    for part in ("tasks", "bulkhead", "others", "oldest"):
+        assert f"==> {part}: 3 passed\n" in done.stderr
+    assert "about" not in done.stdout
+    assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 4
+
+
+def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_still_run(in_parts: Checkout) -> None:
+    in_parts.environment["FAILS"] = "tests/unit/tasks"
+    done = in_parts.run("test", "--unit")
+    assert done.returncode == 1
+    assert "about tests/unit/tasks\n=== 3 passed ===\n" in done.stdout
+    assert done.stdout.count("about") == 1
+    assert "==> tasks: FAILED\n" in done.stderr
+    assert done.stderr.count("3 passed") == 3
+
+
+def test_without_a_python_3_10_the_other_parts_run(in_parts: Checkout) -> None:
+    in_parts.stand_in("python3.10", "exit 127")
+    done = in_parts.run("test", "--unit")
+    assert done.returncode == 0
+    assert "==> no Python 3.10 on this machine: the host program is tested under " in done.stderr
+    assert done.stderr.count("3 passed") == 3
+
+
+def test_unit_tests_that_are_killed_end_all_of_them_and_begin_no_other_part(in_parts: Checkout) -> None:
+    in_parts.environment["HANGS"] = "1"
+    line = [in_parts.top / "scripts/test", "--unit"]
+    with subprocess.Popen(
+        line, cwd=in_parts.top, env=in_parts.environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for part in ("tasks", "bulkhead"):
+            wait_for(Path(f"{in_parts.log}.{part}"))
+        process.terminate()
+        output, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "unit: stopped in" in output
+    assert sorted(in_parts.calls("ended")) == ["ended tests/unit/bulkhead", "ended tests/unit/tasks"]
+    assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 2

@@ -1,9 +1,8 @@
-"""The host program's tests run apart: pyinfra brings gevent, which takes the ends of processes for itself."""
+"""What the host program's tests share."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,3 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeProc:
     proc = FakeProc(tmp_path / "proc")
     monkeypatch.setattr(procfs, "PROC", str(proc.path))
     return proc
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if "gevent.monkey" in sys.modules and not session.config.option.collectonly:
-        pytest.exit("run them apart: pytest tests/unit/bulkhead, and pytest tests/unit --ignore tests/unit/bulkhead", 4)

@@ -44,8 +44,6 @@ def upgrade(
         engine.engine,
         host,
         source="docker-ce",
-        required=list(ENGINE["docker-ce"]),
-        where_offered=[],
         pinned=wanted,
         consent=Consent(change_engine, stop_containers, live_restore),
         lock_timeout=600,
@@ -166,13 +164,11 @@ def test_package_of_some_releases_is_installed_where_the_new_lists_have_it() -> 
         engine.engine,
         host,
         source="distro",
-        required=["docker.io"],
-        where_offered=["docker-cli", "docker-buildx"],
         pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
         consent=Consent(change_engine=False, stop_containers=False, live_restore=True),
         lock_timeout=600,
     )
-    assert install.endswith("install docker.io docker-cli")
+    assert install.endswith("install docker.io apparmor ca-certificates docker-cli")
 
 
 def test_plugin_of_the_distribution_goes_with_consent_because_apt_sees_no_conflict() -> None:
@@ -189,13 +185,11 @@ def test_plugin_of_dockers_keeps_the_distributions_out() -> None:
         engine.engine,
         host,
         source="distro",
-        required=["docker.io"],
-        where_offered=["docker-buildx"],
         pinned=Pinned((), "", DOCKER_PIN, "engine_version"),
         consent=Consent(change_engine=False, stop_containers=False, live_restore=True),
         lock_timeout=600,
     )
-    assert install.endswith("install docker.io")
+    assert install.endswith("install docker.io apparmor ca-certificates")
 
 
 @pytest.mark.parametrize(

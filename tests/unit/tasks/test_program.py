@@ -51,18 +51,28 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-I", program, *arguments], capture_output=True, text=True, cwd=tmp_path)
 
 
-@pytest.fixture
-def provisioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the program of a host whose configuration and state are in a directory."""
-    monkeypatch.delenv("INVOCATION_ID", raising=False)  # the tests themselves may run in a service
-    (tmp_path / "bulkhead.json").write_text(configuration(settings(), plan_of(settings())))
-    program = tmp_path / "provisioned"
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program with its bytecode, as a host has it. Its configuration and its state are in `host` beside it."""
+    program = tmp_path_factory.mktemp("program") / "provisioned"
     with zipfile.ZipFile(io.BytesIO(archive())) as shipped, zipfile.ZipFile(program, "w") as packed:
         for name in shipped.namelist():
             text = shipped.read(name).decode()
             for path in (CONFIGURATION, PROGRAM_STATE, PROGRAM_RUN):
-                text = text.replace(f'"{path}"', f'"{tmp_path}"')
+                text = text.replace(f'"{path}"', f'"{program.with_name("host")}"')
             packed.writestr(name, text)
+    subprocess.run([sys.executable, TOP / "files" / "add-bytecode.py", program, PROGRAM], check=True)
+    return program
+
+
+@pytest.fixture
+def provisioned(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the program of a host whose configuration and state are in a directory."""
+    monkeypatch.delenv("INVOCATION_ID", raising=False)  # the tests themselves may run in a service
+    (tmp_path / "bulkhead.json").write_text(configuration(settings(), plan_of(settings())))
+    host = program.with_name("host")
+    host.unlink(missing_ok=True)
+    host.symlink_to(tmp_path)
     return program
 
 

@@ -6,13 +6,13 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bulkhead.names import CONTAINERD, DOCKER, move_journal
-from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import UNFINISHED_TAG
 from tasks.preflight.examine import Examination, examine
 from tasks.preflight.host import Container, EngineData, Unit
@@ -227,28 +227,33 @@ def assert_destroys_nothing(result: Examination) -> set[str]:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_no_message_on_a_host_destroys_anything(host: RealHost) -> None:
+    every = [settings(**wanted) for wanted in (host.wanted, *SETTINGS)]
     for docker in (host.state, *DOCKERS.values()):
         state = replace(
             docker, os_id=host.state.os_id, os_version=host.state.os_version, os_codename=host.state.os_codename
         )
-        for wanted in (host.wanted, *SETTINGS):
-            assert_destroys_nothing(examine(settings(**wanted), state, host.storage))
+        for wanted in every:
+            assert_destroys_nothing(examine(wanted, state, host.storage))
 
 
-@pytest.mark.parametrize("storage", STORAGES.values(), ids=[*STORAGES])
-def test_no_message_on_a_volume_destroys_anything(storage: Storage) -> None:
-    for state in (bare_host(), *DOCKERS.values()):
-        for wanted in ({"volume_disks": ["/dev/vdb"]}, {"adopt_volume": True}, *SETTINGS):
-            assert_destroys_nothing(examine(settings(**wanted), state, storage))
+@cache
+def commands_on(storage: str) -> set[str]:
+    """Check every message on a volume, and return the commands in them."""
+    every = [settings(**wanted) for wanted in ({"volume_disks": ["/dev/vdb"]}, {"adopt_volume": True}, *SETTINGS)]
+    results = [
+        examine(wanted, state, STORAGES[storage]) for state in (bare_host(), *DOCKERS.values()) for wanted in every
+    ]
+    return set[str]().union(*map(assert_destroys_nothing, results))
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_no_message_on_a_volume_destroys_anything(storage: str) -> None:
+    commands_on(storage)
 
 
 def test_messages_that_name_commands_are_among_them() -> None:
     """Otherwise the two tests before would show nothing."""
-    named = set[str]()
-    for storage in (shared_vg(), *STORAGES.values()):
-        for state in (bare_host(), *DOCKERS.values()):
-            for wanted in SETTINGS:
-                named |= assert_destroys_nothing(examine(settings(**wanted), state, storage))
+    named = set[str]().union(*map(commands_on, STORAGES))
     programs = {command.split()[0] for command in named}
     assert {"chattr", "docker", "journalctl", "lvrename", "snap", "systemctl"} <= programs
     assert any(map(AFTER_SAVING.match, named))
