@@ -99,11 +99,11 @@ def engine(
         lock_timeout: seconds to wait for another package manager.
         docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
-    required, offered = ENGINE[source], ENGINE_WHERE_OFFERED.get(source, ())
+    required, extra = ENGINE[source], ENGINE_WHERE_OFFERED.get(source, ())
     limit = start_limit(docker_start_limit)
-    found = host.get_fact(EngineInstallation, packages=[*required, *offered, *SAME_FILE, *SAME_FILE.values()])
+    found = host.get_fact(EngineInstallation, packages=[*required, *extra, *SAME_FILE, *SAME_FILE.values()])
     packages = found.packages
-    where_offered = without_file_conflicts(offered, packages.installed)
+    where_offered = without_file_conflicts(extra, packages.installed)
     wanted = [*required, *(name for name in where_offered if name in packages.offered)]
     missing = outdated(wanted, packages, pinned)
     if missing:
