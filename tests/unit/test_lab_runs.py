@@ -53,7 +53,8 @@ class LabCheckout:
                 if not source.name.startswith("test_") and source.is_file():
                     shutil.copy(source, self.top / name)
         (self.top / "tests/__init__.py").touch()
-        shutil.copy(TOP / "pyproject.toml", self.top)
+        for name in ("pyproject.toml", ".gitignore"):
+            shutil.copy(TOP / name, self.top)
         for name, text in TESTS.items():
             (self.top / "tests/lab" / name).write_text(text.replace("\n        ", "\n"))
         for line in ("init", "add .", "commit -m x"):
