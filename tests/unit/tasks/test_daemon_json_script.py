@@ -53,7 +53,7 @@ class DockerHost:
             "systemctl": f"""case "$1" in
                 cat) exit 0 ;;
                 is-active) [ "$(cat docker)" = active ] ;;
-                reload) grep -q '"bad"' {self.path} || cp {self.path} read ;;
+                reload) echo x >reloading ;;
                 restart) grep -q '"live-restore": true' read || for name in containers/*; do echo stopped >$name; done
                     if [ -e {self.path} ]; then cp {self.path} read; else echo '{{}}' >read; fi
                     if [ -e broken ] || grep -q '"bad"' read; then echo failed >docker; exit 1; fi
@@ -70,8 +70,9 @@ class DockerHost:
                 info) grep -q '"live-restore": true' read && echo true || echo false ;;
                 start) case $2 in broken-*) exit 1 ;; *) echo running >{top}/containers/$2 ;; esac ;;
             esac""",
-            "journalctl": "echo 'the log of Docker'",
-            "sleep": "",
+            "journalctl": "echo 'the log of Docker'; exit 1",
+            # A reload has its effect two seconds later.
+            "sleep": f"[ $(wc -l <reloading) -lt 2 ] || cp {self.path} read; echo x >>reloading",
         }
         for name, script in scripts.items():
             note = noting(top / "bin", name)
@@ -201,6 +202,17 @@ def test_host_without_docker_gets_its_file_and_nothing_is_started(tmp_path: Path
     assert not [call for call in host.calls() if call.startswith(("systemctl re", "docker"))]
 
 
+@pytest.mark.parametrize("missing", ["unit", "program"])
+def test_docker_of_which_only_a_part_is_left_is_not_started(tmp_path: Path, missing: str) -> None:
+    host = DockerHost(tmp_path, {})
+    if missing == "program":
+        (tmp_path / "bin" / "dockerd").unlink()
+    else:
+        stand_in(tmp_path / "bin", "systemctl", f'echo "systemctl $*" >>{tmp_path}/bin/calls; [ "$1" != cat ]')
+    assert host.apply().returncode == 0
+    assert not [call for call in host.calls() if call.startswith("systemctl re")]
+
+
 def test_file_that_docker_refuses_to_read_takes_nobodys_place(tmp_path: Path) -> None:
     host = DockerHost(tmp_path, {"theirs": 1})
     done = host.apply(REFUSED)
@@ -317,6 +329,7 @@ def test_containers_run_on_where_live_restore_is_switched_on_before_the_restart(
     assert (done.returncode, done.stderr) == (0, "daemon.json: the container broken-1 does not start again\n")
     assert host.running == {"broken-1"}, "it was stopped, and would not start again"
     called = host.calls()
+    assert (tmp_path / "reloading").read_text().count("x") == 3, "it was waited for no longer than it took"
     assert called.index("systemctl reload docker.service") < called.index("systemctl restart docker.service")
 
 

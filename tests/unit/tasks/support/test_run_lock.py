@@ -65,6 +65,16 @@ def test_lock_is_taken_and_is_no_obstacle_to_its_own_run(tmp_path: Path) -> None
     assert ask(lock, "take") == "free"
 
 
+def test_two_runs_that_take_it_at_once_take_turns_and_reading_waits_for_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with_fast_sleep(lock)
+    stand_in(tmp_path / "bin", "flock", f'[ "$*" = 9 ] && [ ! -s {lock} ] && [ -e {lock} ] && touch {tmp_path}/locked')
+    assert ask(lock, "read") == "free"
+    assert not (tmp_path / "locked").exists()
+    assert ask(lock, "take") == "free"
+    assert (tmp_path / "locked").exists(), "it was not locked, or was written before it was"
+
+
 def test_lock_of_a_living_connection_is_named_and_kept(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     lock = tmp_path / "lock"
     lock.write_text(f"{other.pid} {started(other.pid)} bob on laptop (process 9), since yesterday\n")
