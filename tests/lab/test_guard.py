@@ -164,7 +164,9 @@ def test_only_as_many_builds_as_needed_are_stopped_and_the_fastest_first(machine
         Build(machine, "slow1", f"RUN {begun.format(150)}{slow}"),
         Build(machine, "slow2", f"RUN {begun.format(300)}{slow}", buildkit=False),
     ]
-    wait_until(lambda: len(machine.out("pgrep -fx 'sleep 0.5' || true").split()) == 2, 120)
+    # On a slow machine they hardly ever sleep at the same moment.
+    both_slow = "pgrep -fx 'sleep 0.5|dd if=/dev/zero of=/part.*' || true"
+    wait_until(lambda: len(machine.out(both_slow).split()) == 2, 120)
     leave_free(machine, FLOOR + 900 * 2**20)
     start_sampler(machine)
     fast = Build(machine, "fast", f"RUN {FILL}")
