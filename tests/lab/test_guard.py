@@ -204,7 +204,8 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     assert journal(machine).count("stops the build step") == 2
 
 
-@SELDOM
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
 def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine) -> None:
     little = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/part; sleep 1; done"
     builds = [Build(machine, f"small{n}", f"RUN {little}", buildkit=n < 3) for n in range(4)]
@@ -223,8 +224,9 @@ def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine)
         build.end()
 
 
-@SELDOM
-@pytest.mark.parametrize("builder", ["buildkit", pytest.param("classic", marks=pytest.mark.full)])
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
+@pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_of_small_files_is_stopped_before_the_inodes_are_used_up(machine: Machine, builder: str) -> None:
     floor = 50_000  # of the 390,000 inodes that ext4 gives 6 GiB
     machine.run(
@@ -288,7 +290,8 @@ def test_builder_in_a_container_is_stopped_through_its_client(machine: Machine) 
     )
 
 
-@SELDOM
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
 def test_client_of_another_engine_is_left_alone(machine: Machine) -> None:
     """An engine that never answers stands for one on another host: the client waits for it, whatever happens here."""
     machine.run(
@@ -324,7 +327,8 @@ START_DIND = (
 )
 
 
-@SELDOM
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
 def test_build_in_a_docker_in_a_container_is_stopped_and_the_container_is_not(machine: Machine) -> None:
     machine.run(DIND)
     machine.run(

