@@ -429,7 +429,8 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
 
 def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
     """Return the image of a recipe with a snapshot of the booted machine; make it on first use."""
-    booted = source.with_name(f"{source.name}-booted-{accelerator}")
+    # Another version of QEMU cannot load the snapshot.
+    booted = source.with_name(f"{source.name}-booted-{accelerator}-{qemu.version()}")
     with cache.locked(booted):
         if not booted.exists():
             machine = Machine(f"{_MAKING}{booted.name}", recipe, {}, _free_port(), accelerator=accelerator)
@@ -442,7 +443,7 @@ def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
                 machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
                 machine.snapshot(BOOTED)
                 machine.cut()
-                new = booted.with_suffix(".part")
+                new = booted.with_name(f"{booted.name}.part")
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir()
                 for disk in machine.disks.values():
