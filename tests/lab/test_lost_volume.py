@@ -11,7 +11,16 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, cut_and_boot, deploy, dry, fingerprint, verify
+from tests.lab.conftest import (
+    assert_isolated,
+    converge,
+    cut_and_boot,
+    deploy,
+    dry,
+    fingerprint,
+    verify,
+    wait_until_booted,
+)
 
 pytestmark = pytest.mark.turn
 
@@ -56,8 +65,11 @@ def test_volume_that_was_removed_by_mistake_is_refused_and_comes_back_as_the_mes
         "`vgcfgrestore --list ubuntu-vg`",
     )
     blocks = machine.out("vgcfgrestore --list ubuntu-vg").split("File:")
-    file = next(block.split()[0] for block in blocks if "lvremove" in block)
-    machine.run(f"vgcfgrestore --yes --file {file} ubuntu-vg && lvchange --activate y ubuntu-vg/docker-lv")
+    # Debian 12's LVM lists the file's name twice: /etc/lvm/archive/NAME.vg/NAME.vg.
+    name = next(block.split()[0].split("/")[-1] for block in blocks if "lvremove" in block)
+    machine.run(
+        f"vgcfgrestore --yes --file /etc/lvm/archive/{name} ubuntu-vg && lvchange --activate y ubuntu-vg/docker-lv"
+    )
     converge(machine)
     assert machine.out(f"cat {PRECIOUS}") == "precious"
     assert_isolated(machine)
@@ -83,6 +95,7 @@ def test_lost_volume_is_made_anew_when_its_owner_says_that_the_data_is_gone(mach
     assert dry(machine).predicted == set()
     verify(machine)
     machine.reboot()
+    wait_until_booted(machine)
     assert_isolated(machine)
 
 
