@@ -83,7 +83,7 @@ print("building", flush=True)
 got = []
 while (info := signal.sigtimedwait(wanted, 0.5 if got else 20)):
     got.append(info.si_signo)
-print("got", *map(int, got), flush=True)
+sys.stdout.write(" ".join(["got", *(str(int(one)) for one in got)]) + "\\n") # at once: the title goes to the same terminal
 sys.exit(130)
 """
 
