@@ -50,6 +50,10 @@ def wait_for_step(machine: Machine, command: str) -> None:
     wait_until(lambda: machine.run(f"pgrep -fx '{command}'", check=False).returncode == 0, 120)
 
 
+def end_step(machine: Machine, command: str) -> None:
+    machine.run(f"pkill -fx '{command}'")
+
+
 @pytest.fixture(scope="module")
 def guarded(machines: Callable[..., Machine]) -> Machine:
     return prepared(machines("building", suite="bookworm", docker="preinstalled"))
@@ -64,8 +68,8 @@ def machine(guarded: Machine) -> Machine:
 @SELDOM
 def test_second_of_two_builds_that_do_not_fit_together_waits_for_the_first(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
-    first = BuildCommand(machine, "first", "sleep 40", "--need 600M")
-    wait_for_step(machine, "sleep 40")
+    first = BuildCommand(machine, "first", "sleep 900 || true", "--need 600M")
+    wait_for_step(machine, "sleep 900")
     code, output = BuildCommand(machine, "refused", "true", "--need 600M").end()
     assert code == 3, output
     assert "that 1 other build may still need" in output
@@ -74,6 +78,7 @@ def test_second_of_two_builds_that_do_not_fit_together_waits_for_the_first(machi
     status = machine.out("bulkhead status", timeout=120)
     assert "Guarded builds" in status
     assert re.search(r"running +first for .*600M of 600M still reserved", status), status
+    end_step(machine, "sleep 900")
     (first_code, first_output), (second_code, second_output) = first.end(), second.end()
     assert (first_code, second_code) == (0, 0), first_output + second_output
     assert "waits for" in second_output
@@ -96,12 +101,13 @@ def test_build_that_was_killed_holds_no_space(machine: Machine) -> None:
 @SELDOM
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_that_passes_its_limit_is_ended_and_no_other(machine: Machine, builder: str) -> None:
+    other = BuildCommand(machine, "other", "sleep 900 || true", "--need 100M", buildkit=builder == "buildkit")
+    wait_for_step(machine, "sleep 900")
     limited = BuildCommand(machine, "limited", SLOWLY, "--need 100M --limit 300M", buildkit=builder == "buildkit")
-    wait_for_step(machine, "sleep 2")
-    other = BuildCommand(machine, "other", "sleep 60", "--need 100M", buildkit=builder == "buildkit")
     code, output = limited.end()
     assert code == 5, output
     assert re.search(r"the guard stopped it: this build has written [3-7]\d\d\.\d MiB, its limit is 300\.0 MiB", output)
+    end_step(machine, "sleep 900")
     code, output = other.end()
     assert code == 0, output
     assert machine.out("systemctl is-active docker") == "active"
@@ -110,11 +116,12 @@ def test_build_that_passes_its_limit_is_ended_and_no_other(machine: Machine, bui
 @SELDOM
 def test_stop_of_another_build_is_not_this_builds(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
-    fails = BuildCommand(machine, "fails", "sleep 90; false", "--need 10M")
-    wait_for_step(machine, "/bin/sh -c sleep 90; false")
+    fails = BuildCommand(machine, "fails", "sleep 900; false", "--need 10M")
+    wait_for_step(machine, "sleep 900")
     fills = BuildCommand(machine, "fills", "dd if=/dev/zero of=/big bs=1M count=8000", "--need 10M")
     code, output = fills.end()
     assert code == 4, output
+    end_step(machine, "sleep 900")
     code, output = fails.end()
     assert code == 1, output
 
