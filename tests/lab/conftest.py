@@ -283,13 +283,20 @@ def fingerprint(machine: Machine) -> str:
 
 @pytest.fixture(scope="module")
 def machines(worker_prefix: str) -> Iterator[Callable[..., Machine]]:
-    """Return a function that makes machines. They are removed after the last test of the file."""
+    """Return a function that makes machines. They are removed after the last test of the file.
+
+    A machine takes a processor also when nothing happens on it. So a new one cuts the power of those made before, which a
+    snapshot brings back; unless it is to run ``beside`` them.
+    """
     made: list[Machine] = []
 
     # Keep the nightly prune away from the tests, at whatever time of day they run.
     far_from_now = f"{(datetime.now(timezone.utc) + timedelta(hours=12)):%H}:00"
 
-    def make(name: str, *, settings: dict[str, Any] | None = None, **recipe: Any) -> Machine:
+    def make(name: str, *, beside: bool = False, settings: dict[str, Any] | None = None, **recipe: Any) -> Machine:
+        for earlier in made:
+            if not beside and earlier.directory.exists():
+                earlier.cut()
         settings = {"prune_time": far_from_now, **(settings or {})}
         machine = Machine.create(f"{worker_prefix}-{name}", settings=settings, **recipe)
         made.append(machine)

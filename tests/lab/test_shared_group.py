@@ -285,7 +285,7 @@ def test_volume_grows_while_containers_run(machine: Machine) -> None:
 def test_one_bad_host_does_not_keep_the_others_from_being_provisioned(
     machine: Machine, machines: Callable[..., Machine]
 ) -> None:
-    bad = machines("bad", suite="bookworm")
+    bad = machines("bad", beside=True, suite="bookworm")
     bad.run("lvcreate -qq -y -l 100%FREE -n data-lv ubuntu-vg")
     before = fingerprint(bad)
     machine.run("systemctl stop docker.socket docker")  # gives the run something to do on the good host
