@@ -43,6 +43,18 @@ def test_flushed_data_survives_the_end_of_qemu() -> None:
     assert "cache=writeback" in drive
 
 
+def test_qemu_that_was_unpacked_is_preferred(tmp_path: Path) -> None:
+    assert qemu.binary() == "qemu-system-x86_64"
+    newer = tmp_path / "unpacked/qemu/usr/bin/qemu-system-x86_64"
+    newer.parent.mkdir(parents=True)
+    newer.write_text("#!/bin/sh\necho 'QEMU emulator version 10.0.2 (Debian 1:10.0.2)'\n")
+    newer.chmod(0o755)
+    assert qemu.binary() == str(newer)
+    qemu.version.cache_clear()
+    assert qemu.version() == "10.0.2"
+    qemu.version.cache_clear()
+
+
 def test_image_of_the_lab_boots_its_own_kernel_and_a_cloud_image_its_own_loader() -> None:
     assert "-kernel" in line(kernel=Path("/i"), append="root=/dev/vda")
     assert "-kernel" not in line()

@@ -84,6 +84,44 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
+APT_WITH_BACKPORTS = """
+case $* in
+    indextargets*) echo "Debian bookworm-updates mirror:/debian"; echo "Debian bookworm mirror:/debian" ;;
+    *download*) touch qemu.deb ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["runs here", "does not run here"])
+def test_newer_qemu_is_unpacked_once_where_it_runs(checkout: Checkout, runs: bool) -> None:
+    checkout.stand_in(
+        "newer", 'usage() { :; }\n. "$(dirname "$0")/lib.sh"\nunpack_newer_qemu', checkout.top / "scripts"
+    )
+    checkout.stand_in("apt-get", APT_WITH_BACKPORTS)
+    program = f'mkdir -p "$3/usr/bin"; ln -s /bin/{str(runs).lower()} "$3/usr/bin/qemu-system-x86_64"'
+    checkout.stand_in("dpkg-deb", program)
+    unpacked = Path(checkout.environment["BULKHEAD_CACHE"]) / "unpacked"
+    done = checkout.run("newer")
+    assert done.returncode == 0, done.stderr
+    _, update, download = checkout.calls("apt-get")
+    assert f"Dir::Etc::sourcelist={unpacked}/qemu.apt/sources.list" in update
+    assert f"Dir::State::lists={unpacked}/qemu.apt/lists" in update
+    assert download.endswith("download qemu-system-x86/bookworm-backports")
+    assert ("the installed one takes longer" in done.stderr) is not runs
+    assert [path.name for path in unpacked.iterdir()] == ["qemu" if runs else "no-newer-qemu"]
+    checkout.run("newer")
+    assert len(checkout.calls("apt-get")) == 1, "it is asked where the archive is, and nothing else"
+
+
+def test_machine_without_debians_archive_keeps_its_qemu(checkout: Checkout) -> None:
+    checkout.stand_in(
+        "newer", 'usage() { :; }\n. "$(dirname "$0")/lib.sh"\nunpack_newer_qemu', checkout.top / "scripts"
+    )
+    done = checkout.run("newer")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(checkout.calls("apt-get")) == 1
+
+
 # -- help and wrong command lines
 
 
