@@ -101,12 +101,14 @@ def test_build_that_was_killed_holds_no_space(machine: Machine) -> None:
 @SELDOM
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_that_passes_its_limit_is_ended_and_no_other(machine: Machine, builder: str) -> None:
-    other = BuildCommand(machine, "other", "sleep 900 || true", "--need 100M", buildkit=builder == "buildkit")
-    wait_for_step(machine, "sleep 900")
+    # Alone at first: steps of builds that begin beside each other count for none of them.
     limited = BuildCommand(machine, "limited", SLOWLY, "--need 100M --limit 300M", buildkit=builder == "buildkit")
+    wait_for_step(machine, "sleep 2")
+    other = BuildCommand(machine, "other", "sleep 900 || true", "--need 100M", buildkit=builder == "buildkit")
     code, output = limited.end()
     assert code == 5, output
     assert re.search(r"the guard stopped it: this build has written [3-7]\d\d\.\d MiB, its limit is 300\.0 MiB", output)
+    wait_for_step(machine, "sleep 900")
     end_step(machine, "sleep 900")
     code, output = other.end()
     assert code == 0, output
@@ -118,8 +120,7 @@ def test_stop_of_another_build_is_not_this_builds(machine: Machine) -> None:
     leave_free(machine, FLOOR + 900 * M)
     fails = BuildCommand(machine, "fails", "sleep 900; false", "--need 10M")
     wait_for_step(machine, "sleep 900")
-    fills = BuildCommand(machine, "fills", "dd if=/dev/zero of=/big bs=1M count=8000", "--need 10M")
-    code, output = fills.end()
+    code, output = BuildCommand(machine, "fills", "dd if=/dev/zero of=/big bs=1M count=8000", "--need 10M").end()
     assert code == 4, output
     end_step(machine, "sleep 900")
     code, output = fails.end()
