@@ -54,7 +54,7 @@ def test_rate_falls_slowly_when_nothing_is_written_for_a_moment() -> None:
 
 def test_rate_falls_to_half_in_each_second_of_rest() -> None:
     assert rate_after([G, G - 100 * M], 1) == 100 * M
-    assert rate_after([G, *[G - 100 * M] * 3], 1) == 25 * M
+    assert rate_after([G, *[G - 100 * M] * 5], 0.5) == pytest.approx(200 * M / 4)
 
 
 def test_rate_is_zero_after_a_longer_rest() -> None:
@@ -79,20 +79,32 @@ def test_growth_that_gets_faster_is_measured_over_a_quarter_of_a_second() -> Non
     assert rate_after([*slow, *(slow[-1] - 50 * M * n for n in range(1, 4))]) == pytest.approx(500 * M)
 
 
-@pytest.mark.parametrize(("least", "rate"), [(100, 100), (101, 0)])
-def test_less_than_the_least_is_no_growth(least: int, rate: float) -> None:
-    made = Rate(least)
+def test_growth_before_a_long_pause_no_longer_counts() -> None:
+    rate = Rate()
+    for now, used in ((0, 0), (1, 900 * M), (10, 910 * M)):
+        rate.add(now, G - used)
+    assert rate.value < 2 * M
+
+
+def test_quarter_of_a_second_is_enough_for_a_rate() -> None:
+    assert rate_after([G, G - 10 * M, G - 20 * M, G - 120 * M], 0.25) == 400 * M
+
+
+@pytest.mark.parametrize(("made", "growth", "rate"), [(Rate(), 1024, 1024), (Rate(), 1023, 0), (Rate(10), 9, 0)])
+def test_less_than_the_least_is_no_growth(made: Rate, growth: int, rate: float) -> None:
     made.add(0, G)
-    made.add(1, G - 100)
+    made.add(1, G - growth)
     assert made.value == rate
 
 
 def test_forgotten_samples_give_no_rate() -> None:
     rate = Rate()
+    assert rate.value == 0
     for number in range(5):
         rate.add(number, G - 100 * M * number)
     rate.forget()
-    rate.add(6, G)
+    assert rate.value == 0
+    rate.add(6, 0)
     assert rate.value == 0
 
 
@@ -123,6 +135,11 @@ def test_level_for_each_state_of_the_volume(free: int, rate: float, expected: in
     assert judge(free, rate, 2 * G, 1.0, expected) == what
 
 
+@pytest.mark.parametrize(("free", "what"), [(2 * G + 300 * M, RECLAIM), (2 * G + 300 * M - 1, ABORT)])
+def test_what_is_written_until_a_build_has_ended_counts(free: int, what: int) -> None:
+    assert judge(free, 100 * M, 2 * G, 3.0) == what
+
+
 def test_samples_are_more_frequent_if_the_floor_is_reached_sooner() -> None:
     assert interval(50 * G, 0, 2 * G) == 0.5
     assert interval(50 * G, 100 * M, 2 * G) == 0.5
@@ -146,7 +163,7 @@ def test_samples_stay_rare_while_the_volume_fills_slowly_below_the_floor() -> No
 def history(*at: dict[str, int], seconds: float = 0.5) -> WriteHistory:
     made = WriteHistory()
     for number, written in enumerate(at):
-        made.add(number * seconds, written)
+        made.add(number * seconds, written, 0)
     return made
 
 
@@ -165,7 +182,7 @@ def test_step_that_began_after_a_scan_wrote_everything_since_then() -> None:
 def test_step_that_is_found_late_did_not_write_everything_since_then() -> None:
     made = history({}, {"new": M})
     made.meet("old", 3 * G)
-    made.add(1.0, {"new": 51 * M, "old": 3 * G + M})
+    made.add(1.0, {"new": 51 * M, "old": 3 * G + M}, 0)
     assert made.speeds()["old"] == Speed(M, M)
     assert made.speeds()["new"].recent > 50 * M
 
@@ -182,7 +199,7 @@ def test_writers_are_scanned_twenty_times_before_the_floor_is_reached() -> None:
 @pytest.mark.parametrize(("pause", "known"), [(10.0, {"a"}), (10.1, set())])
 def test_scans_with_a_long_pause_between_them_give_no_speed(pause: float, known: set[str]) -> None:
     made = history({"a": 0})
-    made.add(pause, {"a": G})
+    made.add(pause, {"a": G}, 0)
     assert made.speeds().keys() == known
     assert made.is_long_enough() == bool(known)
     assert made.last() == pause
@@ -255,6 +272,16 @@ def test_growth_is_measured_between_the_scans_and_without_what_has_ended_or_was_
     assert made.total_speed(["b"]) == Speed((80 - 10 - 20) * M, (160 - 30 - 40) / 2 * M)
 
 
+@pytest.mark.parametrize(("before", "then"), [({}, {"ended": 10}), ({"ended": 10}, {"ended": 5})])
+def test_what_has_ended_takes_nothing_more_from_the_growth_than_it_wrote(
+    before: dict[str, int], then: dict[str, int]
+) -> None:
+    made = WriteHistory()
+    for number, (written, used_up) in enumerate([(before, 0), (then, 30), ({}, 30)]):
+        made.add(number * 2, written, used_up)
+    assert made.total_speed(()).long == ((30 - 10) / 4 if not before else 30 / 4)
+
+
 def test_space_that_comes_back_between_the_scans_is_no_growth() -> None:
     made = WriteHistory()
     made.add(0, {"a": 0}, G)
@@ -307,6 +334,11 @@ def test_writer_with_half_an_equal_share_of_many_counts_as_growing(share: float,
     made = speeds(slow=share * M, **{f"b{number}": 0 for number in range(19)})
     assert growing(made, 200 * M) == names
     assert growing(made, 0) == ["slow"], "a byte in a second is a share of nothing"
+
+
+def test_nobody_is_growing_who_writes_nothing() -> None:
+    assert growing({}, 100 * M) == []
+    assert growing(speeds(idle=0, a=1), 0) == ["a"]
 
 
 def test_growing_writers_begin_with_the_fastest() -> None:

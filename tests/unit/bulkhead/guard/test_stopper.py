@@ -286,8 +286,10 @@ def guard_of(world: World, free: float, total: float = 0, **speeds: float) -> Gu
     space.free, space.floor = int(free), FLOOR
     for name in speeds.keys() - {DOCKER}:
         world.build(name, speeds[name], written=3 * G)
-    space.history.add(world.now - 1, dict.fromkeys(speeds, 0))
-    space.history.add(world.now, {name: int(speed) for name, speed in speeds.items()}, int(total or sum(speeds.values())))
+    space.history.add(world.now - 1, dict.fromkeys(speeds, 0), 0)
+    space.history.add(
+        world.now, {name: int(speed) for name, speed in speeds.items()}, int(total or sum(speeds.values()))
+    )
     guard.writers.steps = world.steps()
     return guard
 
@@ -371,9 +373,7 @@ def test_nobody_is_stopped_after_one_scan(world: World) -> None:
     assert world.aborted == []
 
 
-def test_client_that_has_ended_meanwhile_does_not_save_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_client_that_has_ended_meanwhile_does_not_save_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = guard_of(world, FLOOR, docker=100 * M)
     world.building = [client(2, "docker build ended"), client(1, "docker build .")]
     monkeypatch.setattr(clients, "interrupt", lambda each, why: each.pid == 1 and world.interrupt(each, why))
@@ -386,7 +386,9 @@ def test_stop_that_finds_nobody_says_what_fills_the_volume(world: World, monkeyp
     guard = guard_of(world, FLOOR, docker=100 * M)
     world.building = [client(2, "docker build ended")]
     monkeypatch.setattr(clients, "interrupt", lambda *_: False)
-    assert stop_one(guard, world).startswith("What fills it is no build that the guard may stop. Docker itself takes 100M")
+    assert stop_one(guard, world).startswith(
+        "What fills it is no build that the guard may stop. Docker itself takes 100M"
+    )
     assert guard.stopper.history.last == float("-inf")
 
 
