@@ -313,6 +313,7 @@ def stop_one(guard: Guard, world: World, after: float = 0, rate: float = 100 * M
 def test_next_step_is_stopped_sooner_below_half_the_floor(
     world: World, free: int, after: float, stopped: list[str]
 ) -> None:
+    world.now = 0.0
     guard = guard_of(world, free, fast=60 * M, slow=40 * M)
     assert stop_one(guard, world) == ""
     assert world.aborted == ["fast"]
@@ -352,7 +353,7 @@ def test_client_whose_step_may_still_be_ending_is_interrupted_only_below_half_th
     ("after", "rate", "stopped"),
     [
         (9.9, FLOOR / 100 - 1, ["fast"]),
-        (9.9, FLOOR / 100 + 1, ["fast", "slow"]),
+        (9.9, FLOOR / 10 / 10, ["fast", "slow"]),
         (10.0, 1, ["fast", "slow"]),
     ],
 )
