@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bulkhead.docker import clients
+from bulkhead.docker import clients, steps
 from bulkhead.docker.clients import Client
 from bulkhead.guard import jobs
 from bulkhead.guard.loop import Guard
@@ -383,6 +383,16 @@ def test_client_that_has_ended_meanwhile_does_not_save_the_next(world: World, mo
     assert {*guard.stopper.history.ending} == {"2 2", "1 1"}
 
 
+def test_client_that_takes_its_time_to_end_is_interrupted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = guard_of(world, FLOOR, docker=100 * M)
+    world.building = [client(2, "docker build slow"), client(1, "docker build .")]
+    interrupted: list[int] = []
+    monkeypatch.setattr(clients, "interrupt", lambda each, _: interrupted.append(each.pid) or True)
+    for after in (0, 2, 4):
+        stop_one(guard, world, after)
+    assert interrupted == [2, 1]
+
+
 def test_stop_that_finds_nobody_says_what_fills_the_volume(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = guard_of(world, FLOOR, docker=100 * M)
     world.building = [client(2, "docker build ended")]
@@ -391,6 +401,31 @@ def test_stop_that_finds_nobody_says_what_fills_the_volume(world: World, monkeyp
         "What fills it is no build that the guard may stop. Docker itself takes 100M"
     )
     assert guard.stopper.history.last == float("-inf")
+
+
+@pytest.mark.parametrize(
+    ("step", "docker", "stopped"),
+    [
+        (31, 3, []),  # a third together, but Docker writes too little to copy for a build
+        (30, 10, ["step"]),
+        (10, 30, ["docker build ."]),
+        (10, 20, []),  # less than a third
+    ],
+)
+def test_faster_one_is_stopped_of_a_step_and_what_docker_copies(
+    world: World, step: int, docker: int, stopped: list[str]
+) -> None:
+    guard = guard_of(world, FLOOR, 100 * M, step=step * M, docker=docker * M)
+    world.building = [client(2, "docker build ."), client(1, "docker build old")]
+    assert (stop_one(guard, world) == "") == bool(stopped)
+    assert world.aborted + world.interrupted == stopped
+
+
+def test_time_that_a_stop_takes_delays_the_next_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = guard_of(world, FLOOR, fast=100 * M)
+    monkeypatch.setattr(steps, "abort", lambda *_: world.advance(0.5))
+    stop_one(guard, world)
+    assert guard.writers.cost == 0.5
 
 
 @pytest.mark.parametrize(("share", "is_named"), [(5, True), (4.9, False)])
@@ -402,6 +437,8 @@ def test_alert_names_who_has_a_twentieth_of_the_growth(world: World, share: floa
         "Docker itself takes 5.0M/s of that, and for no client that the guard may stop",
     ]
     assert stop_one(guard, world) == ". ".join(words[: 3 if is_named else 1])
+    guard.build_limits._classic.similar = ["database", "web"]
+    assert stop_one(guard, world).endswith(". Left alone, though they look like a build's steps: database, web")
 
 
 def test_nothing_is_said_while_space_of_a_stopped_step_comes_back(world: World) -> None:
@@ -418,13 +455,19 @@ def test_nothing_is_said_while_space_of_a_stopped_step_comes_back(world: World) 
         ({DOCKER: 100 * M}, "command `docker build .`"),
     ],
 )
-def test_stop_is_reported_at_once(world: World, speeds: dict[str, float], what: str) -> None:
+def test_stop_is_reported_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, speeds: dict[str, float], what: str
+) -> None:
     guard = guard_of(world, FLOOR - M, **speeds)
     world.building = [client(1, "docker build .")] if DOCKER in speeds else []
     stop_one(guard, world)
     why = "/srv/docker-volume has 2.0G left, fills by 100M/s and is below its floor of 2.0G"
     assert f"stops the build {what}: {why}" in world.journal
+    sent: list[object] = []
+    monkeypatch.setattr(jobs, "send_alerts", lambda _, alerts: sent.extend(alerts) or len(alerts))
     guard.reporter.send_alerts(guard.volume.config, guard.runner)
-    assert world.news == [(WARNING, f"the guard has stopped the build {what}: {why}")]
+    assert sent == [(WARNING, f"the guard has stopped the build {what}: {why}", True, False)], (
+        "it names what to reclaim"
+    )
     assert guard.volume.space.rate.value == 0, "it says nothing of what comes"
     assert saved()["aborted"][0]["what"] == what.split()[0]

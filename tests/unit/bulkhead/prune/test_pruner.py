@@ -54,6 +54,7 @@ def test_cache_goes_that_was_unused_for_long_and_in_no_use(contents: FakeContent
 def test_cache_stays_that_newer_cache_was_made_from(parents: dict[str, Any]) -> None:
     records = [record("base", 90), record("step", 1, **parents), record("other", 90)]
     assert [found["ID"] for found in idle_cache(records, NOW.timestamp() - 48 * 3600)] == ["other"]
+    assert len(idle_cache(records, NOW.timestamp())) == 3
 
 
 def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents: FakeContents) -> None:
