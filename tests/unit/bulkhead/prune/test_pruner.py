@@ -57,6 +57,11 @@ def test_cache_stays_that_newer_cache_was_made_from(parents: dict[str, Any]) -> 
     assert len(idle_cache(records, NOW.timestamp())) == 3
 
 
+def test_cache_stays_that_newer_cache_was_made_from_over_several_records() -> None:
+    records = [record("base", 90), record("middle", 90, Parents=["base"]), record("step", 1, Parents=["middle"])]
+    assert idle_cache(records, NOW.timestamp() - 48 * 3600) == []
+
+
 def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents: FakeContents) -> None:
     contents.images = [
         image("lost"),
