@@ -1,13 +1,17 @@
 """Put faults into the code, one at a time, and show those that no unit test notices. For scripts/mutate.
 
-cosmic-ray makes the faults in Python modules and runs the tests. It knows no shell: the faults in shell scripts are made here.
+cosmic-ray makes the faults in Python modules. It knows no shell: the faults in shell scripts are made here. The tests run in
+forks of this process, which has imported pytest: to start pytest anew takes longer than most of the tests.
 """
 
 from __future__ import annotations
 
-import json
+import difflib
+import itertools
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 TOP = Path(__file__).parents[1]
 LIST = TOP / "tests" / "mutants.toml"
@@ -34,9 +40,6 @@ class Subject:
 
     path: str
     tests: Sequence[str]
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", *self.tests]
 
 
 # What changes the meaning of a line of shell. The first that matches a place is applied there, one place at a time.
@@ -89,56 +92,63 @@ def _is_script(text: str) -> bool:
     return subprocess.run(["sh", "-n"], input=plain, text=True, capture_output=True).returncode == 0
 
 
-def unnoticed_in_shell(subject: Subject, copy: Path) -> Iterator[Fault | None]:
-    """Yield each fault in a shell script that the tests do not notice, and None for each that they do."""
-    file = copy / subject.path
-    whole = file.read_text()
-    for fault, script in shell_faults(whole):
-        file.write_text(script)
-        try:
-            done = subprocess.run(subject.command(), cwd=copy, capture_output=True, timeout=300)
-            yield fault if done.returncode == 0 else None
-        except subprocess.TimeoutExpired:
-            yield None
-        finally:
-            file.write_text(whole)
-
-
-def unnoticed_in_python(subject: Subject, copy: Path) -> Iterator[Fault | None]:
+def python_faults(text: str) -> Iterator[tuple[Fault, str]]:
     """Yield the same for a Python module."""
-    import toml  # comes with cosmic-ray
+    from cosmic_ray import mutating, plugins
 
-    configuration = {
-        "cosmic-ray": {
-            "module-path": subject.path,
-            "timeout": 300.0,
-            "excluded-modules": [],
-            "test-command": " ".join(subject.command()),
-            "distributor": {"name": "local"},
-            # `str | None` in an annotation is no operation, and every other mutation of `|` is an error at once.
-            "filters": {"operators-filter": {"exclude-operators": ["core/ReplaceBinaryOperator_BitOr_.*"]}},
-        }
-    }
-    (copy / "mutate.toml").write_text(toml.dumps(configuration))
-    tools = Path(sys.executable).parent
-    for line in (
-        ["cosmic-ray", "init", "mutate.toml", "session.sqlite", "--force"],
-        ["cr-filter-operators", "session.sqlite", "mutate.toml"],
-        ["cosmic-ray", "exec", "mutate.toml", "session.sqlite"],
-    ):
-        subprocess.run([tools / line[0], *line[1:]], cwd=copy, check=True, stdout=subprocess.DEVNULL)
-    dump = [tools / "cosmic-ray", "dump", "session.sqlite"]
-    for line in subprocess.run(dump, cwd=copy, check=True, capture_output=True, text=True).stdout.splitlines():
-        _, result = json.loads(line)
-        if result and result["worker_outcome"] == "normal":
-            yield _fault_of(result["diff"]) if result["test_outcome"] == "survived" else None
+    for name in plugins.operator_names():
+        # `str | None` in an annotation is no operation, and every other mutation of `|` is an error at once.
+        if name.startswith("core/ReplaceBinaryOperator_BitOr_") or plugins.get_operator(name).arguments():
+            continue
+        for occurrence in itertools.count():
+            module = mutating.mutate_code(text, plugins.get_operator(name)(), occurrence)
+            if module is None:
+                break
+            yield _fault_between(text, module), module
 
 
-def _fault_of(diff: str) -> Fault:
-    """Return the fault that a diff shows."""
-    changes = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+def _fault_between(text: str, faulty: str) -> Fault:
+    """Return the fault that makes the difference between two modules."""
+    lines = difflib.ndiff(text.splitlines(), faulty.splitlines())
+    changes = [line for line in lines if line[0] in "+-"]
     removed, added = (" ".join(line[1:].strip() for line in changes if line[0] == sign) for sign in "-+")
     return Fault(removed, added)
+
+
+def unnoticed(subject: Subject, copy: Path) -> Iterator[Fault | None]:
+    """Yield each fault in a file that the tests do not notice, and None for each that they do."""
+    file = copy / subject.path
+    whole = file.read_text()
+    for cached in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        cached.unlink()  # Python would take it for that of a module with a fault, if both have one size
+    faults = python_faults if file.suffix == ".py" else shell_faults
+    for fault, faulty in faults(whole):
+        file.write_text(faulty)
+        yield fault if _passes(subject, copy) else None
+    file.write_text(whole)
+
+
+def _passes(subject: Subject, copy: Path, *, seconds: int = 300, compiles: bool = False) -> bool:
+    """Return whether the tests for a file pass in time.
+
+    Args:
+        compiles: whether Python keeps the modules that it compiles.
+    """
+    if pid := os.fork():
+        return os.waitpid(pid, 0)[1] == 0
+    code = 1
+    try:
+        signal.alarm(seconds)
+        os.chdir(copy)
+        sys.path[0], sys.dont_write_bytecode = str(copy), not compiles
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
+        silence = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (1, 2):
+            os.dup2(silence, descriptor)
+        code = pytest.main(["-x", "-q", "--no-header", "--tb=no", *subject.tests])
+    finally:
+        os._exit(code)
 
 
 def copy_of_the_checkout(directory: str) -> Path:
@@ -158,10 +168,9 @@ def examine(subject: Subject, accepted: dict[Fault, str]) -> bool:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutate-") as directory:
         copy = copy_of_the_checkout(directory)
-        if subprocess.run(subject.command(), cwd=copy, stdout=subprocess.DEVNULL).returncode:
+        if not _passes(subject, copy, compiles=True):
             print(f"{subject.path}: its tests fail without any fault: {' '.join(subject.tests)}")
             return False
-        unnoticed = unnoticed_in_python if subject.path.endswith(".py") else unnoticed_in_shell
         results = list(unnoticed(subject, copy))
     left = [fault for fault in results if fault]
     open_ones = [fault for fault in left if fault not in accepted]

@@ -113,7 +113,7 @@ class WriteHistory:
     def __init__(self) -> None:
         self._scans: list[Scan] = []
 
-    def add(self, now: float, written: Mapping[str, int], used_up: int = 0) -> None:
+    def add(self, now: float, written: Mapping[str, int], used_up: int) -> None:
         scans = self._scans
         if scans and scans[-1].written.keys() - written.keys() - {DOCKER}:
             # When a step ends, the kernel counts what it wrote for Docker itself.

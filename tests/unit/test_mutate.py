@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutate import LIST, Fault, _fault_of, shell_faults
+from tests.mutate import LIST, Fault, Subject, _fault_between, shell_faults, unnoticed
 
 TOP = Path(__file__).parents[2]
 
@@ -38,11 +38,20 @@ def test_script_has_the_fault_and_nothing_else() -> None:
     assert script == SCRIPT.replace(f"{fault.line}\n", "")
 
 
-def test_fault_in_a_module_is_read_from_its_diff() -> None:
-    diff = (
-        "--- mutation diff ---\n--- a/x.py\n+++ b/x.py\n@@ -1 +1 @@\n def f():\n-    return a < b\n+    return a <= b\n"
+def test_fault_in_a_module_is_the_line_that_differs() -> None:
+    module = "def f():\n    return a < b\n"
+    assert _fault_between(module, module.replace("<", "<=")) == Fault("return a < b", "return a <= b")
+
+
+def test_fault_that_no_test_notices_is_found_and_the_file_is_whole_again(tmp_path: Path) -> None:
+    script = "set -eu\nexit 1\n"
+    (tmp_path / "a.sh").write_text(script)
+    (tmp_path / "test_a.py").write_text(
+        "from pathlib import Path\n\ndef test_a():\n    assert 'exit 1' in Path('a.sh').read_text()\n"
     )
-    assert _fault_of(diff) == Fault("return a < b", "return a <= b")
+    found = [*unnoticed(Subject("a.sh", ["test_a.py"]), tmp_path)]
+    assert found == [Fault("set -eu", ""), None, None]
+    assert (tmp_path / "a.sh").read_text() == script
 
 
 def test_list_names_files_and_tests_that_exist_and_reasons() -> None:

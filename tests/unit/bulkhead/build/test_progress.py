@@ -8,7 +8,10 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -128,6 +131,23 @@ def test_signal_that_was_ignored_before_changes_nothing(environment: dict[str, s
     process.send_signal(signal.Signals[ignored])
     process.stdout.close()
     assert process.wait(timeout=20) == 7
+
+
+def test_ctrl_c_that_comes_as_docker_ends_is_kept_and_ends_nothing_else() -> None:
+    sent: list[int] = []
+
+    def sample() -> None:
+        if not sent:
+            sent.append(1)
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    gauge = cast(Gauge, SimpleNamespace(sample=sample))
+    try:
+        found = build_progress.run_watched(["sh", "-c", "exit 7"], gauge, build_progress.Display(""), lambda _: None)
+    except KeyboardInterrupt:
+        pytest.fail("it ends the program before the build's result is told")
+    assert found == (7, True)
 
 
 def test_ctrl_c_reaches_docker_once_and_the_title_comes_back(environment: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bulkhead import procfs
 from bulkhead.docker import clients
 from bulkhead.docker.clients import Client
 from bulkhead.storage.processes import Process
@@ -64,6 +65,30 @@ def test_docker_and_the_plugin_that_it_starts_are_one(host: BuildingHost) -> Non
     host.process(81, "docker-buildx buildx build .", 80)
     assert building() == [81]
     assert clients.programs_that_build() == [Process(81, "docker-buildx")]
+
+
+@pytest.mark.parametrize(("age", "found"), [(0.99, []), (1.0, [80])])
+def test_docker_has_a_second_to_start_its_plugin(
+    host: BuildingHost, monkeypatch: pytest.MonkeyPatch, age: float, found: list[int]
+) -> None:
+    monkeypatch.setattr(procfs, "age", lambda _: age)
+    host.process(80, "docker build .")
+    assert building() == found
+
+
+@pytest.mark.parametrize(("age", "builds"), [(3599.9, True), (3600.0, False)])
+def test_compose_that_stays_may_build_for_an_hour(
+    host: BuildingHost, monkeypatch: pytest.MonkeyPatch, age: float, builds: bool
+) -> None:
+    monkeypatch.setattr(procfs, "age", lambda _: age)
+    host.process(80, "docker-compose up --build")
+    assert bool(clients.programs_that_build()) == builds
+
+
+def test_docker_whose_program_cannot_be_read_is_docker(host: BuildingHost) -> None:
+    host.process(80, "docker build .")
+    (host.proc / "80" / "exe").unlink()
+    assert building() == [80]
 
 
 def test_docker_that_may_still_start_its_plugin_is_left_alone(host: BuildingHost) -> None:
@@ -124,6 +149,20 @@ def test_client_that_has_ended_is_no_error(sleeper: subprocess.Popen[bytes]) -> 
     sleeper.kill()
     sleeper.wait()
     assert not clients.interrupt(Client(sleeper.pid, 1, "docker build ."), "no room")
+
+
+def test_client_that_ends_just_before_its_signal_is_no_error(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def has_ended(*_: int) -> None:
+        raise ProcessLookupError
+
+    client = clients._client(sleeper.pid)
+    assert client
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(signal, "pidfd_send_signal", has_ended)
+    assert not clients.interrupt(client, "no room")
+    assert os.listdir("/proc/self/fd") == before, "a guard that runs for months would run out of them"
 
 
 def test_process_that_is_another_one_by_now_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:

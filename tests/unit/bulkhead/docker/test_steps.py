@@ -133,14 +133,23 @@ def test_link_of_a_container_is_followed_from_the_containers_root(host: Building
 # -- stopping
 
 
+def test_step_of_several_processes_is_one(host: BuildingHost) -> None:
+    host.step()
+    host.process(23, "/bin/sh -c other", 20, "/system.slice/system.slice:docker:k7x")
+    assert [step.pid for step in steps.steps_of(10)] == [21]
+
+
 @pytest.mark.parametrize("moved_to", ["", "/init"])
-def test_step_is_ended_by_its_control_group(host: BuildingHost, moved_to: str) -> None:
+def test_step_is_ended_by_its_control_group(host: BuildingHost, monkeypatch: pytest.MonkeyPatch, moved_to: str) -> None:
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr(steps, "write_line", lambda pid, why: told.append((pid, why)))
     host.step(cgroup=moved_to)
     step = steps.steps_of(10)[0]
     switch = host.cgroups / "system.slice/system.slice:docker:k7x/cgroup.kill"
     switch.write_text("")
     steps.abort(step, NO_SPACE)
     assert switch.read_text() == "1"
+    assert told == [(21, NO_SPACE)]
 
 
 def test_step_that_has_ended_by_itself_is_no_error(host: BuildingHost) -> None:

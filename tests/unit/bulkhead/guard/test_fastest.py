@@ -19,7 +19,12 @@ CONTAINER = "0123456789ab" + "c" * 52
 
 
 @pytest.fixture
-def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch, slept: list[float]) -> dict[int, int]:
     """Return the bytes that each process writes in the second that is measured."""
     speeds: dict[int, int] = {}
     written: dict[int, int] = {}
@@ -28,7 +33,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
         written[pid] = written.get(pid, -speeds[pid]) + speeds[pid]
         return written[pid] + 50 * M * pid
 
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(procfs, "process_ids", lambda: sorted(speeds))
     monkeypatch.setattr(procfs, "bytes_written", read)
     monkeypatch.setattr(procfs, "name", {1: "systemd", 2: "mysqld", 3: "rsync", 4: "cp", 5: "tar"}.get)
@@ -38,12 +43,13 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     return speeds
 
 
-def test_fastest_three_are_named_with_their_containers(speeds: dict[int, int]) -> None:
+def test_fastest_three_are_named_with_their_containers(speeds: dict[int, int], slept: list[float]) -> None:
     speeds |= {1: 0, 2: 98 * M, 3: 12 * M, 4: 20 * M, 5: 11 * M}
     assert fastest.describe() == (
         "The most is written now, to whichever disk, with 98M/s by mysqld (2 in the container 0123456789ab), "
         "20M/s by cp (4), 12M/s by rsync (3)"
     )
+    assert slept == [1.0]
 
 
 def test_name_that_a_process_gives_itself_stays_on_one_line(
@@ -55,8 +61,10 @@ def test_name_that_a_process_gives_itself_stays_on_one_line(
 
 
 def test_nobody_is_named_who_writes_little(speeds: dict[int, int]) -> None:
-    speeds |= {1: 0, 2: M // 2}
+    speeds |= {1: 0, 2: M - 1}
     assert fastest.describe() == ""
+    speeds[3] = M
+    assert fastest.describe() == "The most is written now, to whichever disk, with 1.0M/s by rsync (3)"
 
 
 @pytest.mark.parametrize(("rate", "named"), [(98 * M, True), (0, False)])

@@ -18,9 +18,9 @@ from .world import FLOOR, OTHERS, G, M, World, run_guard, saved
 def test_slow_growth_below_the_floor_is_reported_seldom(world: World) -> None:
     world.free = FLOOR - 100 * M
     world.rates[OTHERS] = 2048
-    guard = run_guard(world, 2000, alert_reminder=0.1)
+    guard = run_guard(world, 300, alert_reminder=0.02)
     reported = [text for _, text in world.news if "no build that the guard may stop" in text]
-    assert len(reported) == 3  # at once, after 6 minutes, after 12 more
+    assert len(reported) == 3  # at once, after 72 seconds, after 144 more
     assert "is below its floor" in reported[0]
     world.rates[OTHERS] = 2 * M
     run_guard(world, 250, guard)  # a tenth of the floor every 100 s

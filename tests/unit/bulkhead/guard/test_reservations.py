@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -135,6 +136,30 @@ def test_only_one_build_at_a_time_reserves(monkeypatch: pytest.MonkeyPatch, dire
         pass
     with reservations.locked():
         pass
+
+
+def test_build_says_that_the_directory_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(reservations, "DIRECTORY", str(tmp_path / "none"))
+    assert reservations.standing() == []
+    with (
+        pytest.raises(FileNotFoundError, match=f"there is no {tmp_path}/none: the guard makes it"),
+        reservations.locked(),
+    ):
+        pass
+
+
+def test_build_waits_ten_seconds_for_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += 2.5
+
+    monkeypatch.setattr(reservations, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    with reservations.locked(), pytest.raises(TimeoutError, match="for 10 s"), reservations.locked():
+        pass
+    assert slept == [0.05] * 4
 
 
 def test_directory_is_for_the_group_of_dockers_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

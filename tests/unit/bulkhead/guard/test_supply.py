@@ -42,8 +42,10 @@ def test_docker_and_containerd_count_as_docker(tmp_path: Path, monkeypatch: pyte
     builder, step = tmp_path / "docker-b.scope", tmp_path / "docker-b.scope" / "step"
     count(builder, 9 * 1024)
     count(step, 4 * 1024)
+    count(tmp_path / "elsewhere", 3 * 1024)
     engine = NestedEngine(2, str(builder), is_builder=True)
-    assert InodeSupply().taken_by_docker(1, [engine], frozenset([str(step), "/elsewhere"])) == 7 + 9 - 4
+    groups = frozenset([str(step), str(tmp_path / "elsewhere")])
+    assert InodeSupply().taken_by_docker(1, [engine], groups) == 7 + 9 - 4
 
 
 def test_amounts_are_described_in_their_unit() -> None:
@@ -54,6 +56,37 @@ def test_amounts_are_described_in_their_unit() -> None:
         inodes.describe("/v")
         == "/v has 90000 inodes left, fills by 1234 inodes/s and is below its floor of 100000 inodes"
     )
+    inodes.free = inodes.floor
+    assert inodes.describe("/v").endswith("and would fall below its floor of 100000 inodes")
+
+
+def test_nothing_is_known_before_the_first_sample() -> None:
+    for supply in (SpaceSupply(), InodeSupply()):
+        supply.rest(1.0)
+        assert (supply.free, supply.floor, supply.used_up, supply.is_growing) == (0, 0, 0, False)
+
+
+def test_growth_and_reclaims_count_from_a_least_of_each_kind() -> None:
+    space, inodes = SpaceSupply(), InodeSupply()
+    assert (space.worthwhile, inodes.worthwhile) == (64 * M, 10_000)
+    for supply, least in ((space, 1024), (inodes, 10)):
+        assert supply.least == least
+        for growth, is_growing in ((least - 1, False), (least, True)):
+            supply.forget()
+            supply.sample(0, counts(0))
+            supply.sample(1, counts(growth))
+            assert supply.is_growing == is_growing
+        assert supply.rate.value == least
+        supply.forget()
+        assert (supply.free, supply.is_growing) == (0, False)
+
+
+def test_burst_is_measured_from_the_end_of_a_rest() -> None:
+    space = SpaceSupply()
+    space.sample(0, counts(100))
+    space.rest(10)
+    space.sample(10.5, counts(100 + M))
+    assert space.rate.value == 2 * M
 
 
 def test_what_is_used_up_does_not_fall_when_space_comes_back() -> None:
@@ -76,7 +109,7 @@ def test_what_is_used_up_since_the_sample_is_counted_once() -> None:
 
 
 def counts(used: int) -> Space:
-    """Return a filesystem with so many bytes in use."""
-    return Space(
-        cast(os.statvfs_result, SimpleNamespace(f_frsize=1, f_blocks=1000, f_bfree=1000 - used, f_bavail=1000 - used))
-    )
+    """Return a filesystem with so many bytes and inodes in use."""
+    left = 1000 - used
+    values = {"f_frsize": 1, "f_blocks": 1000, "f_bfree": left, "f_bavail": left, "f_files": 1000, "f_ffree": left}
+    return Space(cast(os.statvfs_result, SimpleNamespace(**values)))

@@ -182,7 +182,13 @@ class FakeContents:
             return (200, found) if found else (404, {"message": "No such container"})
         if kind == "containers" and "all" not in query:
             return 200, [found for found in self.containers if found["State"]["Running"]]
+        if kind == "images" and "all" not in query:
+            return 200, [found for found in self.images if not self._is_intermediate(found)]
         return 200, {"containers": self.containers, "images": self.images, "networks": self.networks}[kind]
+
+    def _is_intermediate(self, image: dict[str, Any]) -> bool:
+        """Whether it only is a step of a classic build on the way to another image. Docker lists it with `all` alone."""
+        return not image["RepoTags"] and image["Id"] in {each["ParentId"] for each in self.images}
 
     def _by(self, objects: list[dict[str, Any]], identifier: str) -> dict[str, Any] | None:
         return next((found for found in objects if found["Id"] == identifier), None)

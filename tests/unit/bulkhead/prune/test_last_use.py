@@ -42,6 +42,14 @@ def test_network_of_jobs_that_leave_no_container_stays(contents: FakeContents, t
     assert contents.names() == set()
 
 
+def test_bridge_is_called_after_the_first_twelve_digits_of_its_network(contents: FakeContents, tmp_path: Path) -> None:
+    state.save("networks", {"0123456789abcdef": 0})
+    contents.networks.append(network("jobs", Id="0123456789abcdef"))
+    count_changes(tmp_path, "br-0123456789ab", 2)
+    run()
+    assert contents.names() == {"0123456789abcdef"}
+
+
 @pytest.mark.parametrize(("changes", "left"), [(0, set()), (1, set()), (2, {"jobs"})])
 def test_network_that_was_used_since_a_boot_stays(
     contents: FakeContents, tmp_path: Path, changes: int, left: set[str]

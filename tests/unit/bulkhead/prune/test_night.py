@@ -65,9 +65,34 @@ def test_night_comes_back_until_no_build_is_in_the_way(
     assert output.count("build cache unused") == 1
 
 
-def test_night_that_is_over_is_counted(
-    contents: FakeContents, slept: list[float], capsys: pytest.CaptureFixture[str]
+def test_night_in_which_docker_does_not_answer_for_a_moment_goes_on(
+    contents: FakeContents, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    contents.images = [image("lost", size=GIB)]
+    contents.building = ["docker (process 7)"]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        contents.building = []
+        if len(slept) == 1:
+            contents.refused["GET /containers/json"] = (500, "busy")
+        else:
+            contents.refused.clear()
+
+    monkeypatch.setattr(night, "_is_ended", sleep)
+    assert run(nightly=True) == 0
+    assert slept == [900] * 2
+    assert contents.names() == set()
+    assert state.load("prune") == result(freed=GIB, removed=1)
+
+
+def test_night_that_is_over_is_counted(
+    contents: FakeContents,
+    slept: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(night, "INTERVAL", 2 * 3600)
     contents.images = [image("lost")]
     contents.building = ["docker (process 7)"]
     for nights in (1, 2, 3):

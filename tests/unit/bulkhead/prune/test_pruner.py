@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ def test_cache_goes_that_was_unused_for_long_and_in_no_use(contents: FakeContent
 def test_cache_stays_that_newer_cache_was_made_from(parents: dict[str, Any]) -> None:
     records = [record("base", 90), record("step", 1, **parents), record("other", 90)]
     assert [found["ID"] for found in idle_cache(records, NOW.timestamp() - 48 * 3600)] == ["other"]
+    assert len(idle_cache(records, NOW.timestamp())) == 3
+
+
+def test_cache_stays_that_newer_cache_was_made_from_over_several_records() -> None:
+    records = [record("base", 90), record("middle", 90, Parents=["base"]), record("step", 1, Parents=["middle"])]
+    assert idle_cache(records, NOW.timestamp() - 48 * 3600) == []
 
 
 def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents: FakeContents) -> None:
@@ -69,6 +76,20 @@ def test_images_without_a_name_go_but_for_those_in_a_container_or_kept(contents:
     contents.containers = [container("c", "running", status="running")]
     assert run(config(prune_keep=("base",))) == 0
     assert contents.names() == {"c", "named", "running", "labelled", "pinned", "between", "final", "pulled-by-digest"}
+
+
+def test_images_stay_that_others_were_made_from_over_several_steps(contents: FakeContents) -> None:
+    contents.images = [
+        image("base", "base:1"),
+        image("between", parent="base"),
+        image("app", "app:1", parent="between"),
+    ]
+    contents.containers = [container("c", "app", status="running")]
+    for left in ({"base", "between", "app", "c"}, {"base", "between"}, set()):
+        known("images", base=900, between=900, app=900)
+        run(config(prune_images_after_days=30))
+        assert contents.names() == left
+        contents.containers.clear()
 
 
 def test_image_that_a_build_may_have_made_just_now_stays(contents: FakeContents) -> None:
@@ -130,6 +151,7 @@ def test_container_that_only_looks_like_a_step_blocks_nothing(contents: FakeCont
 def test_containers_go_by_the_time_since_they_stopped(contents: FakeContents) -> None:
     contents.containers = [
         container("old", "i"),
+        container("dead", "i", status="dead", restart=""),
         container("stopped-just-now", "i", finished=ago(1)),
         container("never-started", "i", status="created", created=ago(60), started=NEVER, finished=NEVER),
         container("made-just-now", "i", status="created", created=ago(1), started=NEVER, finished=NEVER),
@@ -146,6 +168,30 @@ def test_containers_go_by_the_time_since_they_stopped(contents: FakeContents) ->
         *("stopped-just-now", "made-just-now", "without-a-time", "up", "paused"),
         *("restarts", "labelled", "ci-cache", "cut"),
     }
+
+
+@pytest.mark.parametrize(("hours", "is_old"), [(48, True), (47.99, False)])
+def test_what_is_as_old_as_the_settings_say_goes(contents: FakeContents, hours: float, is_old: bool) -> None:
+    moment = (NOW - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    known("networks", net=hours)
+    known("volumes", v=hours)
+    contents.cache = [record("record", hours, LastUsedAt=moment)]
+    contents.containers = [
+        container("c", "i", finished=moment),
+        container("made", "i", status="created", created=moment, started=NEVER, finished=NEVER),
+    ]
+    contents.networks.append(network("net"))
+    contents.volumes = [volume("v")]
+    run(config(prune_anonymous_volumes=True))
+    assert contents.names() == (set() if is_old else {"record", "c", "made", "net", "v"})
+
+
+@pytest.mark.parametrize(("days", "is_old"), [(30, True), (29.99, False)])
+def test_image_that_is_as_old_as_the_settings_say_goes(contents: FakeContents, days: float, is_old: bool) -> None:
+    known("images", seen=days * 24)
+    contents.images = [image("seen", "seen:1", tagged=ago(900 * 24))]
+    run(config(prune_images_after_days=30))
+    assert contents.names() == (set() if is_old else {"seen"})
 
 
 @pytest.mark.parametrize(
@@ -174,6 +220,14 @@ def test_containers_go_together_that_only_refer_to_each_other(contents: FakeCont
     contents.containers = [container("a", "i"), container("b", "i", host={"NetworkMode": "container:a"})]
     run()
     assert contents.names() == set()
+
+
+def test_container_that_never_started_is_said_to_be_made(
+    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents.containers = [container("new", "i", status="created", created=ago(97), started=NEVER, finished=NEVER)]
+    run()
+    assert "  container new (5 bytes) removed: made 4 days ago, never started" in capsys.readouterr().out
 
 
 def test_size_of_a_container_is_what_it_has_written_and_its_logs(
@@ -355,6 +409,28 @@ def test_object_that_is_gone_or_has_come_into_use_is_no_failure(contents: FakeCo
     assert state.load("prune")["removed"] == 0
 
 
+def test_image_of_which_one_name_is_gone_goes_with_the_other(contents: FakeContents) -> None:
+    known("images", old=900)
+    contents.images = [image("old", "a:1", "b:1")]
+    contents.refused["DELETE /images/a:1"] = (404, "No such image")
+    contents.images[0]["RepoTags"] = ["b:1", "a:1"]
+    run(config(prune_images_after_days=30))
+    assert state.load("prune")["failed"] == []
+    assert state.load("prune")["removed"] == 1
+
+
+def test_image_that_comes_into_use_between_its_names_stays(
+    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known("images", old=900)
+    contents.images = [image("old", "a:1", "b:1", "c:1")]
+    contents.refused["DELETE /images/b:1"] = (409, "container 3f uses it")
+    assert run(config(prune_images_after_days=30)) == 0
+    assert "DELETE /images/c:1" not in contents.asked
+    assert state.load("prune") == result()
+    assert "  image a:1 is in use: Docker refuses /images/b:1: container 3f uses it" in capsys.readouterr().out
+
+
 def test_network_that_something_is_attached_to_is_no_failure(contents: FakeContents) -> None:
     contents.networks.append(network("old"))
     contents.refused["DELETE /networks/id-old"] = (403, "network old has active endpoints")
@@ -369,6 +445,42 @@ def test_what_a_full_volume_refuses_is_tried_once_more_when_there_is_room(conten
     contents.healed_by = "DELETE"
     assert run() == 0
     assert contents.names() == set()
+    assert state.load("prune") == result(freed=2 * GIB, removed=2)
+
+
+def test_other_failures_are_not_tried_again(contents: FakeContents) -> None:
+    contents.cache = [record("old", 60)]
+    contents.images = [image("lost", size=GIB)]
+    contents.refused["POST /build/prune"] = (500, "locked")
+    contents.healed_by = "DELETE"
+    assert run() == 1
+    assert contents.names() == {"old"}
+    assert contents.asked.count("POST /build/prune") == 1
+
+
+def test_prune_waits_for_the_space_that_docker_says_it_has_freed(
+    contents: FakeContents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filesystem frees it a moment later. Without the wait, more would go than is needed."""
+    clock = [0.0]
+    came = [(0.4, GIB)]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        while came and clock[0] >= came[0][0]:
+            contents.free += came.pop()[1]
+
+    monkeypatch.setattr(remover, "_SETTLING", 5)
+    monkeypatch.setattr(remover, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(contents, "_freed", lambda _: 0)
+    contents.images = [image("a", "a:1", size=GIB, tagged=ago(99)), image("b", "b:1", size=GIB, tagged=ago(9))]
+    assert reclaim(11 * GIB) == 0
+    assert contents.names() == {"b"}
+    assert clock[0] == pytest.approx(0.4)
+    came.append((9e9, 0))
+    assert reclaim(12 * GIB) == 1
+    assert contents.names() == set()
+    assert clock[0] == pytest.approx(0.4 + 5, abs=0.3), "it does not wait for ever"
 
 
 def test_volume_too_full_for_docker_to_remove_anything_is_reported(
@@ -377,6 +489,7 @@ def test_volume_too_full_for_docker_to_remove_anything_is_reported(
     contents.cache = [record("old", 60)]
     contents.refused["POST /build/prune"] = (500, "write cache.db: no space left on device")
     assert run() == 1
+    assert contents.asked.count("POST /build/prune") == 1, "nothing has made room for a second try"
     assert "Make some: `lvextend --resizefs --size +1G ubuntu-vg/docker-lv`" in capsys.readouterr().out
 
 
