@@ -167,9 +167,8 @@ def run_watched(
             gauge.sample()
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                while received := signal.sigtimedwait(
-                    handled, 0
-                ):  # a Ctrl-C that came meanwhile would end this program now
+                # A Ctrl-C that came meanwhile would end this program as soon as it is no longer blocked.
+                while received := signal.sigtimedwait(handled, 0):
                     is_interrupted |= received.si_signo != signal.SIGCHLD
                 return os.waitstatus_to_exitcode(status), is_interrupted
             display.show(gauge)
