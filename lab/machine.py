@@ -23,7 +23,9 @@ from lab import LabError, cache, qemu
 from lab.image import Recipe, image
 from lab.progress import step
 
-BOOT_TIMEOUT = 300  # seconds; 45 s are usual without KVM
+BOOT_TIMEOUT = 600  # seconds; 45 s are usual without KVM
+SHUTDOWN_TIMEOUT = 300  # seconds; systemd itself kills what has not stopped after 90 s
+COMMAND_TIMEOUT = 300  # seconds
 FIRST_BOOT_TIMEOUT = 1200  # seconds; the first boot of a cloud image runs cloud-init, emulated
 BOOTED = "booted"  # the name of the snapshot of a booted image
 _MAKING = "making-"  # prefix of the name of a machine that becomes an image
@@ -249,11 +251,11 @@ class Machine:
                 _wait_for_end(process, 10)
 
     def shut_down(self) -> None:
-        """Power off cleanly; cut the power if that takes more than a minute."""
+        """Power off cleanly; cut the power if that takes too long."""
         with self._process() as process:
             if process is not None:
-                self.run("systemctl poweroff", check=False, timeout=30)
-                _wait_for_end(process, 60)
+                self.run("systemctl poweroff", check=False)
+                _wait_for_end(process, SHUTDOWN_TIMEOUT)
         self.cut()
 
     @contextlib.contextmanager
@@ -379,10 +381,12 @@ class Machine:
         return self._socket("ssh")
 
     def _disconnect(self) -> None:
-        subprocess.run([*self.ssh_command(), "-O", "exit"], capture_output=True, check=False)
+        subprocess.run([*self.ssh_command(), "-O", "exit"], capture_output=True, check=False, timeout=60)
         self._control.unlink(missing_ok=True)
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *, check: bool = True, timeout: float = COMMAND_TIMEOUT
+    ) -> subprocess.CompletedProcess[str]:
         """Run a shell command on the machine as root.
 
         Raises:
@@ -396,7 +400,7 @@ class Machine:
             raise LabError(f"{self.name}: {command!r} exited with {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def out(self, command: str, *, timeout: float = 120) -> str:
+    def out(self, command: str, *, timeout: float = COMMAND_TIMEOUT) -> str:
         """Return the output of a shell command on the machine, stripped."""
         return self.run(command, timeout=timeout).stdout.strip()
 

@@ -13,8 +13,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -31,6 +32,8 @@ TOP = Path(__file__).parent.parent.parent
 INVENTORY = "inventory/lab.py"
 DATA = Path(__file__).parent / "data"
 
+
+TIMEOUT = 30 * 60  # seconds for a test with what it is the first to set up; the machines are removed after it
 
 DRAWN = pytest.StashKey[set[str]]()
 PASSED = pytest.StashKey[frozenset[str]]()  # the tests that a full run leaves out
@@ -116,6 +119,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         recorder.remove_machines_left_behind()
         LabRepository.stop_unused()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(pytest.mark.timeout(TIMEOUT, method="signal"))  # a mark of the test itself comes first
 
 
 class FailuresAtOnce:
@@ -234,7 +241,7 @@ def converge(machine: Machine, **settings: Any) -> Run:
 def dry(machine: Machine, **settings: Any) -> Run:
     """Run `--dry --json`, and return its plan."""
     line = command(machine.name, options=("--dry", "--json"), **settings)
-    done = subprocess.run(line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+    done = subprocess.run(line, cwd=TOP, text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return Run(done.returncode, done.stderr, json.loads(done.stdout)["plan"])
 
@@ -325,7 +332,8 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(line, cwd=TOP, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         # wait4 measures this process alone. RUSAGE_CHILDREN is the maximum over all ended children, machines included.
-        _, status, used = os.wait4(process.pid, 0)
+        with kill_after(process, 600):
+            _, status, used = os.wait4(process.pid, 0)
         output.seek(0)
         text = output.read()
     assert os.waitstatus_to_exitcode(status) == 0, text
@@ -337,7 +345,7 @@ def send(machine: Machine, file: Path, to: str) -> None:
     machine.run(f"cat >{to} <<'EOF'\n{file.read_text()}\nEOF")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not become true within {seconds:.0f} s"
@@ -373,18 +381,57 @@ def relocation(machine: Machine, *directories: str) -> AbstractContextManager[su
     return killed_at_the_end(start([*machine.ssh_command(user="root"), f"bulkhead relocate {' '.join(directories)}"]))
 
 
-def until(process: subprocess.Popen[str], words: str, seconds: float) -> None:
-    """Wait until a process prints a line with these words, and then for ``seconds`` more."""
+@contextlib.contextmanager
+def kill_after(process: subprocess.Popen[Any], seconds: float) -> Iterator[None]:
+    """Kill a process that has not ended, and so closed its output, before the block ends."""
+    watchdog = threading.Timer(seconds, process.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def until(process: subprocess.Popen[str], pattern: str, seconds: float) -> None:
+    """Wait until a process prints a line that matches, and then for ``seconds`` more. Assert that it still runs then."""
     assert process.stdout
-    for line in process.stdout:
-        if words in line:
-            time.sleep(seconds)
-            return
-    raise AssertionError(f"the move ended before it printed {words!r}")
+    with kill_after(process, 1200):
+        for line in process.stdout:
+            if re.search(pattern, line):
+                time.sleep(seconds)
+                assert process.poll() is None, (
+                    f"it ended within {seconds:.1f} s after {line!r}: there is nothing to cut"
+                )
+                return
+    raise AssertionError(f"it ended before it printed {pattern!r}")
+
+
+def phase_lengths(machine: Machine, phases: Sequence[str], *directories: str) -> dict[str, float]:
+    """Move directories, and return how many seconds it takes from the first line of each phase to that of the next."""
+    began: dict[str, float] = {}
+    with relocation(machine, *directories) as move, kill_after(move, 1200):
+        assert move.stdout
+        for line in move.stdout:
+            for phase in phases:
+                if phase in line:
+                    began.setdefault(phase, time.monotonic())
+        assert move.wait() == 0
+    assert list(began) == list(phases)
+    times = [*began.values(), time.monotonic()]
+    return {phase: after - before for phase, before, after in zip(phases, times, times[1:], strict=False)}
+
+
+def cut_the_move(machine: Machine) -> None:
+    """Cut the power during a move, boot, and assert that there was a move to finish or to undo."""
+    cut_and_boot(machine)
+    assert machine.out("journalctl --boot --quiet --unit bulkhead-recover.service"), (
+        "the cut came too late: it was over"
+    )
 
 
 def kill_the_move(machine: Machine) -> None:
     """Kill the program that moves the data, and wait until its service has ended."""
-    machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service", check=False)
+    # systemctl fails if the program has ended: then there is nothing to kill.
+    machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service")
     state = "systemctl show --property ActiveState --value bulkhead-relocate.service"
-    wait_until(lambda: machine.out(state) in ("inactive", "failed"), 300)
+    wait_until(lambda: machine.out(state) in ("inactive", "failed"), 600)

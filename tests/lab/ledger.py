@@ -43,7 +43,7 @@ def tree(top: Path = TOP) -> Tree:
     """Return the state of a checkout."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", top, *arguments], check=True, capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", top, *arguments], check=True, capture_output=True, text=True, timeout=300)
         return done.stdout.strip()
 
     try:
@@ -167,7 +167,7 @@ def durations(results: Iterable[LabResult]) -> Durations:
 
 def _collect() -> list[str]:
     line = [sys.executable, "-m", "pytest", "--full", "--again", "--collect-only", "-q", "tests/lab"]
-    done = subprocess.run(line, cwd=TOP, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=TOP, capture_output=True, text=True, timeout=900)
     if done.returncode:
         sys.exit(f"pytest cannot collect the lab tests:\n{done.stdout}{done.stderr}")
     return [name for name in done.stdout.splitlines() if name.startswith("tests/lab/") and "::" in name]

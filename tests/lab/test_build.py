@@ -47,7 +47,7 @@ def ended(output: str) -> float:
 
 
 def wait_for_step(machine: Machine, command: str) -> None:
-    wait_until(lambda: machine.run(f"pgrep -fx '{command}'", check=False).returncode == 0, 120)
+    wait_until(lambda: machine.run(f"pgrep -fx '{command}'", check=False).returncode == 0)
 
 
 def end_step(machine: Machine, command: str) -> None:
@@ -74,8 +74,8 @@ def test_second_of_two_builds_that_do_not_fit_together_waits_for_the_first(machi
     assert code == 3, output
     assert "that 1 other build may still need" in output
     second = BuildCommand(machine, "second", "true", "--need 600M --wait 5m")
-    wait_until(lambda: "waiting" in machine.out("bulkhead status", timeout=120), 60)
-    status = machine.out("bulkhead status", timeout=120)
+    wait_until(lambda: "waiting" in machine.out("bulkhead status"))
+    status = machine.out("bulkhead status")
     assert "Guarded builds" in status
     assert re.search(r"running +first for .*600M of 600M still reserved", status), status
     end_step(machine, "sleep 900")

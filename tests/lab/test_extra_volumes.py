@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bulkhead.names import move_journal
 from lab.machine import Machine
 from tests.lab.conftest import (
     DATA,
@@ -16,7 +17,9 @@ from tests.lab.conftest import (
     deploy,
     dry,
     fingerprint,
+    kill_after,
     kill_the_move,
+    phase_lengths,
     relocation,
     send,
     until,
@@ -69,7 +72,8 @@ def sources(machine: Machine) -> list[str]:
 
 def can_log_in(machine: Machine) -> bool:
     line = [*machine.ssh_command(user="me"), "pwd"]
-    return subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout == "/home/me\n"
+    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+    return done.stdout == "/home/me\n"
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +92,18 @@ def moved(lived_in: tuple[Machine, list[str]]) -> Machine:
         [*machine.ssh_command(user="me"), "echo in; exec sleep 1000"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        text=True,
     )
     assert login.stdout
-    assert login.stdout.readline() == b"in\n"
+    with kill_after(login, 300):
+        assert login.stdout.readline() == "in\n"
     observed = fingerprint(machine)
     refused = deploy(machine)
     assert refused.code == 1
     assert "/home is in use: sleep (process" in refused.output
     assert fingerprint(machine) == observed, "a refused run has changed the host"
     machine.run("pkill -x sleep")
-    login.wait()
+    login.wait(300)
     predicted = dry(machine).predicted
     run = converge(machine)
     assert run.changed == predicted
@@ -148,7 +154,7 @@ def test_larger_size_grows_the_volume_while_it_is_used(machine: Machine, lived_i
         "Volume | Filesystem ext4 on /dev/mapper/ubuntu--vg-models--lv",
     }
     sizes = machine.out("df --output=size -B1M /home /srv/models | tail -n 2").split()
-    assert all(int(size) > 2850 for size in sizes)
+    assert [int(size) > 2850 for size in sizes] == [True, True], sizes
     machine.run("systemctl is-active writer && systemctl stop writer")
     assert manifest(machine) == lived_in[1]
 
@@ -158,7 +164,7 @@ def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
     """Return the machine after a rollback of both, with a new file on one volume."""
     moved.restore("moved")
     moved.run("echo new >/home/me/new")
-    output = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=600)
+    output = moved.out("bulkhead rollback /home --yes && bulkhead rollback /srv/models --yes", timeout=900)
     assert "/home: 1 file written since the move" in output
     assert sources(moved) == ON_ROOT
     assert manifest(moved) == lived_in[1]
@@ -169,43 +175,58 @@ def taken_back(moved: Machine, lived_in: tuple[Machine, list[str]]) -> Machine:
 
 def test_rollback_keeps_newer_files_on_the_volume(taken_back: Machine, lived_in: tuple[Machine, list[str]]) -> None:
     taken_back.restore("taken-back")
-    taken_back.run("bulkhead relocate /home /srv/models", timeout=300)
+    taken_back.run("bulkhead relocate /home /srv/models", timeout=900)
     assert sources(taken_back) == ON_VOLUMES
     assert manifest(taken_back) == lived_in[1]
     assert taken_back.out("cat /home/.bulkhead-left/1/me/new") == "new"
 
 
-# The line that the move prints when a phase begins → the longest time that the phase takes, in seconds.
-PHASES = {
-    "copying /home": 2.0,
-    "verifying /home": 1.0,
-    "copying the difference in /home": 1.0,
-    "switching /home": 1.5,
-    "copying the difference in /srv/models": 1.0,
-    "switching /srv/models": 1.5,
-}
+# The lines that the move prints when a phase begins.
+PHASES = (
+    "copying /home",
+    "verifying /home",
+    "copying the difference in /home",
+    "switching /home",
+    "copying the difference in /srv/models",
+    "switching /srv/models",
+)
 _random = random.Random(2)
-MOMENTS = [(line, round(_random.uniform(0, longest), 1)) for line, longest in PHASES.items() for _ in range(2)]
+# The phase, and the share of its length on this machine after which the move is cut: never so late that it may be over.
+MOMENTS = [(line, round(_random.uniform(0, 0.6), 2)) for line in PHASES for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def lengths(taken_back: Machine) -> dict[str, float]:
+    """Return how many seconds each phase takes on this machine."""
+    taken_back.restore("taken-back")
+    return phase_lengths(taken_back, PHASES, "/home", "/srv/models")
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize(("line", "seconds"), MOMENTS)
+@pytest.mark.parametrize(("line", "share"), MOMENTS)
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_nothing_is_lost_when_the_move_is_cut(
-    taken_back: Machine, lived_in: tuple[Machine, list[str]], line: str, seconds: float, how: str
+    taken_back: Machine,
+    lived_in: tuple[Machine, list[str]],
+    lengths: dict[str, float],
+    line: str,
+    share: float,
+    how: str,
 ) -> None:
     machine = taken_back
     machine.restore("taken-back")
     with relocation(machine, "/home", "/srv/models") as move:
-        until(move, line, seconds)
+        until(move, line, share * lengths[line])
         if how == "power":
             cut_and_boot(machine)
+            over = f"""grep '"phase": "done"' {move_journal("/srv/models")}"""
+            assert machine.run(over, check=False).returncode != 0, "the cut came too late: the move was over"
         else:
             kill_the_move(machine)
     assert manifest(machine) == lived_in[1]
     assert can_log_in(machine)
     machine.run("runuser -u me -- touch /home/me/writable && touch /srv/models/writable && rm /srv/models/writable")
-    machine.run("bulkhead relocate /home /srv/models", timeout=300)
+    machine.run("bulkhead relocate /home /srv/models", timeout=900)
     assert sources(machine) == ON_VOLUMES
     assert manifest(machine) == lived_in[1]
     assert dry(machine).predicted == set()

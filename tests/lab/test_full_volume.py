@@ -87,7 +87,7 @@ def test_full_volume_spares_root_and_sends_an_alert_and_rescue_brings_docker_bac
     machine.run("systemctl kill --signal=KILL docker.service; systemctl stop docker.socket docker.service", check=False)
     machine.run(f"cat /dev/zero >{VOLUME}/rest", check=False, timeout=300)
     assert free(machine) == 0
-    machine.run("bulkhead rescue", timeout=600)
+    machine.run("bulkhead rescue", timeout=900)
     assert free(machine) >= FLOOR
     machine.run("docker run --rm --network none box true")
     assert_isolated(machine)
@@ -103,7 +103,7 @@ def test_pull_is_interrupted_where_the_settings_say_so(machine: Machine) -> None
     assert pulled.returncode != 0
     assert "docker-guard interrupts this" in pulled.stdout + pulled.stderr
     assert "the build command `docker pull" in journal(machine)
-    wait_until(lambda: free(machine) > FLOOR, 60)
+    wait_until(lambda: free(machine) > FLOOR)
 
 
 @pytest.mark.sample(2, of="what fills the volume")

@@ -207,6 +207,7 @@ def test_fresh_gpu_host_is_provisioned_as_the_dry_run_predicted_and_verified(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600, method="signal")
 def test_older_version_is_upgraded_by_a_changed_pin(host: Machine) -> None:
     host.restore("living")
     with at_version(host, OLDER):
@@ -259,7 +260,7 @@ def test_containers_with_gpus_are_named_before_docker_is_restarted(gpu_host: Mac
     host.run(
         "docker run --detach --name computes --network none --runtime nvidia --env NVIDIA_VISIBLE_DEVICES=all box sleep 100000"
     )
-    assert "while containers with GPUs run" not in deploy(host).output
+    assert "while containers with GPUs run" not in converge(host).output
     run = converge(host, log_max_file=5)
     assert "Docker is restarted while containers with GPUs run: computes" in run.output
 

@@ -16,7 +16,7 @@ SETTINGS = {"volume_size": "6G"}
 FLOOR = 6 * 2**30 // 4  # a quarter of the volume, because that is less than two gigabytes
 # What a build can still write between two samples and while its processes end: a second at the lab's top speed.
 MISSED = 150 * 2**20
-PROMPT = 2  # seconds from the decision to the end of the client, on an idle machine
+PROMPT = 2  # seconds from the decision to the end of the client, beside what Docker itself needs
 
 # By default one of these tests runs.
 SELDOM = pytest.mark.sample(1, of="guard, rescue")
@@ -108,9 +108,9 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
         float(line.split()[0]) for line in journal(machine, "short-unix").splitlines() if "stops the build" in line
     ]
     assert decided, journal(machine)
-    late = float(ended[1]) - decided[-1] - PROMPT
-    # Docker itself is slower while a second emulated machine uses the same two processors.
-    assert late < 0 or late < 3 * seconds_until_client_ends(machine, builder), "the client ended too late"
+    took = float(ended[1]) - decided[-1]
+    if took > PROMPT:  # Docker itself may be slow, while a second emulated machine uses the same two processors
+        assert took < PROMPT + seconds_until_client_ends(machine, builder), "the client ended too late"
     wait_until(lambda: free(machine) > before - 50 * 2**20)
     assert machine.out("systemctl is-active docker") == "active"
 
@@ -118,7 +118,7 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
 def seconds_until_client_ends(machine: Machine, builder: bool) -> float:
     """Return the seconds between a step that fails by itself and the end of its client."""
     build = Build(machine, "fails", "RUN sleep 1000", buildkit=builder)
-    wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0, 120)
+    wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0)
     failed = float(machine.out("date +%s.%N; pkill -KILL -fx 'sleep 1000'"))
     ended = re.search(r"ended-([0-9.]+)", build.end()[1])
     assert ended
@@ -142,6 +142,7 @@ def test_build_that_would_fill_the_volume_is_stopped_before_it_does(machine: Mac
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3 * 3600, method="signal")
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_twenty_of_twenty_builds_are_stopped(machines: Callable[..., Machine], suite: str, builder: str) -> None:
@@ -166,7 +167,7 @@ def test_only_as_many_builds_as_needed_are_stopped_and_the_fastest_first(machine
     ]
     # On a slow machine they hardly ever sleep at the same moment.
     both_slow = "pgrep -fx 'sleep 0.5|dd if=/dev/zero of=/part.*' || true"
-    wait_until(lambda: len(machine.out(both_slow).split()) == 2, 120)
+    wait_until(lambda: len(machine.out(both_slow).split()) == 2)
     leave_free(machine, FLOOR + 900 * 2**20)
     start_sampler(machine)
     fast = Build(machine, "fast", f"RUN {FILL}")
@@ -209,12 +210,12 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
 def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine) -> None:
     little = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/part; sleep 1; done"
     builds = [Build(machine, f"small{n}", f"RUN {little}", buildkit=n < 3) for n in range(4)]
-    wait_until(lambda: len(machine.out("pgrep -fx 'sleep 1|dd if=/dev/zero bs=1M count=1' || true").split()) == 4, 180)
+    wait_until(lambda: len(machine.out("pgrep -fx 'sleep 1|dd if=/dev/zero bs=1M count=1' || true").split()) == 4)
     leave_free(machine, FLOOR + 300 * 2**20)
     much = "i=0; while :; do dd if=/dev/zero of=/part$i bs=1M count=30 2>/dev/null; i=$((i+1)); sleep 0.5; done"
     container = machine.out(f"docker run --detach --network none box sh -c '{much}'").strip()
-    wait_until(lambda: "no build that the guard may stop" in journal(machine), 180)
-    wait_until(lambda: f"in the container {container[:12]}" in journal(machine), 60)
+    wait_until(lambda: "no build that the guard may stop" in journal(machine))
+    wait_until(lambda: f"in the container {container[:12]}" in journal(machine))
     wait_until(lambda: "the ballast of" in journal(machine), 300)
     assert [build.process.poll() for build in builds] == [None] * 4, journal(machine)
     assert "stops the build" not in journal(machine)
@@ -254,7 +255,7 @@ def test_build_that_runs_no_step_is_stopped_through_its_client(machine: Machine)
     assert "the build command `docker build" in journal(machine), output
     assert machine.out("systemctl is-active docker") == "active"
     assert lowest_free(machine) > FLOOR - MISSED
-    wait_until(lambda: machine.out("docker system df --format '{{.Size}}'").splitlines()[-1] == "0B", 90)
+    wait_until(lambda: machine.out("docker system df --format '{{.Size}}'").splitlines()[-1] == "0B")
     # Docker 20.10 has deleted the file that it was receiving, but keeps it open.
     machine.run("systemctl restart docker", timeout=300)
     assert free(machine) > FLOOR
@@ -335,7 +336,7 @@ def test_build_in_a_docker_in_a_container_is_stopped_and_the_container_is_not(ma
         "docker run --detach --name dind --privileged --network none --volume /usr:/usr:ro --volume /var/lib/docker "
         f"dind /bin/sh -c '{START_DIND}'"
     )
-    wait_until(lambda: machine.run("docker exec dind docker version", check=False).returncode == 0, 180)
+    wait_until(lambda: machine.run("docker exec dind docker version", check=False).returncode == 0)
     machine.run("docker save box | docker exec --interactive dind docker load", timeout=300)
     leave_free(machine, FLOOR + 900 * 2**20)
     start_sampler(machine)
@@ -363,11 +364,11 @@ def test_ballast_keeps_docker_answering_on_a_volume_that_fills_at_once(machine: 
     # Take all free space at once, with most of what the filesystem reserves for root.
     machine.run(f"fallocate -l $(($(stat --file-system --format='%f * %S' {VOLUME}) - 24 * 1024 * 1024)) {VOLUME}/hog")
     # Docker can use what the filesystem reserves for root.
-    wait_until(lambda: int(machine.out(f"stat --file-system --format=%f {VOLUME}")) * 4096 > 50 * 2**20, 20)
+    wait_until(lambda: int(machine.out(f"stat --file-system --format=%f {VOLUME}")) * 4096 > 50 * 2**20, 60)
     assert "the ballast of" in journal(machine)
     machine.run("docker run --rm --network none box true")
     machine.run(f"rm {VOLUME}/hog*")
-    wait_until(lambda: machine.run(f"test -s {VOLUME}/.bulkhead-ballast", check=False).returncode == 0, 120)
+    wait_until(lambda: machine.run(f"test -s {VOLUME}/.bulkhead-ballast", check=False).returncode == 0)
     assert abs(free(machine) - had) < 100 * 2**20
 
 
@@ -376,11 +377,11 @@ def test_guard_that_dies_or_hangs_comes_back(machine: Machine) -> None:
     pid = "systemctl show docker-guard.service --property MainPID --value"
     first = machine.out(pid)
     machine.run(f"kill -KILL {first}")
-    wait_until(lambda: machine.out(pid) not in ("0", first), 30)
+    wait_until(lambda: machine.out(pid) not in ("0", first))
     second = machine.out(pid)
     machine.run(f"kill -STOP {second}")
-    wait_until(lambda: machine.out(pid) not in ("0", second), 120)
-    wait_until(lambda: machine.out("systemctl is-active docker-guard.service || true") == "active", 60)
+    wait_until(lambda: machine.out(pid) not in ("0", second))
+    wait_until(lambda: machine.out("systemctl is-active docker-guard.service || true") == "active")
 
 
 @SELDOM
@@ -389,7 +390,7 @@ def test_guard_runs_a_replaced_program(machine: Machine) -> None:
     old = machine.out(pid)
     machine.run("printf x >>/usr/local/bin/bulkhead")
     converge(machine, **SETTINGS)
-    wait_until(lambda: machine.out(pid) not in ("0", old), 60)
+    wait_until(lambda: machine.out(pid) not in ("0", old))
     started = 'date --date "$(systemctl show docker-guard.service --property ActiveEnterTimestamp --value)" +%s'
     wait_until(
         lambda: (
@@ -412,9 +413,9 @@ def test_rescue_starts_an_engine_that_a_full_volume_has_stopped(machine: Machine
     )
     assert free(machine) == 0
     size = int(machine.out("lvs --noheadings --nosuffix --units b -o lv_size ubuntu-vg/docker-lv"))
-    planned = machine.out("bulkhead rescue --dry-run", timeout=300)
+    planned = machine.out("bulkhead rescue --dry-run", timeout=900)
     assert free(machine) == 0
-    output = machine.out("bulkhead rescue", timeout=600)
+    output = machine.out("bulkhead rescue", timeout=900)
     assert machine.out("systemctl is-active docker") == "active"
     assert free(machine) >= FLOOR, output
     assert int(machine.out("lvs --noheadings --nosuffix --units b -o lv_size ubuntu-vg/docker-lv")) > size

@@ -52,7 +52,7 @@ def assert_refused(machine: Machine, *found: str, script: str = "deploy.py", **s
     run = deploy(machine, script=script, **settings)
     assert run.code == 1
     assert "was left untouched" in run.output
-    assert all(words in run.output for words in found), run.output
+    assert [words for words in found if words not in run.output] == [], run.output
     assert fingerprint(machine) == before
     assert machine.out(ROOT_SENTINEL) == sentinel
 

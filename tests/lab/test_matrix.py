@@ -37,7 +37,9 @@ def test_volume_of_somebody_else_is_adopted_with_its_data_if_the_settings_say_so
         "lvcreate -qq -y -L 10G -n docker-lv ubuntu-vg && mkfs.ext4 -q /dev/ubuntu-vg/docker-lv && "
         "mount /dev/ubuntu-vg/docker-lv /mnt && mkdir /mnt/docker && echo data >/mnt/docker/file && touch /mnt/other && umount /mnt"
     )
-    assert deploy(machine).code == 1
+    refused = deploy(machine)
+    assert refused.code == 1
+    assert "exists, with ext4 on it, and this project did not make it" in refused.output
     refused = deploy(machine, adopt_volume=True)
     assert refused.code == 1
     assert "holds other" in refused.output

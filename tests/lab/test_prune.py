@@ -101,7 +101,7 @@ def machine(populated_host: Machine) -> Machine:
 
 def assert_only_what_is_meant_goes(machine: Machine) -> None:
     before = inventory(machine)
-    output = machine.out("bulkhead prune --dry-run", timeout=300)
+    output = machine.out("bulkhead prune --dry-run", timeout=900)
     still = inventory(machine)
     assert built(before) == set("1234567")
     assert_all_there(before, still)
@@ -162,14 +162,14 @@ def test_images_are_removed_by_their_last_use_if_the_settings_say_so(machine: Ma
     settings = "/etc/bulkhead/bulkhead.json"
     machine.run(f"jq '.prune_images_after_days = 2' {settings} >/root/settings && cp /root/settings {settings}")
     before = inventory(machine)
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     assert images(before) - images(inventory(machine)) == set(), "an image was removed although its last use is unknown"
     let_pass(machine, 24)
     machine.run("docker create --name user young true")
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     machine.run("docker rm user")
     let_pass(machine, 36)
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     # young stays: it was in a container until 36 hours ago. The others that stay are in containers.
     assert images(before) - images(inventory(machine)) == {"unused:latest", "kept:latest"}
 
@@ -184,7 +184,7 @@ def test_running_build_loses_nothing(machine: Machine) -> None:
     )
     wait_until(lambda: machine.run("pgrep -fx 'sleep 1000'", check=False).returncode == 0)
     before = inventory(machine)
-    output = machine.out("bulkhead prune", timeout=300)
+    output = machine.out("bulkhead prune", timeout=900)
     assert build.poll() is None, "the build ended before the prune: the test proves nothing"
     assert "<none>:<none>" not in removed(before, inventory(machine))["images"]
     assert re.search("dangling images: .*a build", output), output
@@ -201,13 +201,13 @@ def test_prune_frees_space_on_a_volume_without_a_free_byte(machine: Machine) -> 
     machine.run(f"cat /dev/zero >{VOLUME}/hog; sync", check=False, timeout=300)
     assert free(machine) == 0
     before = inventory(machine)
-    done = machine.run("bulkhead prune", check=False, timeout=600)
+    done = machine.run("bulkhead prune", check=False, timeout=900)
     assert "Traceback" not in done.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     assert removed(before, inventory(machine))["containers"] == STALE
     assert free(machine) > 15e6
     need = free(machine) + 25 * 2**20
-    done = machine.run(f"bulkhead reclaim --need {need // 2**20 + 1}M --yes", timeout=600)
+    done = machine.run(f"bulkhead reclaim --need {need // 2**20 + 1}M --yes", timeout=900)
     assert free(machine) >= need
     left = inventory(machine)
     assert left["volumes"] == before["volumes"]
@@ -219,7 +219,7 @@ def test_prune_frees_space_on_a_volume_without_a_free_byte(machine: Machine) -> 
 @pytest.mark.full
 def test_reclaim_beyond_what_can_be_had_removes_nothing(machine: Machine) -> None:
     before = inventory(machine)
-    done = machine.run("bulkhead reclaim --need 900G --yes", check=False, timeout=600)
+    done = machine.run("bulkhead reclaim --need 900G --yes", check=False, timeout=900)
     assert done.returncode == 1
     assert "900.0 GiB are needed" in done.stderr
     assert "Nothing was removed" in done.stderr
@@ -251,7 +251,7 @@ def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
     dangling = machine.out("docker images --filter dangling=true --quiet --no-trunc").split()
     assert identifier in dangling, "Docker no longer calls it dangling: the test proves nothing"
     let_pass(machine, 60)
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     machine.run(f"docker image inspect {name}")
     assert len(machine.out("docker images --filter dangling=true --quiet").split()) < len(dangling)
 
@@ -260,15 +260,15 @@ def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
 @pytest.mark.full
 def test_network_of_jobs_that_leave_no_container_stays(machine: Machine) -> None:
     machine.run("docker run --rm --network old-net box true")
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     assert "old-net" in inventory(machine)["networks"]
     let_pass(machine, 40)
     machine.run("docker run --rm --network old-net box true")
     let_pass(machine, 40)
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     assert "old-net" in inventory(machine)["networks"]
     let_pass(machine, 60)
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     assert "old-net" not in inventory(machine)["networks"]
 
 
@@ -277,11 +277,11 @@ def test_network_of_jobs_that_leave_no_container_stays(machine: Machine) -> None
 def test_nothing_goes_just_after_a_boot_nor_because_the_clock_is_set(machine: Machine) -> None:
     before = inventory(machine)
     machine.run(f"rm {UPTIME}")
-    done = machine.run("bulkhead prune", check=False, timeout=300)
+    done = machine.run("bulkhead prune", check=False, timeout=900)
     assert done.returncode == 1
     assert "nothing is pruned in the first 3 h" in done.stderr
     let_pass(machine, 4)
-    machine.run("date -s '+30 days' && bulkhead prune", timeout=300)
+    machine.run("date -s '+30 days' && bulkhead prune", timeout=900)
     after = inventory(machine)
     assert after["containers"] == before["containers"]
     assert after["networks"] == before["networks"]
@@ -292,9 +292,9 @@ def test_nothing_goes_just_after_a_boot_nor_because_the_clock_is_set(machine: Ma
 @pytest.mark.full
 def test_anonymous_volume_goes_only_on_request(machine: Machine) -> None:
     before = inventory(machine)["volumes"]
-    machine.run("bulkhead prune", timeout=300)
+    machine.run("bulkhead prune", timeout=900)
     assert inventory(machine)["volumes"] == before
-    machine.run("bulkhead reclaim --volumes --yes", timeout=300)
+    machine.run("bulkhead reclaim --volumes --yes", timeout=900)
     gone = before - inventory(machine)["volumes"]
     assert len(gone) == 1, "the volume of the container old-stopped is the only one that nobody has"
     assert re.fullmatch("[0-9a-f]{64}", gone.pop())

@@ -15,11 +15,12 @@ from tests.lab.conftest import (
     Run,
     assert_isolated,
     converge,
-    cut_and_boot,
+    cut_the_move,
     deploy,
     dry,
     fingerprint,
     kill_the_move,
+    phase_lengths,
     relocation,
     send,
     until,
@@ -101,7 +102,9 @@ def test_owner_knows_what_the_move_stops_and_may_refuse_it(living: LivingHost) -
     before = fingerprint(machine)
     announced = dry(machine).output
     assert "Docker's data moves onto its volume: " in announced
-    assert re.search(r"Docker stops, and with it 2 containers \((web, plain|plain, web)\)", announced), announced
+    stopped = re.search(r"Docker stops, and with it 2 containers \((\w+), (\w+)\)", announced)
+    assert stopped, announced
+    assert {*stopped.groups()} == {"web", "plain"}  # in Docker's order
     assert re.search(r"the nightly prune \(\d\d:\d\d\) removes what stays unused", announced), announced
     run = deploy(machine, relocation="refuse")
     assert run.code == 1
@@ -132,11 +135,11 @@ def test_old_data_stays_until_finalize(moved: LivingHost) -> None:
     assert "owned" in machine.out(f"unshare -m --propagation private sh -c '{old}'")
     late = "mount --bind /var/lib /mnt && touch /mnt/docker/late"  # as happens after a boot without the volume
     machine.run(f"unshare -m --propagation private sh -c '{late}'")
-    refused = machine.run("bulkhead finalize --yes", check=False, timeout=300)
+    refused = machine.run("bulkhead finalize --yes", check=False, timeout=900)
     assert refused.returncode == 1
     assert re.search("beneath /var/lib/docker have been changed since the move: .*late", refused.stderr), refused.stderr
     assert "owned" in machine.out(f"unshare -m --propagation private sh -c '{old}'")
-    machine.run("bulkhead finalize --yes --force", timeout=300)
+    machine.run("bulkhead finalize --yes --force", timeout=900)
     beneath = "mount --bind /var/lib /mnt && ls -A /mnt/docker /mnt/containerd && lsattr -d /mnt/docker /mnt/containerd"
     assert machine.run(f"unshare -m --propagation private sh -c '{beneath}'").stdout.count("i") >= 2
     moved.assert_whole()
@@ -165,9 +168,8 @@ def test_everything_is_moved_on_newer_engines(machines: Callable[..., Machine], 
         assert converge(machine).changed == predicted
         living.assert_whole()
         now = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
-        assert (
-            ("io.containerd.snapshotter.v1" in now) == ("io.containerd.snapshotter.v1" in store) == (prepare != "true")
-        )
+        for info in (store, now):
+            assert ("io.containerd.snapshotter.v1" in info) == (prepare == CONTAINERD_STORE)
         assert dry(machine).predicted == set()
         verify(machine)
         machine.run("systemctl stop docker.socket docker")
@@ -193,7 +195,7 @@ def test_undeployed_host_keeps_its_data_and_can_be_deployed_again_or_return_to_p
     refused = undeploy(machine)
     assert refused.code == 1
     assert "the old data of a move is kept on the root disk" in refused.output
-    machine.run("bulkhead finalize --yes", timeout=300)
+    machine.run("bulkhead finalize --yes", timeout=900)
     undeployed = undeploy(machine)
     assert undeployed.code == 0, undeployed.output
     moved.assert_whole()
@@ -234,7 +236,7 @@ def test_old_data_is_the_way_back_of_a_host_that_has_lost_its_volume(moved: Livi
         refused = deploy(machine, **settings)
         assert refused.code == 1
         assert "`bulkhead rollback` on the host goes back to" in refused.output
-    assert "what was written since the move is unknown" in machine.out("bulkhead rollback --yes", timeout=300)
+    assert "what was written since the move is unknown" in machine.out("bulkhead rollback --yes", timeout=900)
     moved.assert_whole()
     assert "is not there" in deploy(machine).output
     converge(machine, replace_lost_volumes=True)
@@ -247,7 +249,7 @@ def test_rollback_brings_the_old_data_back_and_keeps_the_new(moved: LivingHost) 
     machine = moved.machine
     machine.restore("moved")
     machine.run("docker volume create later && echo new >/var/lib/docker/volumes/later/_data/file")
-    output = machine.out("bulkhead rollback --yes", timeout=300)
+    output = machine.out("bulkhead rollback --yes", timeout=900)
     assert "1 volume: later" in output
     moved.assert_whole()
     assert machine.out("findmnt -no SOURCE /var/lib/docker || echo root") == "root"
@@ -285,38 +287,54 @@ def phase(machine: Machine) -> str:
 
 def finish_the_move(prepared: LivingHost) -> None:
     """Assert that the next move finishes."""
-    output = prepared.machine.run("bulkhead relocate", check=False, timeout=600)
+    output = prepared.machine.run("bulkhead relocate", check=False, timeout=900)
     assert output.returncode == 0, output.stdout + output.stderr
     assert phase(prepared.machine) == "done"
     prepared.assert_whole()
 
 
-# The line that the move prints when a phase begins → the longest time that the phase takes, in seconds.
-PHASES = {
-    "copying /var/lib/docker": 3.0,
-    "verifying": 2.0,
-    "stopping Docker": 8.0,
-    "copying the difference in /var/lib/docker": 2.0,
-    "switching": 4.0,
-    "starting Docker": 12.0,
-}
+# The lines that the move prints when a phase begins.
+PHASES = (
+    "copying /var/lib/docker",
+    "verifying",
+    "stopping Docker",
+    "copying the difference in /var/lib/docker",
+    "switching",
+    "starting Docker",
+)
 _random = random.Random(1)
+# The phase, and the share of its length on this machine after which the move is cut: never so late that it may be over.
 MOMENTS = [(line, 0.0) for line in PHASES] + [
-    (line, round(_random.uniform(0, longest), 1)) for line, longest in PHASES.items() for _ in range(6)
-][:34]
+    (line, round(_random.uniform(0, 0.6), 2)) for line in PHASES for _ in range(5)
+]
+
+
+@pytest.fixture(scope="module")
+def lengths(prepared: LivingHost) -> dict[str, float]:
+    """Return how many seconds each phase takes on this machine."""
+    prepared.machine.restore("prepared")
+    return phase_lengths(prepared.machine, PHASES)
+
+
+def assert_ended_on_one_side(machine: Machine) -> None:
+    """Assert that a move that was cut is finished or undone: Docker runs where the journal says, and at the next boot too."""
+    on_volume = phase(machine) == "done"
+    assert on_volume or phase(machine) == "failed"
+    for store in ("/var/lib/docker", "/var/lib/containerd"):
+        assert (machine.run(f"mountpoint -q {store}", check=False).returncode == 0) == on_volume
+        assert (machine.run(f"grep -q ' {store} ' /etc/fstab", check=False).returncode == 0) == on_volume
 
 
 @pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("line", "seconds"), MOMENTS)
+@pytest.mark.parametrize(("line", "share"), MOMENTS)
 def test_nothing_is_lost_when_the_power_is_cut(
-    prepared: LivingHost, machine: Machine, line: str, seconds: float
+    prepared: LivingHost, lengths: dict[str, float], machine: Machine, line: str, share: float
 ) -> None:
     with relocation(machine) as move:
-        until(move, line, seconds)
-        cut_and_boot(machine)
-    assert phase(machine) in ("done", "failed")
-    was_over = not machine.out("journalctl --boot --quiet --unit bulkhead-recover.service")
-    if was_over or line in ("copying /var/lib/docker", "verifying"):
+        until(move, line, share * lengths[line])
+        cut_the_move(machine)
+    assert_ended_on_one_side(machine)
+    if line in ("copying /var/lib/docker", "verifying"):
         # Docker ran when the power was cut. After that, a container without a restart policy stays down.
         machine.run("docker start plain")
     prepared.assert_whole("after the power cut")
@@ -324,14 +342,14 @@ def test_nothing_is_lost_when_the_power_is_cut(
 
 
 @pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("line", "seconds"), MOMENTS[::5])
+@pytest.mark.parametrize(("line", "share"), MOMENTS[::5])
 def test_nothing_is_lost_when_the_program_is_killed(
-    prepared: LivingHost, machine: Machine, line: str, seconds: float
+    prepared: LivingHost, lengths: dict[str, float], machine: Machine, line: str, share: float
 ) -> None:
     with relocation(machine) as move:
-        until(move, line, seconds)
+        until(move, line, share * lengths[line])
         kill_the_move(machine)
-    assert phase(machine) in ("done", "failed")
+    assert_ended_on_one_side(machine)
     prepared.assert_whole("after the kill")
     finish_the_move(prepared)
 
@@ -359,7 +377,7 @@ def test_file_that_changes_after_it_was_copied_arrives_changed(prepared: LivingH
         """old=$(stat -c %Y.%y owned); touch -r owned /run/old; printf OWNED | dd of=owned.new conv=notrunc status=none; """
         """touch -r /run/old owned.new'; cd /var/lib/docker/volumes/named/_data && cp -p owned owned.new"""
     )
-    machine.run("bulkhead relocate", timeout=600)
+    machine.run("bulkhead relocate", timeout=900)
     assert machine.out("cat /var/lib/docker/volumes/named/_data/owned.new") == "OWNED"
     machine.run("rm /var/lib/docker/volumes/named/_data/owned.new")
     prepared.assert_whole()
@@ -376,18 +394,18 @@ FAILURES = {
         "tune2fs -r 0 $(findmnt -no SOURCE /srv/docker-volume) && rm -rf /srv/docker-volume/docker.moving && systemd-run --quiet sh -c 'until [ -e /srv/docker-volume/docker.moving/image ]; "
         "do :; done; fallocate -l $(df --output=avail -B1 /srv/docker-volume | tail -n 1) /srv/docker-volume/hog; "
         "cat /dev/zero >/srv/docker-volume/hog2; sleep 60'",
-        "o space left on device|`systemctl start docker.service` failed",  # whichever fails first
+        "No space left on device",
     ),
     "docker_refuses_to_start_on_the_volume": (
         "mkdir -p /etc/systemd/system/docker.service.d && printf '[Service]\\nExecStartPre=/bin/sh -c \"! mountpoint -q "
         "/var/lib/docker\"\\n' >/etc/systemd/system/docker.service.d/90-refuse.conf",
         "`systemctl start docker.service` failed",
     ),
-    "file_changes_under_the_copy": (
+    "program_writes_to_the_old_data": (
         # Begin when the move has stopped Docker: it no longer waits for anything then.
         "systemd-run --quiet sh -c 'until [ -e /run/bulkhead/docker-stays-down ]; do :; done; "
-        "while :; do date +%N >/var/lib/docker/changing; done'",
-        "write to Docker's data|copy of /var/lib/docker differs|rsync from /var/lib/docker",  # whichever is first
+        "exec >/var/lib/docker/changing; while :; do date +%N; done'",
+        "other programs write to Docker's data: ",
     ),
     "disk_fails": (
         "sync; dmsetup suspend ubuntu--vg-docker--lv && "
@@ -403,7 +421,7 @@ FAILURES = {
 def test_failure_ends_on_the_old_data_with_docker_running(prepared: LivingHost, machine: Machine, failure: str) -> None:
     make, message = FAILURES[failure]
     machine.run(make)
-    failed = machine.run("bulkhead relocate", check=False, timeout=600)
+    failed = machine.run("bulkhead relocate", check=False, timeout=900)
     assert failed.returncode == 1, failed.stdout
     assert re.search(message, failed.stderr)
     assert "Docker runs on its old data" in failed.stderr
@@ -434,6 +452,7 @@ def set_limit(machine: Machine, limit: str) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600, method="signal")
 def test_docker_that_needs_minutes_to_start_is_waited_for(machine: Machine) -> None:
     slow_down(machine, 240)
     began = set(running(machine))
@@ -448,6 +467,7 @@ def test_docker_that_needs_minutes_to_start_is_waited_for(machine: Machine) -> N
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600, method="signal")
 def test_move_that_gave_up_waiting_is_finished_by_hand_as_it_says(prepared: LivingHost, machine: Machine) -> None:
     slow_down(machine, 200)
     set_limit(machine, "60")
@@ -463,7 +483,7 @@ def test_move_that_gave_up_waiting_is_finished_by_hand_as_it_says(prepared: Livi
     machine.run("systemctl start docker.service", timeout=900)
     machine.run("until docker info >/dev/null 2>&1; do sleep 1; done", timeout=300)
     since = machine.out("systemctl show --property=ExecMainStartTimestamp --value docker.service")
-    machine.run("bulkhead relocate --recover", timeout=600)
+    machine.run("bulkhead relocate --recover", timeout=900)
     assert machine.out("systemctl show --property=ExecMainStartTimestamp --value docker.service") == since, (
         "it was stopped"
     )

@@ -258,7 +258,7 @@ def test_second_run_at_the_same_time_is_refused_and_names_the_first(machine: Mac
         assert f"process {first.pid}" in second.output
     finally:
         machine.run("systemctl stop holds-apt holds-lists")
-    output, _ = first.communicate(timeout=600)
+    output, _ = first.communicate(timeout=1200)
     assert first.returncode == 0, output
     assert_isolated(machine)
 

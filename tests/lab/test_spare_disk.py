@@ -40,6 +40,7 @@ def test_host_boots_without_the_disk_and_docker_stays_down(provisioned: Machine)
     provisioned.cut()
     provisioned.pull_disk("spare")
     provisioned.boot()
+    wait_until_booted(provisioned)
     provisioned.run("systemctl start docker.service containerd.service", check=False, timeout=300)
     assert "active" not in provisioned.out("systemctl is-active docker.service containerd.service || true").split()
     assert provisioned.out("ls -A /var/lib/docker /var/lib/containerd").split() == [
@@ -64,9 +65,10 @@ def test_nothing_takes_the_place_of_a_volume_that_is_lost_with_its_disk(provisio
     machine.cut()
     machine.pull_disk("spare")
     machine.boot()
+    wait_until_booted(machine)
     # The owner of the third disk has blanked it, and gives it to Docker.
     disk = "/dev/disk/by-id/virtio-decoy"
-    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=300)
+    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=900)
     refused = deploy(machine, volume_disks=[disk])
     assert refused.code == 1
     assert "only if its data is gone for good, set replace_lost_volumes = True" in refused.output
@@ -121,7 +123,7 @@ def test_group_is_extended_by_a_further_disk_and_the_volume_grows_while_containe
     machine.restore("provisioned")
     # The owner of the third disk has blanked it, and gives it to Docker too.
     disk = "/dev/disk/by-id/virtio-decoy"
-    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=300)
+    machine.run(f"blkdiscard --zeroout {disk} || dd if=/dev/zero of={disk} bs=1M; udevadm settle", timeout=900)
     machine.run(
         "mkdir -p image/bin && cp /bin/busybox image/bin/sh && tar -C image -c . | docker import - box >/dev/null && "
         "docker run --detach --name writer --restart always box sh -c 'while echo x >>/log; do sleep 0.2; done'"

@@ -269,14 +269,14 @@ def test_cron_runs_the_check_and_node_exporter_serves_its_metrics(host: WatchedH
     machine = host.machine
     # cron sleeps until the next minute of the old clock, and only then notices the new time.
     machine.run("rm -f /var/lib/metrics/bulkhead.prom; date -s \"$(date +'%F %H'):14:45\"")
-    wait_until(lambda: machine.run("test -e /var/lib/metrics/bulkhead.prom", check=False).returncode == 0, 120)
-    machine.run("apt-get install -qq --no-install-recommends prometheus-node-exporter >/dev/null 2>&1", timeout=300)
+    wait_until(lambda: machine.run("test -e /var/lib/metrics/bulkhead.prom", check=False).returncode == 0)
+    machine.run("apt-get install -qq --no-install-recommends prometheus-node-exporter >/dev/null 2>&1", timeout=900)
     machine.run(
         "systemctl stop prometheus-node-exporter; systemd-run --quiet prometheus-node-exporter --web.listen-address=127.0.0.1:9100 "
         "--collector.disable-defaults --collector.textfile --collector.textfile.directory=/var/lib/metrics"
     )
     ask = "python3 -c \"import urllib.request as u; print(u.urlopen('http://127.0.0.1:9100/metrics').read().decode())\""
-    wait_until(lambda: machine.run(ask, check=False).returncode == 0, 60)
+    wait_until(lambda: machine.run(ask, check=False).returncode == 0)
     served = machine.out(ask)
     assert f'bulkhead_filesystem_size_bytes{{mountpoint="{VOLUME}"}}' in served
     assert "bulkhead_isolated 1" in served
@@ -319,7 +319,7 @@ def test_data_that_leaves_the_volume_is_reported(host: WatchedHost, way: str) ->
     host.machine.run(command, timeout=300)
     code, output = host.check()
     assert (code, text in output) == (level, True), output
-    assert level == 3 or any(text in message for message in host.received())
+    assert [text in message for message in host.received()] == [True] * (level == 2)
 
 
 def test_json_output_has_the_figures(host: WatchedHost) -> None:

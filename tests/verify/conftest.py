@@ -25,6 +25,7 @@ from tests.verify.summary import PropertyResult, sentence, summary
 
 TOP = Path(__file__).parent.parent.parent
 CONNECT_TIMEOUT = 20  # seconds
+TIMEOUT = 20 * 60  # seconds for a test: a build on a slow host that is full takes minutes
 
 HOSTS = pytest.StashKey[list[Host]]()
 SETTINGS = pytest.StashKey[dict[str, Settings]]()
@@ -76,6 +77,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         hosts = metafunc.config.stash[HOSTS]
         metafunc.parametrize("target", hosts, ids=[host.name for host in hosts], indirect=True, scope="session")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker(pytest.mark.timeout(TIMEOUT, method="signal"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -165,10 +170,19 @@ class Target:
         """Return LVM's report on the volume and its group."""
         report = self.run(
             "lvs --reportformat json --units b --nosuffix "
-            f"-o lv_name,vg_name,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
+            f"-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
         )
         row: dict[str, str] = json.loads(report)["report"][0]["lv"][0]
         return row
+
+    @cached_property
+    def extra_devices(self) -> dict[str, str]:
+        """Return the device of each extra volume, by its mount point, as LVM names it."""
+        group = self.logical_volume["vg_name"]
+        return {
+            volume.mount: self.run(f"lvs --noheadings -o lv_dm_path {group}/{name}")
+            for name, volume in self.settings.extra_volumes.items()
+        }
 
 
 @pytest.fixture(scope="session")

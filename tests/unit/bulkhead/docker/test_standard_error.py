@@ -59,6 +59,7 @@ def test_pipe_that_is_full_or_broken_is_not_waited_for() -> None:
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     os.write(write, b"x" * 4096)
     standard_error.write_line(process.pid, "no room")
+    assert os.read(read, 8192) == b"x" * 4096
     os.close(read)
     standard_error.write_line(process.pid, "no room")
     process.kill()

@@ -115,7 +115,9 @@ def test_little_cpu_time_of_a_daemon_that_hangs_is_no_progress(monkeypatch: pyte
 def test_processes_and_what_runs_before_docker_are_progress(
     monkeypatch: pytest.MonkeyPatch, shown: Callable[[float], str]
 ) -> None:
-    start_docker(SlowDocker(monkeypatch, 400, shown), None)
+    docker = SlowDocker(monkeypatch, 400, shown)
+    start_docker(docker, None)
+    assert docker.now >= 400
 
 
 @pytest.mark.parametrize(("setting", "limit"), [(None, 900), (300, 300)])

@@ -118,6 +118,7 @@ def test_guard_does_not_wait_for_a_journal_that_takes_nothing() -> None:
     os.dup2(write, 1)
     try:
         jobs.say("a line")
+        assert os.read(read, 8192) == b"x" * 4096
     finally:
         os.dup2(kept, 1)
         for descriptor in (kept, read, write):

@@ -17,7 +17,7 @@ import pytest
 from bulkhead import command, files, state
 from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.engine import Engine, EngineError, Inventory
-from bulkhead.errors import Failed
+from bulkhead.errors import Failed, Problem
 from bulkhead.move import commands
 from bulkhead.outage import journal, outage, unit
 from bulkhead.outage.journal import Journal
@@ -406,7 +406,7 @@ def test_recovery_of_the_unit_finds_it(host: RollbackHost, monkeypatch: pytest.M
 
 
 def refused(host: RollbackHost, match: str) -> None:
-    with pytest.raises(Exception, match=match):
+    with pytest.raises(Problem, match=match):
         host.rollback().roll_back()
     assert host.up
     assert host.steps == 0, "something was changed"
@@ -664,4 +664,6 @@ def test_merge_is_watched_until_it_has_ended(host: RollbackHost, monkeypatch: py
 def test_merge_that_stalls_is_not_watched_for_ever(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host.rollback().roll_back()
     monkeypatch.setattr(rollback, "_STALLED", -1)
-    rollback.watch(host.config, host.reported.append)
+    reported: list[str] = []
+    rollback.watch(host.config, reported.append)
+    assert reported == ["merging the snapshot in the background: 40 % of its space left"]

@@ -87,7 +87,7 @@ def test_damaged_state_causes_no_traceback(machine: pytest.MonkeyPatch, values: 
     machine.setattr(check, "collect", lambda *_: (Observation(results=[GUARDS]), {}))
     for name in ("check", "prune", "guard"):
         state.save(name, values)
-    render(collect(config(), list), False, 80)
+    assert "the last prune is unknown" in render(collect(config(), list), False, 80)
 
 
 def test_docker_is_not_waited_for_when_it_hangs(machine: pytest.MonkeyPatch) -> None:
