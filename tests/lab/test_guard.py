@@ -115,6 +115,11 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
     assert machine.out("systemctl is-active docker") == "active"
 
 
+def processes(machine: Machine, command: str) -> int:
+    """Return how many processes have a command line that matches a whole regular expression."""
+    return int(machine.run(f"pgrep -fxc '{command}'", check=False).stdout)
+
+
 def seconds_until_client_ends(machine: Machine, builder: bool) -> float:
     """Return the seconds between a step that fails by itself and the end of its client."""
     build = Build(machine, "fails", "RUN sleep 1000", buildkit=builder)
@@ -160,20 +165,22 @@ def test_only_as_many_builds_as_needed_are_stopped_and_the_fastest_first(machine
     # Data that a build wrote earlier says nothing about its speed. Without BuildKit, Docker copies a step when it ends:
     # leave space for that.
     begun = "dd if=/dev/zero of=/begun bs=1M count={} 2>/dev/null; "
-    slow = "i=0; while [ $i -lt 60 ]; do dd if=/dev/zero of=/part$i bs=1M count=1 2>/dev/null; sleep 0.5; i=$((i + 1)); done"
+    slow = "while sleep 0.5; do dd if=/dev/zero of=/part bs=1M count=1 2>/dev/null; done"
     builds = [
         Build(machine, "slow1", f"RUN {begun.format(150)}{slow}"),
         Build(machine, "slow2", f"RUN {begun.format(300)}{slow}", buildkit=False),
     ]
     # On a slow machine they hardly ever sleep at the same moment.
-    both_slow = "pgrep -fx 'sleep 0.5|dd if=/dev/zero of=/part.*' || true"
-    wait_until(lambda: len(machine.out(both_slow).split()) == 2)
+    wait_until(lambda: processes(machine, "/bin/sh -c dd if=/dev/zero of=/begun .*") == 2)
+    wait_until(lambda: processes(machine, "dd if=/dev/zero of=/begun bs=1M count=[0-9]*") == 0)
     leave_free(machine, FLOOR + 900 * 2**20)
     start_sampler(machine)
     fast = Build(machine, "fast", f"RUN {FILL}")
     code, output = fast.end()
     assert code not in (0, 255), output
     assert lowest_free(machine) > FLOOR - MISSED
+    assert [build.process.poll() for build in builds] == [None] * 2, journal(machine)
+    wait_until(lambda: machine.run("pkill -x sleep", check=False).returncode == 1)  # which ends their loops
     for build in builds:
         code, output = build.end()
         assert code == 0, output + journal(machine)
@@ -210,7 +217,7 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
 def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine) -> None:
     little = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/part; sleep 1; done"
     builds = [Build(machine, f"small{n}", f"RUN {little}", buildkit=n < 3) for n in range(4)]
-    wait_until(lambda: len(machine.out("pgrep -fx 'sleep 1|dd if=/dev/zero bs=1M count=1' || true").split()) == 4)
+    wait_until(lambda: processes(machine, "/bin/sh -c while :; do dd .*") == 4)
     leave_free(machine, FLOOR + 300 * 2**20)
     much = "i=0; while :; do dd if=/dev/zero of=/part$i bs=1M count=30 2>/dev/null; i=$((i+1)); sleep 0.5; done"
     container = machine.out(f"docker run --detach --network none box sh -c '{much}'").strip()
