@@ -141,15 +141,15 @@ def test_step_of_several_processes_is_one(host: BuildingHost) -> None:
 
 @pytest.mark.parametrize("moved_to", ["", "/init"])
 def test_step_is_ended_by_its_control_group(host: BuildingHost, monkeypatch: pytest.MonkeyPatch, moved_to: str) -> None:
-    told: list[tuple[int, str]] = []
-    monkeypatch.setattr(steps, "write_line", lambda pid, why: told.append((pid, why)))
+    lines: list[tuple[int, str]] = []
+    monkeypatch.setattr(steps, "write_line", lambda pid, why: lines.append((pid, why)))
     host.step(cgroup=moved_to)
     step = steps.steps_of(10)[0]
     switch = host.cgroups / "system.slice/system.slice:docker:k7x/cgroup.kill"
     switch.write_text("")
     steps.abort(step, NO_SPACE)
     assert switch.read_text() == "1"
-    assert told == [(21, NO_SPACE)]
+    assert lines == [(21, NO_SPACE)]
 
 
 def test_step_that_has_ended_by_itself_is_no_error(host: BuildingHost) -> None:

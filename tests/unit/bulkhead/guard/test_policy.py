@@ -90,10 +90,10 @@ def test_quarter_of_a_second_is_enough_for_a_rate() -> None:
     assert rate_after([G, G - 10 * M, G - 20 * M, G - 120 * M], 0.25) == 400 * M
 
 
-@pytest.mark.parametrize(("made", "growth", "rate"), [(Rate(), 1024, 1024), (Rate(), 1023, 0), (Rate(10), 9, 0)])
-def test_less_than_the_least_is_no_growth(made: Rate, growth: int, rate: float) -> None:
+@pytest.mark.parametrize(("made", "used", "rate"), [(Rate(), 1024, 1024), (Rate(), 1023, 0), (Rate(10), 9, 0)])
+def test_less_than_the_least_is_no_growth(made: Rate, used: int, rate: float) -> None:
     made.add(0, G)
-    made.add(1, G - growth)
+    made.add(1, G - used)
     assert made.value == rate
 
 

@@ -71,10 +71,10 @@ def test_growth_and_reclaims_count_from_a_least_of_each_kind() -> None:
     assert (space.worthwhile, inodes.worthwhile) == (64 * M, 10_000)
     for supply, least in ((space, 1024), (inodes, 10)):
         assert supply.least == least
-        for growth, is_growing in ((least - 1, False), (least, True)):
+        for used, is_growing in ((least - 1, False), (least, True)):
             supply.forget()
             supply.sample(0, counts(0))
-            supply.sample(1, counts(growth))
+            supply.sample(1, counts(used))
             assert supply.is_growing == is_growing
         assert supply.rate.value == least
         supply.forget()
