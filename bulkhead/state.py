@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import names
+from bulkhead.files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,7 @@ def _replace(directory: str, name: str, content: str) -> None:
         file.flush()
         os.fsync(descriptor)
     os.rename(f"{path}.new", path)
+    sync_directory(directory)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,13 @@ class VolumeExtender:
         self._would_go: dict[str, int] = {}  # snapshots that a dry run would remove, and their bytes in the group
 
     def remove_snapshots(self) -> None:
-        """Remove the snapshots of bulkhead: LVM does not extend a volume that has one."""
+        """Remove the snapshots of bulkhead: LVM does not extend a volume that has one.
+
+        Raises:
+            Problem: the volume is not mounted in its place, so it would be in vain.
+            OSError: LVM does not answer.
+        """
+        docker_volume(self._config)
         for each in snapshots.ours(self._config):
             text = f"the snapshot {self._config.vg_name}/{each.name} kept the full volume from growing: "
             if self._dry_run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import state
 from bulkhead.command import run
+from bulkhead.files import sync_directory
 from bulkhead.storage.fstab import read_fstab, replace_fstab
 from bulkhead.storage.mounts import is_mounted
 from pyinfra_lvm.fstab import fstab_lists, fstab_with, fstab_without
@@ -83,6 +84,8 @@ class DirectoryVolume:
             for name in os.listdir(volume):
                 if name not in KEPT:
                     os.rename(f"{volume}/{name}", left / str(number) / name)
+            for directory in (left / str(number), left, volume):
+                sync_directory(str(directory))
 
 
 def unmount_staged() -> None:

@@ -75,12 +75,11 @@ class VolumeStores:
     def set_apart(self) -> None:
         """Rename stores that Docker has written to: to NAME.left-1 and so on. Only people remove them."""
         for path in self._names:
-            place = Path(self.place_of(path))
-            number = 1
-            while (left := Path(f"{place}.left-{number}")).exists():
+            place, number = self.place_of(path), 1
+            while os.path.exists(left := f"{place}.left-{number}"):
                 number += 1
-            if place.exists():
-                place.rename(left)
+            if os.path.exists(place):
+                os.rename(place, left)
         sync_directory(self._volume)
 
 

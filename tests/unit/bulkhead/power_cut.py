@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# The power takes nothing with it that was written, or all that was not synced. A kill takes nothing, and the host goes on.
+POWER_CUTS = ("power", "unsynced")
+CUTS = (*POWER_CUTS, "kill")
+
 
 class PowerCut(BaseException):
     """The program is no more."""
@@ -16,5 +20,9 @@ class Steps:
 
     def step(self) -> None:
         self.steps += 1
+        self.refuse_dead()
+
+    def refuse_dead(self) -> None:
+        """Keep a program that was cut from doing anything more: neither the power nor a kill waits for what it would catch."""
         if self.last_step and self.steps >= self.last_step:
             raise PowerCut

@@ -11,6 +11,8 @@ import pytest
 
 from bulkhead import files
 
+from .disk import LossyDisk
+
 
 def test_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "etc" / "file"
@@ -19,6 +21,61 @@ def test_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: 
     assert path.read_bytes() == b"new \xff"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_new_content_is_on_the_disk_before_its_name_and_the_name_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = LossyDisk(monkeypatch)
+    files.replace_file(f"{tmp_path}/file", "old")
+    disk.events.clear()
+    files.replace_file(f"{tmp_path}/file", "new", mode=0o600)
+    assert disk.events == ["fsync file.new", "rename file.new file", f"fsync {tmp_path.name}"]
+    disk.lose_power()
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_nobody_else_can_read_a_secret_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: modes.append(os.fstat(descriptor).st_mode & 0o777))
+    files.replace_file(f"{tmp_path}/file", "secret", mode=0o600)
+    assert modes[0] == 0o600
+
+
+def test_foreign_file_is_read_and_nothing_else_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("theirs")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read_foreign(f"{tmp_path}/file", 3) == "the"
+    for name in ("pipe", "link", ""):
+        with pytest.raises(ValueError, match="is no regular file"):
+            files.read_foreign(f"{tmp_path}/{name}", 3)
+    with pytest.raises(FileNotFoundError):
+        files.read_foreign(f"{tmp_path}/none", 3)
+
+
+def test_time_of_a_file_that_is_missing_is_none(tmp_path: Path) -> None:
+    assert files.changed_at(f"{tmp_path}/none") == 0
+    (tmp_path / "file").touch()
+    os.utime(tmp_path / "file", (7, 8))
+    assert files.changed_at(f"{tmp_path}/file") == 8
+
+
+@pytest.mark.parametrize(("number", "has_reserve"), [(errno.EIO, True), (errno.ENOSPC, False)])
+def test_reserve_is_given_up_for_a_full_disk_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, has_reserve: bool
+) -> None:
+    monkeypatch.setattr(files, "RESERVE", f"{tmp_path}/reserve")
+    if has_reserve:
+        Path(files.RESERVE).touch()
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        files.replace_file(f"{tmp_path}/file", "new")
+    assert os.path.exists(files.RESERVE) == has_reserve
 
 
 def test_full_disk_costs_the_reserve_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

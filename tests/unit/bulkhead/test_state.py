@@ -12,6 +12,8 @@ import pytest
 
 from bulkhead import state
 
+from .disk import LossyDisk
+
 
 @pytest.fixture(autouse=True)
 def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +34,17 @@ def test_it_is_read_as_it_was_saved(tmp_path: Path) -> None:
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:
     state.save("check", {})
     assert (tmp_path / "lib/check.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_saved_is_on_the_disk_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot is taken after what Docker held was saved: a power cut must not leave it with another's."""
+    disk = LossyDisk(monkeypatch)
+    state.save("snapshot", {"note": "of an earlier one"})
+    disk.events.clear()
+    state.save("snapshot", {"note": "of this one"})
+    assert disk.events == ["fsync snapshot.json.new", "rename snapshot.json.new snapshot.json", "fsync lib"]
+    disk.lose_power()
+    assert state.load("snapshot") == {"note": "of this one"}
 
 
 @pytest.mark.parametrize("mode", [None, 0o755], ids=["it-was-not-there", "somebody-else-made-it"])

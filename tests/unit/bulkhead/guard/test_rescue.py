@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from bulkhead import command, state
+from bulkhead import command, state, systemd
 from bulkhead.docker import daemon
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.errors import Failed
-from bulkhead.guard import ballast, rescue, rescued_host, volume_extender
+from bulkhead.guard import ballast, jobs, rescue, rescued_host, volume_extender
 from bulkhead.guard.rescued_host import RescuedDocker
 from bulkhead.move import relocation
 from bulkhead.outage import journal, lock
@@ -300,6 +300,35 @@ def test_log_that_cannot_be_read_is_no_failure(monkeypatch: pytest.MonkeyPatch) 
 
 
 # -- what is refused
+
+
+@pytest.mark.parametrize(
+    ("docker_is", "rescued"),
+    [("inactive", False), ("deactivating", False), ("active", False), ("failed", True), ("activating", True)],
+)
+def test_docker_that_somebody_has_stopped_on_purpose_is_not_rescued(
+    host: RescueHost, monkeypatch: pytest.MonkeyPatch, docker_is: str, rescued: bool
+) -> None:
+    monkeypatch.setattr(systemd, "unit_states", lambda units, _: dict.fromkeys(units, docker_is))
+    result = jobs.rescue_docker(host.config)
+    assert (result is not None, "start" in host.did) == (rescued, rescued)
+    if result:
+        assert (result[0][1], result[1]) == ("ballast: 256.0 MiB given back", [])
+
+
+def test_filesystem_of_somebody_else_under_the_volumes_path_does_not_grow(
+    host: RescueHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.group.add()
+    there = os.stat
+    other = SimpleNamespace(st_dev=8)
+    monkeypatch.setattr(
+        os, "stat", lambda path, **how: other if path == host.config.volume_mount else there(path, **how)
+    )
+    assert host.rescue()
+    for step in ("drop snapshot", "grow"):
+        assert f"{step}: ubuntu-vg/docker-lv is not mounted on /srv/docker-volume" in host.journal
+    assert not {"lvextend", "resize2fs", "lvremove"} & {*host.did}
 
 
 def test_volume_that_is_not_mounted_is_refused(host: RescueHost, monkeypatch: pytest.MonkeyPatch) -> None:

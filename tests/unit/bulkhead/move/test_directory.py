@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from bulkhead import files as bulkhead_files
 from bulkhead import state
 from bulkhead.errors import Failed
 from bulkhead.login import Login
@@ -29,7 +28,8 @@ from bulkhead.storage.processes import Process
 from pyinfra_lvm.fstab import fstab_lists
 from pyinfra_lvm.model import FstabEntry
 
-from ..power_cut import PowerCut, Steps
+from ..disk import LossyDisk
+from ..power_cut import CUTS, PowerCut, Steps
 
 SAVE = Journal.save
 
@@ -54,8 +54,9 @@ class DirectoryHost(Steps):
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(directory, "move_journal", lambda _: f"{top}/relocation-home.json")
-        monkeypatch.setattr(bulkhead_files, "sync_directory", lambda _: None)
-        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
+        self.disk = LossyDisk(monkeypatch)
+        self.did: list[str] = []
+        monkeypatch.setattr(Journal, "save", lambda journal: self._save(journal))
         for name, fake in {
             "run": self._run,
             "mount_by_fstab": self._mount,
@@ -76,16 +77,22 @@ class DirectoryHost(Steps):
             "replace_fstab": self._replace_fstab,
         }.items():
             monkeypatch.setattr(directory_volume, name, fake)
-        monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(rsync, "copy", self._copy)
         monkeypatch.setattr(rsync, "compare", lambda *_: set())
-        monkeypatch.setattr(rsync, "verify", lambda *_: self.step())
+        monkeypatch.setattr(rsync, "verify", self._verify)
+
+    def _save(self, journal: Journal) -> None:
+        self.step()
+        SAVE(journal)
+        self.did.append(f"journal: {journal.phase}")
 
     def _is_mounted(self, path: str) -> bool:
         return path == self.path and (self.mounted or self.frozen)
 
     def _run(self, *words: str) -> str:
         self.step()
+        if words[0] != "findmnt":
+            self.did.append(" ".join(words).replace(self.path, "home").replace(self.volume, "volume"))
         if words[0] == "findmnt":
             return f"{self.uuid}\n" if self.mounted or words[-1] != self.path else "root\n"
         if words == ("mount", self.path):
@@ -107,14 +114,23 @@ class DirectoryHost(Steps):
 
     def _replace_fstab(self, change: Any) -> None:
         self.step()
+        self.did.append("replace fstab")
         self.fstab = change(self.fstab)
 
     def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
         self.step()
+        self.did.append("copy")
         shutil.copytree(source, target, dirs_exist_ok=True)
 
-    def reboot(self) -> None:
+    def _verify(self, *_: object) -> None:
+        self.step()
+        assert self.frozen, "what is verified may still change"
+        self.did.append("verify")
+
+    def reboot(self, how: str = "power") -> None:
         self.last_step = 0
+        if how == "unsynced":
+            self.disk.lose_power()
         self.frozen = False
         self.booted = time.time()
         self.mounted = fstab_lists(self.fstab, self.entry)
@@ -148,7 +164,44 @@ def test_move_ends_on_the_volume_and_keeps_the_old_files(host: DirectoryHost) ->
     assert Path(host.path, "me", "file").exists()
 
 
-@pytest.mark.parametrize("how", ["power", "kill"])
+def test_directory_is_frozen_copied_and_verified_before_the_commit(host: DirectoryHost) -> None:
+    host.move().relocate()
+    assert host.did == [
+        "mount -t ext4 /dev/mapper/vg-home volume",
+        "journal: copying",
+        "copy",
+        "mount --bind home home",
+        "mount -o remount,bind,ro home",
+        "copy",
+        "verify",
+        "journal: switching",
+        "replace fstab",
+        "umount --lazy home",
+        "mount home",
+        "umount volume",
+        "journal: done",
+    ]
+
+
+def test_rollback_sets_apart_what_is_on_the_volume_before_it_has_ended(host: DirectoryHost) -> None:
+    host.move().relocate()
+    host.did.clear()
+    host.disk.events.clear()
+    host.move().roll_back()
+    assert host.did == [
+        "journal: returning",
+        "replace fstab",
+        "umount --lazy home",
+        "systemctl daemon-reload",
+        "mount -t ext4 /dev/mapper/vg-home volume",
+        "umount volume",
+        "journal: rolled-back",
+    ]
+    apart = host.disk.events.index("rename me me")
+    assert host.disk.events[apart + 1 : apart + 4] == ["fsync 1", "fsync .bulkhead-left", "fsync volume"]
+
+
+@pytest.mark.parametrize("how", CUTS)
 def test_move_that_is_cut_at_any_step_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     count = DirectoryHost(memory_path / "count", monkeypatch)
     count.move().relocate()
@@ -159,11 +212,11 @@ def test_move_that_is_cut_at_any_step_goes_on(memory_path: Path, monkeypatch: py
         host.last_step = last
         with pytest.raises(PowerCut):
             host.move().relocate()
-        if how == "power":
-            host.reboot()
-        else:
+        if how == "kill":
             host.last_step = 0
             host.move().recover()  # by systemd, at once
+        else:
+            host.reboot(how)
         host.assert_whole()
         ends.add(host.mounted)
         (host.files / "me" / "since").write_text("written after the cut")
@@ -240,7 +293,7 @@ def test_rollback_keeps_what_is_on_the_volume_and_the_next_move_begins_anew(host
     assert not (host.files / "since").exists()
 
 
-@pytest.mark.parametrize("how", ["power", "kill"])
+@pytest.mark.parametrize("how", CUTS)
 def test_rollback_that_is_cut_at_any_step_loses_nothing(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -251,8 +304,8 @@ def test_rollback_that_is_cut_at_any_step_loses_nothing(
         host.steps, host.last_step = 0, last
         with contextlib.suppress(PowerCut):
             host.move().roll_back()
-        if how == "power":
-            host.reboot()
+        if how != "kill":
+            host.reboot(how)
         host.last_step = 0
         (host.files / "me" / "later").write_text("since the cut")
         host.move().recover()
@@ -349,3 +402,142 @@ def test_keys_of_the_accounts_that_live_in_a_directory_are_kept(
     ]
     monkeypatch.setattr(directory.pwd, "getpwall", lambda: accounts)
     assert list(directory._login_files(f"{memory_path}/home")) == [f"{memory_path}/home/me/.ssh/authorized_keys"]
+
+
+# -- what is refused, and what is told
+
+
+def refused(host: DirectoryHost, match: str) -> None:
+    with pytest.raises(Failed, match=match):
+        host.move().relocate()
+    host.assert_whole()
+    assert (host.mounted, host.fstab) == (False, "# mine\n")
+
+
+def test_files_that_a_repair_has_found_are_not_passed_over(host: DirectoryHost) -> None:
+    Path(host.path, "lost+found").mkdir()
+    Path(host.path, "lost+found", "#12").touch()
+    refused(host, r"home/lost\+found holds files\. See what they are, and move them away\. \S+ is on its old data\.$")
+    Path(host.path, "lost+found", "#12").unlink()
+    host.move().relocate()
+    assert host.mounted
+
+
+def test_filesystem_that_is_mounted_in_it_is_not_passed_over(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = [SimpleNamespace(target=f"{host.path}/me/net")]
+    monkeypatch.setattr(directory, "mounts_within", lambda paths: mounted if paths == [host.path] else [])
+    refused(host, "home/me/net is a mount in .*home. Unmount it for the move")
+
+
+def test_copy_that_was_begun_counts_as_room(host: DirectoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.last_step = 6
+    with pytest.raises(PowerCut):
+        host.move().relocate()
+    host.reboot()
+    assert os.path.exists(f"{host.volume}/me")
+    sizes = {host.path: 10, f"{host.volume}/me": 4, f"{host.volume}/lost+found": 9}
+    monkeypatch.setattr(rsync, "size_of", sizes.__getitem__)
+    monkeypatch.setattr(move, "space_of", lambda _: SimpleNamespace(available=5))
+    refused(host, "the data takes 10 bytes, and its volume has 9 bytes for it")
+    monkeypatch.setattr(move, "space_of", lambda _: SimpleNamespace(available=6))
+    host.move().relocate()
+    host.assert_whole()
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("bound_elsewhere", "bound to /mnt"), ("kernel_uses", "/home/swap, which is swap")]
+)
+def test_what_shows_no_process_keeps_it_in_place_too(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(directory, name, lambda *given, **how: asked.append((given, how)) or [what])
+    refused(host, f"home is in use: {what}. End them, or log them out, and run again")
+    assert asked == [((host.path,), {"readers": True} if name == "bound_elsewhere" else {})]
+
+
+def test_no_more_than_ten_users_are_named(host: DirectoryHost) -> None:
+    host.users = [Process(4_000_000 + number, "vim") for number in range(12)]
+    refused(host, r"in use: (vim \(process \d+\), ){9}vim \(process 4000009\)\. End")
+
+
+def test_volume_that_cannot_be_mounted_leaves_the_old_data_in_use(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise Failed("`mount` failed: no")
+
+    monkeypatch.setattr(directory, "mount_by_fstab", fail)
+    refused(host, r"^`mount` failed: no\. \S+home is on its old data\.$")
+    assert host.move().journal.phase == journal.FAILED
+    assert host.move().journal.reason == "`mount` failed: no"
+
+
+def test_user_who_is_left_in_the_old_data_undoes_the_switch(host: DirectoryHost) -> None:
+    device = os.stat(host.path).st_dev
+    others = [Process(4_000_000, "vim", devices=frozenset([device]))]
+    host.as_it_is_switched = lambda: host.users.extend(others)
+    refused(host, r"^vim \(process 4000000\) appeared in the old data of \S+home during the switch: run again\. ")
+
+
+def test_own_login_in_the_old_data_is_told_to_log_in_again(host: DirectoryHost) -> None:
+    reported: list[str] = []
+    device = os.stat(host.path).st_dev
+    host.users = [
+        Process(os.getpid(), "bash", devices=frozenset([device])),
+        Process(4_000_001, "x", devices=frozenset([7])),
+    ]
+    host.users.pop()
+    DirectoryMove(host.entry, reported.append, Login(os.getpid(), "")).relocate()
+    assert reported[-2:] == [
+        f"your own login is still in the old data of {host.path}: log in again",
+        f"{host.path} is on its volume",
+    ]
+
+
+def test_user_of_the_volume_is_not_in_the_old_data(host: DirectoryHost) -> None:
+    host.as_it_is_switched = lambda: host.users.append(Process(4_000_000, "vim", devices=frozenset([-7])))
+    host.move().relocate()
+    assert host.mounted
+
+
+def test_rollback_is_refused_while_it_is_used(host: DirectoryHost) -> None:
+    host.move().relocate()
+    host.users = [Process(4_000_000, "vim")]
+    with pytest.raises(Failed, match="in use: vim"):
+        host.move().roll_back()
+    assert host.mounted
+    assert host.move().journal.phase == journal.DONE
+
+
+def test_what_was_written_since_the_move_is_counted(host: DirectoryHost) -> None:
+    host.move().relocate()
+    time.sleep(0.02)  # a tick of the kernel's clock
+    Path(host.path, "since").touch()  # where the volume would be mounted
+    Path(host.path, "lost+found").mkdir()
+    Path(host.path, "lost+found", "left-out").touch()
+    assert host.move().written_since() == [f"{host.path}: 1 file written since the move"]
+
+
+def test_outcome_says_where_the_files_are(host: DirectoryHost) -> None:
+    assert host.move().outcome() == f"{host.path} is on its old data."
+    host.move().relocate()
+    assert host.move().outcome() == f"{host.path} is on its volume; the old data is kept."
+    host.move().journal.enter(journal.FINALIZED, old={})
+    assert host.move().outcome() == f"{host.path} is on its volume."
+
+
+def test_directory_that_is_empty_or_missing_or_mounted_has_nothing_to_move(host: DirectoryHost) -> None:
+    host.mounted = True
+    assert not host.move().is_pending
+    host.mounted = False
+    assert host.move().is_pending
+    shutil.rmtree(f"{host.path}/me")
+    assert not host.move().is_pending
+    os.rmdir(host.path)
+    assert not host.move().is_pending
+    for phase in (journal.SWITCHING, journal.RETURNING):
+        host.move().journal.enter(phase)
+        assert host.move().is_pending

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from bulkhead.errors import Failed
 from bulkhead.move import rsync
 from bulkhead.move.move import refuse_too_little_room
-from bulkhead.move.tree_copy import TreeCopy
 
 GIB = 2**30
 
@@ -22,14 +20,3 @@ def test_copy_that_an_earlier_move_has_begun_counts_as_room(monkeypatch: pytest.
     refuse_too_little_room("/srv/docker-volume", 5 * GIB, ["/srv/docker-volume/docker.moving"])
     with pytest.raises(Failed, match=r"^the data takes 5.0 GiB, and its volume has 3.0 GiB for it. Remove some$"):
         refuse_too_little_room("/srv/docker-volume", 5 * GIB, [], "Remove some")
-
-
-def test_directory_in_which_a_file_differed_is_not_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rsync, "copy", lambda *_, **__: None)
-    monkeypatch.setattr(rsync, "compare", lambda *_: {"overlay2/ab/diff/file"})
-    reported: list[str] = []
-    copy = TreeCopy(str(tmp_path), "/target", reported.append)
-    copy.copy_bulk(GIB, note=", while Docker runs")
-    assert reported == [f"copying {tmp_path}, 1.0 GiB, while Docker runs", f"verifying {tmp_path} on the disk"]
-    assert not copy.is_verified("overlay2/ab/diff")
-    assert copy.is_verified("overlay2/a")

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,23 +22,27 @@ from bulkhead import files, state
 from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.engine import Engine, EngineError, Inventory
 from bulkhead.errors import Failed
-from bulkhead.move import relocation, rsync
+from bulkhead.move import move, relocation, rsync
 from bulkhead.move.relocation import Relocation
 from bulkhead.names import MARKER
 from bulkhead.outage import journal, outage
 from bulkhead.outage.journal import Journal
 from bulkhead.storage.mounts import MountInfo
+from bulkhead.storage.processes import Process
 from pyinfra_lvm.model import FstabEntry
 
 from ..configs import config
-from ..power_cut import PowerCut, Steps
+from ..disk import LossyDisk
+from ..power_cut import CUTS, POWER_CUTS, PowerCut, Steps
 
 RAN = ("web", "plain")  # with a restart policy and without
 ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
 
 
-SAVE = Journal.save
-RENAME = os.rename
+SAVE, RECOVER = Journal.save, Relocation.recover
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+
+STOPPED = (journal.STOPPING, journal.SWITCHING, journal.CHECKING, journal.RETURNING)
 
 
 class RelocationHost(Engine, Steps):
@@ -49,7 +54,7 @@ class RelocationHost(Engine, Steps):
         self.volume = f"{top}/volume"
         for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
             os.makedirs(path)
-        for name in self.stores:  # as the deploy makes them
+        for name in ("", *self.stores):  # as the deploy makes them
             Path(self.volume, name, MARKER).touch()
         Path(self.stores["docker"], "images").write_text("all of them")
         Path(self.stores["containerd"], "content").write_text("all of it")
@@ -66,6 +71,9 @@ class RelocationHost(Engine, Steps):
         self.blocked = Path(f"{top}/block")
         self.recovery = Path(f"{top}/recover.service")
         self.drop_in = Path(drop_in)
+        self.block_drop_in = Path(f"{top}/block.conf")
+        self.is_recovery_enabled = False
+        self.disk = LossyDisk(monkeypatch, before=self.step)
         self.broken_on_volume = False
         self.slow = False  # Docker takes longer to start than the program waits
         self.is_lost = False  # the volume
@@ -77,7 +85,8 @@ class RelocationHost(Engine, Steps):
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
         monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
-        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
+        monkeypatch.setattr(Journal, "save", lambda journal: self._save(journal))
+        monkeypatch.setattr(Relocation, "recover", lambda *which, **how: self.refuse_dead() or RECOVER(*which, **how))
         for name, fake in {
             "under_way": lambda _: [],
             "programs_that_build": list,
@@ -85,10 +94,10 @@ class RelocationHost(Engine, Steps):
             "mounts_within": lambda _: [],
             "read_fstab": lambda: self.fstab,
             "run": self._run,
-            "sync_directory": lambda _: None,
+            "sync_directory": self._sync_directory,
             "RESERVE": f"{top}/reserve",
             "BLOCK": str(self.blocked),
-            "BLOCK_DROP_INS": {"docker": f"{top}/block.conf"},
+            "BLOCK_DROP_INS": {"docker": str(self.block_drop_in)},
             "RECOVERY_UNIT": str(self.recovery),
             "SETTLE_TIMEOUT": 0,
         }.items():
@@ -107,8 +116,6 @@ class RelocationHost(Engine, Steps):
         monkeypatch.setattr(daemon, "run", self._run)
         monkeypatch.setattr(start, "start_docker", lambda *_: self._await_docker())  # it has tests of its own
         monkeypatch.setattr(containers, "shims", list)
-        monkeypatch.setattr(os, "rename", lambda *paths: self.step() or RENAME(*paths))
-        monkeypatch.setattr(os, "fsync", lambda _: None)
         # rsync has tests of its own.
         monkeypatch.setattr(rsync, "copy", self._copy)
         monkeypatch.setattr(rsync, "compare", lambda *_: set())
@@ -118,12 +125,20 @@ class RelocationHost(Engine, Steps):
 
     # -- the machine
 
+    def _save(self, journal: Journal) -> None:
+        self.step()
+        SAVE(journal)
+        self.disk.record(f"journal: {journal.phase}")
+
     def _run(self, *words: str, **_: object) -> str:
         self.step()
+        self.disk.record(" ".join(words[:-1]), words[-1])
         if words[:2] == ("systemctl", "show"):
             return "\n\n".join(["loaded"] * 3)
         if words[:2] == ("systemctl", "stop"):
             self.up = False
+        elif words[:2] == ("systemctl", "enable"):
+            assert self.recovery.exists()
         elif words[0] == "mount":
             assert words[1] in self.fstab
             self.mounted.add(words[1])
@@ -132,8 +147,14 @@ class RelocationHost(Engine, Steps):
             self.mounted.discard(words[-1])
         return ""
 
+    def _sync_directory(self, path: str) -> None:
+        assert path == WANTS
+        self.disk.record("fsync", path)
+        self.is_recovery_enabled = True
+
     def _await_docker(self) -> None:
         self.step()
+        self.disk.record("start Docker")
         was_up = self.up
         if not was_up:
             self._start_docker()
@@ -147,12 +168,13 @@ class RelocationHost(Engine, Steps):
 
     def _replace_fstab(self, change: Any) -> None:
         self.step()
+        self.disk.record("replace fstab")
         self.fstab = change(self.fstab)
 
     def _start_docker(self) -> None:
         """Docker starts where fstab lets it, with the containers that have a restart policy."""
         assert len(self.mounted) in (0, 2), "Docker was started on half of its data"
-        if self.blocked.exists():
+        if self.blocked.exists() and self.block_drop_in.exists():
             return
         assert not self.mounted or all(Path(self.volume, name, MARKER).exists() for name in self.stores), "no marker"
         if self.broken_on_volume and self.mounted:
@@ -165,18 +187,23 @@ class RelocationHost(Engine, Steps):
 
     def _copy(self, source: str, target: str, *_: object, **__: object) -> None:
         self.step()
+        self.disk.record("copy", target)
         shutil.rmtree(target)
         shutil.copytree(source, target)
 
     def _verify(self, source: str, target: str, *_: object) -> None:
         self.step()
+        self.disk.record("verify", target)
         assert filecmp.dircmp(source, target).diff_files == []
         assert not self.up, "what is verified may still change"
 
-    def reboot(self) -> None:
+    def reboot(self, how: str = "power") -> None:
         self.revive()
+        if how == "unsynced":
+            self.disk.lose_power()
         self.boots += 1
-        self.blocked.unlink(missing_ok=True)
+        for path in (self.blocked, self.block_drop_in):
+            path.unlink(missing_ok=True)
         self.mounted = {path for path in self.stores.values() if path in self.fstab}
         assert not self.mounted or self.drop_in.exists(), "nothing orders Docker after its mounts"
         self._start_docker()
@@ -230,11 +257,13 @@ class RelocationHost(Engine, Steps):
 
     def stop(self, containers: list[str]) -> None:
         self.step()
+        self.disk.record("stop", *containers)
         self._set(self._containers() | dict.fromkeys(containers, False))
 
     def start(self, containers: list[str]) -> list[str]:
         for container in containers:
             self.step()
+            self.disk.record("start", container)
             self._set(self._containers() | {container: True})
         return []
 
@@ -276,12 +305,57 @@ def test_move_that_is_not_cut_ends_on_the_volume(host: RelocationHost) -> None:
     assert (Path(host.stores["docker"]) / "images").read_text() == "all of them", "the old tree is gone"
 
 
+def test_everything_is_on_the_disk_before_what_relies_on_it(host: RelocationHost) -> None:
+    host.move().relocate()
+    shown = ("journal:", "copy", "verify", "replace", "start", "stop", "mount", "systemctl enable", "systemctl stop")
+    shown += (
+        "rename drop-in",
+        "rename recover",
+        "rename docker",
+        "rename containerd",
+        "fsync volume",
+        "fsync multi-user",
+    )
+    assert [event for event in host.disk.events if event.startswith(shown)] == [
+        "journal: copying",
+        "rename drop-in.conf.new drop-in.conf",
+        "rename recover.service.new recover.service",
+        "systemctl enable --quiet bulkhead-recover.service",
+        "fsync multi-user.target.wants",
+        "copy docker.moving",
+        "copy containerd.moving",
+        "journal: stopping",
+        "journal: stopping",  # with the batch that is about to be stopped
+        "stop web plain",
+        "journal: stopping",
+        "systemctl stop docker.socket docker.service containerd.service",
+        "copy docker.moving",
+        "verify docker.moving",
+        "copy containerd.moving",
+        "verify containerd.moving",
+        "journal: switching",
+        "rename docker.moving docker",
+        "rename containerd.moving containerd",
+        "fsync volume",
+        "replace fstab",
+        "journal: checking",
+        "mount docker",
+        "mount containerd",
+        "journal: checking",
+        "start Docker",
+        "start web",
+        "start plain",
+        "stop stopped",
+        "journal: done",
+    ]
+
+
 def _steps(host: RelocationHost) -> int:
     host.move().relocate()
     return host.steps
 
 
-@pytest.mark.parametrize("how", ["power", "kill"])
+@pytest.mark.parametrize("how", CUTS)
 def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -293,11 +367,13 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
         host.last_step = last
         with pytest.raises(PowerCut):
             host.move().relocate()
-        stopped = host.move().journal.phase in (journal.STOPPING, journal.SWITCHING, journal.CHECKING)
-        if how == "power":
-            host.reboot()
-        else:
+        stopped = host.move().journal.phase in STOPPED
+        if how == "kill":
             host.revive()
+        else:
+            host.reboot(how)
+        is_found = host.recovery.exists() and host.is_recovery_enabled
+        assert is_found or host.move().journal.phase not in STOPPED, "nobody would recover it at boot"
         host.move().recover()
         # What the program did not stop, a cut has stopped: those without a restart policy stay down after it.
         host.assert_whole(set(RAN) if stopped or how == "kill" else {"web"})
@@ -457,7 +533,10 @@ def test_rollback_goes_back_to_the_old_data_of_a_volume_that_is_lost(host: Reloc
     assert "bind" not in host.fstab
 
 
-def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", POWER_CUTS)
+def test_rollback_that_is_cut_at_any_step_is_finished(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     for last in range(1, 30):
         host = RelocationHost(memory_path / str(last), monkeypatch)
         host.move().relocate()
@@ -465,7 +544,7 @@ def test_rollback_that_is_cut_at_any_step_is_finished(memory_path: Path, monkeyp
         try:
             host.move().roll_back()
         except PowerCut:
-            host.reboot()
+            host.reboot(how)
             host.move().recover()
         host.revive()
         host.assert_whole({"web"})
@@ -484,3 +563,350 @@ def test_nothing_to_move_is_no_failure_of_the_data(host: RelocationHost) -> None
         shutil.rmtree(path)
         os.mkdir(path)
     assert not host.move().is_pending
+
+
+# -- before Docker is stopped
+
+
+def refused(host: RelocationHost, match: str) -> None:
+    """Assert that a move fails, and that Docker was not touched."""
+    with pytest.raises(Failed, match=match):
+        host.move().relocate()
+    assert host.up
+    assert set(host.running()) == set(RAN)
+    assert not host.blocked.exists()
+    assert not host.recovery.exists()
+    assert host.fstab == "# mine\n"
+
+
+def test_volume_that_is_not_mounted_is_not_written_to(host: RelocationHost) -> None:
+    host.is_lost = True
+    refused(host, rf"^{host.volume} is not mounted\. Docker's data has not been moved\.$")
+    assert not Path(host.volume, "docker.moving").exists()
+
+
+def test_filesystem_of_somebody_else_under_the_volumes_path_is_not_written_to(host: RelocationHost) -> None:
+    Path(host.volume, MARKER).unlink()
+    refused(host, rf"^{host.volume} is not Docker's volume: {host.volume}/{MARKER} is missing\. See what is")
+    assert not Path(host.volume, "docker.moving").exists()
+
+
+def test_copy_that_was_begun_counts_as_room_for_the_next(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: Any) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as cutting:
+        cutting.setattr(rsync, "compare", cut)
+        with pytest.raises(PowerCut):
+            host.move().relocate()
+    begun = f"{host.volume}/docker.moving"
+    assert os.path.exists(begun)
+    sizes = dict.fromkeys([*host.stores.values(), begun], 10)
+    monkeypatch.setattr(rsync, "size_of", lambda path: sizes.get(path, 0))
+    monkeypatch.setattr(move, "space_of", lambda _: SimpleNamespace(available=9))
+    with pytest.raises(Failed, match=r"^the data takes 20 bytes, and its volume has 19 bytes for it\. If nobody needs"):
+        host.move().copy()
+    monkeypatch.setattr(move, "space_of", lambda _: SimpleNamespace(available=10))
+    host.move().relocate()
+    host.assert_whole({"web"})
+
+
+def test_move_waits_until_nothing_would_be_destroyed(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[str] = []
+    builds = [["a build"], ["a build"], ["a build", "a paused container"], []]
+    docker, backup = Process(1, "dockerd", writes=True), Process(2, "backupd", writes=True)
+    users = [[], [docker], [docker, backup], [docker]]
+    monkeypatch.setattr(outage, "under_way", lambda _: builds.pop(0))
+    monkeypatch.setattr(outage, "users_of", lambda _: users.pop(0) if builds or users else [])
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    host.config = host.config._replace(relocation_patience=60)
+    Relocation(host.config, reported.append, host).relocate()
+    assert [line for line in reported if line.startswith("waiting")] == [
+        "waiting for a build",
+        "waiting for a build, a paused container, backupd (process 2), which writes to Docker's data",
+    ]
+
+
+def test_docker_is_not_stopped_when_it_takes_too_long(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bound(path: str, *, but_of: tuple[str, ...] = ()) -> list[str]:
+        assert but_of == ("dockerd", "containerd-shim")
+        return ["bound to /mnt"] if path == host.stores["docker"] else []
+
+    monkeypatch.setattr(relocation, "bound_elsewhere", bound)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    refused(
+        host,
+        rf"^still under way after 0 s: {host.stores['docker']}, which is bound to /mnt\. Docker was not stopped: run again "
+        r"when this has ended\. Docker runs on its old data\.$",
+    )
+
+
+def test_filesystems_in_the_stores_are_not_copied(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def within(paths: list[str]) -> list[MountInfo]:
+        (path,) = paths
+        return [MountInfo("0:40", "/", f"{path}/a/merged", "overlay", writable=True, closed=False, private=False)]
+
+    left_out: list[Any] = []
+    monkeypatch.setattr(relocation, "mounts_within", within)
+    monkeypatch.setattr(rsync, "compare", lambda *given: left_out.append(given[2]) or set())
+    host.move().relocate()
+    assert left_out == [["a/merged"], ["a/merged"]]
+
+
+def test_layers_that_were_verified_and_are_still_there_are_not_copied_again(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [{"overlay2/same/diff", "overlay2/bad/diff", "overlay2/removed/diff"}, {"x"}]
+    layers += [{"overlay2/same/diff", "overlay2/bad/diff", "overlay2/new/diff"}, set()]
+    left_out: list[Any] = []
+    verify = host._verify
+    monkeypatch.setattr(rsync, "immutable_layers", lambda _: layers.pop(0))
+    monkeypatch.setattr(rsync, "compare", lambda *_: {"overlay2/bad/diff/file"})
+    monkeypatch.setattr(rsync, "verify", lambda *given: left_out.append(given[3]) or verify(*given))
+    host.move().relocate()
+    assert left_out == [{"overlay2/same/diff"}, set()]
+
+
+# -- while it is down
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "found", "match"),
+    [
+        (
+            outage,
+            "users_of",
+            [Process(2, "backupd", writes=True)],
+            r"other programs write to Docker's data: backupd \(process 2\)",
+        ),
+        (
+            relocation,
+            "bound_elsewhere",
+            ["bound to /mnt"],
+            r"would continue on Docker's old data: \S+/docker is bound to /mnt, \S+",
+        ),
+    ],
+    ids=["writes", "bound"],
+)
+def test_whoever_would_go_on_with_the_old_data_ends_the_move(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, found: list[Any], match: str
+) -> None:
+    monkeypatch.setattr(module, name, lambda *_, **__: [] if host.up else found)
+    with pytest.raises(Failed, match=match):
+        host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert host.fstab == "# mine\n"
+
+
+def test_journal_has_its_reserve_until_the_move_has_ended(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    verify = host._verify
+    monkeypatch.setattr(rsync, "verify", lambda *given: held.append(os.path.exists(files.RESERVE)) or verify(*given))
+    host.move().relocate()
+    assert held == [True, True]
+    assert not os.path.exists(files.RESERVE)
+
+
+def test_start_by_somebody_else_is_held_back(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    verify, switch = host._verify, host._replace_fstab
+    monkeypatch.setattr(rsync, "verify", lambda *given: host._start_docker() or verify(*given))
+    monkeypatch.setattr(relocation, "replace_fstab", lambda change: host._start_docker() or switch(change))
+    host.move().relocate()
+    assert host.move().journal.phase == journal.DONE
+    assert not host.block_drop_in.exists()
+    host.move().roll_back()
+    host.assert_whole(set(RAN))
+
+
+def test_store_on_another_filesystem_than_the_volumes_ends_the_move(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = os.stat
+
+    def stat(path: Any, **how: Any) -> Any:
+        return (
+            SimpleNamespace(st_dev=1)
+            if path == host.stores["containerd"] and path in host.mounted
+            else there(path, **how)
+        )
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(
+        Failed, match=rf"^{host.stores['containerd']} is not mounted from {host.volume}\. Docker runs on"
+    ):
+        host.move().relocate()
+    host.assert_whole(set(RAN))
+
+
+def test_signal_that_asks_to_stop_ends_on_the_old_data(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Relocation, "switch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        host.move().relocate()
+    host.assert_whole(set(RAN))
+    assert host.move().journal.reason == "the move was interrupted"
+
+
+# -- recovery
+
+
+@pytest.mark.parametrize("phase", journal.UNFINISHED)
+def test_recovery_is_left_to_the_next_boot_while_the_host_goes_down(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    host.move()._outage.write_units()
+    host.move().journal.enter(phase, before=host.inventory(), ran=list(RAN))
+    host.steps = 0
+    monkeypatch.setattr(relocation, "is_shutting_down", lambda: True)
+    host.move().recover()
+    assert (host.steps, host.move().journal.phase, host.recovery.exists()) == (0, phase, True)
+    monkeypatch.setattr(relocation, "is_shutting_down", lambda: False)
+    host.move().recover()
+    host.assert_whole(set(RAN))
+
+
+def test_move_that_has_ended_is_ended_while_the_host_goes_down(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.move()._outage.write_units()
+    monkeypatch.setattr(relocation, "is_shutting_down", lambda: True)
+    host.move().recover()
+    assert not host.recovery.exists()
+
+
+def test_volume_that_fails_does_not_keep_docker_down(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("Input/output error")
+
+    reported: list[str] = []
+    host.broken_on_volume = True
+    monkeypatch.setattr(relocation.VolumeStores, "set_apart", fail)
+    with pytest.raises(Failed):
+        Relocation(host.config, reported.append, host).relocate()
+    assert host.up
+    assert not host.blocked.exists()
+    assert "what is on the volume could not be renamed: Input/output error" in reported
+    assert host.move().journal.phase == journal.FAILED
+
+
+# -- afterwards
+
+
+def test_what_a_rollback_leaves_behind_is_told(host: RelocationHost) -> None:
+    host.move().relocate()
+    inventory = host.inventory()
+    for name in "abcdef":
+        host._set(host._containers() | {name: False})
+    (host.store("docker") / "new").touch()
+    lines = host.move().written_since()
+    assert inventory["images"] == host.inventory()["images"]
+    assert lines[0] == "new since the move, and not in the old data: 6 containers: a, b, c, d, e"
+    assert [line.partition(":")[0] for line in lines[1:]] == [*host.stores.values()]
+    assert lines[2].endswith(": 0 files written since the move")
+    host.up = False
+    assert host.move().written_since()[0] == "Docker did not answer: what was added since the move is unknown"
+    assert len(host.move().written_since()) == 3
+
+
+def test_rollback_is_refused_while_others_write_to_the_volume(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Failed, match=r"^no rollback is possible: Docker's data has not been moved\.$"):
+        host.move().roll_back()
+    host.move().relocate()
+    monkeypatch.setattr(outage, "users_of", lambda _: [Process(2, "backupd", writes=True)])
+    with pytest.raises(
+        Failed, match=r"^other programs write to Docker's data: backupd \(process 2\)\. Stop them first$"
+    ):
+        host.move().roll_back()
+    assert host.move().journal.phase == journal.DONE
+    host.assert_whole(set(RAN))
+
+
+def test_container_that_was_stopped_since_the_move_stays_down_after_a_rollback(host: RelocationHost) -> None:
+    host.move().relocate()
+    host.stop(["plain"])
+    host.move().roll_back()
+    assert host.running() == ["web"]
+
+
+def test_old_data_is_removed_once_the_volume_is_in_place(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+    since: list[Any] = []
+
+    def remove(path: str, keep: object) -> None:
+        assert keep == ()
+        assert host.move().journal.phase == journal.FINALIZING, "after a cut it would look like data to go back to"
+        removed.append(path)
+
+    monkeypatch.setattr(move, "empty_beneath", remove)
+    monkeypatch.setattr(move, "refuse_changed", lambda path, moment: since.append((path, moment)))
+    host.move().relocate()
+    switched = host.move().journal.switched
+    host.mounted.discard(host.stores["containerd"])
+    with pytest.raises(
+        Failed, match=r"^the volume is not mounted on \S+/docker and \S+/containerd; nothing was removed$"
+    ):
+        host.move().finalize()
+    assert removed == []
+    host.mounted.add(host.stores["containerd"])
+    fstab, host.fstab = host.fstab, host.fstab.replace("containerd", "elsewhere")
+    with pytest.raises(Failed, match="nothing was removed"):
+        host.move().finalize()
+    host.fstab = fstab
+    host.move().finalize()
+    paths = [*host.stores.values()]
+    assert (removed, since) == (paths, [(path, switched) for path in paths])
+    assert (host.move().journal.phase, host.move().journal.old) == (journal.FINALIZED, {})
+    host.move().finalize()
+    assert removed == paths, "it was removed twice"
+    with pytest.raises(Failed, match=r"^no rollback is possible: Docker runs on the volume\.$"):
+        host.move().roll_back()
+
+
+def test_removal_that_was_cut_goes_on_although_files_have_changed(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(move, "empty_beneath", lambda path, **_: removed.append(path))
+    monkeypatch.setattr(move, "refuse_changed", lambda *_: pytest.fail("it removes them itself"))
+    host.move().relocate()
+    host.move().journal.enter(journal.FINALIZING)
+    host.move().finalize()
+    assert removed == [*host.stores.values()]
+
+
+@pytest.mark.parametrize(
+    ("phase", "text"),
+    [
+        ("", "Docker's data has not been moved."),
+        (journal.FAILED, "Docker runs on its old data."),
+        (journal.ROLLED_BACK, "Docker runs on its old data: the move was rolled back."),
+        (journal.DONE, "Docker runs on the volume; the old data is kept."),
+        (journal.FINALIZING, "Docker runs on the volume; the old data is being removed."),
+        (journal.FINALIZED, "Docker runs on the volume."),
+        (journal.CHECKING, "The move is unfinished (checking)."),
+    ],
+)
+def test_outcome_says_where_docker_runs(host: RelocationHost, phase: str, text: str) -> None:
+    host.move().journal.enter(phase)
+    assert host.move().outcome() == text
+
+
+@pytest.mark.parametrize("lived", [True, False])
+def test_what_goes_back_is_on_the_disk(host: RelocationHost, monkeypatch: pytest.MonkeyPatch, lived: bool) -> None:
+    host.broken_on_volume = lived
+    if not lived:
+        monkeypatch.setattr(Relocation, "check", lambda _: (_ for _ in ()).throw(Failed("no")))
+    with pytest.raises(Failed):
+        host.move().relocate()
+    ended = host.disk.events.index("journal: failed")
+    renamed = "rename docker docker.left-1" if lived else "rename docker docker.moving"
+    assert [event for event in host.disk.events[:ended] if event in (renamed, "fsync volume")][-2:] == [
+        renamed,
+        "fsync volume",
+    ]

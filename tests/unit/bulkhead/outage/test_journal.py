@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ import pytest
 from bulkhead import files
 from bulkhead.files import replace_file
 from bulkhead.names import move_journal
-from bulkhead.outage.journal import COPYING, Journal
+from bulkhead.outage.journal import COPYING, STOPPING, SWITCHING, Journal
+
+from ..disk import LossyDisk
 
 
 def test_there_is_an_empty_one_before_the_first_move(tmp_path: Path) -> None:
-    assert Journal.load(f"{tmp_path}/none").phase == ""
+    path = f"{tmp_path}/none"
+    nothing: dict[str, object] = {"phase": "", "since": 0, "reason": "", "asked": False, "lived": False, "ran": []}
+    nothing |= {"path": path, "before": {}, "switched": 0, "old": {}, "volume": ""}
+    assert vars(Journal.load(path)) == nothing
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -26,6 +32,24 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     written.save()
     assert Journal.load(path) == written
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["journal.json"]
+
+
+def test_phase_is_on_the_disk_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = LossyDisk(monkeypatch)
+    monkeypatch.setattr(time, "time", lambda: 12.5)
+    journal = Journal(f"{tmp_path}/journal.json")
+    journal.enter(STOPPING, ran=["web"])
+    journal.enter(SWITCHING, lived=True)
+    disk.lose_power()
+    assert Journal.load(journal.path) == Journal(journal.path, SWITCHING, 12.5, ran=["web"], lived=True) == journal
+
+
+def test_cleared_journal_stays_on_the_disk_until_the_next_phase(tmp_path: Path) -> None:
+    journal = Journal(f"{tmp_path}/journal.json")
+    journal.enter(STOPPING, ran=["web"], asked=True, before={"images": {}})
+    journal.clear()
+    assert journal == Journal(journal.path)
+    assert (Journal.load(journal.path).phase, Journal.load(journal.path).ran) == (STOPPING, ["web"])
 
 
 def test_journal_of_another_version_is_read(tmp_path: Path) -> None:

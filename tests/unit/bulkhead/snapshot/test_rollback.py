@@ -28,12 +28,13 @@ from bulkhead.storage.mounts import MountInfo
 from bulkhead.storage.processes import Process
 
 from ..configs import config
+from ..disk import LossyDisk
 from ..fake_lvm import FakeGroup
-from ..power_cut import PowerCut, Steps
+from ..power_cut import CUTS, PowerCut, Steps
 
 NAME = "docker-lv-snapshot"
 POLICY = {"web": "always", "db": "no", "idle": "always", "late": "no"}
-SAVE = Journal.save
+SAVE, RECOVER = Journal.save, Rollback.recover
 
 
 class RollbackHost(Engine, Steps):
@@ -62,7 +63,9 @@ class RollbackHost(Engine, Steps):
         devices = {f"/dev/{self.config.vg_name}/docker-lv": SimpleNamespace(st_rdev=7)}
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
         monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
-        monkeypatch.setattr(os, "fsync", lambda _: None)
+        self.disk = LossyDisk(monkeypatch)
+        self.is_recovery_enabled = False
+        monkeypatch.setattr(Rollback, "recover", lambda *which, **how: self.refuse_dead() or RECOVER(*which, **how))
         monkeypatch.setattr(lvm, "output_of", self.group.output_of)
         self.patience = lambda seconds: monkeypatch.setattr(merge, "PATIENCE", seconds)
         self.patience(0)
@@ -71,7 +74,7 @@ class RollbackHost(Engine, Steps):
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
         monkeypatch.setattr(files, "RESERVE", f"{top}/reserve")
         monkeypatch.setattr(files, "_RESERVE_SIZE", 1)
-        monkeypatch.setattr(Journal, "save", lambda journal: self.step() or SAVE(journal))
+        monkeypatch.setattr(Journal, "save", lambda journal: self._save(journal))
         monkeypatch.setattr(state, "PERSISTENT", f"{top}/lib")
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(unit, "LOG", f"{top}/run/log")
@@ -89,7 +92,7 @@ class RollbackHost(Engine, Steps):
             "under_way": lambda _: ["a build"],
             "programs_that_build": list,
             "mounts_within": lambda _: [],
-            "sync_directory": lambda _: None,
+            "sync_directory": self._sync_directory,
             "RESERVE": f"{top}/reserve",
             "BLOCK": str(self.block),
             "BLOCK_DROP_INS": {"docker": f"{top}/block.conf"},
@@ -105,8 +108,14 @@ class RollbackHost(Engine, Steps):
 
     # -- the machine
 
+    def _save(self, journal: Journal) -> None:
+        self.step()
+        SAVE(journal)
+        self.disk.record(f"journal: {journal.phase}")
+
     def _run(self, *words: str, **_: object) -> str:
         self.step()
+        self.disk.record(" ".join(words[:-1]), words[-1])
         if words[0] == self.breaks:
             raise Failed(f"`{words[0]}` failed: no")
         if words[:2] == ("systemctl", "show"):
@@ -122,8 +131,13 @@ class RollbackHost(Engine, Steps):
             self._observe_volume()
         return ""
 
+    def _sync_directory(self, path: str) -> None:
+        assert path == "/etc/systemd/system/multi-user.target.wants"
+        self.is_recovery_enabled = self.recovery.exists()
+
     def _await_docker(self) -> None:
         self.step()
+        self.disk.record("start Docker")
         if self.breaks == "systemctl":
             raise Failed("`systemctl` failed: no")
         self._start_docker()
@@ -156,8 +170,10 @@ class RollbackHost(Engine, Steps):
     def content(self) -> dict[str, bool]:
         return self.kept if self.has_snapshots_content else self.now
 
-    def reboot(self) -> None:
+    def reboot(self, how: str = "power") -> None:
         self.last_step = 0
+        if how == "unsynced":
+            self.disk.lose_power()
         self.up = False
         self.block.unlink(missing_ok=True)
         self.group.activate()
@@ -202,6 +218,7 @@ class RollbackHost(Engine, Steps):
 
     def stop(self, containers: list[str]) -> None:
         self.step()
+        self.disk.record("stop", *containers)
         self.content.update(dict.fromkeys(containers, False))
 
     def start(self, containers: list[str]) -> list[str]:
@@ -253,6 +270,39 @@ def test_docker_comes_back_as_it_was_when_the_snapshot_was_taken(host: RollbackH
     ]
 
 
+def test_everything_is_on_the_disk_before_what_relies_on_it(host: RollbackHost) -> None:
+    host.rollback().roll_back()
+    shown = ("journal:", "stop", "start", "umount", "lv", "systemctl enable", "systemctl stop")
+    assert [event for event in host.disk.events if event.startswith(shown)] == [
+        "systemctl enable --quiet bulkhead-recover.service",
+        "journal: stopping",
+        "journal: stopping",  # with the batch that is about to be stopped
+        "stop db late",
+        "journal: stopping",
+        "systemctl stop docker.socket docker.service containerd.service",
+        "umount docker",
+        "umount containerd",
+        "umount docker-volume",
+        "journal: switching",
+        "lvconvert --merge --background --config global/wait_for_locks=0 docker-lv-snapshot",
+        "journal: checking",
+        "start Docker",
+        "stop idle",
+        "journal: done",
+    ]
+
+
+def test_journal_has_its_reserve_until_the_rollback_has_ended(
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    run = host.group.run
+    monkeypatch.setattr(host.group, "run", lambda *words: held.append(os.path.exists(files.RESERVE)) or run(*words))
+    host.rollback().roll_back()
+    assert held == [True]
+    assert not os.path.exists(files.RESERVE)
+
+
 def test_what_runs_now_and_was_stopped_then_goes_on(host: RollbackHost) -> None:
     host.now["idle"] = True
     host.rollback().roll_back()
@@ -265,7 +315,7 @@ def test_nothing_is_committed_before_everything_has_stopped(host: RollbackHost) 
     assert words == [("lvconvert", "--merge")], "the merge had to be waited for"
 
 
-@pytest.mark.parametrize("how", ["power", "kill"])
+@pytest.mark.parametrize("how", CUTS)
 def test_rollback_that_is_cut_at_any_step_ends_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     whole = RollbackHost(tmp_path / "count", monkeypatch)
     whole.rollback().roll_back()
@@ -276,10 +326,11 @@ def test_rollback_that_is_cut_at_any_step_ends_whole(tmp_path: Path, monkeypatch
         host.last_step = last
         with pytest.raises(PowerCut):
             host.rollback().roll_back()
-        if how == "power":
-            host.reboot()
+        if how != "kill":
+            host.reboot(how)
         host.last_step = 0
         pending = host.rollback().is_pending
+        assert not pending or (host.recovery.exists() and host.is_recovery_enabled), "nobody would recover it at boot"
         host.rollback().recover()
         if pending:
             host.assert_whole(back=host.has_snapshots_content)

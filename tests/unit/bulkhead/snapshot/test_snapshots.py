@@ -125,6 +125,17 @@ def test_it_is_tagged_from_the_start_and_what_docker_holds_is_kept(group: FakeGr
     assert state.load("snapshot") == {"before": INVENTORY, "ran": ["c"], "note": "before a build"}
 
 
+def test_what_docker_holds_is_kept_before_there_is_a_snapshot(
+    group: FakeGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        bulkhead_command, "run", lambda *words: kept.append(state.load("snapshot")) or group.run(*words)
+    )
+    snapshots.create(config(), note="before a build")
+    assert kept == [{"before": INVENTORY, "ran": ["c"], "note": "before a build"}]
+
+
 def test_what_comes_or_goes_meanwhile_is_not_counted_on(group: FakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     del group
     later = {**INVENTORY, "images": {"i": ["box", "new"]}, "containers": {"c": {"name": "web"}, "d": {"name": "new"}}}

@@ -1,0 +1,88 @@
+"""A disk that keeps only what was synced when its power fails."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+import pytest
+
+_FSYNC, _RENAME = os.fsync, os.rename
+
+
+class LossyDisk:
+    """Stands between the program and its files: records each fsync and rename, and knows what a power cut would undo.
+
+    A file has to be synced before it is renamed: otherwise it is empty after a power cut. A rename is on the disk once
+    the directory is synced: otherwise a power cut undoes it. What a fake writes by itself counts as synced.
+
+    Args:
+        before: is called before each rename.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> None:
+        self.events: list[str] = []
+        self._before = before
+        self._synced: dict[int, bytes] = {}  # inode → its content
+        self._empty: set[str] = set()  # files that were renamed before they were synced
+        self._pending: list[
+            tuple[set[str], Callable[[], None]]
+        ] = []  # directories to be synced, and what undoes a rename
+        monkeypatch.setattr(os, "fsync", self._fsync)
+        monkeypatch.setattr(os, "rename", self._rename)
+
+    def _fsync(self, descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        self.record("fsync", path)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            self._pending = [(left, undo) for at, undo in self._pending if (left := at - {path})]
+        else:
+            self._synced[os.fstat(descriptor).st_ino] = _content(path)
+
+    def _rename(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
+        self._before()
+        old, new = map(os.path.realpath, (old, new))
+        self.record("rename", old, new)
+        undo = _undo(old, new)
+        self._empty -= {old, new}
+        if os.path.isfile(old) and self._synced.get(os.stat(old).st_ino) != _content(old):
+            self._empty.add(new)
+        _RENAME(old, new)
+        self._pending.append(({os.path.dirname(old), os.path.dirname(new)}, undo))
+
+    def record(self, what: str, *paths: str) -> None:
+        """Record what happens to files, or something else that happens between."""
+        self.events.append(" ".join([what, *map(os.path.basename, paths)]))
+
+    def lose_power(self) -> None:
+        """Undo what is not on the disk."""
+        for path in self._empty:
+            if os.path.exists(path):
+                os.truncate(path, 0)
+        for _, undo in reversed(self._pending):
+            undo()
+        self._pending, self._empty = [], set()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _undo(old: str, new: str) -> Callable[[], None]:
+    """Return what undoes a rename that is about to happen."""
+    if not os.path.lexists(new):
+        return lambda: _RENAME(new, old)
+    mode = os.stat(new).st_mode & 0o7777
+    content = None if os.path.isdir(new) else _content(new)
+
+    def undo() -> None:
+        _RENAME(new, old)
+        if content is None:
+            os.mkdir(new, mode)
+        else:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT, mode), "wb") as file:
+                file.write(content)
+
+    return undo

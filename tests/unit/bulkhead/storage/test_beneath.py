@@ -1,0 +1,79 @@
+"""What a mount hides is found, and removed as far as nobody needs it: with real mounts, in a namespace of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bulkhead.errors import Failed
+from bulkhead.storage import beneath
+
+from ..programs import program
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount needs root")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with old files, beneath a filesystem with others. `chattr` only writes down what it is asked for."""
+    program(tmp_path / "chattr", f'echo "$@" >>{tmp_path}/attributes')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    place = tmp_path / "parent" / "home"
+    for name in ("me/.ssh", "you", "odd[a]/*", "empty"):
+        (place / name).mkdir(parents=True)
+    for name in ("me/.ssh/authorized_keys", "me/file", "you/file", "odd[a]/*/key", "odd[a]/*/file"):
+        (place / name).write_text("old")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
+    (place / "new").write_text("on the volume")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def old_files(place: Path) -> list[str]:
+    subprocess.run(["umount", place], check=True)
+    found = sorted(str(path.relative_to(place)) for path in place.rglob("*"))
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    return found
+
+
+def test_old_files_go_and_those_that_are_kept_stay_with_the_way_to_them(place: Path, tmp_path: Path) -> None:
+    beneath.empty_beneath(str(place), [f"{place}/me/.ssh/authorized_keys", f"{place}/odd[a]/*/key"])
+    assert (place / "new").read_text() == "on the volume"
+    assert (tmp_path / "attributes").read_text() == "-f -i /mnt/home\n-R +i /mnt/home\n"
+    assert old_files(place) == ["me", "me/.ssh", "me/.ssh/authorized_keys", "odd[a]", "odd[a]/*", "odd[a]/*/key"]
+
+
+def test_nothing_is_kept_without_a_word(place: Path) -> None:
+    beneath.empty_beneath(str(place))
+    assert old_files(place) == []
+
+
+def test_change_since_the_move_is_found_and_refused(place: Path) -> None:
+    assert beneath.changed_beneath(str(place), time.time() + 60) == []
+    beneath.refuse_changed(str(place), time.time() + 60)
+    found = beneath.changed_beneath(str(place), time.time() - 60)
+    assert {".", "me/file", "odd[a]/*/file"} <= {*found}
+    assert "new" not in found
+    with pytest.raises(
+        Failed, match=rf"^the old files beneath {place} have been changed since the move: \S+, \S+, .*`mount --bind"
+    ):
+        beneath.refuse_changed(str(place), time.time() - 60)
+
+
+def test_filesystem_that_is_still_in_the_way_is_not_emptied(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "mountpoint", "exit 0")
+    with pytest.raises(
+        Failed, match=rf"^beneath {place} \(`mount --bind {place.parent} /mnt` shows it\): .*something is mounted"
+    ):
+        beneath.empty_beneath(str(place))
+    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+    assert "me/file" in old_files(place)
