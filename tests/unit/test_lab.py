@@ -126,7 +126,7 @@ def test_process_of_another_program_is_no_running_machine(machine: Machine) -> N
 
 def test_machine_can_be_stopped_by_another_process(machine: Machine, fake_qemu: subprocess.Popen[bytes]) -> None:
     Machine.get(machine.name).destroy()
-    assert fake_qemu.wait(timeout=10) == -9
+    assert fake_qemu.wait(timeout=60) == -9
     assert Machine.all() == []
 
 

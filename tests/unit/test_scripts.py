@@ -497,7 +497,7 @@ def test_run_that_is_killed_ends_the_tests_and_says_what_has_passed(testing: Che
     with subprocess.Popen(line, cwd=testing.top, env=testing.environment, stdout=subprocess.PIPE, text=True) as process:
         wait_for(Path(f"{testing.log}.runs"))
         process.terminate()
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "lab: stopped in" in output
     assert testing.calls("python")[-1] == "python -m tests.lab.ledger status"
@@ -565,7 +565,7 @@ def test_unit_tests_that_are_killed_end_in_every_part(in_parts: Checkout) -> Non
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.terminate()
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "unit: stopped in" in output
     assert in_parts.calls("ended") == ["ended"] * 4

@@ -141,7 +141,7 @@ def test_client_is_interrupted_and_reads_why(sleeper: subprocess.Popen[bytes], t
     client = clients._client(sleeper.pid)
     assert client
     assert clients.interrupt(client, "no room")
-    sleeper.wait(10)
+    sleeper.wait(50)
     assert (tmp_path / "errors").read_bytes().startswith(b"\nno room\n")
 
 
