@@ -88,7 +88,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildingHost:
 def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A real process that waits."""
     with (tmp_path / "errors").open("ab") as errors:
-        command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+        # Short sleeps: a signal that comes right before one is noticed only after it.
+        program = "import time; print(flush=True)\nfor _ in range(600): time.sleep(0.1)"
+        command = [sys.executable, "-c", program]
         process = subprocess.Popen(command, stderr=errors, stdout=subprocess.PIPE)
     assert process.stdout
     process.stdout.read(1)
