@@ -24,7 +24,7 @@ from bulkhead.move import rsync
 from bulkhead.move.move import Move, refuse_too_little_room
 from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.move.volume_stores import VolumeStores
-from bulkhead.names import DOCKER_STORE, MARKER
+from bulkhead.names import DOCKER_STORE
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import Outage, foreign_writers, writers
@@ -121,6 +121,9 @@ class Relocation(Move):
             self.check()
         except (Failed, EngineError, rsync.CopyError, OSError, subprocess.SubprocessError) as error:
             self.recover(in_words(error), forward=False)
+            if self.journal.phase == journal.FAILED:
+                # Also if it has not begun: the journal would have the reason of an earlier move.
+                self.journal.enter(journal.FAILED, reason=in_words(error))
             raise Failed(f"{in_words(error)}. {self.outcome()}") from error
         except BaseException:  # a signal that asks to stop is treated like a failure
             self.recover("the move was interrupted", forward=False)
@@ -138,10 +141,7 @@ class Relocation(Move):
             raise Failed("there is nothing to move: Docker's stores are on the volume already, or empty")
         if not is_mounted(self._config.volume_mount):
             raise Failed(f"{self._config.volume_mount} is not mounted")
-        if not os.path.exists(marker := f"{self._config.volume_mount}/{MARKER}"):
-            raise Failed(
-                f"{self._config.volume_mount} is not Docker's volume: {marker} is missing. See what is mounted there"
-            )
+        self._volume_stores.refuse_foreign_volume()
         begun = self.journal.old if self.journal.phase in (journal.FAILED, journal.COPYING) else ()
         self._volume_stores.refuse_unknown_data(begun)
         left = "If nobody needs what an earlier move or rollback has left there (docker.left-…), remove it"

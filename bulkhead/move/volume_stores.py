@@ -40,6 +40,20 @@ class VolumeStores:
         """Return the directories that the stores are copied to."""
         return [self.copy_of(path) for path in self._names]
 
+    def refuse_foreign_volume(self) -> None:
+        """Refuse another filesystem in the volume's place.
+
+        Raises:
+            Failed: what is mounted there has no marker.
+            OSError: it cannot be read.
+        """
+        marker = Path(self._volume, MARKER)
+        try:
+            marker.stat()
+        except FileNotFoundError:
+            text = f"{self._volume} is not Docker's volume: {marker} is missing. See what is mounted there"
+            raise Failed(text) from None
+
     def refuse_unknown_data(self, begun: Container[str]) -> None:
         """Refuse data on the volume that is not our copy.
 

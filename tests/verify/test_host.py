@@ -224,7 +224,10 @@ def test_daemon_json_has_our_keys_and_those_of_the_settings(target: Target) -> N
         limits = {"max-size": settings.log_max_size, "max-file": str(settings.log_max_file)}
         ours |= {"log-driver": settings.log_driver, "log-opts": limits}
     written = json.loads(target.run(f"cat {DAEMON_JSON}"))
-    changed = list(differences(overlaid(ours, settings.daemon_json), written))
+    wanted = overlaid(ours, settings.daemon_json)
+    if settings.log_driver == "keep":  # the host may have a driver of its own, with its own options
+        wanted = {key: value for key, value in wanted.items() if key not in ("log-driver", "log-opts")}
+    changed = list(differences(wanted, written))
     assert not changed, f"others have changed our keys: {'; '.join(changed)}. The next run restores them"
 
 
@@ -252,7 +255,7 @@ def test_log_of_a_container_has_a_size_limit(target: Target, image: str) -> None
     finally:
         target.run(f"docker rm --force --volumes {container}")
     # A file is closed after the line that reaches its limit.
-    assert 0 < sum(map(int, files)) <= limit * 1.01
+    assert 0 < sum(map(int, files)) <= limit + settings.log_max_file * 20_000
 
 
 def test_image_is_built_by_buildkit_and_runs(target: Target, image: str) -> None:

@@ -6,6 +6,7 @@ The host is a fake: what systemd, mounts, fstab and Docker do takes a few lines 
 from __future__ import annotations
 
 import contextlib
+import errno
 import filecmp
 import json
 import os
@@ -589,6 +590,24 @@ def test_filesystem_of_somebody_else_under_the_volumes_path_is_not_written_to(ho
     Path(host.volume, MARKER).unlink()
     refused(host, rf"^{host.volume} is not Docker's volume: {host.volume}/{MARKER} is missing\. See what is")
     assert not Path(host.volume, "docker.moving").exists()
+
+
+def test_volume_that_cannot_be_read_speaks_for_itself(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, **_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "stat", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            host.move().copy()
+
+
+def test_reason_of_a_move_that_could_not_begin_is_not_that_of_an_earlier_one(host: RelocationHost) -> None:
+    host.move().journal.enter(journal.FAILED, reason="an earlier one", old={})
+    Path(host.volume, MARKER).unlink()
+    with pytest.raises(Failed):
+        host.move().relocate()
+    assert "is not Docker's volume" in host.move().journal.reason
 
 
 def test_copy_that_was_begun_counts_as_room_for_the_next(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
