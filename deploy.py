@@ -14,6 +14,7 @@ from tasks import (
     nvidia,
     program,
     prune,
+    questions,
     rehearsal,
     relocation,
     volume,
@@ -25,11 +26,15 @@ from tasks.support import run_lock
 config.ENV = run_lock.ENVIRONMENT
 
 settings = settings_of(host)  # bad settings of any host end the run here
-plan = gate.inspect(settings)  # None: this host is refused and left as it is
+asked = questions.of_capabilities(settings)
+plan = gate.inspect(settings, asked)  # None: this host is refused and left as it is
 
 if plan:
     gate.hold_the_lock(
-        name="Preflight: one run at a time, on a host that has not changed", settings=settings, plan=plan
+        name="Preflight: one run at a time, on a host that has not changed",
+        settings=settings,
+        plan=plan,
+        questions=asked,
     )
     # Packages first, before storage and Docker are touched: they can fail for reasons outside of the host.
     engine.add_repository(settings, plan)

@@ -30,7 +30,10 @@ _SECTION = "##STORAGE## "
 
 # $1: devices whose ends are read, separated by spaces. $2: directories that are inspected beneath mounts, likewise.
 #
-# - Signatures come from the devices themselves: lsblk's FSTYPE comes from udev's database, which may be stale.
+# Processes are what it costs on the host: a program is asked for everything at once, and the shell does the rest itself.
+#
+# - Signatures come from the devices themselves: lsblk's FSTYPE comes from udev's database, which may be stale. wipefs ends
+#   at a device that it cannot open, and prints nothing: then each device is asked for alone.
 # - lsblk prints a tree: in a list each device has only one parent, and the second disk beneath a volume seems unused.
 # - Sizes of filesystems come from lsblk: findmnt asks every mount, and hangs on a dead NFS server.
 # - A physical volume that pvcreate has just made has its label in the first 4 KiB, an empty metadata header of 512
@@ -39,6 +42,7 @@ _SECTION = "##STORAGE## "
 # - The superblock of a mounted xfs, read from the device, still has the size from when it was mounted: xfs writes past
 #   the page cache. xfs_info asks the kernel; without xfsprogs nothing can have grown.
 # - fstab is encoded, so that it comes back byte for byte, with or without a newline at its end.
+# - A directory is seen beneath the mounts on it where its parent is bound without them. `cd -P` resolves symbolic links.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
@@ -47,15 +51,25 @@ zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
 section lsblk
 lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,RM,MODEL,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
 section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
-lsblk --noheadings --list --paths --output KNAME,TYPE | sort -u | while read -r device type; do
-    case $type in rom|loop) continue ;; esac
-    section "device $device"
-    wipefs --no-act --noheadings --output TYPE "$device" 2>/dev/null
-    [ "$type" = lvm ] || continue
-    dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p;
-        s/^Mount count: */ext-mounts /p'
-    [ "$(head -c 4 "$device" | tr -d '\0')" = XFSB ] || continue
-    echo "xfs-superblock $(od -An -v -j4 -N140 -tu1 "$device" | tr -s '\n ' ' ')"
+devices= volumes= ext= xfs=
+while read -r device type; do
+    case "$type $devices " in rom*|loop*|*" $device "*) continue ;; esac
+    devices="$devices $device"; [ "$type" != lvm ] || volumes="$volumes $device "
+done <<EOF
+$(lsblk --noheadings --list --paths --output KNAME,TYPE)
+EOF
+signatures() { wipefs --no-act --noheadings --output DEVICE,TYPE "$@" 2>/dev/null; }
+found=$(signatures $devices) || found=$(for device in $devices; do signatures "$device"; done)
+section signatures; echo "$found"
+while read -r name type; do
+    case "$volumes$type" in *"/$name "*ext*) ext="$ext /dev/$name" ;; *"/$name "*xfs) xfs="$xfs /dev/$name" ;; esac
+done <<EOF
+$found
+EOF
+[ -z "$ext" ] || for device in $ext; do section "device $device"; dumpe2fs -h "$device" 2>/dev/null; done |
+    sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p; s/^Mount count: */ext-mounts /p; /^##/p'
+for device in $xfs; do
+    section "device $device"; printf 'xfs-superblock '; od -An -v -w140 -j4 -N140 -tu1 "$device" || echo
     xfs_info "$device" 2>/dev/null | sed -n 's/^data .*bsize=\([0-9]*\) *blocks=\([0-9]*\),.*/xfs-blocks \1 \2/p'
 done
 for device in $1; do
@@ -70,21 +84,26 @@ section findmnt
 findmnt --kernel --list --json --output TARGET,SOURCE,FSROOT,FSTYPE,OPTIONS,PROPAGATION,MAJ:MIN
 section fstab; [ ! -f /etc/fstab ] || base64 /etc/fstab
 section directories
-unshare --mount --propagation private sh -c '
+[ -z "$2" ] || unshare --mount --propagation private sh -c '
+    is_empty() { set -- "$1"/* "$1"/.[!.]* "$1"/..?*; for entry; do [ ! -e "$entry" ] && [ ! -L "$entry" ] || return; done; }
+    bound=
     for path in $1; do
-        parent=$(dirname "$path")
-        if [ ! -d "$parent" ] || ! mount --bind "$parent" /mnt 2>/dev/null; then echo "absent - - $path"; continue; fi
-        beneath=/mnt/$(basename "$path")
+        parent=${path%/*}; parent=${parent:-/}
+        if [ "$parent" != "$bound" ]; then
+            cd /; [ -z "$bound" ] || umount /mnt; bound=
+            [ ! -d "$parent" ] || ! mount --bind "$parent" /mnt 2>/dev/null || bound=$parent
+        fi
+        if [ -z "$bound" ]; then echo "absent - - $path"; continue; fi
+        beneath=/mnt/${path##*/}
         kind=other; [ -e "$beneath" ] || kind=absent
         [ ! -d "$beneath" ] || kind=directory
-        [ ! -L "$beneath" ] && [ "$(readlink -f "$parent")" = "$parent" ] || kind=symlink
+        [ ! -L "$beneath" ] && cd -P "$parent" && [ "$PWD" = "$parent" ] || kind=symlink
         empty=-; flags=-
         if [ "$kind" = directory ]; then
-            [ -z "$(ls -A "$beneath")" ] && empty=empty
-            flags=$(lsattr -d "$beneath" 2>/dev/null | cut -d" " -f1)
+            ! is_empty "$beneath" || empty=empty
+            flags=$(lsattr -d "$beneath" 2>/dev/null); flags=${flags%% *}
         fi
         echo "$kind $empty ${flags:--} $path"
-        umount /mnt
     done' sh "$2" 2>/dev/null
 section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
@@ -235,7 +254,7 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
         size=int(node["size"]),
         read_only=bool(node["ro"]),
         aliases=tuple(sorted(aliases.get(path, []))),
-        signatures=tuple(dict.fromkeys(line for line in sections.get(f"device {path}", []) if " " not in line)),
+        signatures=tuple(dict.fromkeys(_signatures(sections, path))),
         children=tuple(child["kname"] for child in node.get("children", [])),
         mount_points=tuple(filter(None, node["mountpoints"])),
         zeroed=None if ends is None else ends == ["zeros"],
@@ -243,6 +262,13 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
         removable=bool(node["rm"]),
         model=(node["model"] or "").strip(),
     )
+
+
+def _signatures(sections: dict[str, list[str]], path: str) -> Iterator[str]:
+    yield from (line for line in sections.get(f"device {path}", []) if " " not in line)
+    for name, signature in filter(None, map(str.split, sections.get("signatures", []))):
+        if name == posixpath.basename(path):
+            yield signature
 
 
 def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
@@ -259,7 +285,8 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
             size = _xfs_number(values, 4, 4) * _xfs_number(values, 8, 8)
             found.append(Filesystem(device, "xfs", size, _xfs_is_used(values)))
         elif "ext-blocks" in values:
-            kind = next((line for line in lines if re.fullmatch("ext[234]", line)), "ext4")
+            signatures = _signatures(sections, device)
+            kind = next((one for one in signatures if re.fullmatch("ext[234]", one)), "ext4")
             size = int(values["ext-blocks"]) * int(values["ext-block-size"])
             found.append(Filesystem(device, kind, size, used=int(values["ext-mounts"]) > 0))
     return found

@@ -13,8 +13,9 @@ from collections.abc import Generator
 from pathlib import PurePosixPath
 
 from pyinfra import host
-from pyinfra.api import OperationValueError, StringCommand, operation
+from pyinfra.api import OperationValueError, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.facts import XFS_NEW_INODES, StorageLayout
 from pyinfra_lvm.fstab import fstab_with
 from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path, names_in
@@ -106,7 +107,7 @@ def physical_volume(device: str) -> Commands:
         )
     """
     _check_value("device", device)
-    storage = host.get_fact(StorageLayout, probe=[device])
+    storage = fact(StorageLayout, probe=[device])
     found = storage.device(device)
     if found is None:
         yield refusal(f"{device}: no such device; nothing was changed")
@@ -143,7 +144,7 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     """
     for name, value in [("group", group), *(("devices", device) for device in devices)]:
         _check_value(name, value)
-    storage = host.get_fact(StorageLayout)
+    storage = fact(StorageLayout)
     owners = {device: storage.group_of(device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
@@ -194,7 +195,7 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     """
     for name, value in [("volume", volume), ("group", group), *(("tags", tag) for tag in tags or [])]:
         _check_value(name, value)
-    storage = host.get_fact(StorageLayout)
+    storage = fact(StorageLayout)
     found = storage.logical_volume(group, volume)
     holder = storage.volume_group(group)
     extent = holder.extent_size if holder else 1
@@ -252,7 +253,7 @@ def filesystem(
     _check_value("group", group)
     if fstype not in _MKFS:
         raise OperationValueError(f"fstype must be one of {', '.join(_MKFS)}: {fstype!r}")
-    storage = host.get_fact(StorageLayout)
+    storage = fact(StorageLayout)
     device = mapper_path(group, volume)
     found = storage.logical_volume(group, volume)
     present = storage.filesystem(device)
@@ -367,7 +368,7 @@ def mount(
     """
     _check_value("path", path)
     _check_value("device", device)
-    storage = host.get_fact(StorageLayout, paths=[path])
+    storage = fact(StorageLayout, paths=[path])
     entry = FstabEntry.of(device, path, fstype, options)
     listed = [other for other in storage.fstab if other.target == path]
     foreign = [other.source for other in listed if not _same_source(storage, other.source, device)]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyinfra import host
-from pyinfra.api import FactBase, FactProcessError, StringCommand, operation
+from pyinfra.api import FactBase, FactProcessError, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.operations import refusal
 from settings import daemon_json as file_format
 from settings.model import Settings
@@ -84,10 +85,10 @@ class DaemonJson(FactBase[DaemonJsonFiles]):
         current, applied = shlex.quote(DAEMON_JSON), shlex.quote(DAEMON_JSON_APPLIED)
         return (
             # The change is beside the file itself, which may be somewhere else: templates/apply-daemon-json.sh.j2.
-            f'if [ -e "$(readlink -m {current}).old" ]; then echo unfinished; fi; '
+            f'file={current}; [ ! -L "$file" ] || file=$(readlink -m "$file"); [ ! -e "$file.old" ] || echo unfinished; '
             f'[ -z "$(find -L {current} {applied} -maxdepth 0 -perm -o+r 2>/dev/null)" ] || echo exposed; '
             f"for file in {current} {applied}; do "
-            '[ ! -f "$file" ] || echo "$file $(base64 --wrap=0 "$file")"; done; echo read'
+            '[ ! -f "$file" ] || { printf "%s " "$file"; base64 --wrap=0 "$file"; echo; }; done; echo read'
         )
 
     def process(self, output: list[str]) -> DaemonJsonFiles:
@@ -122,7 +123,7 @@ def daemon_json(
         private: they may hold a secret: nobody else than the file's owner and group may read it.
         docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
-    files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
+    files: DaemonJsonFiles | None = fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
         return
@@ -152,7 +153,7 @@ def remove_our_keys(docker_start_limit: int | None = None) -> Generator[StringCo
     Args:
         docker_start_limit: seconds that Docker may take to start; None: "auto".
     """
-    files: DaemonJsonFiles | None = host.get_fact(DaemonJson)
+    files: DaemonJsonFiles | None = fact(DaemonJson)
     if files is None:
         yield refusal("daemon.json could not be read; it was not touched")
         return

@@ -6,10 +6,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import CONTAINERD, DOCKER
+from pyinfra_lvm.collection import fact, operation
 from settings.model import Settings
 from tasks.preflight.packages import pinned_engine
 from tasks.preflight.plan import Plan
@@ -54,15 +55,19 @@ class EngineInstallation(FactBase[EngineState]):
 
     Args:
         packages: their names.
+        where_offered: those that only some releases have.
     """
 
-    def command(self, packages: list[str]) -> str:
+    def command(self, packages: list[str], where_offered: list[str] | None = None) -> str:
+        daemons = f"{DOCKER} {CONTAINERD}"
         return (
-            offer_command(packages, DOCKER_PIN)
+            offer_command(packages, DOCKER_PIN, where_offered or [])
             + f"[ ! -e {STOPPED_BY_UPGRADE} ] || echo stopped; "
-            # With several units, is-active succeeds if one of them is active.
-            + f"systemctl is-active --quiet {DOCKER} && systemctl is-active --quiet {CONTAINERD} && "
-            f"systemctl is-enabled --quiet {DOCKER} && systemctl is-enabled --quiet {CONTAINERD} && echo running; true"
+            # With several units, these succeed if one of them is up: their words count. They have none for a unit that
+            # does not exist. Those are the words with which they succeed (systemctl(1)).
+            + "are_up() { [ $# = 4 ] && for state; do case $state in active|reloading|enabled|enabled-runtime|static|alias|"
+            "indirect|generated|transient) ;; *) return 1 ;; esac; done; }; "
+            f"are_up $(systemctl is-active {daemons}) $(systemctl is-enabled {daemons} 2>/dev/null) && echo running; true"
         )
 
     def process(self, output: list[str]) -> EngineState:
@@ -101,7 +106,8 @@ def engine(
     """
     required, extra = ENGINE[source], ENGINE_WHERE_OFFERED.get(source, ())
     limit = start_limit(docker_start_limit)
-    found = host.get_fact(EngineInstallation, packages=[*required, *extra, *SAME_FILE, *SAME_FILE.values()])
+    names = [*required, *extra, *SAME_FILE, *SAME_FILE.values()]
+    found = fact(EngineInstallation, packages=names, where_offered=list(extra))
     packages = found.packages
     where_offered = without_file_conflicts(extra, packages.installed)
     wanted = [*required, *(name for name in where_offered if name in packages.offered)]
@@ -109,7 +115,7 @@ def engine(
     if missing:
         yield update_command(lock_timeout)
         # The new lists decide. A package that needs nothing is left out: apt would upgrade it.
-        offered = host.get_fact(Offered, packages=where_offered).offered if where_offered else ()
+        offered = fact(Offered, packages=where_offered).offered if where_offered else ()
         missing = outdated([*required, *(name for name in where_offered if name in offered)], packages, pinned)
         gpu.warn_before("Docker is restarted")
         if consent.change_engine:

@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Generator, Sequence
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import PROGRAM, ROLLBACK_JOURNAL
+from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.fstab import fstab_without
 from pyinfra_lvm.operations import replace_fstab
@@ -29,7 +30,7 @@ def forget(lines: Sequence[tuple[str, str]], files: Sequence[str]) -> Generator[
         lines: source and target of lines in fstab.
         files: journals and lists.
     """
-    old = new = host.get_fact(StorageLayout).fstab_text
+    old = new = fact(StorageLayout).fstab_text
     for source, target in lines:
         new = fstab_without(new, target, source)
     if new != old:

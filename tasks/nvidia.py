@@ -12,9 +12,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 
+from pyinfra_lvm.collection import fact, operation
 from settings.model import Settings
 from tasks.preflight.packages import pinned_toolkit
 from tasks.preflight.plan import Plan
@@ -85,7 +86,7 @@ def toolkit(pinned: Pinned, lock_timeout: int) -> Generator[StringCommand, None,
         pinned: its packages, and the version.
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(Toolkit)
+    found = fact(Toolkit)
     missing = outdated(TOOLKIT, found.packages, pinned)
     if missing:
         yield update_command(lock_timeout)
@@ -114,7 +115,7 @@ def removed(lock_timeout: int) -> Generator[StringCommand, None, None]:
     Args:
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(Toolkit)
+    found = fact(Toolkit)
     gpu.warn_before("the toolkit's packages reload systemd")
     if found.brought:
         # Packages before 1.20 leave their links behind.

@@ -18,11 +18,12 @@ from functools import cache
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.facts.files import FileContents
 
 from bulkhead.names import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER
+from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry
 from settings.model import Settings
 from tasks import fail_closed
@@ -156,8 +157,8 @@ def program(content: bytes, configuration: str) -> Generator[StringCommand, None
         content: of the program's file.
         configuration: content of its configuration file.
     """
-    written = "\n".join(host.get_fact(FileContents, path=PROGRAM_CONFIGURATION) or []) + "\n"
-    same = host.get_fact(InstalledProgram) == digest(content)
+    written = "\n".join(fact(FileContents, path=PROGRAM_CONFIGURATION) or []) + "\n"
+    same = fact(InstalledProgram) == digest(content)
     if not same:
         # An upload of pyinfra's would go through a file in /tmp. The checksum: a lost connection ends standard input too.
         # The directory is made here, not by cron's first call some time later: a run after that would find the host changed.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.deploy import deploy
 
+from pyinfra_lvm.collection import fact, operation
 from settings.model import Settings
 from tasks.preflight import packages
 from tasks.preflight.packages import PackageStep
@@ -38,7 +39,7 @@ def simulated(
     """
     names = [name for step in steps for name in (*step.packages, *ENGINE_WHERE_OFFERED.get(step.engine, ()))]
     names += [*SAME_FILE, *SAME_FILE.values()]
-    found = host.get_fact(Offered, packages=names)
+    found = fact(Offered, packages=names)
     missing = [name for step in steps for name in packages.packages_of(step, found)]
     if not missing:
         host.noop("every package is installed")
@@ -50,7 +51,7 @@ def simulated(
             "touches storage or Docker"
         )
     yield update_command(lock_timeout)
-    found = host.get_fact(Offered, packages=names)
+    found = fact(Offered, packages=names)
     for step in steps:
         missing = packages.packages_of(step, found)
         changes = change_engine and bool(step.engine)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator
 
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 
 from bulkhead.names import PROGRAM
+from pyinfra_lvm.collection import operation
 from tasks.support import connection
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Generator, Iterator
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import (
@@ -21,6 +21,7 @@ from bulkhead.names import (
     SNAPSHOT_TAG,
     UNFINISHED,
 )
+from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from pyinfra_lvm.operations import refusal
@@ -127,9 +128,11 @@ def _judge_mounts(settings: Settings, state: HostState, storage: Storage) -> Ite
 
 def _examine(settings: Settings, *, take_lock: bool) -> list[Finding] | None:
     """Ask for the facts and judge them; None where they could not be read, which has failed the host already."""
-    holder = run_lock.holder(host, take=take_lock)
-    state, storage = host.get_fact(HostFacts), host.get_fact(StorageLayout)
-    return None if holder is None or state is None else judge(settings, state, storage, holder)
+    holder = run_lock.collect([Question(HostFacts, {}), Question(StorageLayout, {})], take=take_lock)
+    if holder is None:
+        return None
+    state, storage = fact(HostFacts), fact(StorageLayout)
+    return None if state is None else judge(settings, state, storage, holder)
 
 
 def inspect(settings: Settings) -> bool:
@@ -163,7 +166,7 @@ def mutable(paths: list[str]) -> Commands:
     Args:
         paths: of the mounts.
     """
-    storage = host.get_fact(StorageLayout, paths=paths)
+    storage = fact(StorageLayout, paths=paths)
     immutable = [path for path in paths if (found := storage.directory(path)) and found.immutable]
     for path in immutable:
         parent, name = os.path.split(path)

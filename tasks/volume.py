@@ -12,11 +12,12 @@ import shlex
 from collections.abc import Generator
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_START_LIMIT, MARKER, MARKER_TEXT
 from pyinfra_lvm import operations as lvm
+from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
@@ -163,7 +164,7 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
     Args:
         volume: its mount point.
     """
-    if host.get_fact(VolumeContents, volume=volume) == {*STORES, *_MARKERS}:
+    if fact(VolumeContents, volume=volume) == {*STORES, *_MARKERS}:
         host.noop(f"{volume} has its stores and its markers")
         return
     at = shlex.quote(volume)
@@ -184,7 +185,7 @@ def set_aside(paths: list[str]) -> Generator[StringCommand, None, None]:
         paths: of the stores that preflight has found unused.
     """
     yield _each_unit("stop", DOCKER_SOCKET, DOCKER, CONTAINERD)
-    state: HostState | None = host.get_fact(HostFacts)
+    state: HostState | None = fact(HostFacts)
     if state is None or state.docker_data.any or state.containerd_data.any:
         yield _each_unit("start", CONTAINERD, DOCKER_SOCKET, DOCKER)
         yield refusal(

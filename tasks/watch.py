@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pyinfra import host
 from pyinfra.api import FactBase
 from pyinfra.api.deploy import deploy
 
 from bulkhead.names import ALERT_SERVICE, METRICS, RECEIVERS
+from pyinfra_lvm.collection import fact
 from settings.model import Settings
 from tasks.support import files, units
 from tasks.support.files import File, render, verbatim
@@ -69,7 +69,7 @@ def install(settings: Settings) -> None:
     )
     files.files(
         name="The system's journal has a size limit",
-        wanted={JOURNALD_DROP_IN: journald(settings, host.get_fact(JournalLimits))},
+        wanted={JOURNALD_DROP_IN: journald(settings, fact(JournalLimits))},
         service=JOURNALD,
     )
 

@@ -137,6 +137,7 @@ containerd_config() (
         visited="$visited $file "
         keys=$(awk '/^[ \t]*\[/ { exit } { print }' "$file" 2>/dev/null)
         printf '%s\n' "$keys"
+        case $keys in *imports*) ;; *) continue ;; esac
         while IFS= read -r path; do
             case $path in /*) ;; ?*) path=${file%/*}/$path ;; esac
             IFS= && set -- "$@" $path # a pattern becomes the files that it matches
@@ -154,16 +155,30 @@ EOF
 )
 """
 
-# The files of apt that name an address. An entry of deb822, which is a paragraph, can be disabled (sources.list(5)); the
-# words for that are those of apt's StringToBool. A comment does not end a paragraph.
+# The files of apt that name an address of a list: prints number of the address and file. An entry of deb822, which is a
+# paragraph, can be disabled (sources.list(5)); the words for that are those of apt's StringToBool. A comment does not end a
+# paragraph, and the end of a file does.
 _SOURCES = r"""
 sources() {
-    [ -z "$1" ] || for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-        grep -v '^[[:space:]]*#' "$file" 2>/dev/null | address=${1#*://} awk -v RS= '
-            tolower($0) ~ /(^|\n)enabled:[ \t]*(no|false|without|off|disable|0+)[ \t]*(\n|$)/ { next }
-            index($0, ENVIRON["address"]) { found = 1 }
-            END { exit !found }' && echo "$file"
+    addresses=$* && set --
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+        [ ! -f "$file" ] || set -- "$@" "$file"
     done
+    [ $# = 0 ] || addresses=$addresses awk '
+        function judge(  n, list, i) {
+            n = split(ENVIRON["addresses"], list, " ")
+            if (tolower(entry) !~ /(^|\n)enabled:[ \t]*(no|false|without|off|disable|0+)[ \t]*(\n|$)/)
+                for (i = 1; i <= n; i++) {
+                    sub(/^[^:]*:\/\//, "", list[i])
+                    if (index(entry, list[i]) && !((i, file) in found)) { found[i, file]; print i, file }
+                }
+            entry = ""
+        }
+        FNR == 1 { judge(); file = FILENAME }
+        /^[ \t]*#/ { next }
+        /^$/ { judge(); next }
+        { entry = entry (entry == "" ? "" : "\n") $0 }
+        END { judge() }' "$@" 2>/dev/null
 }
 """
 
@@ -172,68 +187,86 @@ sources() {
 # A daemon with userns-remap keeps its store one level down, in a directory such as 100000.100000.
 # Processes of other PID namespaces are a dockerd inside a container, which is no rootless Docker.
 # awk, where sed would do: awk ends every line. A file without a newline at its end would swallow the next section's
-# mark.
+# mark. Processes are what it costs on the host: what the shell can do itself starts none, and what is asked of a program
+# is asked at once.
 _SCRIPT = (
     r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 docker_store=$1 containerd_store=$2 daemon_json=$3 our_source=$4 repository=$5 nvidia_source=$6 nvidia_repository=$7
 journals=$8 places=$9; shift 9; stopped=$1 applied=$2 journald=$3; shift 3
-our_configuration=$1 drop_ins=$2 mount_points=$3; shift 3
-proc=/proc self=$$ configuration=/etc/containerd/config.toml
+our_configuration=$1 drop_ins=$2 mount_units=$3; shift 3
+proc=/proc self=$$ configuration=/etc/containerd/config.toml newline='
+'
+present() { for path; do [ ! -e "$path" ] || echo "$path"; done; }
 section() { echo "##HOST## $*"; }
 """
     + _CONTAINERD_CONFIG
-    + r"""count() { find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null | sort | uniq -c; }
+    + r"""count() {
+    find "$@" -mindepth 1 -maxdepth 1 -printf '%y %H\n' 2>/dev/null |
+        awk '{ counts[$0]++ } END { for (kind in counts) print counts[kind], kind }'
+}
 section system; id -u; dpkg --print-architecture 2>/dev/null || uname -m
 [ -d /run/systemd/system ] && echo systemd || echo other
 section os; cat /etc/os-release
-section packages; dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' "$@" 2>/dev/null
-section offered
-missing=$(for name in $where_offered; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"; done)
+section packages; packages=$(dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' "$@" 2>/dev/null)
+echo "$packages"
+section offered; missing=
+for name in $where_offered; do
+    case $newline$packages in *"$newline$name installed "*) ;; *) missing="$missing $name" ;; esac
+done
 [ -z "$missing" ] || apt-cache policy $missing 2>/dev/null |
     awk '/^[^ ]/ { sub(":$", ""); name = $1 } $1 == "Candidate:" && $2 != "(none)" { print name }'
 section dockerd; command -v dockerd
-section snap; ls -d /snap/docker /var/snap/docker 2>/dev/null
+section snap; present /snap/docker /var/snap/docker
 section rootless
 for socket in /run/user/*/docker.sock; do [ -L "$socket" ] || [ ! -S "$socket" ] || stat -c %U "$socket"; done
-pgrep --ns $$ --nslist pid -x dockerd 2>/dev/null | while read -r pid; do stat -c %U "/proc/$pid"; done
+set -- $(pgrep --ns $$ --nslist pid -x dockerd 2>/dev/null)
+for pid; do stat -c %U "/proc/$pid" 2>/dev/null; done
 section kubernetes
-ls -d /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /var/snap/microk8s 2>/dev/null
+present /etc/kubernetes/manifests /var/lib/kubelet /var/lib/rancher /var/lib/k0s /var/snap/microk8s
 section units
-systemctl show -p Id -p LoadState -p ExecStart docker.service docker.socket containerd.service 2>/dev/null |
-    sed 's/^/=/'
-section mount-units
-[ -z "$mount_points" ] || systemctl show -p Id -p LoadState -p FragmentPath -p SourcePath -- \
-    $(systemd-escape --path --suffix=mount $mount_points) 2>/dev/null | while IFS= read -r line; do
-    printf '=%s\n' "$line"
-    # Of the drop-ins those that say what is mounted. `systemctl show` lists their paths, and they may have blanks.
-    case $line in Id=*) systemctl cat -- "${line#*=}" 2>/dev/null </dev/null | awk '
-        /^# \// { file = $0 ~ /\.d\/[^\/]*\.conf$/ ? substr($0, 3) : "" }
-        /^[ \t]*What[ \t]*=/ && file { files = files "\t" file; file = "" }
-        END { print "=DropIns=" substr(files, 2) }' ;;
-    esac
-done
+systemctl show -p Id -p LoadState -p ExecStart -p FragmentPath -p SourcePath -p DropInPaths -- \
+    docker.service docker.socket containerd.service $mount_units 2>/dev/null | awk '
+    # Of the drop-ins of a mount those that say what is mounted. `systemctl show` lists their paths, and they may have blanks.
+    function flush(  command, line, file, files) {
+        if (drop_ins && id ~ /\.mount$/) {
+            # The name is quoted: systemd escapes every character of it that is not harmless.
+            command = "systemctl cat -- \047" id "\047 2>/dev/null </dev/null"
+            while ((command | getline line) > 0) {
+                if (line ~ /^# \//) file = line ~ /\.d\/[^\/]*\.conf$/ ? substr(line, 3) : ""
+                else if (line ~ /^[ \t]*What[ \t]*=/ && file) { files = files "\t" file; file = "" }
+            }
+            close(command)
+            print "=DropIns=" substr(files, 2)
+        }
+        id = drop_ins = ""
+    }
+    /^$/ { flush() }
+    /^Id=/ { id = substr($0, 4) }
+    sub(/^DropInPaths=/, "") { drop_ins = $0; next }
+    { print "=" $0 }
+    END { flush() }'
 section fails-closed; grep -ls ^Assert $drop_ins
-section configuration; awk '{ print "=" $0 }' "$our_configuration" 2>/dev/null
-section options; awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
-section daemon-json; base64 "$daemon_json" 2>/dev/null
+section configuration; [ ! -e "$our_configuration" ] || awk '{ print "=" $0 }' "$our_configuration" 2>/dev/null
+section options; [ ! -e /etc/default/docker ] || awk 'sub(/^[ \t]*DOCKER_OPTS=/, "")' /etc/default/docker 2>/dev/null
+section daemon-json; [ ! -e "$daemon_json" ] || base64 "$daemon_json" 2>/dev/null
+directory=${daemon_json%/*}; [ ! -L "$daemon_json" ] || { directory=$(readlink -f "$daemon_json"); directory=${directory%/*}; }
 obstacle=; [ ! -f "$applied" ] || { section daemon-json-applied; base64 "$applied"; }
 if [ -L "$daemon_json" ] && [ ! -e "$daemon_json" ]; then obstacle="a symbolic link to $(readlink "$daemon_json"), which does not exist"
 elif [ -e "$daemon_json" ] && [ ! -f "$daemon_json" ]; then obstacle='no regular file'
-elif mountpoint -q "$daemon_json"; then obstacle='a mount point'
-elif [ -e "$daemon_json" ] && ! { [ -w "$daemon_json" ] && [ -w "$(dirname "$(readlink -f "$daemon_json")")" ]; }; then
+elif [ -e "$daemon_json" ] && mountpoint -q "$daemon_json"; then obstacle='a mount point'
+elif [ -e "$daemon_json" ] && ! { [ -w "$daemon_json" ] && [ -w "$directory/" ]; }; then
     obstacle='immutable, in an immutable directory, or on a read-only filesystem'; fi
 [ ! "$obstacle" ] || { section daemon-json-obstacle; echo "$obstacle"; }
-section containerd-config; containerd_config
-set -- $(systemctl is-active docker.service containerd.service 2>/dev/null)
-docker_is=$1 containerd_is=$2 docker="timeout $patience docker --host $docker_host"
+section containerd-config; [ ! -e "$configuration" ] || containerd_config
+set -- $(systemctl is-active docker.service containerd.service bulkhead-relocate.service bulkhead-recover.service 2>/dev/null)
+docker_is=$1 containerd_is=$2 moves=" $3 $4 " docker="timeout $patience docker --host $docker_host"
 section info
 [ "$docker_is" != active ] || $docker info --format '{{json .}}' 2>/dev/null
 [ $? != 124 ] || { section docker-hangs; docker_is=hanging; } # the exit code of timeout
 section namespaces
 [ "$containerd_is" != active ] || timeout "$patience" ctr namespaces ls -q 2>/dev/null
-ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
+[ ! -d "$containerd_store/io.containerd.runtime.v2.task" ] || ls "$containerd_store/io.containerd.runtime.v2.task" 2>/dev/null
 section containerd-data
 cd "$containerd_store" 2>/dev/null && count io.containerd.content.v1.content/blobs/sha256 \
     io.containerd.snapshotter.v1.*/snapshots io.containerd.runtime.v2.task/*
@@ -245,19 +278,20 @@ for store in "$docker_store" "$docker_store"/[0-9]*.[0-9]*; do
     [ ! -s swarm/docker-state.json ] || echo swarm
     # The names in the values: identifiers in the keys outlive their networks in the free pages of the database, and the
     # default bridge gets a new one at every start of Docker.
-    grep -aoE '"name":"[^"]+","networkType"' network/files/local-kv.db 2>/dev/null
+    [ ! -f network/files/local-kv.db ] || grep -aoE '"name":"[^"]+","networkType"' network/files/local-kv.db 2>/dev/null
 done
-section sizes
+section sizes; are_mounted=yes
 for store in "$docker_store" "$containerd_store"; do
-    [ ! -d "$store" ] || mountpoint -q "$store" || {
+    ! mountpoint -q "$store" || continue
+    are_mounted=; [ ! -d "$store" ] || {
         du -sx --block-size=1 "$store"; echo "inodes $(du -sx --inodes "$store" | cut -f1)"; } 2>/dev/null
 done
-[ "$docker_is" != active ] || { mountpoint -q "$docker_store" && mountpoint -q "$containerd_store"; } || {
+[ "$docker_is" != active ] || [ "$are_mounted" ] || {
     section containers; date +%s
     $docker ps --all --quiet | xargs --no-run-if-empty $docker inspect --format "$containers" 2>/dev/null
     section dangling-images; $docker images --quiet --no-trunc --filter dangling=true 2>/dev/null; }
 [ -e "$journald" ] || [ -e "$applied" ] || { section journal; du -s --block-size=1 /var/log/journal 2>/dev/null; }
-section device-volumes; ls -d "$docker_store"/volumes/*/opts.json 2>/dev/null
+section device-volumes; present "$docker_store"/volumes/*/opts.json
 section places
 """
     + _LOGIN
@@ -287,25 +321,32 @@ section places
 done 2>/dev/null
 section relocation
 for journal in $journals; do
-    sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
+    [ ! -f "$journal" ] || sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null
 done
-systemctl is-active bulkhead-relocate.service bulkhead-recover.service | grep -qE '^(de)?activating|^active' && echo under-way
+case $moves in *" active "*|*activating\ *) echo under-way ;; esac
 """
     + _SOURCES
     + r"""section sources
 [ ! -f "$our_source" ] || echo "$our_source"
-sources "$repository"
+# named NUMBER [EXCEPT]
+named() {
+    while read -r number file; do [ "$number" != "$1" ] || [ "$file" = "$2" ] || echo "$file"; done <<EOF
+$named
+EOF
+}
+named=$(sources "${repository:--}" "${nvidia_repository:--}" nvidia.github.io/libnvidia-container/stable/deb)
+[ -z "$repository" ] || named 1
 section gpus
 for device in /sys/bus/pci/devices/*; do
     # Vendor NVIDIA, class display controller. With vfio-pci it is handed to a virtual machine.
-    case $(cat "$device/vendor" "$device/class" 2>/dev/null) in
-        0x10de*0x03????) [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || basename "$device" ;;
+    { read -r vendor <"$device/vendor" && read -r class <"$device/class"; } 2>/dev/null || continue
+    case "$vendor $class" in
+        0x10de\ 0x03????) [ "$(basename "$(readlink "$device/driver")")" = vfio-pci ] || basename "$device" ;;
     esac
 done
 section gpu-driver
 if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
-section stopped-by-upgrade
-ls "$stopped" 2>/dev/null
+section stopped-by-upgrade; present "$stopped"
 section toolkit; command -v nvidia-container-runtime
 section toolkit-is-ours
 [ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
@@ -313,10 +354,33 @@ section toolkit-is-ours
         $docker inspect --format '{{.HostConfig.Runtime}} {{json .HostConfig.DeviceRequests}} {{.Name}}' 2>/dev/null |
         awk '{ name = substr($NF, 2); $NF = "" } /^nvidia|"gpu"|nvidia\.com\// { print name }'; }
 section toolkit-sources
-{ sources "$nvidia_repository"; sources nvidia.github.io/libnvidia-container/stable/deb; } | grep -vxF "$nvidia_source" | sort -u
+[ -z "$nvidia_repository" ] || named 2 "$nvidia_source"
+named 3 "$nvidia_source"
 true
 """
 )
+
+
+def _escaped(path: str) -> str:
+    r"""Return a path as systemd has it in the name of a unit (systemd.unit(5)).
+
+    >>> _escaped("/srv/docker-volume"), _escaped("/.a b/é"), _escaped("/")
+    ('srv-docker\\x2dvolume', '\\x2ea\\x20b-\\xc3\\xa9', '-')
+    """
+    name = "/".join(filter(None, path.split("/")))
+    plain = [bool(re.fullmatch(rb"[\w:.]", byte)) for byte in _bytes(name)]
+    parts = zip(_bytes(name), plain, strict=True)
+    return (
+        "".join(
+            "-" if byte == b"/" else byte.decode() if is_plain and (byte, at) != (b".", 0) else f"\\x{byte.hex()}"
+            for at, (byte, is_plain) in enumerate(parts)
+        )
+        or "-"
+    )
+
+
+def _bytes(text: str) -> list[bytes]:
+    return [bytes([number]) for number in text.encode()]
 
 
 class HostFacts(FactBase[HostState]):
@@ -342,7 +406,8 @@ class HostFacts(FactBase[HostState]):
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
-        volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), " ".join(mount_points or []))
+        units = " ".join(f"{_escaped(path)}.mount" for path in mount_points or [])
+        volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), units)
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)} "
         values += f"where_offered={shlex.quote(' '.join(where_offered or []))}"
@@ -429,7 +494,7 @@ def parse_host(output: list[str]) -> HostState:
         containers=tuple(_containers(sections.get("containers", []))),
         dangling_images=tuple(sections.get("dangling-images", ())),
         units=tuple(_units(sections["units"])),
-        mount_units=tuple(_mount_units(sections.get("mount-units", []))),
+        mount_units=tuple(_mount_units([*sections["units"], "=", *sections.get("mount-units", [])])),
         fails_closed=bool(sections.get("fails-closed")),
         configured_volume=configured_volume,
         configured_extra_volumes=configured_extra_volumes,
@@ -455,7 +520,7 @@ def parse_host(output: list[str]) -> HostState:
         gpu_driver="".join(sections["gpu-driver"]),
         toolkit="".join(sections.get("toolkit", ())),
         toolkit_is_ours=bool(sections["toolkit-is-ours"]),
-        toolkit_sources=tuple(sections["toolkit-sources"]),
+        toolkit_sources=tuple(sorted({*sections["toolkit-sources"]})),
         nvidia_containers=tuple(sections.get("nvidia-containers", ())),
     )
 
@@ -528,7 +593,9 @@ def _shown(lines: list[str]) -> Iterator[dict[str, str]]:
 
 
 def _mount_units(lines: list[str]) -> Iterator[MountUnit]:
-    for values in filter(None, _shown(lines)):
+    for values in _shown(lines):
+        if not values.get("Id", "").endswith(".mount"):
+            continue
         yield MountUnit(
             values["Id"],
             values["LoadState"],

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host, logger
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 
+from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
@@ -26,9 +27,14 @@ from tasks.support.package_names import ENGINE_WHERE_OFFERED
 from tasks.support.paths import STORES
 
 
-def inspect(settings: Settings) -> Plan | None:
-    """Return the plan for this host while pyinfra prepares; None where the host fails, with its findings printed."""
-    result = _examine_host(settings, take_lock=False)
+def inspect(settings: Settings, questions: Sequence[Question] = ()) -> Plan | None:
+    """Return the plan for this host while pyinfra prepares; None where the host fails, with its findings printed.
+
+    Args:
+        settings: of this host.
+        questions: of the capabilities, asked in the same command.
+    """
+    result = _examine_host(settings, questions, take_lock=False)
     if result is None:
         return None
     for warning in result.warnings:
@@ -50,17 +56,20 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 
 @operation()
-def hold_the_lock(settings: Settings, plan: Plan) -> Generator[StringCommand, None, None]:
+def hold_the_lock(
+    settings: Settings, plan: Plan, questions: Sequence[Question] = ()
+) -> Generator[StringCommand, None, None]:
     """Take the run lock and examine the host again: from here to the end of the run nobody else changes it.
 
     Args:
         settings: of this host.
         plan: from the first examination.
+        questions: of the capabilities, asked in the same command.
     """
     if not host.state.is_executing:
         host.noop("a dry run takes no lock")
         return
-    result = _examine_host(settings, take_lock=True)
+    result = _examine_host(settings, questions, take_lock=True)
     if result is None:
         yield refusal(f"{host.name} was left untouched: its facts could not be read")
     elif result.plan is None:
@@ -71,18 +80,20 @@ def hold_the_lock(settings: Settings, plan: Plan) -> Generator[StringCommand, No
         host.noop("this run holds the lock, and the host has not changed")
 
 
-def _examine_host(settings: Settings, take_lock: bool) -> Examination | None:
+def _examine_host(settings: Settings, questions: Sequence[Question], *, take_lock: bool) -> Examination | None:
     """Ask for the facts and examine them; None where they could not be read, which has failed the host already."""
-    holder = run_lock.holder(host, take=take_lock)
-    extra = [volume.mount for volume in settings.extra_volumes.values()]
-    state = _host_facts(settings, extra)
+    of_host, of_storage = _questions(settings)
+    questions = [of_host, of_storage, *questions]
+    holder = run_lock.collect(questions, take=take_lock)
+    if holder is None:
+        return None
+    state: HostState | None = fact(HostFacts, **of_host.arguments)
     if state and state.relocation_under_way:
         host.log("A move of data is under way from an earlier run; this one waits for it")
         relocation.join(host)
-        state = _host_facts(settings, extra)
-    storage = host.get_fact(
-        StorageLayout, paths=[settings.volume_mount, *STORES.values(), *extra], probe=list(settings.volume_disks)
-    )
+        holder = run_lock.collect(questions, take=take_lock)
+        state = fact(HostFacts, **of_host.arguments)
+    storage = fact(StorageLayout, **of_storage.arguments)
     if state is None or holder is None:
         return None
     foreign = to_be_adopted(settings, storage)
@@ -90,13 +101,15 @@ def _examine_host(settings: Settings, take_lock: bool) -> Examination | None:
     return examine(settings, state, storage, holder, adopted)
 
 
-def _host_facts(settings: Settings, places: list[str]) -> HostState | None:
-    state: HostState | None = host.get_fact(
-        HostFacts,
-        docker_repository=settings.docker_repository,
-        nvidia_repository=f"{settings.nvidia_repository}/stable/deb",
-        places=places,
-        mount_points=[settings.volume_mount, *STORES.values(), *places],
-        where_offered=list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
-    )
-    return state
+def _questions(settings: Settings) -> tuple[Question, Question]:
+    places = [volume.mount for volume in settings.extra_volumes.values()]
+    mount_points = [settings.volume_mount, *STORES.values(), *places]
+    of_host = {
+        "docker_repository": settings.docker_repository,
+        "nvidia_repository": f"{settings.nvidia_repository}/stable/deb",
+        "places": places,
+        "mount_points": mount_points,
+        "where_offered": list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
+    }
+    of_storage = {"paths": mount_points, "probe": list(settings.volume_disks)}
+    return Question(HostFacts, of_host), Question(StorageLayout, of_storage)

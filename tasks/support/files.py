@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from tasks.support.paths import DOCKER_AT_ONCE, DOCKER_CONTAINER_PATIENCE, DOCKER_HOST, DOCKER_PATIENCE
 
 _TOP = Path(__file__).parents[2]
@@ -98,15 +99,18 @@ class FileStates(FactBase[dict[str, str]]):
     def command(self, paths: list[str], service: str = "") -> str:
         started = f"systemctl show --property=ExecMainStartTimestamp --value {shlex.quote(service)}"
         return (f'started=$(date -d "$({started})" +%s); ' if service else "started=; ") + (
-            f"for path in {shlex.join(paths)}; do "
-            'if [ ! -e "$path" ]; then :; '
-            'elif [ "$started" ] && [ "$(stat -c %Y "$path")" -gt "$started" ]; then echo "$path unread"; '
-            'else echo "$path $(stat -c %a "$path") $(sha256sum <"$path")"; fi; done'
+            f'set --; for path in {shlex.join(paths)}; do [ ! -e "$path" ] || set -- "$@" "$path"; done; '
+            '[ $# = 0 ] || { echo "started $started"; stat -c "file %a %Y %n" "$@"; sha256sum "$@"; } 2>/dev/null; true'
         )
 
     def process(self, output: list[str]) -> dict[str, str]:
-        words = (line.split() for line in output)
-        return {path: " ".join(state[:2]) for path, *state in words}
+        words = [line.split() for line in output]
+        started = [int(rest[0]) for kind, *rest in words if kind == "started" and rest]
+        checksums = {rest[0]: kind for kind, *rest in words if len(rest) == 1}
+        return {
+            path: "unread" if started and int(written) > started[0] else f"{mode} {checksums.get(path, '')}"
+            for kind, mode, written, path in (line for line in words if line[0] == "file")
+        }
 
     @staticmethod
     def default() -> dict[str, str]:
@@ -122,7 +126,7 @@ def files(wanted: Mapping[str, File | None], service: str = "") -> Generator[Str
         service: that reads them when it starts. It is restarted after a change, also after one of an earlier run that
             was cut.
     """
-    present = host.get_fact(FileStates, paths=list(wanted), service=service)
+    present = fact(FileStates, paths=list(wanted), service=service)
     changed = [path for path, file in wanted.items() if present.get(path) != (file and file.state)]
     for path in changed:
         file = wanted[path]
@@ -158,7 +162,7 @@ def removed(paths: list[str]) -> Generator[StringCommand, None, None]:
     Args:
         paths: of these files and directories.
     """
-    found = host.get_fact(Present, paths=paths)
+    found = fact(Present, paths=paths)
     if found:
         yield StringCommand(f"rm -rf {shlex.join(found)}")
     else:

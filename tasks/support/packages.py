@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from tasks.support import gpu
 from tasks.support.files import render, replace_file, verbatim
 from tasks.support.version import matches, pattern
@@ -121,7 +122,7 @@ def purge_command(packages: Sequence[str], lock_timeout: int) -> StringCommand:
 
 def missing_of(packages: Sequence[str]) -> list[str]:
     """Return the packages that are not installed and configured on the host."""
-    states = host.get_fact(PackageStates, packages=list(packages))
+    states = fact(PackageStates, packages=list(packages))
     return [name for name in packages if states.get(name) != "installed"]
 
 
@@ -181,21 +182,23 @@ class Offer:
     pin: str = ""
 
 
-def offer_command(packages: Sequence[str], pin: str) -> str:
+def offer_command(packages: Sequence[str], pin: str, where_offered: Sequence[str] = ()) -> str:
     """Return the command whose output `parse_offer` reads.
 
     Args:
         packages: their names.
         pin: path of the pin's file.
+        where_offered: those that apt is asked for.
     """
     names = shlex.join(packages)
-    of_packages = (
-        f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {names} 2>/dev/null; "
-        f"LC_ALL=C apt-cache policy {names} 2>/dev/null | "
+    # Without a name both programs would list every package.
+    installed = f"dpkg-query -W -f 'package ${{Package}} ${{db:Status-Status}} ${{Version}}\\n' {names} 2>/dev/null; "
+    offered = (
+        f"LC_ALL=C apt-cache policy {shlex.join(where_offered)} 2>/dev/null | "
         'awk \'/^[^ ]/ { name = $1 } $1 == "Candidate:" && $2 != "(none)" { sub(":$", "", name); print "offered", name }\'; '
     )
-    # Without a name both programs would list every package.
-    return f"{of_packages if packages else ''}[ ! -f {pin} ] || sed 's/^/pin=/' {pin}; "
+    asked = (installed if packages else "") + (offered if where_offered else "")
+    return f"{asked}[ ! -f {pin} ] || sed 's/^/pin=/' {pin}; "
 
 
 def parse_offer(output: list[str]) -> Offer:
@@ -216,7 +219,7 @@ class Offered(FactBase[Offer]):
     """
 
     def command(self, packages: list[str]) -> str:
-        return f"{offer_command(packages, '/nonexistent')}true"
+        return f"{offer_command(packages, '/nonexistent', packages)}true"
 
     def process(self, output: list[str]) -> Offer:
         return parse_offer(output)

@@ -7,8 +7,9 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from tasks.support.files import render
 from tasks.support.packages import install_command, missing_of, update_command
 
@@ -76,7 +77,7 @@ def repository(
         setting: that has the repository's address; the one with ``_fingerprint`` after it has the fingerprint.
         lock_timeout: seconds to wait for another package manager.
     """
-    found = host.get_fact(RepositoryEntry, source=path, key=key)
+    found = fact(RepositoryEntry, source=path, key=key)
     if found == RepositoryState(source, fingerprint):
         host.noop(f"apt has {whose} repository and its key")
         return

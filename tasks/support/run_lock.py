@@ -11,10 +11,14 @@ import getpass
 import os
 import shlex
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, Host
+from pyinfra import host
+from pyinfra.api import FactBase
 
+from pyinfra_lvm import collection
+from pyinfra_lvm.collection import Question, fact
 from tasks.support.paths import RUN_LOCK
 
 # In the environment of every command of a run. After a run was killed, its last command may still be at work on the
@@ -25,13 +29,16 @@ ENVIRONMENT = {"BULKHEAD_RUN": "1"}
 # Field 22 of /proc/PID/stat, the start time, tells a process from a later one with the same number (proc(5)).
 _SCRIPT = r"""
 lock=$1 mode=$2 who=$3 patience=$4
-started() { stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1; set -- ${stat##*) }; echo "${20}"; }
+started() { { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1; set -- ${stat##*) }; echo "${20}"; }
 ancestor() {
     process=$1
     while :; do
-        process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+        parent=
+        { while read -r name value; do [ "$name" != PPid: ] || { parent=$value; break; }; done <"/proc/$process/status"
+        } 2>/dev/null
+        process=$parent
         [ "${process:-0}" -gt 1 ] || return 1
-        read -r command <"/proc/$process/comm" || return 1
+        { read -r command <"/proc/$process/comm"; } 2>/dev/null || return 1
         case $command in sshd*|python*|pyinfra*) echo "$process"; return ;; esac
     done
 }
@@ -97,15 +104,26 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def holder(host: Host, *, take: bool = False) -> str | None:
-    """Return who holds the run lock, in words, after the last command of a killed run has ended.
+def collect(questions: Sequence[Question], *, take: bool = False) -> str | None:
+    """Ask the host in one command, which takes the run lock first, and return who else holds it, in words.
+
+    The answers are from after the last command of a run that was killed: it may still change the host.
+
+    Args:
+        questions: that `pyinfra_lvm.collection.fact` answers from then on.
+        take: take the lock when it is free.
 
     Returns:
         Empty when nobody holds it, or this connection does; None where it could not be read, which has failed the host
         already.
     """
-    found: Holder | None = host.get_fact(RunLockHolder, take=take)
+    found = _collect(questions, take=take)
     if found and found.left:
         host.log(f"Waiting until it has ended, {PATIENCE // 60} minutes at most: {found.words}")
-        found = host.get_fact(RunLockHolder, take=take, patience=PATIENCE)
+        found = _collect(questions, take=take, patience=PATIENCE)
     return found.words if found else None
+
+
+def _collect(questions: Sequence[Question], *, take: bool, patience: int = 0) -> Holder | None:
+    lock = Question(RunLockHolder, {"take": take, "patience": patience})
+    return fact(lock.fact, **lock.arguments) if collection.collect([lock, *questions]) else None

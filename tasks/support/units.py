@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pyinfra import host
-from pyinfra.api import FactBase, StringCommand, operation
+from pyinfra.api import FactBase, StringCommand
 
+from pyinfra_lvm.collection import fact, operation
 from tasks.support import gpu
 from tasks.support.files import replace_file
 
@@ -35,12 +36,19 @@ class SystemdFiles(FactBase[UnitFiles]):
         units: that the files belong to.
     """
 
+    paths: Collection[str] | None = (
+        None  # those that the answer is about, in the output of a question about more of them
+    )
+    units: Collection[str] | None = None
+
     def command(self, paths: list[str], units: list[str]) -> str:
+        self.paths, self.units = paths, units
         properties = "Id,NeedDaemonReload,ActiveState,UnitFileState,ExecMainStartTimestamp"
         return (
             f"LC_ALL=C TZ=UTC systemctl show --property={properties} {shlex.join(units)}; "
-            f"for path in {shlex.join(paths)}; do "
-            'if [ -f "$path" ]; then stat -c "file %Y %n" "$path"; sed "s/^/=/" "$path"; fi; done'
+            f'set --; for path in {shlex.join(paths)}; do [ ! -f "$path" ] || set -- "$@" "$path"; done; '
+            '[ $# = 0 ] || { stat -c "file %Y %n" "$@"; '
+            'awk \'FNR == 1 { print "in " FILENAME } { print "=" $0 }\' "$@"; }'
         )
 
     def process(self, output: list[str]) -> UnitFiles:
@@ -49,16 +57,20 @@ class SystemdFiles(FactBase[UnitFiles]):
         for line in output:
             if line.startswith("file "):
                 _, written, path = line.split(" ", 2)
-                contents[path], changed = "", max(changed, int(written))
-            elif line.startswith("="):
+                if self.paths is None or path in self.paths:
+                    contents[path], changed = "", max(changed, int(written))
+            elif line.startswith("in "):
+                path = line.removeprefix("in ")
+            elif line.startswith("=") and path in contents:
                 contents[path] += line[1:] + "\n"
         # An empty line stands between two units.
         blocks = [block.splitlines() for block in "\n".join(output).split("\nfile ")[0].split("\n\n")]
-        shown = [dict(line.split("=", 1) for line in block if "=" in line) for block in blocks]
+        every = [dict(line.split("=", 1) for line in block if "=" in line) for block in blocks]
+        shown = [unit for unit in every if self.units is None or unit.get("Id") in self.units]
         started = {unit["Id"]: unit.get("ExecMainStartTimestamp", "") for unit in shown if "Id" in unit}
         return UnitFiles(
             contents,
-            needs_reload="NeedDaemonReload=yes" in output,
+            needs_reload=any(unit.get("NeedDaemonReload") == "yes" for unit in shown),
             up=frozenset(
                 unit["Id"]
                 for unit in shown
@@ -94,7 +106,7 @@ def unit_files(
         timers: those units that are enabled, and restarted after a change.
         services: likewise.
     """
-    found = host.get_fact(SystemdFiles, paths=list(contents), units=list(units))
+    found = fact(SystemdFiles, paths=list(contents), units=list(units))
     changed = [path for path, content in contents.items() if found.contents.get(path) != content]
     if changed or found.needs_reload:
         gpu.warn_before("systemd is reloaded")
@@ -129,7 +141,7 @@ def unit_files_removed(
         units: that the files belong to.
         timers, services: those units that are to be stopped, and disabled if they are enabled.
     """
-    found = host.get_fact(SystemdFiles, paths=list(paths), units=list(units))
+    found = fact(SystemdFiles, paths=list(paths), units=list(units))
     if not found.contents and not found.needs_reload:
         host.noop(f"{', '.join(units)}: already removed")
         return

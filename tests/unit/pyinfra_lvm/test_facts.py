@@ -1,16 +1,22 @@
 """The fact StorageLayout parses the output of real hosts. The tests of HostFacts are in tasks/preflight.
 
 The fixtures were recorded on machines of the lab. After a change of the command, record them again.
+The section of signatures was put together by hand, from what wipefs printed for each device.
 lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null. So was vgs' vg_uuid.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 from pyinfra_testing.facts import make_fact_tests
 
 from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.model import Directory, Filesystem, Storage
+
+from ..tasks.operations import calls, noting, shell, stand_in
 
 HERE = Path(__file__).parent
 
@@ -27,3 +33,106 @@ def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:
         ("kept", False),
         ("lvol0_pmspare", False),
     ]
+
+
+# -- the command itself, with stand-ins for the programs that it asks
+
+
+def device(path: str, kind: str, *children: dict[str, object]) -> dict[str, object]:
+    """A device as lsblk prints it."""
+    empty = dict.fromkeys(("fssize", "fsavail", "model"))
+    row = {"name": path, "kname": path, "type": kind, "size": 9, "ro": False, "rm": False, "maj:min": "1:0"}
+    return {**row, **empty, "mountpoints": [None], "children": list(children)}
+
+
+def machine(programs: Path, wipefs: str) -> None:
+    """A machine with a disk, an empty card reader, and two volumes, of which one is on two disks."""
+    first, second = device("/dev/dm-0", "lvm"), device("/dev/dm-10", "lvm")
+    tree = [
+        device("/dev/vda", "disk", first, second),
+        device("/dev/vdb", "disk", second),
+        device("/dev/mmcblk0", "disk"),
+        device("/dev/sr0", "rom"),
+    ]
+    rows = "vda disk,dm-0 lvm,dm-10 lvm,vdb disk,dm-10 lvm,mmcblk0 disk,sr0 rom,loop0 loop".split(",")
+    listed = " ".join(f"'/dev/{row}'" for row in rows)
+    answers = {
+        "lsblk": f"case $* in *--json*) echo '{json.dumps({'blockdevices': tree})}' ;; *) printf '%s\\n' {listed} ;; esac",
+        "wipefs": wipefs,
+        "dumpe2fs": "printf 'Filesystem volume name:   ##x\\nMount count:  2\\nBlock count:   5\\nBlock size:  4096\\n'",
+        "findmnt": "echo '{}'",
+    }
+    for name, answer in answers.items():
+        stand_in(programs, name, noting(programs, name) + answer)
+
+
+def storage_of(programs: Path, *paths: str) -> Storage:
+    command = StorageLayout().command(paths=list(paths))
+    return StorageLayout().process(shell(command, programs).stdout.splitlines())
+
+
+SIGNATURES = "'vda LVM2_member' 'vdb LVM2_member' 'dm-0     ext4' 'dm-10  xfs'"
+
+
+def test_all_devices_are_asked_for_their_signatures_at_once_and_each_volume_for_its_filesystem(tmp_path: Path) -> None:
+    machine(tmp_path, f"printf '%s\\n' {SIGNATURES}")
+    found = storage_of(tmp_path)
+    asked = [call for call in calls(tmp_path) if call.split()[0] in ("wipefs", "dumpe2fs")]
+    every = "/dev/vda /dev/dm-0 /dev/dm-10 /dev/vdb /dev/mmcblk0"
+    assert asked == [f"wipefs --no-act --noheadings --output DEVICE,TYPE {every}", "dumpe2fs -h /dev/dm-0"]
+    assert found.filesystems[0] == Filesystem("/dev/dm-0", "ext4", 5 * 4096, used=True)
+    assert {one.path: one.signatures for one in found.devices} == {
+        "/dev/vda": ("LVM2_member",),
+        "/dev/vdb": ("LVM2_member",),
+        "/dev/dm-0": ("ext4",),
+        "/dev/dm-10": ("xfs",),
+        "/dev/mmcblk0": (),
+        "/dev/sr0": (),
+    }
+
+
+def test_device_that_cannot_be_opened_hides_no_signature_of_another(tmp_path: Path) -> None:
+    alone = "case $5 in */vda) echo vda gpt ;; */dm-0) echo dm-0 ext4 ;; *mmcblk0) exit 1 ;; esac"
+    machine(tmp_path, f"[ $# = 5 ] || exit 1; {alone}")
+    found = storage_of(tmp_path)
+    signed = {one.path: one.signatures for one in found.devices if one.signatures}
+    assert signed == {"/dev/vda": ("gpt",), "/dev/dm-0": ("ext4",)}
+    assert [one.device for one in found.filesystems] == ["/dev/dm-0"]
+
+
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_directories_are_seen_beneath_the_mounts_on_them(tmp_path: Path, is_mounted: bool) -> None:
+    programs, top = tmp_path / "bin", tmp_path / "top"
+    for path in (programs, top / "full", top / "empty", top / "hidden"):
+        path.mkdir(parents=True)
+    (top / "full/file").touch()
+    (top / "hidden/.file").touch()
+    (top / "file").touch()
+    (top / "link").symlink_to(top / "full")
+    (tmp_path / "through").symlink_to(top)
+    machine(programs, "")
+    for name in ("mount", "umount", "lsattr"):
+        stand_in(
+            programs, name, noting(programs, name) + ("[ $1 != -d ] || echo ----i--- x" if is_mounted else "exit 1")
+        )
+    # `mount --bind PARENT /mnt` is played by looking into the directory itself.
+    stand_in(programs, "unshare", 'shift 5; script=$1; shift 2; exec sh -c "$script" sh "$@"')
+    names = ("full", "empty", "hidden", "file", "link", "none")
+    paths = [*(f"{top}/{name}" for name in names), f"{tmp_path}/through/full"]
+    command = StorageLayout().command(paths=paths).replace("/mnt/", f"{top}/")
+    found = StorageLayout().process(shell(command, programs).stdout.splitlines()).directories
+    bound = [call for call in calls(programs) if "mount" in call.split()[0]]
+    assert bound[:1] == [f"mount --bind {top} /mnt"]
+    if not is_mounted:
+        assert {one.kind for one in found} == {"absent"}
+        return
+    assert bound[1:] == ["umount /mnt", f"mount --bind {tmp_path}/through /mnt"]
+    assert found == (
+        Directory(paths[0], "directory", empty=False, immutable=True),
+        Directory(paths[1], "directory", empty=True, immutable=True),
+        Directory(paths[2], "directory", empty=False, immutable=True),
+        Directory(paths[3], "other", empty=False),
+        Directory(paths[4], "symlink", empty=False),
+        Directory(paths[5], "absent"),
+        Directory(paths[6], "symlink", empty=False),
+    )

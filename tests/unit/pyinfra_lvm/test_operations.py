@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,12 +56,13 @@ MOUNTED = replace(
 UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("pyinfra-unfinished",)),))
 
 
-@dataclass
+@dataclass(eq=False)
 class StorageHost:
     """As much of a host as an operation sees."""
 
     storage: Storage
     noops: list[str] = field(default_factory=list)
+    state: Any = field(default_factory=lambda: SimpleNamespace(is_executing=True))
 
     def get_fact(self, *_: Any, **__: Any) -> Storage:
         return self.storage

@@ -44,11 +44,15 @@ class Deployment:
     Args:
         ran: operation → its commands.
         names: what the user reads of each operation, in their order.
+        arguments: each operation in their order, and what it is called with.
+        stage: whether pyinfra executes while an operation is performed.
     """
 
     host: OperationHost
     ran: dict[str, list[Any]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    arguments: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    stage: bool = True
 
     def replace_operations(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have each operation perform at once what it does on the host."""
@@ -62,6 +66,8 @@ class Deployment:
     def _performer(self, inner: Callable[..., Any]) -> Callable[..., None]:
         def perform(*, name: str, **arguments: Any) -> None:
             self.names.append(name)
+            self.arguments.append((f"{inner.__module__}.{inner.__name__}", arguments))
+            self.host.state.is_executing = self.stage
             self.host.noops.clear()
             operation = type("Operation", (), {"_inner": staticmethod(inner)})
             done = performed(operation, self.host, **arguments)  # type: ignore[arg-type]
@@ -70,9 +76,10 @@ class Deployment:
         return perform
 
 
-def deployed(script: str, wanted: Settings, host: OperationHost) -> Deployment:
-    """Run deploy.py or undeploy.py with these settings on a host."""
-    run = Deployment(host)
+def deployed(script: str, wanted: Settings, host: OperationHost, *, dry: bool = False) -> Deployment:
+    """Run deploy.py or undeploy.py with these settings on a host: pyinfra prepares, and executes unless the run is dry."""
+    run = Deployment(host, stage=not dry)
+    host.state.is_executing = False
     with pytest.MonkeyPatch.context() as patched, ctx_host.use(host), ctx_config.use(Config()):
         run.replace_operations(patched)
         patched.setattr(check, "settings_of", lambda _: wanted)

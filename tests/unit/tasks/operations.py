@@ -16,6 +16,7 @@ from pyinfra.api import FactBase, StringCommand
 from pyinfra.context import ctx_host
 from pyinfra_testing.util import get_command_string
 
+from pyinfra_lvm.collection import Answer, Answers
 from tasks.support import gpu
 
 
@@ -36,8 +37,13 @@ class OperationHost:
         gpu._running.clear()
         gpu._warned.clear()
 
-    def get_fact(self, fact: type[FactBase[Any]], **_: Any) -> Any:
+    def get_fact(self, fact: type[FactBase[Any]], **arguments: Any) -> Any:
         self.asked.append(fact)
+        if fact is Answers:
+            return [GivenAnswer(question, [], self) for question in arguments["questions"]]
+        return self.given(fact)
+
+    def given(self, fact: type[FactBase[Any]]) -> Any:
         return self.facts[fact] if fact in self.facts else fact.default()
 
     def log(self, message: str, **_: Any) -> None:
@@ -48,6 +54,17 @@ class OperationHost:
 
     def noop(self, description: str) -> None:
         self.noops.append(description)
+
+
+@dataclass(frozen=True)
+class GivenAnswer(Answer):
+    """An answer that is no output of a command, but a fact that is given."""
+
+    host: OperationHost
+
+    def value(self, arguments: dict[str, Any]) -> Any:
+        del arguments
+        return self.host.given(self.question.fact)
 
 
 def performed(operation: Callable[..., Any], host: OperationHost, **arguments: Any) -> list[StringCommand]:

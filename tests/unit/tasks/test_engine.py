@@ -196,7 +196,9 @@ def test_plugin_of_dockers_keeps_the_distributions_out() -> None:
     "down", ["", *(f"{verb} {unit}" for verb in ("is-active", "is-enabled") for unit in ("docker", "containerd"))]
 )
 def test_engine_runs_where_both_of_its_daemons_do(tmp_path: Path, down: str) -> None:
-    stand_in(tmp_path, "systemctl", f'[ "$1 $3" != "{down}.service" ]')
+    state = f'[ "$verb $unit" != "{down}.service" ] && echo "$up" || echo no'
+    up = "case $verb in is-active) up=active ;; is-enabled) up=enabled ;; esac"
+    stand_in(tmp_path, "systemctl", f"verb=$1; shift; {up}; for unit; do {state}; done")
     (tmp_path / "stopped").touch()
     command = EngineInstallation().command([]).replace(STOPPED_BY_UPGRADE, f"{tmp_path}/stopped")
     found = EngineInstallation().process(shell(command, tmp_path).stdout.splitlines())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from pyinfra.context import ctx_host
 
+from pyinfra_lvm.collection import Answers, Question
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from tasks.preflight import gate
@@ -85,14 +87,15 @@ def test_apt_is_asked_for_parts_of_the_distributions_engine_alone(
     monkeypatch: pytest.MonkeyPatch, source: str, asked: list[str]
 ) -> None:
     host, of_host = _host(bare_host(), shared_vg()), {}
+    answered = host.get_fact
 
-    def get_fact(fact: object, **arguments: object) -> object:
-        of_host[fact] = arguments
-        return host.facts[fact]  # type: ignore[index]
+    def get_fact(fact: type[Answers], **arguments: Sequence[Question]) -> object:
+        of_host.update({question.fact: question.arguments for question in arguments["questions"]})
+        return answered(fact, **arguments)
 
     monkeypatch.setattr(host, "get_fact", get_fact)
     with ctx_host.use(host):
-        gate._examine_host(settings(engine_source=source), take_lock=False)
+        gate._examine_host(settings(engine_source=source), (), take_lock=False)
     assert of_host[HostFacts]["where_offered"] == asked
 
 

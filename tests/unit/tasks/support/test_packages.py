@@ -53,7 +53,8 @@ def test_what_is_configured_and_what_apt_could_install_is_seen(tmp_path: Path) -
         printf '%s:\\n  Installed: (none)\\n  Candidate: %s\\n  Version table:\\n' docker-ce 5:27.5.1-1 docker-buildx '(none)'""",
     )
     (tmp_path / "pin").write_text("Package: docker-ce\nPin: version /x/\n")
-    done = shell(offer_command(["docker-ce", "docker-ce-cli", "docker-buildx"], f"{tmp_path}/pin"), tmp_path)
+    names = ["docker-ce", "docker-ce-cli", "docker-buildx"]
+    done = shell(offer_command(names, f"{tmp_path}/pin", names), tmp_path)
     assert parse_offer(done.stdout.splitlines()) == Offer(
         {"docker-ce": "5:27.5.0-1"}, frozenset({"docker-ce"}), "Package: docker-ce\nPin: version /x/\n"
     )

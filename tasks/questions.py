@@ -1,0 +1,47 @@
+"""What the capabilities ask of a host. Preflight asks it in its command: a run that changes nothing asks nothing else."""
+
+from __future__ import annotations
+
+from pyinfra.facts.files import FileContents
+
+from bulkhead.names import PROGRAM_CONFIGURATION, RECEIVERS
+from pyinfra_lvm.collection import Question
+from settings.model import Settings
+from tasks.daemon import DaemonJson
+from tasks.engine import EngineInstallation
+from tasks.program import InstalledProgram
+from tasks.support.files import FileStates
+from tasks.support.package_names import ENGINE_WHERE_OFFERED, every_name
+from tasks.support.packages import PackageStates
+from tasks.support.paths import (
+    CHECK_CRON,
+    CHECK_DISK,
+    DOCKER_KEY,
+    DOCKER_SOURCE,
+    DROP_INS,
+    JOURNALD,
+    JOURNALD_DROP_IN,
+    UNITS,
+)
+from tasks.support.repository import RepositoryEntry
+from tasks.support.units import SystemdFiles
+from tasks.volume import VolumeContents
+from tasks.watch import JournalLimits
+
+
+def of_capabilities(settings: Settings) -> list[Question]:
+    """Return what every capability asks of a host that is as it should be."""
+    packages, offered = list(every_name()), list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ()))
+    return [
+        Question(PackageStates, {"packages": packages}),
+        Question(EngineInstallation, {"packages": packages, "where_offered": offered}),
+        Question(RepositoryEntry, {"source": DOCKER_SOURCE, "key": DOCKER_KEY}),
+        Question(VolumeContents, {"volume": settings.volume_mount}),
+        Question(FileContents, {"path": PROGRAM_CONFIGURATION}),
+        Question(InstalledProgram, {}),
+        Question(DaemonJson, {}),
+        Question(SystemdFiles, {"paths": [*UNITS.values(), *DROP_INS.values()], "units": [*UNITS, *DROP_INS]}),
+        Question(FileStates, {"paths": [CHECK_DISK, CHECK_CRON, RECEIVERS], "service": ""}),
+        Question(FileStates, {"paths": [JOURNALD_DROP_IN], "service": JOURNALD}),
+        Question(JournalLimits, {}),
+    ]
