@@ -1,13 +1,15 @@
-"""Ask a host for several facts in one command, and decide from the answers until an operation changes the host.
+"""Ask a host for several facts in one command, and let operations see from the answers that there is nothing to do.
 
 pyinfra asks for each fact by a command of its own, and remembers none. Here the answers of one command serve every
-operation that follows it. They end with the first command of an operation, because it may have changed anything: from
-then on each operation asks again, and only for what it needs itself. Answers from while pyinfra prepares are not used
-while it executes.
+operation that follows it, as long as none has anything to do. An operation that would change the host decides once more,
+and asks the host itself: the answers may be old, because a host waits for the slowest of its fleet. From then on each
+operation asks, and only for what it needs. Answers from while pyinfra prepares are not used while it executes.
 """
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -22,7 +24,7 @@ from pyinfra.context import ctx_host
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_MARK = "##FACT##"
+_LIFETIME = 300  # seconds for which the answers of a host count
 
 
 class Question(NamedTuple):
@@ -65,34 +67,53 @@ class Answer:
 class Answers(FactBase[list[Answer]]):
     """Return the answers to several questions, in their order. A fact whose command fails ends the command.
 
+    Output that is no UTF-8 ends what pyinfra reads: of the fact that has it and of those after it there is no answer.
+
     Args:
         questions: facts with their arguments.
     """
 
     def command(self, questions: Sequence[Question]) -> str:
         self.questions = questions
+        self.mark = f"##FACT## {secrets.token_hex(8)}"  # which no file on the host has
         # In subshells, where a command may set variables, change the directory, and exit.
         commands = (f"(\n{fact().command(**arguments)}\n) || exit\n" for fact, arguments in questions)
-        return "".join(f"printf '{_MARK}\\n'\n{command}echo\n" for command in commands)
+        collected = "".join(f"echo '{self.mark}'\n{command}echo\n" for command in commands)
+        # pyinfra shows the output of a command that fails, and a fact may have a secret: the output comes at the end.
+        return f"collected=$(\n{collected}echo '{self.mark}'\n) || exit\nprintf '%s\\n' \"$collected\""
 
     def process(self, output: list[str]) -> list[Answer]:
         found: list[list[str]] = []
         for line in output:
-            if line == _MARK:
+            if line == self.mark:
                 found.append([])
             elif found:
                 found[-1].append(line)
-        if len(found) != len(self.questions):
-            raise FactProcessError(f"{len(self.questions)} facts were asked for, and {len(found)} came")
-        # The `echo` ends the last line, or adds an empty one.
+        if not found:
+            raise FactProcessError("the host has answered no question")
+        # The `echo` ends the last line, or adds an empty one. What follows the last mark is cut, or nothing.
         return [
             Answer(question, lines[:-1] if lines[-1:] == [""] else lines)
-            for question, lines in zip(self.questions, found, strict=True)
+            for question, lines in zip(self.questions, found[:-1], strict=False)
         ]
 
 
-# Host → whether pyinfra was executing, and the answers.
-_answers: WeakKeyDictionary[Host, tuple[bool, list[Answer]]] = WeakKeyDictionary()
+@dataclass(frozen=True)
+class Collected:
+    """What a host has answered, and when."""
+
+    answers: list[Answer]
+    was_executing: bool  # pyinfra, rather than preparing
+    moment: float  # of time.monotonic
+
+    @property
+    def counts(self) -> bool:
+        """Return whether the answers still count."""
+        is_executing = ctx_host.get().state.is_executing
+        return self.was_executing == is_executing and time.monotonic() < self.moment + _LIFETIME
+
+
+_collected: WeakKeyDictionary[Host, Collected] = WeakKeyDictionary()
 
 
 def collect(questions: Sequence[Question]) -> bool:
@@ -100,20 +121,20 @@ def collect(questions: Sequence[Question]) -> bool:
     host = ctx_host.get()
     forget()
     if found := host.get_fact(Answers, questions=questions):
-        _answers[host] = (host.state.is_executing, found)
+        _collected[host] = Collected(found, host.state.is_executing, time.monotonic())
     return bool(found)
 
 
 def forget() -> None:
     """Have `fact` ask the host again."""
-    _answers.pop(ctx_host.get(), None)
+    _collected.pop(ctx_host.get(), None)
 
 
 def fact(wanted: type[FactBase[T]], **arguments: Any) -> T:
-    """Return a fact of the host: from the answers where nothing has changed since then, otherwise by asking."""
+    """Return a fact of the host: from the answers where they count, otherwise by asking."""
     host = ctx_host.get()
-    was_executing, answers = _answers.get(host, (False, []))
-    for answer in answers if was_executing == host.state.is_executing else ():
+    found = _collected.get(host)
+    for answer in found.answers if found and found.counts else ():
         if answer.question.covers(wanted, arguments):
             try:
                 value: T = answer.value(arguments)
@@ -125,13 +146,20 @@ def fact(wanted: type[FactBase[T]], **arguments: Any) -> T:
 
 
 def operation() -> Callable[[Callable[P, Generator[Any, None, None]]], PyinfraOperation[P]]:
-    """Make a pyinfra operation, like pyinfra's own decorator, whose commands end the answers about the host."""
+    """Make a pyinfra operation, like pyinfra's own decorator, that changes nothing because of what was collected."""
 
     def decorated(inner: Callable[P, Generator[Any, None, None]]) -> PyinfraOperation[P]:
         @wraps(inner)
         def forgetting(*args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
+            host = ctx_host.get()
+            found = _collected.get(host)
+            if host.state.is_executing and found and found.counts:  # while pyinfra prepares, no command runs
+                if next(commands := inner(*args, **kwargs), None) is None:
+                    return
+                commands.close()
+                forget()
             for command in inner(*args, **kwargs):
-                if ctx_host.get().state.is_executing:  # while pyinfra prepares, no command runs
+                if host.state.is_executing:
                     forget()
                 yield command
 

@@ -91,10 +91,11 @@ def _examine_host(settings: Settings, questions: Sequence[Question], *, take_loc
     if state and state.relocation_under_way:
         host.log("A move of data is under way from an earlier run; this one waits for it")
         relocation.join(host)
-        holder = run_lock.collect(questions, take=take_lock)
+        if (holder := run_lock.collect(questions, take=take_lock)) is None:
+            return None
         state = fact(HostFacts, **of_host.arguments)
     storage = fact(StorageLayout, **of_storage.arguments)
-    if state is None or holder is None:
+    if state is None:
         return None
     foreign = to_be_adopted(settings, storage)
     adopted = [name for volume in foreign for name in host.get_fact(VolumeRoot, device=volume.mapper_path)]

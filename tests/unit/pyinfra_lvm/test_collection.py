@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -78,10 +79,28 @@ def test_fact_that_fails_fails_all_as_it_does_alone() -> None:
 def test_what_a_login_prints_belongs_to_no_fact() -> None:
     answers = Answers()
     answers.command([Question(Printed, {"script": "true"})])
-    (answer,) = answers.process(["Welcome!", "##FACT##", "a", ""])
+    (answer,) = answers.process(["Welcome!", answers.mark, "a", "", answers.mark])
     assert answer.output == ["a"]
-    with pytest.raises(FactProcessError, match="1 facts were asked for, and 0 came"):
+    with pytest.raises(FactProcessError, match="the host has answered no question"):
         answers.process(["Welcome!"])
+
+
+def test_no_answer_is_taken_from_output_that_ends_too_early() -> None:
+    """Pyinfra stops reading at a byte that is no UTF-8, in a comment of a unit's file for instance."""
+    answers, questions = Answers(), [Question(Printed, {"script": "true"})] * 3
+    answers.command(questions)
+    assert [answer.output for answer in answers.process([answers.mark, "a", "", answers.mark, "cut"])] == [["a"]]
+
+
+def test_line_in_a_file_that_looks_like_a_mark_is_none() -> None:
+    assert Answers().command([]) != Answers().command([])
+    assert printed("echo '##FACT##'; echo '##FACT## 0'", "echo b") == [["##FACT##", "##FACT## 0"], ["b"]]
+
+
+def test_command_that_fails_shows_nothing_of_what_came_before() -> None:
+    script = Answers().command([Question(Printed, {"script": one}) for one in ("echo secret", "exit 3")])
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
 
 
 NAMES = Question(Listed, {"names": ["a", "b"]})
@@ -108,6 +127,35 @@ def changing(commands: int) -> Generator[StringCommand, None, None]:
     """Yield so many commands."""
     for _ in range(commands):
         yield StringCommand("true")
+
+
+@operation()
+def changing_what_is_listed(names: list[str]) -> Generator[StringCommand, None, None]:
+    """Yield a command with what is listed."""
+    yield StringCommand(" ".join(fact(Listed, names=names)))
+
+
+def test_operation_that_has_something_to_do_decides_from_what_the_host_says_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ctx_host.use(ShellHost()):
+        collect([NAMES])
+        monkeypatch.setattr(Listed, "process", lambda *_: ["changed", "meanwhile"])
+        (command,) = changing_what_is_listed._inner(names=["a"])
+        assert command.get_raw_value() == "changed meanwhile"
+
+
+def test_answers_do_not_count_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = ShellHost()
+    with ctx_host.use(host):
+        collect([NAMES])
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 299)
+        fact(Listed, names=["a"])
+        assert host.asked == ["Answers"]
+        monkeypatch.setattr(time, "monotonic", lambda: now + 301)
+        fact(Listed, names=["a"])
+    assert host.asked == ["Answers", "Listed"]
 
 
 @pytest.mark.parametrize(("commands", "is_executing", "again"), [(1, True, ["Listed"]), (0, True, []), (1, False, [])])

@@ -105,14 +105,22 @@ def test_fresh_host_is_asked_once_before_its_first_change_and_once_under_the_loc
     run = deployed("deploy.py", settings(), host, dry=False)
     asked = [fact for fact in host.asked if fact is not GpuContainers]
     assert asked[:2] == [Answers, Answers]
-    # From the first change on each operation asks for itself. A fact more or a command more is a round trip more.
-    assert (len(asked), sum(map(len, run.ran.values()))) == (24, 47)
+    # From the first operation on that has something to do each asks for itself. A fact more or a command more is a round trip more.
+    assert (len(asked), sum(map(len, run.ran.values()))) == (26, 47)
 
 
 def test_every_operation_ends_the_answers_about_the_host() -> None:
-    for path in [*(TOP / "tasks").rglob("*.py"), *(TOP / "pyinfra_lvm").glob("*.py")]:
+    scripts = [TOP / "deploy.py", TOP / "undeploy.py"]
+    for path in [*scripts, *(TOP / "tasks").rglob("*.py"), *(TOP / "pyinfra_lvm").glob("*.py")]:
         imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         names = [
             alias.name for node in imports if (node.module or "").startswith("pyinfra.api") for alias in node.names
         ]
         assert "operation" not in names, f"{path.name}: the decorator is pyinfra_lvm.collection.operation"
+        modules = [
+            *(node.module or "" for node in imports),
+            *(f"{node.module}.{name.name}" for node in imports for name in node.names),
+        ]
+        assert not [module for module in modules if module.startswith("pyinfra.operations")], (
+            f"{path.name}: pyinfra's own do not"
+        )
