@@ -494,7 +494,7 @@ def parse_host(output: list[str]) -> HostState:
         containers=tuple(_containers(sections.get("containers", []))),
         dangling_images=tuple(sections.get("dangling-images", ())),
         units=tuple(_units(sections["units"])),
-        mount_units=tuple(_mount_units([*sections["units"], "=", *sections.get("mount-units", [])])),
+        mount_units=tuple(_mount_units(sections["units"])),
         fails_closed=bool(sections.get("fails-closed")),
         configured_volume=configured_volume,
         configured_extra_volumes=configured_extra_volumes,

@@ -36,9 +36,8 @@ class SystemdFiles(FactBase[UnitFiles]):
         units: that the files belong to.
     """
 
-    paths: Collection[str] | None = (
-        None  # those that the answer is about, in the output of a question about more of them
-    )
+    # Those that the answer is about, in the output of a question about more of them.
+    paths: Collection[str] | None = None
     units: Collection[str] | None = None
 
     def command(self, paths: list[str], units: list[str]) -> str:

@@ -131,7 +131,7 @@ def test_units_of_mount_points_are_read_with_their_files() -> None:
 =Id=var-lib-containerd.mount
 =LoadState=not-found
 """
-    state = with_section("mount-units", *shown.strip().splitlines())
+    state = with_section("units", *shown.strip().splitlines())
     volume = MountUnit(
         r"srv-docker\x2dvolume.mount", "loaded", r"/run/systemd/generator/srv-docker\x2dvolume.mount", "/etc/fstab"
     )
