@@ -510,6 +510,7 @@ case $* in
     -c*) exit 1 ;;
     *pytest*)
         trap 'echo ended >>"$LOG"; exit 2' TERM
+        case $* in *tests/lab*) echo "environment $(env | grep ^PYT | xargs)" >>"$LOG" ;; esac
         [ -z "${HANGS:-}" ] || { echo hangs >>"$LOG"; while :; do sleep 0.05; done; }
         echo "about $last"; echo "=== 3 passed ==="; [ "$last" != "${FAILS:-}" ] ;;
 esac
@@ -544,6 +545,16 @@ def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_stil
     assert done.stdout.count("about") == 1
     assert "==> tasks: FAILED\n" in done.stderr
     assert done.stderr.count("3 passed") == 3
+
+
+def test_lab_ring_after_the_unit_ring_has_the_environment_that_it_has_alone(in_parts: Checkout) -> None:
+    in_parts.stand_in("git")
+    environments = []
+    for arguments in ([], ["--lab"]):
+        done = in_parts.run("test", *arguments)
+        assert done.returncode == 0, done.stderr
+        environments += in_parts.calls("environment")
+    assert environments == ["environment PYTHONDONTWRITEBYTECODE=1"] * 2
 
 
 def test_without_a_python_3_10_the_other_parts_run(in_parts: Checkout) -> None:
