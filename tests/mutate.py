@@ -6,9 +6,11 @@ forks of this process, which has imported pytest: to start pytest anew takes lon
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -40,6 +42,17 @@ class Subject:
 
     path: str
     tests: Sequence[str]
+
+
+class Draw(NamedTuple):
+    """How many faults of a file are tried, and the seed that decides which."""
+
+    size: int
+    seed: str
+
+    def from_(self, faults: list[tuple[Fault, str]]) -> list[tuple[Fault, str]]:
+        """Return some of the faults, or all if they are few."""
+        return random.Random(self.seed).sample(faults, min(self.size, len(faults)))
 
 
 # What changes the meaning of a line of shell. The first that matches a place is applied there, one place at a time.
@@ -97,14 +110,18 @@ def python_faults(text: str) -> Iterator[tuple[Fault, str]]:
     from cosmic_ray import mutating, plugins
 
     for name in plugins.operator_names():
-        # `str | None` in an annotation is no operation, and every other mutation of `|` is an error at once.
-        if name.startswith("core/ReplaceBinaryOperator_BitOr_") or plugins.get_operator(name).arguments():
+        # `str | None` in an annotation is no operation, and every other mutation of `|` is an error at once. `==` and `is`
+        # differ by what the interpreter happens to share.
+        no_fault = re.search(r"_BitOr_|_Eq_Is$|_Is_Eq$|_NotEq_IsNot$|_IsNot_NotEq$", name)
+        if no_fault or plugins.get_operator(name).arguments():
             continue
         for occurrence in itertools.count():
             module = mutating.mutate_code(text, plugins.get_operator(name)(), occurrence)
             if module is None:
                 break
-            yield _fault_between(text, module), module
+            fault = _fault_between(text, module)
+            if fault.line != "if TYPE_CHECKING:":  # what is below serves mypy alone
+                yield fault, module
 
 
 def _fault_between(text: str, faulty: str) -> Fault:
@@ -115,14 +132,14 @@ def _fault_between(text: str, faulty: str) -> Fault:
     return Fault(removed, added)
 
 
-def unnoticed(subject: Subject, copy: Path) -> Iterator[Fault | None]:
+def unnoticed(subject: Subject, copy: Path, draw: Draw | None = None) -> Iterator[Fault | None]:
     """Yield each fault in a file that the tests do not notice, and None for each that they do."""
     file = copy / subject.path
     whole = file.read_text()
     for cached in file.parent.glob(f"__pycache__/{file.stem}.*"):
         cached.unlink()  # Python would take it for that of a module with a fault, if both have one size
-    faults = python_faults if file.suffix == ".py" else shell_faults
-    for fault, faulty in faults(whole):
+    faults = [*(python_faults if file.suffix == ".py" else shell_faults)(whole)]
+    for fault, faulty in draw.from_(faults) if draw else faults:
         file.write_text(faulty)
         yield fault if _passes(subject, copy) else None
     file.write_text(whole)
@@ -163,41 +180,69 @@ def copy_of_the_checkout(directory: str) -> Path:
     return copy
 
 
-def examine(subject: Subject, accepted: dict[Fault, str]) -> bool:
-    """Put every fault into a file, print what the tests do not notice, and return whether all of that is accepted."""
+class Count(NamedTuple):
+    """How many faults were tried, noticed, and accepted without being noticed."""
+
+    tried: int = 0
+    noticed: int = 0
+    accepted: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every fault was noticed or is accepted."""
+        return self.noticed + self.accepted == self.tried
+
+    def __str__(self) -> str:
+        """Return the counts as a sentence."""
+        return f"{self.noticed} of {self.tried} faults noticed, {self.accepted} accepted"
+
+
+def examine(subject: Subject, accepted: dict[Fault, str], draw: Draw | None) -> Count | None:
+    """Put faults into a file, print what the tests do not notice, and return the count; None if the tests fail anyway."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutate-") as directory:
         copy = copy_of_the_checkout(directory)
         if not _passes(subject, copy, compiles=True):
             print(f"{subject.path}: its tests fail without any fault: {' '.join(subject.tests)}")
-            return False
-        results = list(unnoticed(subject, copy))
+            return None
+        results = list(unnoticed(subject, copy, draw))
     left = [fault for fault in results if fault]
     open_ones = [fault for fault in left if fault not in accepted]
-    share = f"{len(results) - len(left)} of {len(results)} faults noticed, {len(left) - len(open_ones)} accepted"
-    print(f"{subject.path}: {share}, in {time.monotonic() - began:.0f} s", flush=True)
+    count = Count(len(results), len(results) - len(left), len(left) - len(open_ones))
+    print(f"{subject.path}: {count}, in {time.monotonic() - began:.0f} s", flush=True)
     for fault in open_ones:
-        print(f"    not noticed: {fault.line}\n           with: {fault.fault or '(without this line)'}")
-    for fault in accepted.keys() - set(left):
+        print(f"    not noticed: {fault.line}\n           with: {fault.fault or '(without this line)'}", flush=True)
+    for fault in accepted.keys() - set(left) if not draw else ():
         print(f"    accepted, but noticed or gone: {fault.line}\n                             with: {fault.fault}")
-    return not open_ones
+    return count
 
 
-def main(paths: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     import toml
 
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sample", type=int)
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("paths", nargs="*")
+    options = parser.parse_args(arguments)
+    draw = Draw(options.sample, options.seed) if options.sample else None
     known: dict[str, Any] = toml.loads(LIST.read_text())
     subjects = [Subject(path, group["tests"]) for group in known["group"] for path in group["paths"]]
-    results = []
+    counts = []
     for subject in subjects:
-        if not paths or subject.path in paths:
+        if not options.paths or subject.path in options.paths:
             accepted = {
                 Fault(one["line"], one["fault"]): one["reason"]
                 for one in known.get("accepted", [])
                 if one["path"] == subject.path
             }
-            results.append(examine(subject, accepted))
-    return 0 if all(results) else 1
+            counts.append(examine(subject, accepted, draw))
+    done = [count for count in counts if count]
+    total = Count(*(sum(column) for column in zip(*done, strict=True))) if done else Count()
+    print(
+        f"{len(done)} files: {total} ({100 * total.noticed / max(1, total.tried - total.accepted):.1f} % of the others)"
+    )
+    return 0 if len(done) == len(counts) and total.is_good else 1
 
 
 if __name__ == "__main__":

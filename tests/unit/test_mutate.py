@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutate import LIST, Fault, Subject, _fault_between, shell_faults, unnoticed
+from tests.mutate import LIST, Draw, Fault, Subject, _fault_between, shell_faults, unnoticed
 
 TOP = Path(__file__).parents[2]
 
@@ -52,6 +52,16 @@ def test_fault_that_no_test_notices_is_found_and_the_file_is_whole_again(tmp_pat
     found = [*unnoticed(Subject("a.sh", ["test_a.py"]), tmp_path)]
     assert found == [Fault("set -eu", ""), None, None]
     assert (tmp_path / "a.sh").read_text() == script
+
+
+def test_sample_is_some_of_the_faults_and_the_same_for_a_seed() -> None:
+    faults = [(Fault(str(number), ""), "") for number in range(30)]
+    drawn = Draw(5, "a").from_(faults)
+    assert len(drawn) == 5
+    assert set(drawn) < set(faults)
+    assert Draw(5, "a").from_(faults) == drawn
+    assert Draw(5, "b").from_(faults) != drawn
+    assert sorted(Draw(40, "a").from_(faults)) == sorted(faults)
 
 
 def test_list_names_files_and_tests_that_exist_and_reasons() -> None:

@@ -188,6 +188,8 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
         ("venv --nonsense", "there is no option --nonsense"),
         ("lock --nonsense", "there is no option --nonsense"),
         ("mutate --nonsense", "there is no option --nonsense"),
+        ("mutate --sample", "--sample needs a value"),
+        ("mutate --sample few settings/fields.py", "--sample needs a number of faults"),
         ("mutate tasks/nonsense.py", "tests/mutants.toml does not list tasks/nonsense.py"),
     ],
 )
