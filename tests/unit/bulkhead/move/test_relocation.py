@@ -386,7 +386,6 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
     assert {journal.FAILED, journal.DONE} <= ends
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     steps = _steps(RelocationHost(memory_path / "count", monkeypatch))

@@ -257,7 +257,6 @@ def prune() -> list[str]:
     return lines
 
 
-@pytest.mark.exhaustive
 def test_needed_objects_outlive_a_week(host: CiHost, record_property: Any) -> None:
     host.wait(3 * HOUR)
     steps = [each for each in host.containers if each["Name"].startswith("/silly_name")]

@@ -8,7 +8,7 @@ import shutil
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -88,10 +88,7 @@ def test_address_with_several_recipients_of_whom_one_got_it_is_not_tried_again()
     assert result_of(1, output, "", "mailto://x.org?to=a@x.org,b@x.org").reached
 
 
-def needs_apprise(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that starts the real Apprise."""
-    is_missing = pytest.mark.skipif(not shutil.which("apprise"), reason="the program apprise is not installed")
-    return pytest.mark.distribution(is_missing(test))
+needs_apprise = pytest.mark.skipif(not shutil.which("apprise"), reason="the program apprise is not installed")
 
 
 @pytest.fixture
