@@ -108,12 +108,13 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     had = free(machine)
     machine.run("systemctl start --wait docker-prune.service", timeout=300)
     after = inventory(machine)
+    logged = machine.out("journalctl --unit=docker-prune.service --output=cat")
     assert removed(before, after) == {
         "containers": STALE,
         "images": {"<none>:<none>"},
         "networks": {"old-net"},
         "volumes": set(),
-    }
+    }, f"{logged}\n{before['images']}"
     assert len(before["images"] - after["images"]) == 1, "of the two dangling images one is kept"
     # Young and old builds share their base image: it stays.
     assert built(after) == set("57")
@@ -123,7 +124,6 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     for name in (*STALE, "old-net"):
         assert name in output
     assert "listed-old" not in output
-    logged = machine.out("journalctl --unit=docker-prune.service --output=cat")
     assert "old-stopped" in logged
     machine.run("docker exec runs true && docker run --rm --network none -v named:/named young true")
     assert json.loads(machine.out("bulkhead status --json"))["pruned"]["failed"] == []
