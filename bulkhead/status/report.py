@@ -91,6 +91,8 @@ class GuardStatus:
     free: int
     ballast: int
     aborted: list[Aborted]
+    inode_floor: int = 0  # inodes that it keeps free; 0: the filesystem does not limit them
+    inodes_free: int = 0
 
     @classmethod
     def last(cls) -> GuardStatus | None:
@@ -103,6 +105,8 @@ class GuardStatus:
             int(values["free"]),
             int(values["ballast"]),
             [Aborted(float(each["time"]), str(each["words"]), int(each["written"])) for each in values["aborted"]],
+            int(values.get("inode_floor", 0)),  # the state of an older guard has none
+            int(values.get("inodes_free", 0)),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -95,6 +96,16 @@ def test_the_guards_floor_is_shown_with_what_is_left_above_it() -> None:
     below = render(example_status(guard=GuardStatus(NOW, 3 * G, 2 * G, 0, [])), False, 80)
     assert row(below, "floor").endswith("3.0G kept free; less than that is free now")
     assert row(below, "ballast").endswith("none")
+
+
+def test_the_guards_floor_for_inodes_is_shown_where_the_filesystem_limits_them() -> None:
+    guard = GuardStatus(NOW, 3 * G, 4 * G, 0, [], inode_floor=196_608, inodes_free=200_000)
+    page = render(example_status(guard=guard), False, 80)
+    assert row(page, "inodes").endswith("196608 kept free; 3392 left above it")
+    page = render(example_status(guard=replace(guard, inodes_free=196_608)), True, 80)
+    assert f"\033[{status_page._COLOURS[WARNING]}m    inodes" in page
+    assert "196608 kept free; less than that is free now" in page
+    assert "inodes" not in render(example_status(guard=replace(guard, inode_floor=0)), False, 80)
 
 
 def test_stopped_builds_are_shown_the_last_one_first_but_not_all_of_them() -> None:

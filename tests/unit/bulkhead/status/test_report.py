@@ -74,6 +74,14 @@ def test_a_move_whose_journal_is_damaged_hides_nothing_else() -> None:
     assert found.usage
 
 
+def test_state_of_a_guard_that_knew_no_floor_for_inodes_is_read(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(check, "collect", lambda *_: (Observation(results=[GUARDS]), {}))
+    state.save("guard", {"time": 1, "floor": G, "free": 2 * G, "ballast": 0, "aborted": []})
+    page = render(collect(config(), list), False, 80)
+    assert row(page, "floor").endswith("1.0G kept free; 1.0G left above it")
+    assert "inodes" not in page
+
+
 @pytest.mark.parametrize(
     "values",
     [
