@@ -70,6 +70,22 @@ def start_time(pid: int) -> int:
     return int((_stat(pid) or ["0"])[-1])
 
 
+def hides_others() -> bool:
+    """Return whether /proc shows this user no process of others: its mount option hidepid (proc(5)). Root sees them all."""
+    return not read(path(1, "stat"))
+
+
+def is_hidden(pid: int) -> bool:
+    """Return whether a process lives that /proc does not show to this user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # it is another user's
+        return not _stat(pid)
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 def age(pid: int) -> float:
     """Return how long ago a process started, in seconds."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - start_time(pid) / os.sysconf("SC_CLK_TCK")

@@ -293,14 +293,19 @@ def _limit(config: Config, limit: int, elsewhere: str) -> Item:
 
 
 def other_builds() -> list[Process]:
-    """Return the command lines of others that build on this host."""
+    """Return the command lines of others that build on this host: for a user other than root, only the user's own.
+
+    What shows that another user's client works with this host's Docker is for root to see (proc(5): ptrace access mode).
+    """
     return [each for each in programs_that_build() if os.getpid() not in procfs.ancestors(each.pid)]
 
 
 def _other_builds() -> Item:
     if builds := other_builds():
         return Item("builds", WARNING, f"also running: {', '.join(map(str, builds))}; may need room too")
-    return Item("builds", OK, "no other build is running")
+    of_whom = "" if is_root() else " of this user's"
+    beside = "" if is_root() else ". Only root can see those of others"
+    return Item("builds", OK, f"no other build{of_whom} is running{beside}")
 
 
 def has_image(name: str) -> bool:

@@ -41,7 +41,7 @@ def works_here(pid: int, command: DockerCommand, dockerd: int) -> bool:
 
     Args:
         pid: the client's.
-        dockerd: PID of the engine.
+        dockerd: PID of the engine; 0: /proc hides it.
     """
     # A configuration can have changed since the client read it, but a client that works has a connection.
     connected = is_connected(pid, dockerd)

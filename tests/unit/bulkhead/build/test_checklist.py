@@ -174,6 +174,18 @@ def test_another_build_is_a_warning(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "warning  builds: also running: docker (process 7)" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("host")
+def test_user_is_told_whose_builds_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert preflight() == 0
+    assert "builds: no other build is running\n" in capsys.readouterr().out
+    as_user(monkeypatch)
+    assert preflight() == 0
+    text = "ok       builds: no other build of this user's is running. Only root can see those of others\n"
+    assert text in capsys.readouterr().out
+
+
 def test_volume_is_counted_as_df_counts_it(tmp_path: Path) -> None:
     volume, df = space_of(str(tmp_path)), shutil.disk_usage(tmp_path)
     assert volume.size == df.total

@@ -152,6 +152,17 @@ def test_daemon_without_a_process_cannot_be_read(daemons: Daemons) -> None:
     )
 
 
+def test_daemon_that_is_hidden_from_this_user_is_not_called_missing(daemons: Daemons) -> None:
+    daemons.start("dockerd --data-root=/elsewhere")
+    daemons.proc.hide(1, 50, 60)
+    daemons.says = PermissionError(13, "Permission denied")
+    hidden = "cannot be read: /proc hides the processes of others from this user (hidepid). Root can read it"
+    assert daemons.off_the_volume() == (
+        [],
+        [f"the command line of {program} {hidden}" for program in ("containerd", "dockerd")],
+    )
+
+
 def test_processes_of_the_unit_are_looked_at_first(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
     daemons.start()
     (daemons.top / "cgroup/containerd.service").mkdir(parents=True)
