@@ -186,6 +186,11 @@ def _stat(pid: int) -> list[str]:
     return read(path(pid, "stat")).rpartition(")")[2].split()[:20]
 
 
+def boot_id() -> str:
+    """Return what the kernel calls this boot: no two have the same (random(4))."""
+    return read(f"{PROC}/sys/kernel/random/boot_id")
+
+
 def boot_time() -> float:
     """Return when the kernel booted, in seconds since the epoch."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -181,7 +181,7 @@ def _command_line(unit: str, program: str) -> list[str]:
     Raises:
         ValueError: it is not found.
     """
-    if words := daemon.command_line(unit, program):
+    if words := procfs.command_line(daemon.process_of(unit, program)):
         return words
     if procfs.hides_others():
         why = "/proc hides the processes of others from this user (hidepid). Root can read it"
