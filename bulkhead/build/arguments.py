@@ -24,7 +24,6 @@ _FLAGS = {
 
 _LETTERS = {"t": "tag", "f": "file", "q": "quiet", "D": "debug", "h": "help"}
 _BAKES = ("bake", "f")
-_ELSEWHERE = ("host", "context", "builder")  # options that may choose another engine
 _REMOTE = re.compile(r"[a-z+-]+://|git@|github\.com/")
 
 
@@ -39,7 +38,6 @@ class Arguments(NamedTuple):
     targets: tuple[str, ...] = ()  # of bake, or services of compose
     directory: str = ""  # of a compose project
     progress: str = ""
-    engine: str = ""  # the option that may choose another engine
     build_args: Mapping[str, str] = {}
 
     @classmethod
@@ -65,7 +63,6 @@ class Arguments(NamedTuple):
             targets=() if is_build else tuple(map(without_user, places)),
             directory=general.get("project-directory", general.get("workdir", [""]))[-1],
             progress="quiet" if "quiet" in options else given.get("progress", [""])[-1],
-            engine=next((f"--{name}" for name in _ELSEWHERE if given.get(name, ["default"])[-1] != "default"), ""),
             build_args={name: value if equals else os.environ.get(name, "") for name, equals, value in assigned},
         )
 

@@ -101,7 +101,6 @@ def test_command_of_docker_that_builds_runs_unchanged_and_has_a_key(
     arguments = Arguments.of(words.split())
     assert (arguments.kind, arguments.key) == (kind, key.format(here=tmp_path))
     assert arguments.command == tuple(words.split())
-    assert arguments.engine == ""
 
 
 @pytest.mark.parametrize("words", GLOBAL_OPTIONS)
@@ -148,23 +147,6 @@ def test_command_of_docker_that_does_more_than_build_is_refused(words: str, name
         Problem, match=f"^`{named}` does more than build. What can be guarded: docker build, docker buildx"
     ):
         Arguments.of(words.split())
-
-
-@pytest.mark.parametrize(
-    ("words", "engine"),
-    [
-        ("docker -H tcp://h build .", "--host"),
-        ("docker -c other build .", "--context"),
-        ("docker --context=other compose build", "--context"),
-        ("docker -DHtcp://h build .", "--host"),
-        ("docker buildx build --builder other .", "--builder"),
-        ("--builder other .", "--builder"),
-        ("--builder default .", ""),
-        ("-c 512 .", ""),
-    ],
-)
-def test_option_that_may_choose_another_engine_is_noticed(words: str, engine: str) -> None:
-    assert Arguments.of(words.split()).engine == engine
 
 
 @pytest.mark.parametrize(
