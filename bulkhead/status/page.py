@@ -227,10 +227,11 @@ def _places(status: Status, page: Page) -> Iterator[str]:
         if result.key == "isolation":
             yield from page.paragraph(f"{result.text}.")
     for place in reversed(status.places):
-        if not place.since:
+        if not place.since and not place.reason:
             continue  # it was never moved
         yield from page.paragraph(place.outcome)
-        yield page.line("  since", _date(place.since))
+        if place.since:
+            yield page.line("  since", _date(place.since))
         for path, size in place.old.items():
             yield page.line("  kept", f"{human(size)} beneath {path}; `bulkhead finalize` removes it")
         if place.reason:

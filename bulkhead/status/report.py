@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import os
 import re
 import socket
@@ -51,7 +52,11 @@ class DataLocation:
     @classmethod
     def of(cls, move: Move) -> DataLocation:
         journal = move.journal
-        return cls(move.path, move.outcome(), journal.phase, journal.since, journal.reason, journal.old)
+        reason = journal.reason
+        if not journal.phase:
+            with contextlib.suppress(OSError):  # only root can see whether there is something to move
+                reason = reason if move.is_pending else ""
+        return cls(move.path, move.outcome(), journal.phase, journal.since, reason, journal.old)
 
 
 @dataclass(frozen=True)

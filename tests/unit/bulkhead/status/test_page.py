@@ -151,6 +151,14 @@ def test_a_move_is_shown_with_its_time_its_old_data_and_its_reason() -> None:
     assert "    reason    no room" in page
 
 
+def test_a_move_that_could_not_begin_is_shown_with_its_reason() -> None:
+    place = DataLocation("/var/lib/docker", "Docker's data has not been moved.", "", 0, "no room", {})
+    page = render(example_status(places=[place]), False, 120)
+    assert "  Docker's data has not been moved.\n    reason    no room" in page
+    assert "since" not in page
+    assert "not been moved" not in render(example_status(places=[replace(place, reason="")]), False, 120)
+
+
 def test_runs_are_shown_with_the_last_and_the_next() -> None:
     pruned = Pruned(NOW - 18 * 3600, 4 * G, [])
     page = render(
