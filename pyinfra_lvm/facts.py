@@ -265,7 +265,6 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
 
 
 def _signatures(sections: dict[str, list[str]], path: str) -> Iterator[str]:
-    yield from (line for line in sections.get(f"device {path}", []) if " " not in line)
     for name, signature in filter(None, map(str.split, sections.get("signatures", []))):
         if name == posixpath.basename(path):
             yield signature
