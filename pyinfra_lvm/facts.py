@@ -292,6 +292,8 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
 
 
 def _xfs_is_used(values: dict[str, str]) -> bool:
+    if not values.get("xfs-superblock", "").strip():
+        return True  # it could not be read: only what is certainly unused may be made anew
     # Allocated inodes minus free ones.
     return _xfs_number(values, 128, 8) - _xfs_number(values, 136, 8) > XFS_NEW_INODES
 

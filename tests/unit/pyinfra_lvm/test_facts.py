@@ -111,6 +111,10 @@ def test_signatures_come_from_wipefs_alone() -> None:
     assert volume("xfs-superblock").devices[0].signatures == ("xfs",)
 
 
+def test_xfs_whose_superblock_cannot_be_read_counts_as_used() -> None:
+    assert volume("xfs-superblock ").filesystems == (Filesystem("/dev/dm-0", "xfs", 0, used=True),)
+
+
 @pytest.mark.parametrize("is_mounted", [True, False])
 def test_directories_are_seen_beneath_the_mounts_on_them(tmp_path: Path, is_mounted: bool) -> None:
     programs, top = tmp_path / "bin", tmp_path / "top"
