@@ -36,7 +36,7 @@ _PLACES = (
     "/var/lib/bulkhead",
     "/run/bulkhead",
     "/run/docker.sock",
-    "/sys/fs/cgroup/system.slice",
+    "/sys/fs/cgroup",
 )
 
 _PLAN = Plan(

@@ -26,8 +26,11 @@ def hold_reserve() -> None:
     replace_file(RESERVE, "\0" * _RESERVE_SIZE)
 
 
-def replace_file(path: str, content: str, mode: int = 0o644) -> None:
+def replace_file(path: str, content: str, mode: int = 0o644, *, takes_reserve: bool = True) -> None:
     """Replace a file as a whole. When this returns, the new file is on disk.
+
+    Args:
+        takes_reserve: give up the reserve for it if the disk is full.
 
     Raises:
         OSError: the new file cannot be written; the old one is unchanged.
@@ -35,7 +38,7 @@ def replace_file(path: str, content: str, mode: int = 0o644) -> None:
     try:
         _replace_file(path, content, mode)
     except OSError as error:
-        if error.errno != errno.ENOSPC or not os.path.exists(RESERVE):
+        if not takes_reserve or error.errno != errno.ENOSPC or not os.path.exists(RESERVE):
             raise
         os.unlink(RESERVE)
         _replace_file(path, content, mode)
@@ -45,11 +48,13 @@ def _replace_file(path: str, content: str, mode: int) -> None:
     directory = os.path.dirname(path) or "."
     os.makedirs(directory, exist_ok=True)
     new_file = f"{path}.new"
-    with open(new_file, "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(file.fileno(), mode)
+    # Until it has its mode, nobody else may open it: whoever has it open reads what is written later.
+    descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(descriptor)
     os.rename(new_file, path)
     sync_directory(directory)
 

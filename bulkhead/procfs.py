@@ -70,6 +70,22 @@ def start_time(pid: int) -> int:
     return int((_stat(pid) or ["0"])[-1])
 
 
+def hides_others() -> bool:
+    """Return whether /proc shows this user no process of others: its mount option hidepid (proc(5)). Root sees them all."""
+    return not read(path(1, "stat"))
+
+
+def is_hidden(pid: int) -> bool:
+    """Return whether a process lives that /proc does not show to this user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # it is another user's
+        return not _stat(pid)
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 def age(pid: int) -> float:
     """Return how long ago a process started, in seconds."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - start_time(pid) / os.sysconf("SC_CLK_TCK")
@@ -168,6 +184,11 @@ def read(path: str) -> str:
 def _stat(pid: int) -> list[str]:
     """Return the fields from the state to the start time (proc_pid_stat(5)); none if the process has ended."""
     return read(path(pid, "stat")).rpartition(")")[2].split()[:20]
+
+
+def boot_id() -> str:
+    """Return what the kernel calls this boot: no two have the same (random(4))."""
+    return read(f"{PROC}/sys/kernel/random/boot_id")
 
 
 def boot_time() -> float:

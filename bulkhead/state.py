@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import names
-from bulkhead.files import sync_directory
+from bulkhead.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +47,7 @@ def save(name: str, values: dict[str, Any]) -> None:
         OSError: they cannot be written to either directory.
     """
     try:
-        os.makedirs(PERSISTENT, exist_ok=True)
-        _replace(PERSISTENT, name, json.dumps(values))
+        _save(PERSISTENT, name, values)
     except OSError:
         save_volatile(name, values)
     else:
@@ -63,7 +62,7 @@ def save_volatile(name: str, values: dict[str, Any]) -> None:
         OSError: they cannot be written to the directory in memory.
     """
     make_volatile()
-    _replace(VOLATILE, name, json.dumps(values))
+    _save(VOLATILE, name, values)
 
 
 def make_volatile() -> None:
@@ -73,15 +72,9 @@ def make_volatile() -> None:
     os.chmod(VOLATILE, 0o700)
 
 
-def _replace(directory: str, name: str, content: str) -> None:
-    path = f"{directory}/{name}.json"
-    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    os.rename(f"{path}.new", path)
-    sync_directory(directory)
+def _save(directory: str, name: str, values: dict[str, Any]) -> None:
+    # The reserve is for what must not be lost. This can wait in memory.
+    replace_file(f"{directory}/{name}.json", json.dumps(values), 0o600, takes_reserve=False)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import time
 from itertools import pairwise
 from typing import NamedTuple
 
-from bulkhead import state
+from bulkhead import procfs, state
 
 _NAME = "uptime"  # of the state, and of its lock
 _STEP = 60  # seconds that the time of day may differ from the time up before the clock counts as set
@@ -33,8 +33,7 @@ class Clocks(NamedTuple):
 
     @classmethod
     def read(cls) -> Clocks:
-        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            return cls(file.read().strip(), time.clock_gettime(time.CLOCK_MONOTONIC), time.time())
+        return cls(procfs.boot_id(), time.clock_gettime(time.CLOCK_MONOTONIC), time.time())
 
 
 class Uptime(NamedTuple):

@@ -265,7 +265,6 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
 
 
 def _signatures(sections: dict[str, list[str]], path: str) -> Iterator[str]:
-    yield from (line for line in sections.get(f"device {path}", []) if " " not in line)
     for name, signature in filter(None, map(str.split, sections.get("signatures", []))):
         if name == posixpath.basename(path):
             yield signature
@@ -293,6 +292,8 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
 
 
 def _xfs_is_used(values: dict[str, str]) -> bool:
+    if not values.get("xfs-superblock", "").strip():
+        return True  # it could not be read: only what is certainly unused may be made anew
     # Allocated inodes minus free ones.
     return _xfs_number(values, 128, 8) - _xfs_number(values, 136, 8) > XFS_NEW_INODES
 

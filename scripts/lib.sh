@@ -29,6 +29,10 @@ if ! id -un >/dev/null 2>&1; then
     export LOGNAME HOME
 fi
 
+# What the commands bring along, and do not install. lab/cache.py has the same path.
+cache=${BULKHEAD_CACHE:-${HOME:-$PWD/.home}/.cache/docker-bulkhead}
+unpacked=$cache/unpacked
+
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'scripts/%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 # wrong_usage MESSAGE: the command line is wrong.
@@ -149,7 +153,6 @@ need_lab_packages() {
 # unpack_newer_qemu: QEMU of bookworm-backports, which lab/qemu.py prefers. It starts a process and enters the kernel in half the
 # time of Debian 12's own, whose firmware and libraries it uses. apt's own lists and sources stay as they are.
 unpack_newer_qemu() {
-    unpacked=${BULKHEAD_CACHE:-$HOME/.cache/docker-bulkhead}/unpacked
     # shellcheck disable=SC2016 # apt fills these in
     archive=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
         sed -n 's/^Debian bookworm //p' | head -n 1)
@@ -177,7 +180,6 @@ unpack_newer_qemu() {
 # need_unpacked PACKAGE...: the programs of these Debian packages on PATH, without installing them: their services must not
 # run on this machine.
 need_unpacked() {
-    unpacked=${BULKHEAD_CACHE:-$HOME/.cache/docker-bulkhead}/unpacked
     for package in "$@"; do
         if ! [ -d "$unpacked/$package" ]; then
             say "unpacking $package into $unpacked"

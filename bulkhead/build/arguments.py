@@ -6,25 +6,24 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from bulkhead.docker.command_lines import VALUED
+from bulkhead.docker import command_lines
 from bulkhead.docker.redaction import without_user
 from bulkhead.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bulkhead.docker.command_lines import SplitLine
+
 # Options of `docker build`, `docker buildx bake` and `docker compose build` without a value; all others take one.
 _FLAGS = {
     *("check", "compress", "debug", "disable-content-trust", "force-rm", "help", "load", "no-cache", "pull", "push"),
-    *("quiet", "rm", "squash", "stream", "print", "with-dependencies", "no-rm", "parallel"),
-    *("tls", "tlsverify", "compatibility", "all-resources", "dry-run"),  # of docker and of docker compose
+    *("quiet", "rm", "squash", "stream", "print", "with-dependencies", "no-rm", "parallel", "dry-run", "detach"),
+    *("list-targets", "list-variables"),
 }
 
-_LETTERS = {"t": "tag", "f": "file", "q": "quiet", "D": "debug", "h": "help", "p": "project-name", "H": "host"}
-_PROGRAMS = ("docker", "docker-buildx", "docker-compose")
-_GROUPS = ("buildx", "builder", "image", "compose", "debug", "dap")  # words that may stand before `build`
-_COMMANDS = {"build": "build", "b": "build", "bake": "bake", "f": "bake"}
-_ELSEWHERE = ("host", "context", "builder")  # options that may choose another engine
+_LETTERS = {"t": "tag", "f": "file", "q": "quiet", "D": "debug", "h": "help"}
+_BAKES = ("bake", "f")
 _REMOTE = re.compile(r"[a-z+-]+://|git@|github\.com/")
 
 
@@ -39,7 +38,6 @@ class Arguments(NamedTuple):
     targets: tuple[str, ...] = ()  # of bake, or services of compose
     directory: str = ""  # of a compose project
     progress: str = ""
-    engine: str = ""  # the option that may choose another engine
     build_args: Mapping[str, str] = {}
 
     @classmethod
@@ -49,24 +47,22 @@ class Arguments(NamedTuple):
         Raises:
             Problem: it is a command of docker's that does more than build.
         """
-        before, kind, following = _split(words)
-        general, _ = _options(before)
-        options, places = _options(following)
+        command = _command(words)
+        kind = _kind(command.path) if command else "build"
+        options, places = _options(command.following if command else words)
+        general = _by_name(command.options) if command else {}
         assigned = (text.partition("=") for text in options.get("build-arg", []))
-        if "c" in general:  # before `build` it is --context, after it --cpu-shares
-            general["context"] = general.pop("c")
         given = {**general, **options}
         is_build = kind == "build"
         return cls(
-            command=tuple(words) if before else ("docker", "build", *words),
+            command=tuple(words) if command else ("docker", "build", *words),
             kind=kind,
             tag=options.get("tag", [""])[0],
             file=given.get("file", [""])[-1],
             context=without_user(places[-1]) if places and is_build else "",
             targets=() if is_build else tuple(map(without_user, places)),
-            directory=general.get("project-directory", [""])[-1],
+            directory=general.get("project-directory", general.get("workdir", [""]))[-1],
             progress="quiet" if "quiet" in options else given.get("progress", [""])[-1],
-            engine=next((f"--{name}" for name in _ELSEWHERE if given.get(name, ["default"])[-1] != "default"), ""),
             build_args={name: value if equals else os.environ.get(name, "") for name, equals, value in assigned},
         )
 
@@ -108,36 +104,43 @@ class Arguments(NamedTuple):
         return self.context if self.context != "-" else ""
 
 
-def _split(words: Sequence[str]) -> tuple[Sequence[str], str, Sequence[str]]:
-    """Split a command of docker's that builds.
+def _command(words: Sequence[str]) -> SplitLine | None:
+    """Return a command of docker's that builds, split; None if the words are arguments of `docker build`.
 
-    Returns:
-        The words up to the command, its kind, and its arguments. Without a command, all words are arguments.
+    Raises:
+        Problem: it does more than build, or has an option before the command that is not known.
     """
-    if len(words) < 2 or os.path.basename(words[0]) not in _PROGRAMS:
-        return (), "build", words
-    composes = os.path.basename(words[0]) == "docker-compose"
-    place = 1
-    while place < len(words):
-        word = words[place]
-        if kind := _COMMANDS.get(word):
-            return words[: place + 1], "compose" if composes else kind, words[place + 1 :]
-        composes = composes or word == "compose"
-        if word not in (*_GROUPS, *VALUED) and not _is_general(word):
-            break
-        place += 2 if word in VALUED else 1
-    if words[1].startswith("-"):
-        return (), "build", words  # `docker build docker -t app`: the context is called docker
+    if len(words) < 2 or not command_lines.is_client(words):
+        return None
+    command = command_lines.split(words)
+    if not command.unknown and command_lines.is_build(command.path):
+        return command
+    has_only_options = not command.path or (command.unknown and len(command.path) == 1)  # whose value it then is
+    if words[1].startswith("-") and has_only_options:
+        return None  # `docker build docker -t app`: the context is called docker
+    if command.unknown:
+        raise Problem(
+            f"the option {command.unknown} before the command is not known, and may take the next word: write "
+            f"{command.unknown}=VALUE, or {command.unknown}=true if it takes none"
+        )
     raise Problem(
         f"`{' '.join(words[:3])}` does more than build. What can be guarded: docker build, docker buildx build, docker buildx "
         "bake, docker compose build"
     )
 
 
-def _is_general(word: str) -> bool:
-    """Return whether a word is an option of docker's, or of docker compose's, that is complete by itself."""
-    name, equals, _ = word.partition("=")
-    return name in VALUED if equals else word == "-D" or (word.startswith("--") and word[2:] in _FLAGS)
+def _kind(path: Sequence[str]) -> str:
+    if "compose" in path:
+        return "compose"
+    return "bake" if path[-1] in _BAKES else "build"
+
+
+def _by_name(options: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the values of options by their names, without the dashes."""
+    found: dict[str, list[str]] = {}
+    for name, value in options:
+        found.setdefault(name.lstrip("-"), []).append(value)
+    return found
 
 
 def _options(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:

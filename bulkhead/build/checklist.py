@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,12 +12,13 @@ from bulkhead import names, procfs
 from bulkhead.build import estimate, history
 from bulkhead.build.estimate import Need, as_option
 from bulkhead.docker import cgroups, daemon, roots, usage
+from bulkhead.docker.client_engine import choice_of
 from bulkhead.docker.clients import programs_that_build
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.running_builds import builds_under_way
 from bulkhead.errors import PROBLEMS, in_words
 from bulkhead.guard import loop, reservations
-from bulkhead.names import DOCKER, DOCKER_API
+from bulkhead.names import DOCKER
 from bulkhead.prune import pruner
 from bulkhead.sizes import human
 from bulkhead.storage import filesystems
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 _NAMED = 3  # reclaimable items that are listed by name
-_OUR_HOSTS = (f"unix://{DOCKER_API}", f"unix:///var{DOCKER_API}")
 
 
 class Item(NamedTuple):
@@ -104,7 +103,8 @@ class Checklist:
 
     def inspect(self) -> None:
         """Check everything but the room. Without Docker or its volume, stop there."""
-        elsewhere = self._arguments.engine or _elsewhere()
+        engine = choice_of(self._arguments.command)
+        elsewhere = "" if engine.is_here else engine.chosen_by
         self.add(_docker(elsewhere))
         self.add(_volume(self.config))
         if self.failed:
@@ -113,7 +113,7 @@ class Checklist:
         self.add(_guard(self.config))
         self.add(_other_builds())
         if self._limit:
-            self.add(_limit(self.config, self._limit, elsewhere))
+            self.add(_limit(self.config, self._limit, elsewhere, engine.container_builder))
         self.need = estimate.need_of(self._asked, self._arguments, history.load(), has_image)
         if self._limit and self._limit < self.need.bytes:
             self.need = Need(self._limit, f"--limit {as_option(self._limit)}")
@@ -227,23 +227,6 @@ def _docker(elsewhere: str) -> Item:
     return Item("docker", OK, "answers")
 
 
-def _elsewhere() -> str:
-    """Return what sends a build to another engine than this host's, in docker's order of precedence; empty if nothing does."""
-    if os.environ.get("BUILDX_BUILDER", "default") != "default":
-        return "BUILDX_BUILDER"
-    if host := os.environ.get("DOCKER_HOST"):
-        return "" if host in _OUR_HOSTS else "DOCKER_HOST"
-    if context := os.environ.get("DOCKER_CONTEXT"):
-        return "" if context == "default" else "DOCKER_CONTEXT"
-    path = os.path.join(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"), "config.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            context = json.load(file).get("currentContext")
-    except (OSError, ValueError, AttributeError):  # there is none, or docker itself reports what is wrong with it
-        return ""
-    return f"the context {context} (`docker context use`)" if context not in (None, "", "default") else ""
-
-
 def _volume(config: Config) -> Item:
     elsewhere, unread = roots.off_the_volume(config, docker_answers=daemon.docker_runs())
     wrong = [*filesystems.out_of_place(mounts_of(), config), *elsewhere]
@@ -280,27 +263,35 @@ def guard_is_alive() -> bool:
         return False
 
 
-def _limit(config: Config, limit: int, elsewhere: str) -> Item:
+def _limit(config: Config, limit: int, elsewhere: str, container_builder: str) -> Item:
     if names.GUARD_SERVICE not in config.watched_units or not guard_is_alive():
         return Item("limit", FAILED, f"only the guard holds a limit, and {names.GUARD_SERVICE} does not run")
     if elsewhere:
         return Item(
             "limit", FAILED, f"{elsewhere} may send the build to another engine: the guard cannot count it there"
         )
+    if container_builder:
+        text = f"the builder {container_builder} runs in a container: the guard does not count its steps for this build"
+        return Item("limit", FAILED, text)
     if not os.path.exists(f"{cgroups.ROOT}/cgroup.controllers"):
         return Item("limit", FAILED, "this host has no cgroup v2: the guard cannot tell the steps of builds apart")
     return Item("limit", OK, f"the guard ends this build if its steps write more than {human(limit)}")
 
 
 def other_builds() -> list[Process]:
-    """Return the command lines of others that build on this host."""
+    """Return the command lines of others that build on this host: for a user other than root, only the user's own.
+
+    What shows that another user's client works with this host's Docker is for root to see (proc(5): ptrace access mode).
+    """
     return [each for each in programs_that_build() if os.getpid() not in procfs.ancestors(each.pid)]
 
 
 def _other_builds() -> Item:
     if builds := other_builds():
         return Item("builds", WARNING, f"also running: {', '.join(map(str, builds))}; may need room too")
-    return Item("builds", OK, "no other build is running")
+    of_whom = "" if is_root() else " of this user's"
+    beside = "" if is_root() else ". Only root can see those of others"
+    return Item("builds", OK, f"no other build{of_whom} is running{beside}")
 
 
 def has_image(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The control groups of builds: which one a step has, who is in it, and what they have written."""
+"""The control groups of units and of builds: which one a step has, who is in it, and what they have written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from bulkhead import procfs
 
 ROOT = "/sys/fs/cgroup"
 
-# docker-ID.scope, or docker/ID without systemd. Its processes may be in groups below it.
-_CONTAINER = re.compile(r"^(.*?(?:/docker-[0-9a-f]{64}\.scope|/[0-9a-f]{64}))(?:/|$)")
+# docker-ID.scope, or docker/ID without systemd. Its processes may be in groups below it. (A check imports this module, and
+# never uses the pattern: it is not compiled here.)
+_CONTAINER = r"^(.*?(?:/docker-[0-9a-f]{64}\.scope|/[0-9a-f]{64}))(?:/|$)"
+
+
+def of_unit(unit: str) -> str:
+    """Return the directory of the control group of a unit of the system."""
+    return f"{ROOT}/system.slice/{unit}"
+
+
+def processes_of(unit: str) -> list[int]:
+    """Return the processes of a unit of the system; none if it does not run."""
+    return [int(pid) for pid in procfs.read(f"{of_unit(unit)}/cgroup.procs").split()]
 
 
 def directory_of(pid: int) -> str:
@@ -38,7 +49,7 @@ def container_of(pid: int) -> str:
 
     It is the outermost container's, where there are several: this host has started that one.
     """
-    found = _CONTAINER.match(directory_of(pid))
+    found = re.match(_CONTAINER, directory_of(pid))
     return found[1] if found else ""
 
 

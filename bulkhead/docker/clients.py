@@ -67,7 +67,8 @@ def _commands_here() -> dict[int, command_lines.DockerCommand]:
     # docker starts its plugin, and compose starts buildx. They end with it: together they are one client.
     for pid in {procfs.parent(pid) for pid in commands} & commands.keys():
         del commands[pid]
-    if not commands or not (engine := dockerd()):
+    # A daemon that /proc hides may run: then only the clients' configuration says where they work.
+    if not commands or not ((engine := dockerd()) or procfs.hides_others()):
         return {}
     return {
         pid: command for pid, command in commands.items() if not _is_podman(pid) and works_here(pid, command, engine)

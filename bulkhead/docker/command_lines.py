@@ -1,4 +1,4 @@
-"""What a command line of Docker's asks for: whether it builds or pulls, and the options that choose its engine. Pure."""
+"""What a command line of Docker's asks for: its command, whether that builds or pulls, and the options before it. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 BUILD, PULL = "build", "pull"  # what a client has Docker do; pull includes load and import
 
@@ -17,21 +17,38 @@ _GROUPS_OF_BUILDX = ("dap", "debug")
 _BUILDING = ("build", "b", "bake", "f")  # b and f are buildx's short forms
 _PULLING = ("pull", "load", "import")
 _BUILDX = {"builder", "buildx"}  # docker builder build is docker buildx build
-_LONG = {"-H": "--host", "-c": "--context"}
+_LONG = {"-H": "--host", "-c": "--context", "-f": "--file", "-p": "--project-name"}
 _CHOOSE_ENGINE = ("--host", "--context", "--config", "--builder")
 _TRUE = ("1", "t", "true")  # in any case, as Go reads it
 
-# Options that take the next word. Those before the command: of docker, compose, buildx and its debugger.
-VALUED = {
+# The options before the command: of docker, of compose (also hidden ones, and those of the first docker-compose), of buildx
+# and its debugger (also of earlier versions). From docker/cli, cli/flags/options.go and cli/cobra.go; docker/compose,
+# cmd/compose/compose.go; docker/buildx, commands/root.go and commands/debug.go. First those that take the next word.
+_VALUED = {
     *("--host", "-H", "--context", "-c", "--config", "--log-level", "-l", "--tlscacert", "--tlscert", "--tlskey"),
     *("--file", "-f", "--project-name", "-p", "--project-directory", "--workdir", "--profile", "--env-file"),
-    *("--parallel", "--ansi", "--progress", "--builder", "--invoke", "--on", "--root", "--server-config"),
+    *("--parallel", "--ansi", "--progress", "--insecure-registry"),
+    *("--builder", "--invoke", "--on", "--root", "--server-config"),
 }
-# Those of `compose run`: what follows the service is the container's command line.
+_FLAGS = {
+    *("--debug", "-D", "--tls", "--tlsverify", "--help", "-h", "--version", "-v"),
+    *("--all-resources", "--compatibility", "--dry-run", "--no-ansi", "--verbose", "--skip-hostname-check"),
+    "--detach",
+}
+# Options of `compose run` that take the next word: what follows the service is the container's command line.
 _VALUED_BY_RUN = {
     *("--env", "-e", "--env-from-file", "--volume", "-v", "--user", "-u", "--workdir", "-w", "--publish", "-p"),
     *("--name", "--entrypoint", "--label", "-l", "--pull", "--cap-add", "--cap-drop"),
 }
+
+
+class SplitLine(NamedTuple):
+    """A command line of Docker's, split at its command."""
+
+    path: tuple[str, ...]  # the command, after those that it belongs to: ("buildx", "build"). Empty: there is none
+    options: tuple[tuple[str, str], ...]  # before the command: long names and values
+    unknown: str  # the first option before the command that may take the next word: it is not in the table
+    following: tuple[str, ...]  # after the command
 
 
 class DockerCommand(NamedTuple):
@@ -53,18 +70,47 @@ def parse(words: list[str]) -> DockerCommand | None:
     True
     """
     words = _without_python(words)
-    program = os.path.basename(words[0]) if words else ""
-    if program not in CLIENTS:
+    if not is_client(words):
         return None
-    rest = iter(words[1:])
-    path, options = _command(program, rest)
-    following = [*rest]
+    path, before, _, following = split(words)
     does = _does(path, following)
     if not does:
         return None
     stays = "compose" in path and path[-1] not in (*_BUILDING, *_PULLING)
+    options = {name: value for name, value in before if name in _CHOOSE_ENGINE}
     options |= {name: value for name, value in _options(iter(following), {"--builder"}) if name == "--builder"}
-    return DockerCommand(program, does, stays, options)
+    return DockerCommand(os.path.basename(words[0]), does, stays, options)
+
+
+def is_client(words: Sequence[str]) -> bool:
+    """Return whether a command line is one of docker, of docker-compose or of docker-buildx."""
+    return bool(words) and os.path.basename(words[0]) in CLIENTS
+
+
+def split(words: Sequence[str]) -> SplitLine:
+    """Split a command line of Docker's at its command.
+
+    >>> split("docker --debug buildx --builder b build .".split())[:3]
+    (('buildx', 'build'), (('--debug', ''), ('--builder', 'b')), '')
+    """
+    program, following = os.path.basename(words[0]), iter(words[1:])
+    path = [program.removeprefix("docker-")] if program != DOCKER else []
+    options, unknown = [], ""
+    for name, value in _options(following, _VALUED):
+        if name:
+            options.append((_LONG.get(name, name), value))
+            unknown = unknown or ("" if value or name in _VALUED | _FLAGS else name)
+        elif value not in path:  # docker starts a plugin with the plugin's name as the first word
+            is_group = value in (_GROUPS_OF_BUILDX if _BUILDX & {*path} else _GROUPS)
+            path.append(value)
+            if not is_group:
+                return SplitLine(tuple(path), tuple(options), unknown, tuple(following))
+    return SplitLine((), tuple(options), unknown, ())
+
+
+def is_build(path: Sequence[str]) -> bool:
+    """Return whether a command, as `split` returns it, builds and does nothing else."""
+    return bool(path) and path[-1] in _BUILDING and ("compose" not in path or path[-1] == "build")
 
 
 def _without_python(words: list[str]) -> list[str]:
@@ -74,24 +120,9 @@ def _without_python(words: list[str]) -> list[str]:
     return words[1:] if words[1:2] != ["-u"] else words[2:]
 
 
-def _command(program: str, following: Iterator[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words of the command, as `["buildx", "build"]`, and the options among them."""
-    path = [program.removeprefix("docker-")] if program != DOCKER else []
-    options = {}
-    for name, value in _options(following, VALUED):
-        if (name := _LONG.get(name, name)) in _CHOOSE_ENGINE:
-            options[name] = value
-        elif not name and value not in path:  # docker starts a plugin with the plugin's name as the first word
-            is_group = value in (_GROUPS_OF_BUILDX if _BUILDX & {*path} else _GROUPS)
-            path.append(value)
-            if not is_group:
-                return path, options
-    return [], {}
-
-
-def _does(path: list[str], following: list[str]) -> str:
+def _does(path: Sequence[str], following: Sequence[str]) -> str:
     command = path[-1] if path else ""
-    if command in _BUILDING and ("compose" not in path or command == "build"):
+    if is_build(path):
         return BUILD
     if command in _PULLING and not _BUILDX & {*path}:
         return PULL
@@ -123,8 +154,12 @@ def _options(following: Iterator[str], valued: set[str]) -> Iterator[tuple[str, 
             yield name, value if equals or name not in valued else next(following, "")
         elif word.startswith("-") and word != "-":
             for position, letter in enumerate(word[1:], 2):
-                if (name := f"-{letter}") in valued:
-                    yield name, word[position:].removeprefix("=") or next(following, "")
+                name, rest = f"-{letter}", word[position:]
+                if rest.startswith("="):
+                    yield name, rest[1:]
+                    break
+                if name in valued:
+                    yield name, rest or next(following, "")
                     break
                 yield name, ""
         else:

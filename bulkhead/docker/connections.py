@@ -25,7 +25,7 @@ def is_connected(client: int, server: int) -> bool | None:
 
     Args:
         client: PID.
-        server: PID.
+        server: PID; 0: it is not known.
     """
     try:
         if procfs.namespace(client, "net") != procfs.namespace("self", "net"):

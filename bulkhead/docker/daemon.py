@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from bulkhead import procfs, systemd
 from bulkhead.command import run
+from bulkhead.docker import cgroups
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 UNITS = (DOCKER_SOCKET, DOCKER, CONTAINERD)
-_CGROUPS = "/sys/fs/cgroup/system.slice"
 PATIENCE = 10.0  # seconds that Docker, and systemd, may take to answer
 
 
@@ -89,23 +89,22 @@ def docker_runs() -> bool:
         return False
 
 
-def command_line(unit: str, program: str) -> list[str]:
-    """Return the command line of a daemon of this host; none if it does not run.
+def process_of(unit: str, program: str) -> int:
+    """Return the PID of a daemon of this host; 0 if it does not run, or /proc hides it from this user.
 
     Args:
         unit: that usually has the daemon's process, and so is looked at first.
         program: the daemon's name.
     """
     for pid in _candidates(unit):
-        words = procfs.command_line(pid)
         # A daemon in a container has another parent.
-        if words and words[0].rpartition("/")[2] == program and procfs.parent(pid) == 1:
-            return words
-    return []
+        if procfs.name(pid) == program and procfs.parent(pid) == 1:
+            return pid
+    return 0
 
 
 def _candidates(unit: str) -> Iterator[int]:
-    yield from map(int, procfs.read(f"{_CGROUPS}/{unit}/cgroup.procs").split())
+    yield from cgroups.processes_of(unit)
     yield from procfs.process_ids()
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead import procfs
 from bulkhead.docker import cgroups
+from bulkhead.docker.daemon import process_of
+from bulkhead.names import CONTAINERD, DOCKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,12 +26,8 @@ class NestedEngine(NamedTuple):
 
 
 def dockerd() -> int:
-    """Return the PID of this host's dockerd; 0 if it does not run."""
-    # A dockerd in a container has another parent.
-    for pid in (*_processes_of("docker.service"), *procfs.process_ids()):
-        if procfs.name(pid) == "dockerd" and procfs.parent(pid) == 1:
-            return pid
-    return 0
+    """Return the PID of this host's dockerd; 0 if it does not run, or /proc hides it from this user."""
+    return process_of(DOCKER, "dockerd")
 
 
 def nested_engines() -> list[NestedEngine]:
@@ -73,10 +71,6 @@ def written_by_docker(
     """
     own = {dockerd, *(pid for pid in procfs.children(dockerd) if not step_of(procfs.command_line(pid)))}
     # Others have a containerd too: Kubernetes, and a Docker in a container.
-    own |= {pid for pid in _processes_of("containerd.service") if procfs.name(pid) == "containerd"}
+    own |= {pid for pid in cgroups.processes_of(CONTAINERD) if procfs.name(pid) == "containerd"}
     containers = {engine.container for engine in builders}
     return sum(map(procfs.bytes_written, own)) + sum(cgroups.written(each, but=step_groups) for each in containers)
-
-
-def _processes_of(unit: str) -> list[int]:
-    return [*map(int, procfs.read(f"{cgroups.ROOT}/system.slice/{unit}/cgroup.procs").split())]

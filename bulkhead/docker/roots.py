@@ -8,6 +8,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from bulkhead import procfs
 from bulkhead.docker import daemon
 from bulkhead.names import CONTAINERD, DOCKER
 
@@ -180,9 +181,13 @@ def _command_line(unit: str, program: str) -> list[str]:
     Raises:
         ValueError: it is not found.
     """
-    if words := daemon.command_line(unit, program):
+    if words := procfs.command_line(daemon.process_of(unit, program)):
         return words
-    raise ValueError(f"the command line of {program} cannot be read: no process of {unit} is found")
+    if procfs.hides_others():
+        why = "/proc hides the processes of others from this user (hidepid). Root can read it"
+    else:
+        why = f"no process of {unit} is found"
+    raise ValueError(f"the command line of {program} cannot be read: {why}")
 
 
 def _option(words: list[str], *names: str) -> str:

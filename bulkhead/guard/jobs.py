@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.docker.steps import BuildStep
 
-_PORTION = 2**30  # bytes of cache that are removed at once for the sake of inodes
 _REMOVAL = 20  # seconds within which Docker notices that a container has ended
 
 
@@ -71,13 +70,9 @@ def reclaim_cache(config: Config, space: int, inodes: int) -> tuple[int, int]:
     from bulkhead.prune import pruner
 
     before = space_of(config.volume_mount).inodes_free
-    freed = pruner.reclaim_cache(config, space, say, wait=0)
-    # Docker does not say how many inodes a record has, so it goes portion by portion.
-    while (now := space_of(config.volume_mount)).inodes_free < inodes:
-        portion = pruner.reclaim_cache(config, now.available + _PORTION, say, wait=0)
-        freed += portion
-        if portion < _PORTION:
-            break
+    freed = pruner.reclaim_in_portions(
+        config, space, inodes, lambda need: pruner.reclaim_cache(config, need, say, wait=0)
+    )
     return freed, max(space_of(config.volume_mount).inodes_free - before, 0)
 
 

@@ -115,6 +115,8 @@ class StateFile:
             "free": volume.space.free,
             "rate": int(volume.space.rate.value),
             "floor": volume.space.floor,
+            "inodes_free": volume.inodes.free,
+            "inode_floor": volume.inodes.floor,
             "reclaimed": self._reclaimed,
             "aborted": [*self._aborted],
             "aborted_total": self._aborted_total,

@@ -1,4 +1,4 @@
-"""Bring back a Docker that a full volume has stopped: `bulkhead rescue`.
+"""Bring back a Docker that a volume without space, or without inodes, has stopped: `bulkhead rescue`.
 
 Harmless steps come first: give back the ballast, start Docker, reclaim. Only if they are not enough, the rescue takes steps
 that cannot be undone: it removes a snapshot that keeps the volume from growing, and grows the volume by the free space of its
@@ -17,9 +17,11 @@ from bulkhead.guard import ballast
 from bulkhead.guard.rescued_host import RescuedDocker, RescuedVolume
 from bulkhead.guard.volume_extender import VolumeExtender
 from bulkhead.outage import lock
-from bulkhead.prune.pruner import Pruner
+from bulkhead.prune.pruner import Pruner, reclaim_in_portions
 from bulkhead.sizes import human
 from bulkhead.storage.mounts import is_mounted
+from bulkhead.text import count
+from bulkhead.watch.advice import largest_directories
 
 if TYPE_CHECKING:
     import argparse
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
     from bulkhead.config import Config
 
-_PLENTY = 2**30  # bytes: a Docker that does not start with so much free has another problem
-_NEEDED_TO_START = 16 * 2**20  # bytes
+# Bytes and inodes: a Docker that does not start with so many free has another problem.
+_PLENTY, _PLENTY_OF_INODES = 2**30, 10_000
+# Bytes and inodes. dockerd makes a directory at each start (moby, daemon/daemon.go: prepareTempDir).
+_NEEDED_TO_START, _INODES_TO_START = 16 * 2**20, 1
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Run `bulkhead rescue`. Return the exit code: 0 if Docker answers and the floor is free."""
+    """Run `bulkhead rescue`. Return the exit code: 0 if Docker answers and the floors are free."""
     wrong = rescue(config, print, dry_run=options.dry_run)
     for line in wrong:
         print(f"bulkhead: {line}", file=sys.stderr)
@@ -40,7 +44,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def rescue(config: Config, say: Callable[[str], None], *, dry_run: bool = False) -> list[str]:
-    """Make space on Docker's volume until Docker answers, with as few steps as possible.
+    """Make space and inodes free on Docker's volume until Docker answers, with as few steps as possible.
 
     Args:
         say: is called with a line for each change.
@@ -84,7 +88,7 @@ class Rescue:
         self._extender = VolumeExtender(config, self._volume, say, dry_run=dry_run)
 
     def run(self) -> list[str]:
-        """Run the steps until Docker answers and the floor is free. Return what is still wrong, in lines."""
+        """Run the steps until Docker answers and the floors are free. Return what is still wrong, in lines."""
         problem = self._docker.problem()
         self._say(f"{self._volume.describe()}; Docker {problem or 'answers'}")
         if not problem and self._volume.is_enough():
@@ -115,8 +119,9 @@ class Rescue:
     def start(self) -> None:
         if not (problem := self._docker.problem()):
             return
-        if self._volume.free_for_root() < _NEEDED_TO_START:
-            self._say(f"Docker {problem}: not started yet: it has no space")
+        has_space = self._volume.free_for_root() >= _NEEDED_TO_START
+        if not has_space or self._volume.inodes_free() < _INODES_TO_START:
+            self._say(f"Docker {problem}: not started yet: it has no {'inodes' if has_space else 'space'}")
             return
         self._docker.start(dry_run=self._dry_run)
         self._say(f"Docker: {self._verb('started')}")
@@ -128,12 +133,18 @@ class Rescue:
         if self._docker.would_run:
             self._say("  only a running Docker can tell how much that is; if it is not enough:")
             return
-        pruner = _HarmlessPruner(
-            self._config, self._docker.engine, self._say, dry_run=self._dry_run, need=self._volume.floor()
-        )
+        if not self._dry_run:
+            reclaim_in_portions(self._config, self._volume.floor(), self._volume.inode_floor(), self._remove_harmless)
+            return
+        self._volume.add(self._remove_harmless(self._volume.floor()))
+        if not self._volume.has_inodes():
+            self._say("  Docker does not say how many inodes that frees; if it is not enough:")
+
+    def _remove_harmless(self, need: int) -> int:
+        """Remove what nobody would miss until so many bytes are free. Return the bytes that were freed."""
+        pruner = _HarmlessPruner(self._config, self._docker.engine, self._say, dry_run=self._dry_run, need=need)
         pruner.remove_harmless()
-        if self._dry_run:
-            self._volume.add(pruner.freed())
+        return pruner.freed()
 
     def drop_snapshot(self) -> None:
         if not self._volume.is_enough():
@@ -149,9 +160,10 @@ class Rescue:
         """Refuse a step that cannot be undone if it would not help Docker.
 
         Raises:
-            Failed: Docker has space, and still does not start.
+            Failed: Docker has space and inodes, and still does not start.
         """
-        if self._volume.free_for_root() >= _PLENTY and self._docker.problem():
+        has_plenty = self._volume.free_for_root() >= _PLENTY and self._volume.inodes_free() >= _PLENTY_OF_INODES
+        if has_plenty and self._docker.problem():
             raise Failed("Docker does not start although the volume has free space: see its log")
 
     # -- the end
@@ -160,11 +172,17 @@ class Rescue:
         wrong = []
         if problem := self._docker.problem():
             wrong.append(f"Docker {problem}. The end of its log: {self._docker.end_of_log() or 'none'}")
-        if not self._volume.is_enough():
-            free, floor = human(self._volume.free()), human(self._volume.floor())
+        mount, volume = self._config.volume_mount, self._volume
+        way_out = "Remove some of it, or set a larger volume_size and run the deploy"
+        if not volume.has_space():
+            free, floor = human(volume.free()), human(volume.floor())
             wrong.append(
-                f"{self._config.volume_mount} has {free} free, and {floor} must stay free: `bulkhead status` shows what fills it. "
-                "Remove some of it, or set a larger volume_size and run the deploy"
+                f"{mount} has {free} free, and {floor} must stay free: `bulkhead status` shows what fills it. {way_out}"
+            )
+        if not volume.has_inodes():
+            wrong.append(
+                f"{mount} has {count(int(volume.inodes_free()), 'inode')} free, and {volume.inode_floor()} must stay free: `{largest_directories(mount, of_inodes=True)}` "
+                f"shows where the files are. {way_out}"
             )
         if not self._dry_run:
             self._say(f"{self._volume.describe()}; Docker {problem or 'answers'}")

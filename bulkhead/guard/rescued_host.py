@@ -12,7 +12,7 @@ from bulkhead.errors import Failed, in_words
 from bulkhead.names import DOCKER
 from bulkhead.sizes import human
 from bulkhead.storage.space import Space, space_of
-from bulkhead.storage.volume import floor_of
+from bulkhead.storage.volume import floor_of, inode_floor_of
 
 if TYPE_CHECKING:
     from bulkhead.config import Config
@@ -23,15 +23,21 @@ _LOG_LINES = 5  # of Docker's log
 
 
 class RescuedVolume:
-    """The space on Docker's volume. All sizes are bytes."""
+    """The space and the inodes on Docker's volume. All sizes are bytes."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._would_come = 0  # freed by the steps of a dry run
+        self._would_come = self._inodes_would_come = 0  # by the steps of a dry run
 
     def add(self, size: int) -> None:
         """Count space that a step of a dry run would have freed."""
         self._would_come += size
+
+    def extend(self, size: int) -> None:
+        """Count space that a dry run would have added to the volume, and the inodes that come with it."""
+        space = self._space()
+        self._would_come += size
+        self._inodes_would_come += size * space.inodes // space.size
 
     def free(self) -> int:
         return self._space().available + self._would_come
@@ -43,13 +49,42 @@ class RescuedVolume:
     def floor(self) -> int:
         return floor_of(self._config.guard_floor, self._space().size)
 
-    def is_enough(self) -> bool:
-        """Whether the floor is free."""
+    def inodes_free(self) -> float:
+        """Return how many inodes are free: infinitely many where the filesystem does not limit them."""
+        space = self._space()
+        return space.inodes_free + self._inodes_would_come if space.inodes else float("inf")
+
+    def inode_floor(self) -> int:
+        return inode_floor_of(self._space().inodes)
+
+    def has_space(self) -> bool:
+        """Whether the floor for space is free."""
         return self.free() >= self.floor()
 
+    def has_inodes(self) -> bool:
+        """Whether the floor for inodes is free."""
+        return self.inodes_free() >= self.inode_floor()
+
+    def is_enough(self) -> bool:
+        """Whether both floors are free."""
+        return self.has_space() and self.has_inodes()
+
+    def missing(self) -> int:
+        """Return the bytes by which the volume must grow until both floors are free.
+
+        ext4 gets inodes in proportion to its size: each of its block groups has as many (resize2fs(8), ext4(5)).
+        """
+        space = self._space()
+        inodes = 0 if self.has_inodes() else int(self.inode_floor() - self.inodes_free())
+        return max(self.floor() - self.free(), inodes * space.size // (space.inodes or 1))
+
     def describe(self) -> str:
-        free, size, floor = (human(each) for each in (self.free(), self._space().size, self.floor()))
-        return f"{self._config.volume_mount}: {free} of {size} free, {floor} must stay free"
+        space = self._space()
+        free, size, floor = (human(each) for each in (self.free(), space.size, self.floor()))
+        text = f"{self._config.volume_mount}: {free} of {size} free, {floor} must stay free"
+        if space.inodes:
+            text += f"; {self.inodes_free()} of {space.inodes} inodes free, {self.inode_floor()} must stay free"
+        return text
 
     def _space(self) -> Space:
         return space_of(self._config.volume_mount)

@@ -85,9 +85,15 @@ def identity(pid: int) -> str:
 
 
 def is_alive(process: str) -> bool:
-    """Return whether a process lives; False for what names none."""
+    """Return whether a process lives; False for what names none.
+
+    Where /proc hides it, its start time is unknown. Then it counts as alive as long as there is a process of its PID: what
+    another user has reserved is not given away.
+    """
     pid, _, started = process.partition(" ")
-    return pid.isdecimal() and started != "0" and identity(int(pid)) == process
+    if not pid.isdecimal() or started == "0":
+        return False
+    return identity(int(pid)) == process or (started.isdecimal() and procfs.is_hidden(int(pid)))
 
 
 def make_directory() -> None:

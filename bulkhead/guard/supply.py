@@ -123,7 +123,7 @@ class InodeSupply(Supply):
         return _inodes_in_memory(step.cgroup)
 
     def taken_by_docker(self, _dockerd: int, builders: Iterable[NestedEngine], step_groups: frozenset[str], /) -> int:
-        own = [f"{cgroups.ROOT}/system.slice/{unit}" for unit in (DOCKER, CONTAINERD)]
+        own = [cgroups.of_unit(unit) for unit in (DOCKER, CONTAINERD)]
         containers = {engine.container for engine in builders}
         below = [group for group in step_groups if is_within(group, containers)]
         return sum(map(_inodes_in_memory, (*own, *containers))) - sum(map(_inodes_in_memory, below))

@@ -52,7 +52,7 @@ class SnapshotKeeper:
 
 
 class Rescuer:
-    """Rescues a Docker that the full volume has stopped, if the settings say so."""
+    """Rescues a Docker that the full volume has stopped (no space, or no inodes), if the settings say so."""
 
     def __init__(self, volume: VolumeMonitor, reporter: Reporter, runner: JobRunner) -> None:
         self._volume = volume
@@ -63,10 +63,11 @@ class Rescuer:
         )  # monotonic seconds: the last rescue, the last alert that one failed
 
     def check(self, now: float) -> None:
-        """Start a rescue in the background, if Docker is down, the floor is not free, and it is time."""
+        """Start a rescue in the background, if Docker is down, a floor is not free, and it is time."""
         volume, config = self._volume, self._volume.config
         is_due = now - self._last >= REPEAT and not self._runner.is_running("rescue")
-        if not config.guard_rescue or not is_due or volume.space.free >= volume.space.floor or engines.dockerd():
+        has_floors = all(supply.free >= supply.floor for supply in volume.supplies)
+        if not config.guard_rescue or not is_due or has_floors or engines.dockerd():
             return
         self._last = now
         release_lock(self._runner)

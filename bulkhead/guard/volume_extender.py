@@ -76,7 +76,7 @@ class VolumeExtender:
                 self._say(problem)
 
     def extend(self) -> None:
-        """Extend the volume and its filesystem until the floor is free.
+        """Extend the volume and its filesystem until the floors are free.
 
         Raises:
             Failed: it has a snapshot that bulkhead did not take, its group has no free space, or a command failed.
@@ -99,11 +99,11 @@ class VolumeExtender:
         if not self._dry_run:
             self._extend_filesystem(name)  # a power cut may have kept an earlier rescue from doing it
         free = next(each.free for each in lvm.list_groups()[0] if each.name == group) + sum(self._would_go.values())
-        size = size_to_add(self._volume.floor() - self._volume.free(), free)
+        size = size_to_add(self._volume.missing(), free)
         if size <= 0:
             raise Failed(f"volume group {group} has no free space: {name} cannot grow")
         if self._dry_run:
-            self._volume.add(size)
+            self._volume.extend(size)
         else:
             command.run("lvextend", "--size", f"+{size}b", name)
             self._extend_filesystem(name)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bulkhead.errors import PROBLEMS, Failed
+from bulkhead.errors import PROBLEMS, Failed, in_words
 from bulkhead.login import Login
 from bulkhead.move.directory import DirectoryMove
 from bulkhead.move.relocation import Relocation
@@ -86,7 +86,11 @@ def relocate(config: Config, options: argparse.Namespace) -> int:
 def _move(config: Config, directories: list[str]) -> None:
     for move in _chosen(config, directories, unit.say):
         if move.is_pending:
-            _refuse_snapshot(config, move)
+            try:
+                _refuse_snapshot(config, move)
+            except PROBLEMS as error:
+                move.keep_reason(in_words(error))
+                raise
             move.relocate()
 
 

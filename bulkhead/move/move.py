@@ -5,6 +5,7 @@ After a move the old data is kept beneath the mount, until `finalize` removes it
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,14 @@ class Move(ABC):
         Raises:
             Failed: there is no old data, or somebody uses the data on the volume.
         """
+
+    def keep_reason(self, reason: str) -> None:
+        """Keep in the journal why a move failed before it began. The phase stays: nothing has changed."""
+        if self.journal.phase in journal.UNFINISHED:
+            return  # its reason is why it goes back
+        self.journal.reason = reason
+        with contextlib.suppress(OSError):  # a full disk does not hide the reason from who waits for the move
+            self.journal.save()
 
     def refuse_impossible_rollback(self) -> None:
         """Refuse a rollback unless a move has ended and its old data is kept.

@@ -122,8 +122,9 @@ class Relocation(Move):
         except (Failed, EngineError, rsync.CopyError, OSError, subprocess.SubprocessError) as error:
             self.recover(in_words(error), forward=False)
             if self.journal.phase == journal.FAILED:
-                # Also if it has not begun: the journal would have the reason of an earlier move.
-                self.journal.enter(journal.FAILED, reason=in_words(error))
+                self.journal.since = time.time()
+            # Also if it has not begun: the journal would have no reason, or that of an earlier move.
+            self.keep_reason(in_words(error))
             raise Failed(f"{in_words(error)}. {self.outcome()}") from error
         except BaseException:  # a signal that asks to stop is treated like a failure
             self.recover("the move was interrupted", forward=False)

@@ -39,11 +39,14 @@ from bulkhead.prune.unused import (
     unused_networks,
     unused_volumes,
 )
+from bulkhead.storage.space import space_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bulkhead.config import Config
+
+_PORTION = 2**30  # bytes that are reclaimed at once for the sake of inodes
 
 
 class Pruner(Remover):
@@ -315,3 +318,25 @@ def reclaim_cache(config: Config, need: int, say: Callable[[str], None], *, wait
             pruner.idle_cache()
         # Others may have freed space too: a build has ended.
         return min(pruner.freed(), sum(removal.size for removal in pruner.removed))
+
+
+def reclaim_in_portions(config: Config, space: int, inodes: int, reclaim: Callable[[int], int]) -> int:
+    """Reclaim until enough bytes are free, and then in portions until enough inodes are.
+
+    Docker does not say how many inodes a record of its cache has.
+
+    Args:
+        space: bytes that should be free.
+        inodes: that should be free.
+        reclaim: makes so many bytes free if it can, and returns how many it has freed.
+
+    Returns:
+        The bytes that were freed.
+    """
+    freed = reclaim(space)
+    while (now := space_of(config.volume_mount)).inodes_free < inodes:
+        portion = reclaim(now.available + _PORTION)
+        freed += portion
+        if portion < _PORTION:
+            break
+    return freed

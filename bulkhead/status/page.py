@@ -14,7 +14,7 @@ from bulkhead.watch.check import SKIPPED_NIGHTS
 from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bulkhead.status.report import Status
     from bulkhead.watch.forecast import Forecast
@@ -168,13 +168,19 @@ def _guard(status: Status, page: Page) -> Iterator[str]:
         return
     if status.now - guard.time > _SILENT:
         yield page.line("silent", f"its last sample is {span(status.now - guard.time)} old", WARNING)
-    is_above = guard.free > guard.floor
-    left = f"{short(guard.free - guard.floor)} left above it" if is_above else "less than that is free now"
-    yield page.line("floor", f"{short(guard.floor)} kept free; {left}", None if is_above else WARNING)
+    yield _floor(page, "floor", guard.free, guard.floor, short)
+    if guard.inode_floor:
+        yield _floor(page, "  inodes", guard.inodes_free, guard.inode_floor, str)
     yield page.line("ballast", short(guard.ballast) if guard.ballast else "none")
     for aborted in reversed(guard.aborted[-_ABORTED:]):
         written = f", after it wrote {short(aborted.written)}" if aborted.written else ""
         yield page.line("stopped", f"{span(status.now - aborted.time)} ago{written}: {plain(aborted.words)}")
+
+
+def _floor(page: Page, name: str, free: int, floor: int, amount: Callable[[int], str]) -> str:
+    is_above = free > floor
+    left = f"{amount(free - floor)} left above it" if is_above else "less than that is free now"
+    return page.line(name, f"{amount(floor)} kept free; {left}", None if is_above else WARNING)
 
 
 def _builds(status: Status, page: Page) -> Iterator[str]:
@@ -221,10 +227,11 @@ def _places(status: Status, page: Page) -> Iterator[str]:
         if result.key == "isolation":
             yield from page.paragraph(f"{result.text}.")
     for place in reversed(status.places):
-        if not place.since:
+        if not place.since and not place.reason:
             continue  # it was never moved
         yield from page.paragraph(place.outcome)
-        yield page.line("  since", _date(place.since))
+        if place.since:
+            yield page.line("  since", _date(place.since))
         for path, size in place.old.items():
             yield page.line("  kept", f"{human(size)} beneath {path}; `bulkhead finalize` removes it")
         if place.reason:

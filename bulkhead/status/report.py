@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import os
 import re
 import socket
@@ -51,7 +52,11 @@ class DataLocation:
     @classmethod
     def of(cls, move: Move) -> DataLocation:
         journal = move.journal
-        return cls(move.path, move.outcome(), journal.phase, journal.since, journal.reason, journal.old)
+        reason = journal.reason
+        if not journal.phase:
+            with contextlib.suppress(OSError):  # only root can see whether there is something to move
+                reason = reason if move.is_pending else ""
+        return cls(move.path, move.outcome(), journal.phase, journal.since, reason, journal.old)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class GuardStatus:
     free: int
     ballast: int
     aborted: list[Aborted]
+    inode_floor: int = 0  # inodes that it keeps free; 0: the filesystem does not limit them
+    inodes_free: int = 0
 
     @classmethod
     def last(cls) -> GuardStatus | None:
@@ -103,6 +110,8 @@ class GuardStatus:
             int(values["free"]),
             int(values["ballast"]),
             [Aborted(float(each["time"]), str(each["words"]), int(each["written"])) for each in values["aborted"]],
+            int(values.get("inode_floor", 0)),  # the state of an older guard has none
+            int(values.get("inodes_free", 0)),
         )
 
 

@@ -107,12 +107,18 @@ def _elsewhere(mount: str, space: Space, usage: Usage | None, is_short_of_inodes
         rest = space.used - sum(kinds.values())
         if rest > space.size * _UNKNOWN_PART // 100:
             lines.append(f"{short(rest)} are neither images, build cache, containers, volumes nor logs.")
-    count = "du --inodes -x" if is_short_of_inodes else "du -xm"
-    lines.append(
-        f"Where it is: `{count} --max-depth=2 {mount} | sort -n | tail`. "
-        "Remove what nobody needs, or grow the volume (setting volume_size)."
-    )
+    where = largest_directories(mount, of_inodes=is_short_of_inodes)
+    lines.append(f"Where it is: `{where}`. Remove what nobody needs, or grow the volume (setting volume_size).")
     return lines
+
+
+def largest_directories(mount: str, *, of_inodes: bool) -> str:
+    """Return a command that shows the directories that hold most.
+
+    >>> largest_directories("/srv/docker-volume", of_inodes=True)
+    'du --inodes -x --max-depth=2 /srv/docker-volume | sort -n | tail'
+    """
+    return f"du {'--inodes -x' if of_inodes else '-xm'} --max-depth=2 {mount} | sort -n | tail"
 
 
 def enough(whole: int, warning: int) -> int:

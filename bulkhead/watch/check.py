@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from bulkhead import state, systemd, uptime
+from bulkhead import procfs, state, systemd, uptime
 from bulkhead.config import Config
 from bulkhead.docker import roots, sightings
 from bulkhead.docker.daemon import PATIENCE, silence
@@ -48,8 +48,7 @@ class CheckClock:
 
     @classmethod
     def read(cls) -> CheckClock:
-        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-            return cls(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), file.read().strip())
+        return cls(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME), procfs.boot_id())
 
 
 class Limits:

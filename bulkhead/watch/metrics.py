@@ -112,6 +112,9 @@ def _metrics(
         if isinstance(floor, int) and isinstance(aborted, list):
             total = guard.get("aborted_total", len(aborted))  # only the last are listed
             yield "guard_floor_bytes", "Bytes that the guard keeps free on Docker's volume.", {"": floor}
+            if isinstance(inodes := guard.get("inode_floor"), int):
+                explanation = "Inodes that the guard keeps free; 0 where the filesystem has no limit."
+                yield "guard_floor_inodes", explanation, {"": inodes}
             yield "guard_aborted_total", "Builds that the guard has stopped since boot.", {"": total}
     waiting = {_labels(receiver=receiver): count for receiver, count in queued.items()}
     yield "alerts_queued", "Messages that waited for the receiver when the check began.", waiting

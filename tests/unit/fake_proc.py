@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,11 @@ class FakeProc:
         siblings = self.path / str(parent) / "task" / str(parent) / "children"
         if siblings.exists():
             siblings.write_text(f"{siblings.read_text()}{pid} ")
+
+    def hide(self, *pids: int) -> None:
+        """Hide processes, as the mount option hidepid does from those who may not see them."""
+        for pid in pids:
+            shutil.rmtree(self.path / str(pid))
 
     def become(self, pid: int) -> None:
         """Make a process the reader's own."""

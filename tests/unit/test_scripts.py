@@ -92,6 +92,30 @@ esac
 """
 
 
+@pytest.mark.parametrize(
+    ("environment", "cache"),
+    [
+        ({"BULKHEAD_CACHE": "/c", "HOME": "/h"}, "/c"),
+        ({"HOME": "/h"}, "/h/.cache/docker-bulkhead"),
+        ({}, ".home/.cache/docker-bulkhead"),
+    ],
+    ids=["named", "at home", "without a home"],
+)
+def test_what_is_brought_along_has_one_place(checkout: Checkout, environment: dict[str, str], cache: str) -> None:
+    body = 'usage() { :; }\nset -eu\n. "$(dirname "$0")/lib.sh"\nneed_unpacked box\necho "$PATH"'
+    checkout.stand_in("unpack", body, checkout.top / "scripts")
+    checkout.stand_in("mkdir")
+    for name in ("mv", "rm", "dpkg-deb"):
+        checkout.stand_in(name)
+    checkout.stand_in("apt-get")
+    checkout.environment = {"PATH": checkout.environment["PATH"], "LOG": str(checkout.log), **environment}
+    done = checkout.run("unpack")
+    place = cache if cache.startswith("/") else f"{checkout.top}/{cache}"
+    assert f"unpacking box into {place}/unpacked\n" in done.stderr
+    texts = [(TOP / "scripts" / name).read_text() for name in (*SCRIPTS, "lib.sh")]
+    assert sum(text.count("/.cache/docker-bulkhead}") for text in texts) == 1
+
+
 @pytest.mark.parametrize("runs", [True, False], ids=["runs here", "does not run here"])
 def test_newer_qemu_is_unpacked_once_where_it_runs(checkout: Checkout, runs: bool) -> None:
     checkout.stand_in(

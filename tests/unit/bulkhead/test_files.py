@@ -42,6 +42,23 @@ def test_nobody_else_can_read_a_secret_while_it_is_written(tmp_path: Path, monke
     assert modes[0] == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_nobody_else_can_open_a_file_before_it_has_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    before: list[int] = []
+    fchmod = os.fchmod
+
+    def spy(descriptor: int, wanted: int) -> None:
+        before.append(os.fstat(descriptor).st_mode & 0o777)
+        fchmod(descriptor, wanted)
+
+    monkeypatch.setattr(os, "fchmod", spy)
+    files.replace_file(f"{tmp_path}/file", "secret", mode)
+    assert before == [0o600]
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
 def test_foreign_file_is_read_and_nothing_else_is_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("theirs")
     (tmp_path / "link").symlink_to("file")

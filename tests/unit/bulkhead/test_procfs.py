@@ -43,9 +43,31 @@ def test_this_process_is_read_from_the_real_proc(tmp_path: Path) -> None:
     assert procfs.command_line(pid)[0] == sys.orig_argv[0]
     assert 0 < procfs.age(pid) < time.clock_gettime(time.CLOCK_BOOTTIME)
     assert procfs.boot_time() < time.time() - procfs.age(pid)
+    assert procfs.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
     with (tmp_path / "file").open("w") as written, (tmp_path / "file").open() as read:
         assert procfs.is_open_for_writing(pid, written.fileno())
         assert not procfs.is_open_for_writing(pid, read.fileno())
+
+
+def test_process_that_lives_and_is_not_shown_is_hidden(proc: FakeProc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(pid: int, _: int) -> None:
+        if pid == 99:
+            raise ProcessLookupError
+        if pid > 2**31:
+            raise OverflowError
+        if pid in (1, 70, 71):
+            raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    for pid in (70, 71, 72):
+        proc.add(pid, "docker build")
+    assert not procfs.hides_others()
+    proc.hide(1, 71, 72)
+    assert procfs.hides_others()
+    assert [procfs.is_hidden(pid) for pid in (70, 71)] == [False, True]
+    assert not procfs.is_hidden(72), "this user's own process is never hidden: it ended in between"
+    assert not procfs.is_hidden(99)
+    assert not procfs.is_hidden(2**40)
 
 
 def test_environment_and_sockets_are_read(proc: FakeProc) -> None:

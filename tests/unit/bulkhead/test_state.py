@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkhead import state
+from bulkhead import files, state
 
 from .disk import LossyDisk
 
@@ -103,6 +104,23 @@ def test_on_a_full_disk_the_newest_is_remembered(disk: Path) -> None:
     (disk / "filler").write_bytes(b"x" * 8192)
     state.save("check", {"at": "full", "long": "x" * 8192})
     assert state.load("check")["at"] == "full"
+
+
+def test_full_disk_keeps_the_reserve_of_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "RESERVE", f"{tmp_path}/lib/reserve")
+    files.hold_reserve()
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "/lib/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    state.save("check", {"at": "full"})
+    assert state.load("check") == {"at": "full"}
+    assert os.path.exists(files.RESERVE)
+    assert (tmp_path / "run/check.json").exists()
 
 
 def test_on_a_read_only_disk_the_newest_is_remembered(disk: Path) -> None:

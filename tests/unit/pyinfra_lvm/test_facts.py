@@ -100,6 +100,21 @@ def test_device_that_cannot_be_opened_hides_no_signature_of_another(tmp_path: Pa
     assert [one.device for one in found.filesystems] == ["/dev/dm-0"]
 
 
+def volume(*lines: str) -> Storage:
+    """A volume that wipefs calls an xfs, with the lines of its own section."""
+    tree = json.dumps({"blockdevices": [device("/dev/dm-0", "lvm")]})
+    before = ["##STORAGE## lsblk", tree, "##STORAGE## signatures", "dm-0 xfs", "##STORAGE## device /dev/dm-0"]
+    return StorageLayout().process([*before, *lines])
+
+
+def test_signatures_come_from_wipefs_alone() -> None:
+    assert volume("xfs-superblock").devices[0].signatures == ("xfs",)
+
+
+def test_xfs_whose_superblock_cannot_be_read_counts_as_used() -> None:
+    assert volume("xfs-superblock ").filesystems == (Filesystem("/dev/dm-0", "xfs", 0, used=True),)
+
+
 @pytest.mark.parametrize("is_mounted", [True, False])
 def test_directories_are_seen_beneath_the_mounts_on_them(tmp_path: Path, is_mounted: bool) -> None:
     programs, top = tmp_path / "bin", tmp_path / "top"

@@ -12,7 +12,7 @@ import pytest
 from bulkhead import state
 from bulkhead.build import checklist
 from bulkhead.build import progress as build_progress
-from bulkhead.docker import cgroups, daemon, roots
+from bulkhead.docker import cgroups, client_engine, daemon, roots
 from bulkhead.guard import loop, reservations
 from bulkhead.outage import journal, lock
 from bulkhead.prune import pruner, remover
@@ -29,8 +29,16 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "BUILDKIT_PROGRESS"):
+    for name in (
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "BUILDKIT_PROGRESS",
+        "BUILDX_BUILDER",
+        "BUILDX_CONFIG",
+        "DOCKER_BUILDKIT",
+    ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(client_engine, "_is_our_socket", lambda _, host: host == "unix:///var/run/docker.sock")
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
     monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
     monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))

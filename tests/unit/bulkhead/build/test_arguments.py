@@ -9,6 +9,8 @@ import pytest
 from bulkhead.build.arguments import Arguments
 from bulkhead.errors import Problem
 
+from ..global_options import DOUBTFUL, GLOBAL_OPTIONS
+
 
 @pytest.mark.parametrize(
     ("words", "tag", "file", "context"),
@@ -82,6 +84,9 @@ def test_remote_context_has_no_dockerfile_on_this_host(context: str) -> None:
         ("docker compose build", "compose", "compose build in {here}"),
         ("docker compose -f a.yml build --no-cache web db", "compose", "compose build -f a.yml web db in {here}"),
         ("docker compose --project-directory sub build --build-arg T=1", "compose", "compose build in {here}/sub"),
+        ("docker compose --workdir sub build", "compose", "compose build in {here}/sub"),
+        ("docker compose -fa.yml -pmine build web", "compose", "compose build -f a.yml web in {here}"),
+        ("docker buildx bake --list-targets app", "bake", "bake app in {here}"),
         ("docker-compose build web", "compose", "compose build web in {here}"),
         ("docker buildx bake", "bake", "bake in {here}"),
         ("docker buildx bake -f hcl --set *.args.TOKEN=x all", "bake", "bake -f hcl all in {here}"),
@@ -96,11 +101,29 @@ def test_command_of_docker_that_builds_runs_unchanged_and_has_a_key(
     arguments = Arguments.of(words.split())
     assert (arguments.kind, arguments.key) == (kind, key.format(here=tmp_path))
     assert arguments.command == tuple(words.split())
-    assert arguments.engine == ""
+
+
+@pytest.mark.parametrize("words", GLOBAL_OPTIONS)
+def test_command_is_found_whatever_stands_before_it(words: str) -> None:
+    arguments = Arguments.of(f"{words} build web".split())
+    assert arguments.command == (*words.split(), "build", "web")
+    assert (arguments.kind, arguments.context, arguments.targets) in (("build", "web", ()), ("compose", "", ("web",)))
+
+
+@pytest.mark.parametrize("words", DOUBTFUL)
+def test_option_before_the_command_that_may_have_a_value_is_refused_by_its_name(words: str) -> None:
+    option = words.split()[-1]
+    with pytest.raises(
+        Problem, match=f"^the option {option} before the command is not known, .*write {option}=VALUE, or"
+    ):
+        Arguments.of(f"{words} build run".split())
+    for value in ("VALUE", "true"):
+        assert Arguments.of(f"{words}={value} build run".split()).context in ("", "run")
 
 
 @pytest.mark.parametrize(
-    "words", ["docker", "docker -t app", "docker -t build", "docker -f docker/Dockerfile", ". -t docker"]
+    "words",
+    ["docker", "docker -t app", "docker -t build", "docker -f docker/Dockerfile", "docker -f F -t app", ". -t docker"],
 )
 def test_context_that_is_called_docker_is_still_a_context(words: str) -> None:
     arguments = Arguments.of(words.split())
@@ -114,6 +137,9 @@ def test_context_that_is_called_docker_is_still_a_context(words: str) -> None:
         ("docker compose up --build", "docker compose up"),
         ("docker run app", "docker run app"),
         ("docker buildx prune", "docker buildx prune"),
+        ("docker compose bake", "docker compose bake"),
+        ("docker debug build", "docker debug build"),
+        ("docker --debug run app", "docker --debug run"),
     ],
 )
 def test_command_of_docker_that_does_more_than_build_is_refused(words: str, named: str) -> None:
@@ -121,22 +147,6 @@ def test_command_of_docker_that_does_more_than_build_is_refused(words: str, name
         Problem, match=f"^`{named}` does more than build. What can be guarded: docker build, docker buildx"
     ):
         Arguments.of(words.split())
-
-
-@pytest.mark.parametrize(
-    ("words", "engine"),
-    [
-        ("docker -H tcp://h build .", "--host"),
-        ("docker -c other build .", "--context"),
-        ("docker --context=other compose build", "--context"),
-        ("docker buildx build --builder other .", "--builder"),
-        ("--builder other .", "--builder"),
-        ("--builder default .", ""),
-        ("-c 512 .", ""),
-    ],
-)
-def test_option_that_may_choose_another_engine_is_noticed(words: str, engine: str) -> None:
-    assert Arguments.of(words.split()).engine == engine
 
 
 @pytest.mark.parametrize(

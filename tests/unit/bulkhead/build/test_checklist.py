@@ -124,21 +124,43 @@ def test_inodes_count_like_bytes(monkeypatch: pytest.MonkeyPatch, free: int, lev
     assert checklist._inodes(CONFIG).level == level
 
 
+def of_docker(output: str) -> str:
+    """Return the line of the checklist that is about docker."""
+    (line,) = [line for line in output.splitlines() if " docker: " in line]
+    return line
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "level"),
+    ("words", "name", "value", "chosen_by"),
     [
-        ("DOCKER_HOST", "tcp://build:2376", "warning"),
-        ("DOCKER_HOST", "unix:///var/run/docker.sock", "ok"),
-        ("DOCKER_CONTEXT", "remote", "warning"),
-        ("DOCKER_CONTEXT", "default", "ok"),
+        (".", "DOCKER_HOST", "tcp://build:2376", "DOCKER_HOST"),
+        (".", "DOCKER_HOST", "unix:///var/run/docker.sock", ""),
+        (".", "DOCKER_CONTEXT", "remote", "DOCKER_CONTEXT"),
+        (".", "DOCKER_CONTEXT", "default", ""),
+        (".", "BUILDX_BUILDER", "default", ""),
+        (".", "BUILDX_BUILDER", "cloud", "BUILDX_BUILDER"),
+        ("docker -H tcp://build:2376 build .", "", "", "--host"),
+        ("docker -H unix:///var/run/docker.sock build .", "", "", ""),
+        ("docker -c other compose build", "", "", "--context"),
+        ("docker buildx build --builder cloud .", "", "", "--builder"),
+        ("--builder cloud .", "", "", "--builder"),
+        ("-c 512 --builder default .", "", "", ""),
     ],
 )
 @pytest.mark.usefixtures("host")
 def test_build_on_another_engine_is_a_warning(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, level: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    name: str,
+    value: str,
+    chosen_by: str,
 ) -> None:
-    monkeypatch.setenv(name, value)
-    assert checklist._docker(checklist._elsewhere()).level == level
+    if name:
+        monkeypatch.setenv(name, value)
+    preflight(words)
+    elsewhere = f"warning  docker: {chosen_by} may send the build to an engine other than the one checked here"
+    assert of_docker(capsys.readouterr().out) == (elsewhere if chosen_by else "ok       docker: answers")
 
 
 @pytest.mark.parametrize(
@@ -152,13 +174,33 @@ def test_build_on_another_engine_is_a_warning(
     ],
 )
 def test_context_that_docker_is_configured_to_use_counts_where_the_environment_has_none(
-    host: BuildHost, monkeypatch: pytest.MonkeyPatch, content: str, level: str
+    host: BuildHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str, level: str
 ) -> None:
     (host.place / "docker").mkdir()
     (host.place / "docker" / "config.json").write_text(content)
-    assert checklist._docker(checklist._elsewhere()).level == level
+    preflight()
+    line = of_docker(capsys.readouterr().out)
+    assert line.startswith(level)
+    assert ("the context remote (`docker context use`) may send" in line) == (level == "warning")
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    assert checklist._docker(checklist._elsewhere()).level == "ok"
+    preflight()
+    assert of_docker(capsys.readouterr().out).startswith("ok")
+
+
+@pytest.mark.parametrize(("words", "counts"), [(".", True), ("docker buildx build .", False)])
+def test_limit_is_refused_where_a_builder_in_a_container_would_build(
+    host: BuildHost, capsys: pytest.CaptureFixture[str], words: str, counts: bool
+) -> None:
+    (host.place / "docker/buildx/instances").mkdir(parents=True)
+    nodes = [{"Name": "mine0", "Endpoint": "unix:///var/run/docker.sock"}]
+    builder = {"Name": "mine", "Driver": "docker-container", "Nodes": nodes}
+    (host.place / "docker/buildx/instances/mine").write_text(json.dumps(builder))
+    (host.place / "docker/buildx/current").write_text(json.dumps({"Name": "mine", "Global": True}))
+    assert preflight(words, limit=G) == (0 if counts else 3)
+    output = capsys.readouterr().out
+    assert of_docker(output) == "ok       docker: answers", "it writes to the volume"
+    line = "failed   limit: the builder mine runs in a container: the guard does not count its steps for this build"
+    assert (line in output) != counts
 
 
 @pytest.mark.usefixtures("host")
@@ -172,6 +214,18 @@ def test_another_build_is_a_warning(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(checklist, "programs_that_build", lambda: [Process(7, "docker")])
     assert run() == 0
     assert "warning  builds: also running: docker (process 7)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("host")
+def test_user_is_told_whose_builds_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert preflight() == 0
+    assert "builds: no other build is running\n" in capsys.readouterr().out
+    as_user(monkeypatch)
+    assert preflight() == 0
+    text = "ok       builds: no other build of this user's is running. Only root can see those of others\n"
+    assert text in capsys.readouterr().out
 
 
 def test_volume_is_counted_as_df_counts_it(tmp_path: Path) -> None:

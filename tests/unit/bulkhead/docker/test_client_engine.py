@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bulkhead.docker import client_engine
-from bulkhead.docker.client_engine import works_here
+from bulkhead.docker.client_engine import EngineChoice, choice_of, works_here
 from bulkhead.docker.command_lines import parse
 
 from .building_host import BuildingHost
@@ -50,11 +50,17 @@ class ClientHost:
         nodes = [{"Name": f"{name}{number}", "Endpoint": endpoint} for number, endpoint in enumerate(endpoints)]
         self.write(f"buildx/instances/{name}", {"Name": name, "Driver": driver, "Nodes": nodes})
 
+    def process(self, pid: int, words: str, environment: str = "") -> None:
+        self._host.process(pid, words, environment=environment, root=str(self.root))
+
     def works_here(self, words: str, environment: str = "HOME=/home/me") -> bool:
         command = parse(words.split())
         assert command
-        self._host.process(80, words, environment=environment, root=str(self.root))
+        self.process(80, words, environment)
         return works_here(80, command, 10)
+
+
+BUILDER_USED = "the builder container (`docker buildx use`)"
 
 
 @pytest.fixture
@@ -241,3 +247,39 @@ def test_device_that_a_container_made_is_not_opened(user: ClientHost, monkeypatc
     assert not user.works_here("docker build .")
     assert opened
     assert all(flags & os.O_PATH for flags in opened)
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "choice"),
+    [
+        ("docker build .", "", EngineChoice(True, "", "")),
+        ("docker image build .", "", EngineChoice(True, "", "")),
+        ("docker -c near build .", "", EngineChoice(True, "--context", "")),
+        ("docker --context far build .", "", EngineChoice(False, "--context", "")),
+        ("docker --context gone build .", "", EngineChoice(None, "--context", "")),
+        ("docker build .", f"DOCKER_HOST={FAR}", EngineChoice(False, "DOCKER_HOST", "")),
+        ("docker build .", "DOCKER_CONTEXT=far", EngineChoice(False, "DOCKER_CONTEXT", "")),
+        ("docker build .", "BUILDX_BUILDER=k8s", EngineChoice(False, "BUILDX_BUILDER", "")),
+        ("docker build .", "BUILDX_BUILDER=k8s DOCKER_BUILDKIT=0", EngineChoice(True, "", "")),
+        ("docker build --builder container .", "", EngineChoice(True, "--builder", "container")),
+        # `docker buildx use` has chosen a builder: docker build alone does not use it.
+        ("docker buildx build .", "", EngineChoice(True, BUILDER_USED, "container")),
+        ("docker-buildx bake", "", EngineChoice(True, BUILDER_USED, "container")),
+        ("docker compose build", "", EngineChoice(True, BUILDER_USED, "container")),
+        ("docker build .", "DOCKER_CONFIG=/home/me/alias", EngineChoice(True, BUILDER_USED, "container")),
+    ],
+)
+def test_engine_of_a_build_that_has_not_begun_is_known(
+    user: ClientHost, monkeypatch: pytest.MonkeyPatch, words: str, environment: str, choice: EngineChoice
+) -> None:
+    user.add_builder("k8s", "kubernetes", "kubernetes:///k8s")
+    user.add_builder("container", "docker-container", OURS)
+    user.write("buildx/current", {"Name": "container", "Key": OURS, "Global": True})
+    user.write("../alias/config.json", {"aliases": {"builder": "buildx"}})
+    given = dict(
+        word.split("=", 1) for word in f"HOME=/home/me BUILDX_CONFIG=/home/me/.docker/buildx {environment}".split()
+    )
+    monkeypatch.setattr(os, "environ", given)
+    monkeypatch.setattr(os, "getpid", lambda: 80)
+    user.process(80, "bulkhead build")
+    assert choice_of(words.split()) == choice

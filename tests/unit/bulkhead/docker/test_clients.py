@@ -117,6 +117,17 @@ def test_without_docker_nobody_is_its_client(host: BuildingHost) -> None:
     assert clients.find_clients() == ([], [])
 
 
+def test_client_is_found_by_a_user_from_whom_the_daemon_is_hidden(
+    host: BuildingHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(clients, "works_here", lambda *arguments: asked.append(arguments[2]) or True)
+    host.process(80, "docker build .")
+    host.processes.hide(1, 10)
+    assert clients.programs_that_build() == [Process(80, "docker")]
+    assert asked == [0], "the configuration decides"
+
+
 def test_first_docker_compose_is_found_to_build(host: BuildingHost) -> None:
     now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
     host.process(80, "python3 /usr/bin/docker-compose build")

@@ -6,6 +6,8 @@ import pytest
 
 from bulkhead.docker.command_lines import BUILD, PULL, parse
 
+from ..global_options import DOUBTFUL, GLOBAL_OPTIONS
+
 
 def asks_for(words: str) -> str:
     command = parse(words.split())
@@ -82,6 +84,16 @@ def test_command_line_pulls(words: str) -> None:
 )
 def test_command_line_asks_for_neither(words: str) -> None:
     assert asks_for(words) == ""
+
+
+@pytest.mark.parametrize("words", GLOBAL_OPTIONS)
+def test_build_is_known_whatever_stands_before_the_command(words: str) -> None:
+    assert asks_for(f"{words} build web") == BUILD
+
+
+@pytest.mark.parametrize("words", DOUBTFUL)
+def test_option_that_is_not_known_counts_as_one_without_a_value(words: str) -> None:
+    assert asks_for(f"{words} build web") == BUILD
 
 
 @pytest.mark.parametrize(

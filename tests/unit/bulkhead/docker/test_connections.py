@@ -44,6 +44,7 @@ def test_process_that_has_ended_or_has_another_network_is_not_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert connections.is_connected(2**22 + 1, os.getpid()) is None
+    assert connections.is_connected(os.getpid(), 0) is None, "the server is hidden from this user"
     namespace = procfs.namespace
     monkeypatch.setattr(procfs, "namespace", lambda pid, kind: str(tmp_path) if pid == "self" else namespace(pid, kind))
     assert connections.is_connected(os.getpid(), os.getpid()) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkhead.docker import daemon, roots
+from bulkhead.docker import cgroups, daemon, roots
 
 from ...cases import CONTAINERDS, DAEMON_JSONS, ContainerdCase, DaemonJsonCase
 from ...fake_proc import FakeProc
@@ -21,7 +21,7 @@ class Daemons:
         self.proc = proc
         monkeypatch.setattr(roots, "DAEMON_JSON", f"{top}/daemon.json")
         monkeypatch.setattr(roots, "CONTAINERD_CONFIG", f"{top}/config.toml")
-        monkeypatch.setattr(daemon, "_CGROUPS", f"{top}/cgroup")
+        monkeypatch.setattr(cgroups, "ROOT", f"{top}/cgroup")
         monkeypatch.setattr(daemon, "data_root", self._data_root)
         self.says: str | Exception = "/var/lib/docker"
 
@@ -152,9 +152,21 @@ def test_daemon_without_a_process_cannot_be_read(daemons: Daemons) -> None:
     )
 
 
+def test_daemon_that_is_hidden_from_this_user_is_not_called_missing(daemons: Daemons) -> None:
+    daemons.start("dockerd --data-root=/elsewhere")
+    daemons.proc.hide(1, 50, 60)
+    daemons.says = PermissionError(13, "Permission denied")
+    hidden = "cannot be read: /proc hides the processes of others from this user (hidepid). Root can read it"
+    assert daemons.off_the_volume() == (
+        [],
+        [f"the command line of {program} {hidden}" for program in ("containerd", "dockerd")],
+    )
+
+
 def test_processes_of_the_unit_are_looked_at_first(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
     daemons.start()
-    (daemons.top / "cgroup/containerd.service").mkdir(parents=True)
-    (daemons.top / "cgroup/containerd.service/cgroup.procs").write_text("41\n60\n")
+    group = daemons.top / "cgroup/system.slice/containerd.service"
+    group.mkdir(parents=True)
+    (group / "cgroup.procs").write_text("41\n60\n")
     monkeypatch.setattr("bulkhead.procfs.process_ids", lambda: pytest.fail("every process of the host is read"))
-    assert daemon.command_line("containerd.service", "containerd") == ["/usr/bin/containerd"]
+    assert daemon.process_of("containerd.service", "containerd") == 60

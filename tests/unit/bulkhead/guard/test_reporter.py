@@ -12,7 +12,7 @@ from bulkhead import state
 from bulkhead.guard import jobs
 from bulkhead.watch.results import WARNING
 
-from .world import FLOOR, OTHERS, G, M, World, run_guard, saved
+from .world import FLOOR, INODE_FLOOR, OTHERS, G, M, World, run_guard, saved
 
 
 def test_slow_growth_below_the_floor_is_reported_seldom(world: World) -> None:
@@ -76,6 +76,11 @@ def test_stopped_builds_are_remembered_over_a_restart(world: World) -> None:
     assert saved()["aborted"][0]["written"] > G
     assert saved()["aborted_total"] == 1
     assert saved()["floor"] == FLOOR
+
+
+def test_state_file_has_the_floor_for_inodes_and_what_is_free(world: World) -> None:
+    run_guard(world, 1)
+    assert (saved()["inode_floor"], saved()["inodes_free"]) == (INODE_FLOOR, 2_000_000)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"aborted": 7, "aborted_total": "x", "reclaimed": []}', "\0"])

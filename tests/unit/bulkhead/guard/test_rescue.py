@@ -48,6 +48,10 @@ class RescueHost:
         self.held_back = 0  # bytes that only root may have
         self.needs = 200 * M  # bytes that Docker needs to start
         self.cache = 0  # bytes of it
+        self.inodes = self.inodes_free = 0  # 0: the filesystem does not limit them
+        self.needs_inodes = 20  # that Docker needs to start
+        self.cache_inodes = 0  # in each GiB of its cache
+        self.reclaimed = 0  # bytes, by the last reclaim
         self.fstype = "ext4"
         self.grown = 60 * G  # what the filesystem has come to
         self.journal: list[str] = []
@@ -69,8 +73,8 @@ class RescueHost:
         monkeypatch.setattr(alert, "report_event", lambda _, news, __: self.reported.extend(news) or [])
         monkeypatch.setattr(Engine, "ask", self._ask)
         monkeypatch.setattr(rescued_host, "start_docker", lambda *_: self._start())
-        monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", self._reclaim)
-        monkeypatch.setattr(rescue._HarmlessPruner, "freed", lambda _: self.cache)
+        monkeypatch.setattr(rescue._HarmlessPruner, "remove_harmless", lambda pruner: self._reclaim(pruner))
+        monkeypatch.setattr(rescue._HarmlessPruner, "freed", lambda _: self.reclaimed)
         monkeypatch.setattr(Pruner, "free", lambda _: self.free)
         monkeypatch.setattr(os, "statvfs", self._statvfs)
         real = os.stat
@@ -86,12 +90,18 @@ class RescueHost:
     def _statvfs(self, path: str) -> Any:
         assert path == self.config.volume_mount
         return SimpleNamespace(
-            f_bavail=max(self.free, 0), f_bfree=max(self.free + self.held_back, 0), f_blocks=self.grown, f_frsize=1
+            f_bavail=max(self.free, 0),
+            f_bfree=max(self.free + self.held_back, 0),
+            f_blocks=self.grown,
+            f_frsize=1,
+            f_files=self.inodes,
+            f_ffree=self.inodes_free,
         )
 
     def _give_back(self, _: object) -> int:
         size, self.ballast = self.ballast, 0
         self.free += size
+        self.inodes_free += min(self.inodes, 1)
         self.did.append("ballast")
         return size
 
@@ -100,8 +110,11 @@ class RescueHost:
             return "starting\nno space left on device\n"
         if words[0] in ("resize2fs", "xfs_growfs"):
             self.did.append(words[0])
-            self.free += self.group.volumes["docker-lv"].size - self.grown
-            self.grown = self.group.volumes["docker-lv"].size
+            more = self.group.volumes["docker-lv"].size - self.grown
+            self.free += more
+            inodes = more * self.inodes // self.grown
+            self.inodes, self.inodes_free = self.inodes + inodes, self.inodes_free + inodes
+            self.grown += more
         else:
             self.did.append(words[0])
             self.group.run(*words)
@@ -113,16 +126,21 @@ class RescueHost:
 
     def _start(self) -> None:
         self.did += ["reset-failed", "start"]
-        if self.free + self.held_back < self.needs:
+        if self.free + self.held_back < self.needs or (self.inodes and self.inodes_free < self.needs_inodes):
             raise Failed("`systemctl start docker.service` failed")
         self.up, self.answers = True, not self.hangs
         if self.hangs:
             raise Failed("Docker has not started, and has made no progress for 180 s")
 
-    def _reclaim(self) -> None:
+    def _reclaim(self, pruner: Pruner) -> None:
+        assert pruner.need is not None
+        self.reclaimed = min(max(pruner.need - self.free, 0), self.cache)
+        if pruner.dry_run:
+            return
         self.did.append("reclaim")
-        self.free += self.cache
-        self.cache = 0
+        self.cache -= self.reclaimed
+        self.free += self.reclaimed
+        self.inodes_free += self.reclaimed * self.cache_inodes // G
 
     def rescue(self, *, dry_run: bool = False) -> list[str]:
         return rescue.rescue(self.config, self.journal.append, dry_run=dry_run)
@@ -154,7 +172,7 @@ def test_ballast_and_cache_come_first(host: RescueHost) -> None:
         "ballast: 256.0 MiB given back",
         "Docker: started",
         "idle build cache and dangling images: reclaimed",
-        "/srv/docker-volume: 5.2 GiB of 60.0 GiB free, 3.0 GiB must stay free; Docker answers",
+        "/srv/docker-volume: 3.0 GiB of 60.0 GiB free, 3.0 GiB must stay free; Docker answers",
     ]
 
 
@@ -230,6 +248,94 @@ def test_interrupted_growth_of_an_earlier_rescue_is_finished(host: RescueHost) -
     host.rescue()
     assert host.did[:2] == ["ballast", "resize2fs"]
     assert host.group.volumes["docker-lv"].size == 65 * G, "one GiB more at the least"
+
+
+# -- inodes
+
+
+@pytest.fixture
+def host_without_inodes(host: RescueHost) -> RescueHost:
+    """A host whose volume has half of its space free, and no inode."""
+    host.free, host.inodes = 30 * G, 60 * G // 16384
+    return host
+
+
+def test_volume_without_inodes_is_rescued_by_its_cache(host_without_inodes: RescueHost) -> None:
+    host = host_without_inodes
+    host.group.add()
+    host.cache, host.cache_inodes, host.needs_inodes = 10 * G, 50_000, 1
+    assert host.rescue() == []
+    assert host.did == ["ballast", "reset-failed", "start", *["reclaim"] * 5], "the floor, and then a GiB at once"
+    assert host.cache == 6 * G, "no more than it takes"
+    assert NAME in host.group.volumes, "the way back was taken without need"
+    lines = [line for line in host.journal if line.startswith("/srv/docker-volume: ")]
+    assert lines == [
+        "/srv/docker-volume: 30.0 GiB of 60.0 GiB free, 3.0 GiB must stay free; 0 of 3932160 inodes free, 196608 must stay "
+        "free; Docker does not run",
+        "/srv/docker-volume: 34.2 GiB of 60.0 GiB free, 3.0 GiB must stay free; 200001 of 3932160 inodes free, 196608 must "
+        "stay free; Docker answers",
+    ]
+
+
+def test_volume_without_inodes_grows_by_what_brings_enough_of_them(host_without_inodes: RescueHost) -> None:
+    host = host_without_inodes
+    host.cache, host.cache_inodes = G // 2, 50_000
+    assert host.rescue() == []
+    assert host.did == [
+        "ballast",
+        "reset-failed",
+        "start",
+        "resize2fs",
+        "lvextend",
+        "resize2fs",
+        "reset-failed",
+        "start",
+    ]
+    assert "volume: 3.2 GiB of the 20.0 GiB that are free in ubuntu-vg added" in host.journal
+    assert host.inodes_free >= host.inodes * 5 // 100
+
+
+def test_docker_without_an_inode_is_not_started(host_without_inodes: RescueHost) -> None:
+    host_without_inodes.ballast, host_without_inodes.inodes_free = 0, -1  # what a ballast would have brought
+    host_without_inodes.group.size = 60 * G
+    host_without_inodes.rescue()
+    assert "start" not in host_without_inodes.did
+    assert "Docker does not run: not started yet: it has no inodes" in host_without_inodes.journal
+
+
+def test_volume_that_stays_without_inodes_is_reported(host_without_inodes: RescueHost) -> None:
+    host_without_inodes.group.size, host_without_inodes.needs_inodes = 60 * G, 1
+    assert host_without_inodes.rescue() == [
+        "/srv/docker-volume has 1 inode free, and 196608 must stay free: "
+        "`du --inodes -x --max-depth=2 /srv/docker-volume | sort -n | tail` shows where the files are. Remove some of it, or "
+        "set a larger volume_size and run the deploy"
+    ]
+
+
+@pytest.mark.parametrize(("inodes_free", "goes"), [(9_999, True), (10_000, False)])
+def test_snapshot_goes_for_inodes_only_if_docker_may_lack_them(
+    host_without_inodes: RescueHost, inodes_free: int, goes: bool
+) -> None:
+    host_without_inodes.group.add()
+    host_without_inodes.needs_inodes, host_without_inodes.ballast = 10**9, 0
+    host_without_inodes.inodes_free = inodes_free - 1  # the ballast's comes
+    assert host_without_inodes.rescue()
+    assert (NAME not in host_without_inodes.group.volumes) == goes
+
+
+def test_dry_run_counts_the_inodes_that_a_larger_volume_would_have(host_without_inodes: RescueHost) -> None:
+    host = host_without_inodes
+    host.up = host.answers = True
+    host.cache, host.cache_inodes = 10 * G, 50_000
+    assert host.rescue(dry_run=True) == []
+    assert (host.did, host.group.commands) == ([], [])
+    assert host.journal[1:] == [
+        "ballast: 256.0 MiB would be given back",
+        "idle build cache and dangling images: would be reclaimed",
+        "  Docker does not say how many inodes that frees; if it is not enough:",
+        "volume: 3.3 GiB of the 20.0 GiB that are free in ubuntu-vg would be added",
+        "the volume would have 63.3 GiB: set volume_size to at least that, or each run of the deploy warns about it",
+    ]
 
 
 # -- what stays wrong

@@ -71,6 +71,24 @@ def test_files_of_killed_builds_go_when_the_next_build_ends(proc: FakeProc, dire
     assert sorted(os.listdir(directory)) == ["20 2000.json", "guard.json"]
 
 
+def test_build_of_another_user_that_is_hidden_keeps_its_space(
+    proc: FakeProc, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(pid: int, _: int) -> None:
+        raise PermissionError if pid == 20 else ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", kill)
+    proc.add(20, "bulkhead build -- .")
+    for process in ("10 1000", "20 2000", "30 3000"):
+        reservations.save(place(process))
+    proc.hide(1, 20)
+    assert [each.process for each in reservations.standing()] == ["10 1000", "20 2000"]
+    assert reservations.is_alive("20 2000")
+    assert not any(map(reservations.is_alive, ("20 x", "20", "20 0")))
+    reservations.remove(place())
+    assert os.listdir(directory) == ["20 2000.json"]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -121,7 +121,8 @@ def test_cache_is_reclaimed_in_portions_until_enough_inodes_are_free(
 
     monkeypatch.undo()
     monkeypatch.setattr(pruner, "reclaim_cache", reclaim)
-    monkeypatch.setattr(jobs, "space_of", lambda _: Found())
+    for module in (jobs, pruner):
+        monkeypatch.setattr(module, "space_of", lambda _: Found())
     freed, inodes = jobs.reclaim_cache(config(), 4 * G, 300_000)
     assert asked == [4 * G, *[51 * G] * portions]
     assert (freed, inodes) == (min(portions * G, 4 * G + 300 * M), Found().inodes_free - 10_000)

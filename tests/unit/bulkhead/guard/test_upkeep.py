@@ -60,6 +60,14 @@ def test_docker_that_a_full_volume_stopped_is_rescued_every_ten_minutes(
     assert len(rescued) == times
 
 
+def test_docker_that_a_volume_without_inodes_stopped_is_rescued(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rescued: list[float] = []
+    monkeypatch.setattr(jobs, "rescue_docker", lambda _: rescued.append(world.now))
+    world.inodes_free, world.is_docker_up = 10.0, False
+    run_guard(world, 60, guard_rescue=True)
+    assert len(rescued) == 1
+
+
 def test_running_rescue_is_not_started_again_and_gets_the_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_runner, "Job", EndlessJob)
     world.free = FLOOR - M

@@ -609,6 +609,41 @@ def test_reason_of_a_move_that_could_not_begin_is_not_that_of_an_earlier_one(hos
     assert "is not Docker's volume" in host.move().journal.reason
 
 
+@pytest.mark.parametrize(
+    ("phase", "old", "outcome"),
+    [
+        ("", {}, "Docker's data has not been moved."),
+        (journal.ROLLED_BACK, {}, "Docker runs on its old data: the move was rolled back."),
+        (journal.DONE, {"/var/lib/docker": 1}, "Docker runs on the volume; the old data is kept."),
+    ],
+)
+def test_move_that_could_not_begin_leaves_its_reason_and_changes_nothing_else(
+    host: RelocationHost, phase: str, old: dict[str, int], outcome: str
+) -> None:
+    if phase:
+        host.move().journal.enter(phase, reason="an earlier one", old=old)
+    before = vars(host.move().journal)
+    host.is_lost = True
+    with pytest.raises(Failed, match=f"{host.volume} is not mounted. {outcome}"):
+        host.move().relocate()
+    assert vars(host.move().journal) == {**before, "reason": f"{host.volume} is not mounted"}
+    host.is_lost = False
+    if not phase:
+        host.move().relocate()
+        assert host.move().journal.reason == ""
+
+
+def test_move_that_the_full_disk_keeps_from_its_journal_still_says_why(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Journal) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Journal, "save", full)
+    host.is_lost = True
+    refused(host, "is not mounted")
+
+
 def test_copy_that_was_begun_counts_as_room_for_the_next(host: RelocationHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(*_: Any) -> None:
         raise PowerCut

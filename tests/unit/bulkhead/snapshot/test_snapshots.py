@@ -491,6 +491,7 @@ def test_docker_moves_neither_on_nor_off_its_volume_while_one_stands(
         ):
             move()
     assert not moved
+    assert "is older than the move" in Journal.load(journal.PATH).reason
     group.volumes.pop(NAME)
     move_commands._move(config(), [])
     move_commands._roll_back(config(), back.directory)

@@ -34,13 +34,15 @@ def test_json_has_the_figures(machine: pytest.MonkeyPatch, capsys: pytest.Captur
     machine.setattr(snapshots, "ours", lambda _: [Snapshot("before", G, 41.5, 7)])
     machine.setattr(move_commands, "moves", lambda *_: [])
     aborted = {"time": NOW, "words": "make", "written": G, "id": "what else it remembers"}
-    state.save("guard", {"time": NOW, "floor": G, "free": G, "ballast": 0, "rate": 0.0, "aborted": [aborted]})
+    guard = {"time": NOW, "floor": G, "free": G, "ballast": 0, "rate": 0.0, "aborted": [aborted]}
+    state.save("guard", {**guard, "inode_floor": 196_608, "inodes_free": 3_000_000})
     assert commands.run(config(), argparse.Namespace(json=True)) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [round(filesystem["percent"]) for filesystem in shown["filesystems"]] == [50, 95]
     assert shown["forecasts"][VOLUME]["seconds_left"] == 3 * 3600
     assert shown["usage"]["images"] == 30 * G
     assert shown["guard"]["aborted"][0]["words"] == "make"
+    assert (shown["guard"]["inode_floor"], shown["guard"]["inodes_free"]) == (196_608, 3_000_000)
     assert shown["taken"] == {"before": 7}
 
 

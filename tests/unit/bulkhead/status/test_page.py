@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,16 @@ def test_the_guards_floor_is_shown_with_what_is_left_above_it() -> None:
     assert row(below, "ballast").endswith("none")
 
 
+def test_the_guards_floor_for_inodes_is_shown_where_the_filesystem_limits_them() -> None:
+    guard = GuardStatus(NOW, 3 * G, 4 * G, 0, [], inode_floor=196_608, inodes_free=200_000)
+    page = render(example_status(guard=guard), False, 80)
+    assert row(page, "inodes").endswith("196608 kept free; 3392 left above it")
+    page = render(example_status(guard=replace(guard, inodes_free=196_608)), True, 80)
+    assert f"\033[{status_page._COLOURS[WARNING]}m    inodes" in page
+    assert "196608 kept free; less than that is free now" in page
+    assert "inodes" not in render(example_status(guard=replace(guard, inode_floor=0)), False, 80)
+
+
 def test_stopped_builds_are_shown_the_last_one_first_but_not_all_of_them() -> None:
     aborted = [Aborted(NOW - 3600 * hours, f"pip install part-{hours}\n", 8 * G) for hours in range(9, 0, -1)]
     page = render(example_status(guard=GuardStatus(NOW, G, G, 0, aborted)), False, 80)
@@ -138,6 +149,14 @@ def test_a_move_is_shown_with_its_time_its_old_data_and_its_reason() -> None:
     assert "  Docker runs on its old data.\n    since     2025-" in page
     assert "    kept      2.0 GiB beneath /var/lib/docker; `bulkhead finalize` removes it" in page
     assert "    reason    no room" in page
+
+
+def test_a_move_that_could_not_begin_is_shown_with_its_reason() -> None:
+    place = DataLocation("/var/lib/docker", "Docker's data has not been moved.", "", 0, "no room", {})
+    page = render(example_status(places=[place]), False, 120)
+    assert "  Docker's data has not been moved.\n    reason    no room" in page
+    assert "since" not in page
+    assert "not been moved" not in render(example_status(places=[replace(place, reason="")]), False, 120)
 
 
 def test_runs_are_shown_with_the_last_and_the_next() -> None:

@@ -21,7 +21,7 @@ from bulkhead.snapshot.snapshots import Snapshot
 from bulkhead.status import report
 from bulkhead.status.commands import as_json
 from bulkhead.status.page import render
-from bulkhead.status.report import collect
+from bulkhead.status.report import DataLocation, collect
 from bulkhead.watch import alert_store, check
 from bulkhead.watch.results import UNKNOWN, CheckResult, Observation
 
@@ -74,6 +74,14 @@ def test_a_move_whose_journal_is_damaged_hides_nothing_else() -> None:
     assert found.usage
 
 
+def test_state_of_a_guard_that_knew_no_floor_for_inodes_is_read(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(check, "collect", lambda *_: (Observation(results=[GUARDS]), {}))
+    state.save("guard", {"time": 1, "floor": G, "free": 2 * G, "ballast": 0, "aborted": []})
+    page = render(collect(config(), list), False, 80)
+    assert row(page, "floor").endswith("1.0G kept free; 1.0G left above it")
+    assert "inodes" not in page
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -88,6 +96,29 @@ def test_damaged_state_causes_no_traceback(machine: pytest.MonkeyPatch, values: 
     for name in ("check", "prune", "guard"):
         state.save(name, values)
     assert "the last prune is unknown" in render(collect(config(), list), False, 80)
+
+
+@pytest.mark.parametrize(
+    ("phase", "pending", "reason"),
+    [("", True, "no room"), ("", False, ""), ("", None, "no room"), ("failed", False, "no room")],
+)
+def test_reason_of_a_move_that_could_not_begin_is_shown_while_there_is_something_to_move(
+    phase: str, pending: bool | None, reason: str
+) -> None:
+    class PendingMove:
+        path = "/var/lib/docker"
+        journal = Journal("", phase=phase, reason="no room")
+
+        @property
+        def is_pending(self) -> bool:
+            if pending is None:
+                raise PermissionError("not for you")
+            return pending
+
+        def outcome(self) -> str:
+            return "Docker's data has not been moved."
+
+    assert DataLocation.of(PendingMove()).reason == reason  # type: ignore[arg-type]
 
 
 def test_docker_is_not_waited_for_when_it_hangs(machine: pytest.MonkeyPatch) -> None:

@@ -347,7 +347,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setattr(fstab, "FSTAB", "/dev/null")
     monkeypatch.setattr(roots, "DAEMON_JSON", f"{tmp_path}/daemon.json")
     monkeypatch.setattr(roots, "CONTAINERD_CONFIG", f"{tmp_path}/config.toml")
-    monkeypatch.setattr(daemon, "command_line", lambda _, program: host.command_lines[program])
+    monkeypatch.setattr(roots, "_command_line", lambda _, program: host.command_lines[program])
     monkeypatch.setattr(filesystems, "_is_missing", lambda path: path in host.missing)
     monkeypatch.setattr(syslog, "syslog", lambda priority, text: host.log.append((priority, text)))
     monkeypatch.setattr(daemon, "DOCKER_API", f"{tmp_path}/docker.sock")

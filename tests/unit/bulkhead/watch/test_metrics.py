@@ -115,6 +115,12 @@ def test_guard_has_metrics(level: int, up: str) -> None:
     assert "bulkhead_guard_aborted_total 31.0" in text(guard={"floor": 5, "aborted": [{}], "aborted_total": 31})
 
 
+def test_guard_has_a_metric_of_its_floor_for_inodes() -> None:
+    guard = {"floor": 2**31, "aborted": []}
+    assert "bulkhead_guard_floor_inodes 196608.0" in text(guard={**guard, "inode_floor": 196_608})
+    assert "floor_inodes" not in text(guard=guard), "the state of an older guard has none"
+
+
 @pytest.mark.parametrize("guard", [{}, {"floor": None, "aborted": 3}, {"floor": 5}])
 def test_guard_without_a_sample_is_up_all_the_same(guard: dict[str, Any]) -> None:
     written = text(guard=guard)
