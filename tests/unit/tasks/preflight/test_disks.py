@@ -61,7 +61,9 @@ def test_disk_that_is_not_blank_is_refused(changes: dict[str, object], found: st
 
 
 def test_absent_disk_is_refused_with_those_there_are() -> None:
-    found = finding(bare_host(), spare_disk(), settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
+    beside = (disk("/dev/dm-9", "crypt"), disk("/dev/vda9", "part"))
+    storage = replace(spare_disk(), devices=(*spare_disk().devices, *beside))
+    found = finding(bare_host(), storage, settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
     assert_says(
         found,
         found_has=f"there is no disk /dev/disk/by-id/virtio-gone; this host has /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)",
@@ -163,6 +165,8 @@ def test_disk_whose_holder_shows_no_mount_of_it_is_refused_without_a_recipe(sign
 
 def test_disk_with_a_btrfs_that_nobody_has_mounted_gets_the_recipe() -> None:
     unused = beside_root(disk("/dev/vdb", "disk", signatures=("btrfs",)))
+    others = [Mount(f"/srv/{kind}", kind, "", "/", kind, (), "private") for kind in ("autofs", "xfs")]
+    unused = replace(unused, mounts=(*unused.mounts, *others))
     assert "docs/refused.md" in finding(bare_host(), unused, settings(volume_disks=["/dev/vdb"])).action
 
 
@@ -212,6 +216,22 @@ def test_kernel_name_is_accepted_with_the_stable_one() -> None:
     warning = f"/dev/vdb can be another disk after a boot; name it {SPARE} in volume_disks"
     plan = plan_of(bare_host(), spare_disk(), settings(volume_disks=["/dev/vdb"]), warnings=(warning,))
     assert plan.new_physical_volumes == ("/dev/vdb",)
+
+
+@pytest.mark.parametrize("other", ["/dev/disk/by-path/pci-1", "/dev/mapper/vault"])
+def test_name_that_stays_is_accepted_in_silence_and_the_kernels_is_not(other: str) -> None:
+    device = blank("/dev/dm-0", type="crypt", aliases=("/dev/disk/by-id/dm-name-vault", other))
+    storage = beside_root(device)
+    assert plan_of(bare_host(), storage, settings(volume_disks=[other])).new_physical_volumes == (other,)
+    for alone in (device, replace(device, aliases=(other,))):
+        warning = f"/dev/dm-0 can be another disk after a boot; name it {alone.aliases[0]} in volume_disks"
+        plan_of(bare_host(), beside_root(alone), settings(volume_disks=["/dev/dm-0"]), warnings=(warning,))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_disk_that_is_too_small_for_a_volume_is_not_suggested(more: int) -> None:
+    action = finding(bare_host(), beside_root(blank("/dev/vdb", size=GIB + more))).action
+    assert ("there is /dev/vdb (1.0 GiB)" in action) == bool(more)
 
 
 def with_our_group_on_vdb() -> Storage:
