@@ -60,6 +60,14 @@ def test_disk_that_is_not_blank_is_refused(changes: dict[str, object], found: st
     assert_says(result, found_has=f"{SPARE} (20.0 GiB) {found}", needed="ever overwritten", action="name another disk")
 
 
+@pytest.mark.parametrize("name", ["/dev/disk/by-id/dm-name-vault", "/dev/mapper/vault"])
+def test_only_a_kernel_name_is_called_one(name: str) -> None:
+    storage = beside_root(disk("/dev/dm-0", "crypt", aliases=(name,), signatures=("ext4",)))
+    for path, is_kernels in ((name, False), ("/dev/dm-0", True)):
+        action = finding(bare_host(), storage, settings(volume_disks=[path])).action
+        assert (f"{path} is a kernel name" in action) == is_kernels
+
+
 def test_absent_disk_is_refused_with_those_there_are() -> None:
     beside = (disk("/dev/dm-9", "crypt"), disk("/dev/vda9", "part"))
     storage = replace(spare_disk(), devices=(*spare_disk().devices, *beside))
@@ -255,6 +263,18 @@ def test_stable_name_of_another_disk_is_taken_as_meant() -> None:
     storage = replace(storage, devices=(*storage.devices, other))
     found = finding(our_docker_ce_host(), storage, settings(volume_disks=["/dev/disk/by-id/virtio-other"]))
     assert_says(found, found_has="docker-vg is on /dev/vdb already", needed="Docker's own", action="volume_group")
+
+
+def test_disk_that_is_named_after_a_stale_name_is_judged() -> None:
+    known, other = with_our_group_on_vdb(), "/dev/disk/by-id/virtio-other"
+    second = PhysicalVolume("/dev/vdc", "docker-vg", 20 * GIB, 20 * GIB)
+    storage = replace(
+        known,
+        devices=(*known.devices, disk("/dev/vdd", aliases=(other,), signatures=("ext4",))),
+        physical_volumes=(*known.physical_volumes, second),
+    )
+    result = examine(settings(volume_disks=["/dev/vdz", other]), our_docker_ce_host(), storage)
+    assert f"{other} (20.0 GiB) carries a signature: ext4" in result.findings[0].found
 
 
 def test_group_of_root_is_extended_by_a_kernel_name_once_and_is_known_by_its_name_afterwards() -> None:
