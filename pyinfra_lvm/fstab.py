@@ -87,7 +87,7 @@ def _parse_line(line: str) -> FstabEntry | None:
         return None
     source, target, fstype = (_unescape(field) for field in fields[:3])
     options = tuple(_unescape(fields[3]).split(",")) if len(fields) > 3 else ("defaults",)
-    numbers = [int(field) if field.isdigit() else 0 for field in fields[4:6]]
+    numbers = [int(field) if field.isdecimal() else 0 for field in fields[4:6]]
     dump, passno = (*numbers, 0, 0)[:2]
     return FstabEntry(source, target.rstrip("/") or "/", fstype, options, dump, passno)
 

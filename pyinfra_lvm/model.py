@@ -172,7 +172,7 @@ class Storage:
 
     def mount_containing(self, path: str) -> Mount | None:
         """Return the mount that holds ``path``: the one with the longest target that is a prefix of it."""
-        holding = [m for m in self.mounts if m.target == "/" or path == m.target or path.startswith(m.target + "/")]
+        holding = [m for m in self.mounts if f"{path}/".startswith(f"{m.target.rstrip('/')}/")]
         return max(enumerate(holding), key=lambda pair: (len(pair[1].target), pair[0]))[1] if holding else None
 
     def mounts_of(self, device: str) -> tuple[Mount, ...]:

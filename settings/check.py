@@ -209,9 +209,7 @@ def _shown(name: str, value: object) -> str:
     if name == "daemon_json" or name.startswith("alert_receivers"):
         if not isinstance(value, dict):
             return "(not shown)"
-        keys = (
-            repr(key) if name == "daemon_json" or fields.RECEIVER_NAME.fullmatch(str(key)) else "…" for key in value
-        )
+        keys = (repr(key) if fields.RECEIVER_NAME.fullmatch(str(key)) else "…" for key in value)
         return f"{{{', '.join(f'{key}: …' for key in keys)}}}"
     text = repr(value.text if isinstance(value, Size) else value)
     if "_repository" in name and "@" in text:

@@ -174,7 +174,7 @@ def parse_volume_size(value: object) -> Size | None:
 
 def check_volume_minimum(size: Size) -> Size:
     """Refuse a size in bytes that is too small for a volume."""
-    if 0 < size.bytes < MINIMUM:
+    if size.bytes and size.bytes < MINIMUM:
         raise ValueError(f"at least {human(MINIMUM)}")
     return size
 

@@ -82,7 +82,7 @@ def _stale_names(settings: Settings, storage: Storage, group: str) -> tuple[str,
     return tuple(
         path
         for path, device in named.items()
-        if device is None or (device.path == path and not (extends and _why_not_blank(device, None) == ""))
+        if device is None or (device.path == path and (not extends or _why_not_blank(device, None)))
     )
 
 

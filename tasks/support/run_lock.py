@@ -93,7 +93,7 @@ class RunLockHolder(FactBase[Holder]):
         answer, _, rest = output[-1].partition(" ")
         if answer == "left":
             return Holder(f"a command of a run that was killed; process {rest} on the host", left=True)
-        return Holder(rest if answer == "held" else "")
+        return Holder(rest)
 
 
 def _user() -> str:

@@ -10,7 +10,8 @@ G = 2**30
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("60G", 60 * G), ("1.5T", 1536 * G), ("512M", G // 2), ("2GiB", 2 * G), ("10g", 10 * G)]
+    ("text", "expected"),
+    [("60G", 60 * G), ("1.5T", 1536 * G), ("512M", G // 2), ("2GiB", 2 * G), ("10g", 10 * G), ("64K", 2**16)],
 )
 def test_bytes_are_powers_of_1024(text: str, expected: int) -> None:
     assert Size.parse(text).bytes == expected
@@ -22,6 +23,11 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         Size.parse(text)
 
 
+@pytest.mark.parametrize(("text", "expected"), [("0.5%", G // 2), ("1%", G), ("100%", 100 * G), ("1G", G)])
+def test_percentage_is_of_the_whole(text: str, expected: int) -> None:
+    assert Size.parse(text).bytes_of(100 * G) == expected
+
+
 @pytest.mark.parametrize("text", ["0%", "101%"])
 def test_percentage_of_nothing_or_of_more_than_there_is_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must be more than zero and at most 100 %$"):
@@ -30,6 +36,7 @@ def test_percentage_of_nothing_or_of_more_than_there_is_is_refused(text: str) ->
 
 def test_human_sizes() -> None:
     assert [human(n) for n in (0, 5 * 2**20, 60 * G, 3 * 2**40)] == ["0 bytes", "5.0 MiB", "60.0 GiB", "3.0 TiB"]
+    assert [human(n) for n in (2**20 - 1, 2**20, G, 2**40)] == ["1048575 bytes", "1.0 MiB", "1.0 GiB", "1.0 TiB"]
 
 
 def test_what_is_a_little_less_does_not_look_as_if_it_were_enough() -> None:

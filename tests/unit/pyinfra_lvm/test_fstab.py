@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyinfra_lvm.fstab import fstab_with, fstab_without, parse_fstab
+from pyinfra_lvm.fstab import format_entry, fstab_lists, fstab_with, fstab_without, parse_fstab
 from pyinfra_lvm.model import FstabEntry
 
 TEXT = "# root\n/dev/vda1  /\text4\terrors=remount-ro 0 1\n\n//nas/a\\040b /mnt/a\\040b cifs ro\nnonsense\n"
@@ -16,6 +16,42 @@ def test_lines_are_read_with_tabs_escapes_and_missing_fields() -> None:
         FstabEntry("/dev/vda1", "/", "ext4", ("errors=remount-ro",), 0, 1),
         FstabEntry("//nas/a b", "/mnt/a b", "cifs", ("ro",)),
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("/a /b ext4", FstabEntry("/a", "/b", "ext4", ("defaults",), 0, 0)),
+        ("/a /b/ ext4 ro,nofail 1 2 # more", FstabEntry("/a", "/b", "ext4", ("ro", "nofail"), 1, 2)),
+        ("/a /b ext4 ro x ²", FstabEntry("/a", "/b", "ext4", ("ro",), 0, 0)),
+        ("/a /b", None),
+        ("# /a /b ext4", None),
+    ],
+)
+def test_missing_field_has_its_default(line: str, read: FstabEntry | None) -> None:
+    assert parse_fstab(line) == ((read,) if read else ())
+
+
+@pytest.mark.parametrize(("fstype", "passno"), [("ext4", 2), ("xfs", 0), ("none", 0)])
+def test_only_an_ext_filesystem_is_checked_at_boot_after_root(fstype: str, passno: int) -> None:
+    assert format_entry(FstabEntry.of("/a", "/b", fstype, ["ro"])) == f"/a /b {fstype} ro 0 {passno}"
+
+
+OTHERS = "/dev/a /a ext4 ro\n/dev/z /z ext4 ro\n"
+
+
+def test_line_of_another_target_is_neither_replaced_nor_taken_out() -> None:
+    entry = FstabEntry("/dev/m", "/m", "ext4", ("ro",))
+    both = fstab_with(OTHERS, entry)
+    assert both == f"{OTHERS}/dev/m /m ext4 ro 0 0\n"
+    assert fstab_without(both, "/m") == fstab_without(both, "/m", "/dev/m") == OTHERS
+    assert fstab_without(both, "/m", "/dev/a") == fstab_without(both, "/m", "/dev/z") == both
+
+
+def test_line_is_listed_with_its_source_and_its_target() -> None:
+    assert fstab_lists(OTHERS, FstabEntry("/dev/a", "/a", "xfs", ()))
+    for source, target in (("/dev/a", "/m"), ("/dev/m", "/a"), ("/dev/m", "/m")):
+        assert not fstab_lists(OTHERS, FstabEntry(source, target, "ext4", ("ro",)))
 
 
 def test_new_line_is_added_and_the_others_stay_byte_for_byte() -> None:

@@ -126,6 +126,11 @@ def test_physical_volume_is_refused_on_what_is_not_blank(changes: dict[str, Any]
     assert "nothing was written to it" in output
 
 
+def test_device_that_the_fact_did_not_read_is_left_to_the_command_that_reads_it() -> None:
+    (command,) = commands(lvm.physical_volume, Storage(devices=(replace(BLANK, zeroed=None),)), device="/dev/vdb")
+    assert command.index("zeros 0 1048576") < command.index("pvcreate")
+
+
 def test_physical_volume_on_a_device_that_is_not_there_is_refused() -> None:
     assert "no such device" in refused(lvm.physical_volume, Storage(), device="/dev/vdz")
 
@@ -173,6 +178,11 @@ def test_logical_volume_is_made_of_whole_extents_and_tagged() -> None:
         "lvcreate --quiet --yes --wipesignatures y --addtag pyinfra-unfinished --addtag mine "
         f"--name data --size {10 * G}b vg </dev/null"
     ]
+
+
+def test_logical_volume_of_a_group_that_is_yet_to_be_made_has_its_size() -> None:
+    (command,) = commands(lvm.logical_volume, Storage(), volume="data", group="vg", size=10 * G + 5)
+    assert f" --size {10 * G + 5}b vg " in command
 
 
 def test_logical_volume_gets_the_tags_that_it_lacks() -> None:
@@ -223,6 +233,7 @@ def test_filesystem_that_is_there_stays() -> None:
     [
         replace(MADE, filesystems=()),
         replace(MADE, filesystems=(Filesystem("/dev/dm-1", "xfs", 10 * G),)),
+        replace(MADE, filesystems=(Filesystem("/dev/dm-1", "ext3", 10 * G),)),
         replace(UNFINISHED, mounts=(Mount("/x", DEVICE, "/dev/dm-1", "/", "ext4", (), "shared"),)),
         replace(UNFINISHED, fstab=(FstabEntry("/dev/vg/data", "/x", "ext4", ()),)),
         replace(UNFINISHED, filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G, used=True),)),
@@ -230,6 +241,7 @@ def test_filesystem_that_is_there_stays() -> None:
     ids=[
         "unknown_content",
         "other_filesystem",
+        "older_filesystem",
         "unfinished_and_mounted",
         "unfinished_and_in_fstab",
         "unfinished_and_used",
@@ -244,10 +256,20 @@ def test_filesystem_on_a_volume_that_is_not_active_is_refused_with_the_way_out()
     assert "lvchange --activate y vg/data" in refused(lvm.filesystem, storage, volume="data", group="vg")
 
 
-@pytest.mark.parametrize(("short", "grows"), [(16, False), (64, True)])
+@pytest.mark.parametrize(("short", "grows"), [(0, False), (32 * 2**20, False), (32 * 2**20 + 1, True)])
 def test_filesystem_that_ends_less_than_a_block_group_short_is_whole(short: int, grows: bool) -> None:
-    storage = replace(MADE, filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G - short * 2**20),))
+    storage = replace(MADE, filesystems=(Filesystem("/dev/dm-1", "ext4", 10 * G - short),))
     assert bool(commands(lvm.filesystem, storage, volume="data", group="vg")) == grows
+
+
+def test_filesystem_that_nobody_here_makes_is_an_error() -> None:
+    for fstype in ("btrfs", "zfs"):
+        with pytest.raises(OperationValueError, match=r"^fstype must be one of ext4, xfs: "):
+            commands(lvm.filesystem, MADE, volume="data", group="vg", fstype=fstype)
+
+
+def test_filesystem_grows_in_a_dry_run_that_has_not_grown_its_volume_yet() -> None:
+    assert commands(lvm.filesystem, MADE, volume="data", group="vg", size=20 * G)[0].endswith(f"resize2fs {DEVICE}")
 
 
 XFS = (Filesystem("/dev/dm-1", "xfs", 10 * G),)
@@ -322,6 +344,54 @@ def test_host_that_was_provisioned_and_runs_docker_needs_nothing() -> None:
     for entry in mounts:
         arguments = {"device": entry.source, "fstype": entry.fstype, "options": list(entry.options)}
         assert commands(lvm.mount, storage, path=entry.target, **arguments, immutable_mount_point=True) == []
+
+
+def test_mount_beside_others_is_let_be() -> None:
+    """Others whose names come before and after it."""
+    others = [Mount(f"/srv/{name}", f"/dev/{name}", f"/dev/{name}", "/", "xfs", (), "shared") for name in ("aa", "zz")]
+    listed = [FstabEntry(f"/dev/{name}", f"/srv/{name}", "xfs", ()) for name in ("aa", "zz")]
+    beneath = [Directory(f"/srv/{name}", "symlink") for name in ("aa", "zz")]
+    beside = replace(
+        MOUNTED,
+        mounts=(*MOUNTED.mounts, *others),
+        fstab=(*MOUNTED.fstab, *listed),
+        directories=(*MOUNTED.directories, *beneath),
+    )
+    assert commands(lvm.mount, beside, **HERE) == []
+    assert commands(lvm.mount, replace(beside, fstab=tuple(listed)), **HERE) != []
+
+
+@pytest.mark.parametrize("root", ["/sub", "/"])
+def test_mount_of_a_directory_of_the_device_is_not_the_one_of_the_device(root: str) -> None:
+    mount = replace(MOUNTED.mounts[1], root=root)
+    storage = replace(MOUNTED, mounts=(ROOT, mount))
+    entry = FstabEntry.of(DEVICE, "/srv/data", "ext4", ())
+    assert lvm.is_mount_of(storage, "/srv/data", entry) == (root == "/")
+    assert not lvm.is_mount_of(storage, "/srv", entry)
+    for device in ("/dev/dm-0", "/dev/dm-2"):
+        other = replace(MOUNTED, mounts=(ROOT, replace(mount, device=device)))
+        assert not lvm.is_mount_of(other, "/srv/data", entry)
+
+
+def test_bind_mount_from_a_filesystem_that_is_itself_a_directory_of_another() -> None:
+    holder = replace(MOUNTED.mounts[1], root="/deep")
+    bound = Mount("/var/lib/data", DEVICE, "/dev/dm-1", "/deep/sub", "ext4", (), "private")
+    entry = FstabEntry.of("/srv/data/sub", "/var/lib/data", "none", ("bind",))
+    others = [replace(bound, root=root) for root in ("/sub", "/a")] + [
+        replace(bound, device=device) for device in ("/dev/a", "/dev/z")
+    ]
+    for mount in (bound, *others):
+        storage = replace(MOUNTED, mounts=(ROOT, holder, mount))
+        assert lvm.is_mount_of(storage, "/var/lib/data", entry) == (mount is bound)
+    assert not lvm.is_mount_of(replace(MOUNTED, mounts=(bound,)), "/var/lib/data", entry)
+
+
+def test_directory_that_a_mount_lacks_is_made_and_one_that_is_there_is_not() -> None:
+    absent = replace(MADE, directories=(Directory("/srv/data", "absent"),))
+    there = replace(MADE, directories=(Directory("/srv/data", "directory"),))
+    plain = HERE | {"immutable_mount_point": False}
+    assert [len(commands(lvm.mount, storage, **plain)) for storage in (absent, there)] == [3, 2]
+    assert "chattr" not in commands(lvm.mount, absent, **plain)[0]
 
 
 def test_line_that_names_the_same_device_otherwise_is_replaced() -> None:

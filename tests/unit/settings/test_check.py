@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pyinfra.api import State
@@ -16,7 +18,8 @@ from pyinfra.connectors.ssh import ConnectorData as SshData
 from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory_from_files
 
-from settings.check import DEFAULTS, SettingsError, check, check_fleet, defaults
+from settings import check as settings_check
+from settings.check import DEFAULTS, SettingsError, check, check_fleet, defaults, settings_of
 from settings.model import Settings
 
 TOP = Path(__file__).parents[3]
@@ -106,6 +109,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_disks": ["/dev/vdb", "/dev/../etc/passwd"]}, "volume_disks[1] = '/dev/../etc/passwd': must be the path"),
     ({"volume_disks": ["/dev/vd*"]}, "volume_disks[0] = '/dev/vd*': must be the path of a disk"),
     ({"volume_disks": ["/dev/vdb; rm -rf /"]}, "volume_disks[0] = '/dev/vdb; rm -rf /': must be the path"),
+    ({"volume_disks": ["/dev/vdb/"]}, "volume_disks[0] = '/dev/vdb/': must be the path"),
+    ({"volume_disks": ["/dev/disk/../vdb"]}, "volume_disks[0] = '/dev/disk/../vdb': must be the path"),
     (
         {"volume_disks": ["/dev/vdb", "/dev/vdb"]},
         "volume_disks = ['/dev/vdb', '/dev/vdb']: must be a list that names each disk once",
@@ -118,6 +123,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_size": "60 G"}, "volume_size = '60 G': must be \"auto\" or a size"),
     ({"volume_size": "9" * 400 + "G"}, '9…: must be "auto" or a size'),
     ({"volume_size": "500M"}, "volume_size = '500M': must be \"auto\" or at least 1.0 GiB"),
+    ({"volume_size": "0.001K"}, "volume_size = '0.001K': must be \"auto\" or at least 1.0 GiB"),
     ({"volume_size": "120%VG"}, "it must be more than zero and at most 100 %"),
     ({"volume_size": "60%"}, "volume_size = '60%': must be \"auto\" or a size"),
     ({"volume_size": "60%ROOT"}, "volume_size = '60%ROOT': must be \"auto\" or a size"),
@@ -215,13 +221,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"docker_repository_key": "/etc/docker.asc"}, "docker_repository_key = '/etc/docker.asc': must be an address"),
     ({"docker_repository_fingerprint": "9DC8"}, "docker_repository_fingerprint = '9DC8': must be a key's fingerprint"),
     ({"docker_repository_channel": "nightly"}, 'must be "stable" or "test"'),
-    ({"apt_lock_timeout": -1}, "apt_lock_timeout = -1: must be at least 0"),
     ({"apt_lock_timeout": "600"}, "apt_lock_timeout = '600': must be a whole number"),
     # daemon.json
     ({"log_max_size": "10mb"}, "log_max_size = '10mb': must be a size such as \"10m\""),
     ({"log_max_size": 10}, 'log_max_size = 10: must be text in quotes, such as "10m" (on the command line: --data'),
     ({"log_max_size": "0m"}, "log_max_size = '0m': must be a size"),
-    ({"log_max_file": 0}, "log_max_file = 0: must be at least 1"),
     ({"log_max_file": "3"}, "log_max_file = '3': must be a whole number"),
     ({"log_max_file": True}, "log_max_file = True: must be a whole number"),
     ({"live_restore": 1}, "live_restore = 1: must be True or False"),
@@ -279,14 +283,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"relocation": True}, 'relocation = True: must be "move" or "refuse"'),
     ({"daemon_json": {1: True}}, "daemon_json[1] = 1: must be text in quotes"),
     ({"daemon_json": {"labels": {1, 2}}}, "must be a dictionary that can be written as JSON"),
+    ({"daemon_json": {"mtu": float("nan")}}, "must be a dictionary that can be written as JSON"),
     # watch, alert, prune
     ({"check_interval": 45}, "check_interval = 45: must be 1, 2, 3, 4, 5, 6, 10, 12, 15, 20 or 30"),
     ({"check_interval": "15"}, "check_interval = '15': must be 1, 2, 3"),
-    ({"check_threshold": 9}, "check_threshold = 9: must be at least 10"),
-    ({"check_threshold": 100}, "check_threshold = 100: must be at most 99"),
     ({"check_threshold": "80"}, "check_threshold = '80': must be a whole number"),
     ({"check_critical": 79}, "check_critical = 79: must be at least check_threshold, 80"),
-    ({"check_hours_left": 0}, "check_hours_left = 0: must be at least 1"),
     ({"alert_receivers": ["slack://a/b/c"]}, "alert_receivers = (not shown): must be a dictionary"),
     (
         {"alert_receivers": {"ops team": "slack://a/b/c"}},
@@ -306,13 +308,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "alert_receivers = {…: …}: must be a dictionary whose keys are names of letters",
     ),
     ({"alert_receivers": {"slack://secret": 5}}, "alert_receivers.… = (not shown): must be text in quotes"),
-    ({"alert_reminder": 0}, "alert_reminder = 0: must be at least 1"),
     ({"metrics_directory": "var/metrics"}, "metrics_directory = 'var/metrics': must be an absolute path"),
     ({"journal_max_use": "500"}, "journal_max_use = '500': must be a size such as \"500M\""),
     ({"prune_time": "3:00"}, "prune_time = '3:00': must be a time of day such as \"03:00\""),
-    ({"prune_spread": 1440}, "prune_spread = 1440: must be at most 1439"),
-    ({"prune_hours": 0}, "prune_hours = 0: must be at least 1"),
-    ({"prune_images_after_days": -1}, "prune_images_after_days = -1: must be at least 0"),
     ({"prune_anonymous_volumes": "yes"}, "prune_anonymous_volumes = 'yes': must be True or False"),
     ({"prune_keep": ["a b"]}, "prune_keep[0] = 'a b': must be a name or a pattern of names"),
     # guard
@@ -322,6 +320,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "docker_start_limit = '900': must be \"auto\", or seconds from 60 to 86400",
     ),
     ({"docker_start_limit": 59}, 'docker_start_limit = 59: must be "auto", or seconds from 60 to 86400'),
+    ({"docker_start_limit": 86401}, 'docker_start_limit = 86401: must be "auto", or seconds from 60 to 86400'),
     ({"docker_start_limit": True}, "docker_start_limit = True: must be"),
     ({"guard_floor": 10}, 'guard_floor = 10: must be "auto" or a size such as "60G" or "20%", in quotes'),
     ({"guard_floor": ""}, "guard_floor = '': must be \"auto\" or a size"),
@@ -333,8 +332,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"guard_ballast": "0M"}, "guard_ballast = '0M': must be a size"),
     ({"guard_stop_pulls": 1}, "guard_stop_pulls = 1: must be True or False"),
     ({"guard_rescue": "yes"}, "guard_rescue = 'yes': must be True or False"),
-    ({"snapshot_max_hours": 0}, "snapshot_max_hours = 0: must be at least 1"),
-    ({"snapshot_max_hours": 721}, "snapshot_max_hours = 721: must be at most 720"),
     # NVIDIA
     ({"nvidia": "yes"}, "nvidia = 'yes': must be \"auto\", True or False"),
     ({"nvidia": None}, 'nvidia = None: must be "auto", True or False'),
@@ -377,12 +374,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
         'engine_version = \'27.5\': needs engine_source "docker-ce" or "distro"; it is "auto"',
     ),
     ({"engine_change": True}, 'engine_change = True: needs engine_source "docker-ce" or "distro"'),
-    ({"volume_size": "97%VG"}, "volume_size = '97%VG': is more than 100 % together with volume_reserve 5%"),
+    ({"volume_size": "96%VG"}, "volume_size = '96%VG': is more than 100 % together with volume_reserve 5%"),
     ({"volume_reserve": "50%"}, "volume_size = '60%VG': is more than 100 % together with volume_reserve 50%"),
     ({"build_cache_size": "60G", "volume_size": "60G"}, "build_cache_size = '60G': must be less than volume_size, 60G"),
+    ({"build_cache_size": "61G", "volume_size": "60G"}, "build_cache_size = '61G': must be less than volume_size, 60G"),
     (
-        {"guard_floor": "16G", "volume_size": "60G"},
-        "guard_floor = '16G': must be at most 25 % of volume_size, 60G",
+        {"guard_floor": "15.1G", "volume_size": "60G"},
+        "guard_floor = '15.1G': must be at most 25 % of volume_size, 60G",
     ),
     ({"guard_rescue": True, "guard": False}, "guard_rescue = True: needs guard = True"),
     ({"guard_stop_pulls": True, "guard": False}, "guard_stop_pulls = True: needs guard = True"),
@@ -390,9 +388,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"nvidia_default_runtime": True, "nvidia": False},
         'nvidia_default_runtime = True: needs nvidia = True or "auto"',
     ),
-    (
-        {"nvidia_default_runtime": True, "daemon_json": {"default-runtime": "runsc"}},
-        "daemon_json: must be without 'default-runtime' (nvidia_default_runtime is True)",
+    *(
+        (
+            {"nvidia_default_runtime": True, "daemon_json": {"default-runtime": other}},
+            "daemon_json: must be without 'default-runtime' (nvidia_default_runtime is True)",
+        )
+        for other in ("kata", "runsc")
     ),
     *(
         (
@@ -426,6 +427,10 @@ GOOD: list[dict[str, Any]] = [
     {"extra_volumes": {"a-lv": HOME | {"mount": "/var/opt"}, "b-lv": HOME | {"mount": "/var/mail"}}},
     {"volume_mount": "/var/lib/docker-volume"},
     {"volume_group": "snapshot-vg"},
+    {"volume_group": "VG0", "volume_disks": ["/dev/vdb"], "volume_group_extend": True},
+    {"volume_group": "data-vg", "volume_disks": ["/dev/vdb"], "volume_group_extend": True},
+    {"logical_volume": "x" * 55},
+    {"check_critical": 80, "check_threshold": 80},
     {"docker_repository": "http://127.0.0.1:8080/docker"},
     {"docker_repository_key": "https://keys.example.com/docker.asc"},
     {"docker_repository": "https://[2001:db8::1]:8443/docker"},
@@ -433,7 +438,8 @@ GOOD: list[dict[str, Any]] = [
     {"docker_repository_fingerprint": "9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88"},
     {"engine_source": "docker-ce", "engine_version": "27.5.1"},
     {"docker_start_limit": "auto"},
-    {"docker_start_limit": 3600},
+    {"docker_start_limit": 60},
+    {"docker_start_limit": 86400},
     {"guard_floor": "25%"},
     {"guard_floor": "15G", "volume_size": "60G"},
     {"guard_ballast": "", "guard": False},
@@ -459,6 +465,30 @@ def test_good_setting_is_taken(host_data: dict[str, Any]) -> None:
     assert problems(**host_data) == []
 
 
+BOUNDS = {
+    "apt_lock_timeout": (0, 86400),
+    "log_max_file": (1, 1000),
+    "relocation_patience": (0, 86400),
+    "check_threshold": (10, 99),
+    "check_critical": (10, 99),
+    "check_hours_left": (1, 720),
+    "alert_reminder": (1, 168),
+    "prune_spread": (0, 1439),
+    "prune_hours": (1, 8760),
+    "prune_images_after_days": (0, 3650),
+    "snapshot_max_hours": (1, 720),
+}
+
+
+def test_number_is_taken_within_its_bounds_and_refused_beyond() -> None:
+    assert {name for name, field in Settings.model_fields.items() if field.annotation is int} == BOUNDS.keys()
+    for name, (least, most) in BOUNDS.items():
+        for number in (least, most):
+            assert not re.search(rf"{name} = .* at (least|most) [0-9]", str(problems(**{name: number})))
+        assert problems(**{name: least - 1}) == [f"{name} = {least - 1}: must be at least {least}"]
+        assert problems(**{name: most + 1}) == [f"{name} = {most + 1}: must be at most {most}"]
+
+
 def test_all_problems_of_a_host_come_at_once() -> None:
     assert len(problems(volume_size="big", log_max_file=0, no_such=1)) == 3
     assert len(problems(engine_version="27.5", adopt_volume=True, volume_disks=["/dev/vdb"], no_such=1)) == 3
@@ -470,6 +500,12 @@ def test_a_tuple_in_daemon_json_is_the_list_that_comes_back_from_the_file() -> N
     assert result.daemon_json == {"dns": ["192.0.2.1"]}
 
 
+def test_long_value_is_shown_by_its_beginning() -> None:
+    (whole,), (cut,) = (problems(volume_size="9" * digits) for digits in (98, 99))
+    assert whole.startswith(f"volume_size = '{'9' * 98}': must be")
+    assert cut.startswith(f"volume_size = '{'9' * 98}…: must be")
+
+
 def test_fleet_says_each_problem_once_with_its_hosts() -> None:
     fleet = {f"web-{number}": {"log_max_file": 0} for number in (4, 2, 0, 3, 1)} | {"db": {"filesystem": "zfs"}}
     with pytest.raises(SettingsError) as error:
@@ -478,6 +514,40 @@ def test_fleet_says_each_problem_once_with_its_hosts() -> None:
     assert "nothing was changed on any host" in message
     assert "log_max_file = 0: must be at least 1  [web-0, web-1, web-2 and 2 more]" in message
     assert 'filesystem = \'zfs\': must be "ext4" or "xfs"  [db]' in message
+
+
+@pytest.mark.parametrize(("count", "names"), [(3, "0, 1, 2"), (4, "0, 1, 2 and 1 more")])
+def test_three_hosts_with_a_problem_are_named(count: int, names: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\[{names}\]"):
+        check_fleet({str(number): {"log_max_file": 0} for number in range(count)})
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_settings_of_a_fleet_are_checked_once_for_all_of_its_hosts(
+    monkeypatch: pytest.MonkeyPatch, is_good: bool
+) -> None:
+    checked: list[object] = []
+
+    def check_once(hosts: dict[str, dict[str, object]]) -> dict[str, Settings]:
+        checked.append(hosts)
+        return check_fleet(hosts)
+
+    monkeypatch.setattr(settings_check, "check_fleet", check_once)
+    data = {} if is_good else {"log_max_file": 0}
+    fleet = Mock(iter_activated_hosts=lambda: [host])
+    host = Mock(inventory=fleet, data=Mock(dict=lambda: data))
+    host.name = "web"
+    for _ in range(2):
+        with nullcontext() if is_good else pytest.raises(SettingsError):
+            settings_of(host)
+    assert len(checked) == 1
+
+
+def test_files_that_no_host_changes_are_read_once_for_all_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    check({"ssh_user": "admin"})
+    monkeypatch.delattr(settings_check, "runpy")
+    monkeypatch.delattr(settings_check, "get_all_connectors")
+    assert isinstance(check({"ssh_user": "admin"}), Settings)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_key_that_is_null_is_not_set() -> None:
         ({"live-restore": "true"}, {"live-restore": "true or false"}),
         ({"storage-opts": "overlay2.size=10G"}, {"storage-opts": "a list of text"}),
         ({"dns": [1]}, {"dns": "a list of text"}),
+        ({"default-address-pools": [{}, 1]}, {"default-address-pools": "a list of dictionaries"}),
+        ({"default-address-pools": {}}, {"default-address-pools": "a list of dictionaries"}),
         ({"mtu": True}, {"mtu": "a whole number"}),
         ({"mtu": 1500.0}, {"mtu": "a whole number"}),
         ({"log-driver": None}, {"log-driver": "text"}),
@@ -78,6 +80,8 @@ def test_wrong_types_are_named_with_the_right_one(keys: dict[str, Any], wrong: d
     "keys",
     [
         {"no-such-key": object()},  # dockerd itself refuses it, or a newer one knows it
+        {"a-newer-key": {"gc": True}, "builder": {"entitlements": True}},
+        {"default-address-pools": [{"base": "10.0.0.0/8", "size": 24}]},
         {"default-shm-size": "64M"},
         {"default-shm-size": 67108864},
         {"runtimes": {"kata": {"path": "/opt/kata"}}, "builder": {"gc": None}, "mtu": 1500, "dns": ["192.0.2.1"]},
@@ -94,6 +98,7 @@ def test_types_that_dockerd_reads_and_keys_that_we_do_not_know_pass(keys: dict[s
         ("overlay2.size=10G", "storage-opts overlay2.size", "xfs with pquota"),
         (" Overlay2.Size =10G", "storage-opts overlay2.size", "xfs with pquota"),
         ("dm.basesize=20G", "storage-opts dm.basesize", "no such option"),
+        ("zfs.fsname=tank", "storage-opts zfs.fsname", "no such option"),
     ],
 )
 def test_storage_options_with_which_docker_does_not_start(option: str, name: str, why: str) -> None:

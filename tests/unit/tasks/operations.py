@@ -44,7 +44,7 @@ class OperationHost:
         return self.given(fact)
 
     def given(self, fact: type[FactBase[Any]]) -> Any:
-        return self.facts[fact] if fact in self.facts else fact.default()
+        return self.facts[fact] if fact in self.facts else fact().default()
 
     def log(self, message: str, **_: Any) -> None:
         self.logged.append(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -15,7 +16,9 @@ from tasks.support.package_names import ENGINE, ENGINE_PINNED
 from tasks.support.packages import Offer, Offered, Pinned
 from tasks.support.paths import DOCKER_PATIENCE, DOCKER_PIN, STOPPED_BY_UPGRADE
 
+from .example_hosts import bare_host, settings, shared_vg
 from .operations import OperationHost, commands, shell, stand_in
+from .preflight.verdicts import plan_of
 
 OLD = dict.fromkeys(ENGINE["docker-ce"], "1.0-1") | {"docker-ce": "5:27.5.0-1", "docker-ce-cli": "5:27.5.0-1"}
 
@@ -211,6 +214,18 @@ def test_engine_runs_where_both_of_its_daemons_do(tmp_path: Path, down: str) -> 
     )
 
 
+@pytest.mark.parametrize(("source", "added"), [("docker-ce", True), ("distro", False), ("present", False)])
+def test_dockers_repository_is_added_for_its_own_engine_alone(
+    monkeypatch: pytest.MonkeyPatch, source: str, added: bool
+) -> None:
+    keys: list[str] = []
+    monkeypatch.setattr(engine, "repository", lambda **given: keys.append(given["key_url"]))
+    plan = replace(plan_of(bare_host(), shared_vg()), engine=source)
+    for wanted in (settings(docker_repository="https://a/docker"), settings(docker_repository_key="https://b/key")):
+        engine.add_repository._inner(wanted, plan)  # type: ignore[attr-defined]
+    assert keys == (["https://a/docker/debian/gpg", "https://b/key"] if added else [])
+
+
 # -- the scripts that stop containers and start them again, with stand-ins for Docker, systemd and apt
 
 
@@ -266,7 +281,8 @@ class UpgradeHost:
         scripts = {
             "systemctl": f"""case $1 in
                 is-active) grep -qE '^(active|mute)' {top}/docker ;;
-                start) echo "systemctl $*" >>{top}/log; echo active >{top}/docker ;;
+                reset-failed) rm -f {top}/limited; exit 1 ;; # as for a unit that systemd has not loaded
+                start) [ ! -e {top}/limited ] || exit 1; echo "systemctl $*" >>{top}/log; echo active >{top}/docker ;;
             esac""",
             "pgrep": f'[ "$1" = -f ] && grep -qE "$2" {top}/processes',
             "dpkg": "",
@@ -480,12 +496,20 @@ def test_docker_that_fails_while_containers_are_stopped_is_started_again_with_th
 
 def test_upgrade_that_apt_refuses_ends_with_the_old_engine_and_what_ran_running(tmp_path: Path) -> None:
     machine = UpgradeHost(tmp_path, "web app rm-1")
-    (tmp_path / "install").write_text(f"echo failed >{tmp_path}/docker; exit 100")
+    # After too many failures systemd starts no unit until they are reset.
+    (tmp_path / "install").write_text(f"echo failed >{tmp_path}/docker; touch {tmp_path}/limited; exit 100")
     assert machine.upgrade().returncode == 1
     assert machine.log[3] == "systemctl start docker.service"
     assert sorted(machine.log[4:]) == ["start app", "start web"]
     assert machine.running == {"web", "app"}
     assert not machine.stopped.exists()
+
+
+def test_upgrade_that_apt_refuses_says_no_more_where_no_container_ran(tmp_path: Path) -> None:
+    machine = UpgradeHost(tmp_path)
+    (tmp_path / "install").write_text("echo 'E: no' >&2; exit 100")
+    done = machine.upgrade()
+    assert (done.returncode, done.stderr) == (1, "E: no\n")
 
 
 def test_upgrade_that_apt_refuses_names_what_does_not_start_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,13 @@ def test_stale_lines_and_files_go_and_every_other_line_stays_as_it_is() -> None:
     kept = f"# mine\nUUID=1 / ext4 defaults 0 1\nUUID=2 {VOLUME_MOUNT} ext4 noauto 0 0\n"
     assert fstab.connector_arguments == replace_fstab(FSTAB, kept).connector_arguments
     assert list(map(str, others)) == ["systemctl daemon-reload", "rm -f /var/lib/bulkhead/relocation.json"]
+
+
+@pytest.mark.parametrize("beside", ["/dev/a /a ext4 ro 0 0\n", "/dev/z /z ext4 ro 0 0\n"])
+def test_stale_line_goes_whatever_stands_beside_it(beside: str) -> None:
+    fstab, reload = performed(forget, host(f"{DEVICE} {VOLUME_MOUNT} ext4 ro 0 0\n{beside}"), lines=LINES, files=())
+    assert fstab.connector_arguments["_stdin"].endswith(f" {base64.b64encode(beside.encode()).decode()}\n")
+    assert str(reload) == "systemctl daemon-reload"
 
 
 @pytest.mark.parametrize("lost", [True, False])

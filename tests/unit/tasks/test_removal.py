@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyinfra.context import ctx_host
 
 from bulkhead.names import MARKER, SNAPSHOT_TAG
 from pyinfra_lvm.facts import StorageLayout
@@ -111,9 +112,13 @@ def test_project_stays_on_a_host_that_has_lost_its_volume() -> None:
 
 
 def test_extra_volume_that_is_lost_keeps_no_host() -> None:
-    wanted = settings(extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}})
-    state = our_docker_ce_host(configured_extra_volumes={"/home": "/dev/mapper/ubuntu--vg-home--lv"})
-    assert removal.judge(wanted, state, VOLUME, "") == []
+    wanted = settings(
+        extra_volumes={
+            name: {"mount": path, "size": "5G"} for name, path in {"a-lv": "/home", "z-lv": "/var/opt"}.items()
+        }
+    )
+    lost = {"/home": "/dev/mapper/ubuntu--vg-a--lv", "/var/opt": "/dev/mapper/ubuntu--vg-z--lv"}
+    assert removal.judge(wanted, our_docker_ce_host(configured_extra_volumes=lost), VOLUME, "") == []
 
 
 def test_project_can_be_removed_from_a_host_without_a_volume_whose_docker_is_back_on_its_old_data() -> None:
@@ -137,6 +142,35 @@ def left(storage: Storage = VOLUME) -> Deployment:
     facts = {HostFacts: our_docker_ce_host(), StorageLayout: storage, RunLockHolder: Holder(), DaemonJson: applied}
     present = [*(f"{path}/{MARKER}" for path in MOUNT_POINTS), "/etc/bulkhead", "/usr/local/bin/bulkhead"]
     return deployed("undeploy.py", settings(), OperationHost(facts | {Present: present}))
+
+
+@pytest.mark.parametrize("state", [our_docker_ce_host(uid=1000), None], ids=["refused", "cannot be read"])
+def test_nothing_is_done_to_a_host_that_is_refused_or_cannot_be_read(state: HostState | None) -> None:
+    failed: list[str] = []
+    host = OperationHost({HostFacts: state, StorageLayout: VOLUME, RunLockHolder: Holder()})
+    host.state.fail_hosts = lambda hosts: failed.extend(one.name for one in hosts)
+    assert deployed("undeploy.py", settings(), host).names == []
+    assert failed == (["web-1"] if state else [])
+    assert ["not root" in message for message in host.logged] == ([True] if state else [])
+
+
+def test_facts_that_cannot_be_read_under_the_lock_leave_the_host_as_it_is() -> None:
+    host = OperationHost({HostFacts: None, StorageLayout: VOLUME, RunLockHolder: Holder()})
+    (command,) = commands(removal.hold_the_lock, host, settings=settings())
+    assert "web-1 was left untouched: its facts could not be read" in command
+
+
+@pytest.mark.parametrize("executing", [True, False])
+def test_lock_is_taken_when_pyinfra_executes(monkeypatch: pytest.MonkeyPatch, executing: bool) -> None:
+    taken: list[bool] = []
+    monkeypatch.setattr(removal.run_lock, "collect", lambda _, take: taken.append(take) or "")
+    host = _host(our_docker_ce_host(), VOLUME)
+    host.state.is_executing = executing
+    assert commands(removal.hold_the_lock, host, settings=settings()) == []
+    assert taken == ([True] if executing else [])
+    with ctx_host.use(host):
+        assert removal.inspect(settings())
+    assert not taken[-1]
 
 
 def test_docker_runs_with_the_hosts_own_keys_before_it_may_start_without_the_volume() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.preflight.consent import judge_consent
 from tasks.preflight.examine import examine
 from tasks.preflight.host import Container, EngineData
 
@@ -48,6 +49,8 @@ def test_move_without_running_containers_says_so_and_many_are_cut_short() -> Non
     notice, _ = notices(*(container(f"c{number}", "running") for number in range(25)))
     assert "25 containers (c0, c1," in notice
     assert "c19 and 5 more)" in notice
+    notice, _ = notices(*(container(f"c{number}", "running") for number in range(20)))
+    assert "c19). They start" in notice
 
 
 def test_first_nightly_prune_names_what_it_removes() -> None:
@@ -59,6 +62,11 @@ def test_first_nightly_prune_names_what_it_removes() -> None:
         "objects by name, "
         'prune_time = "" switches the prune off (docs/prune.md)'
     )
+
+
+def test_one_container_and_one_image_are_named_as_one() -> None:
+    _, notice = notices(container("job", hours=48), images=("dangling",))
+    assert "1 container (job) that stopped at least 48 h ago, 1 dangling image, build cache" in notice
 
 
 def test_first_nightly_prune_is_announced_where_nothing_but_cache_and_networks_may_go() -> None:
@@ -99,6 +107,11 @@ def test_move_that_is_refused_leaves_the_host_and_names_its_containers() -> None
         needed="Its containers stop for the move: 2 containers (web, db).",
         action='set relocation = "move" for this host',
     )
+
+
+def test_two_directories_that_would_move_hold_data() -> None:
+    (found,) = judge_consent(settings(relocation="refuse"), docker_host(), ["/home", "/var/lib/docker"])
+    assert found.found == "/home and /var/lib/docker hold data that is not on its volume"
 
 
 def test_host_without_data_off_the_volume_is_not_refused() -> None:

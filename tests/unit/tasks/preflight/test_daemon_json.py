@@ -113,6 +113,11 @@ def test_another_log_driver_is_refused_with_the_setting_that_leaves_it(driver: s
     assert "hunter2" not in str(found)
 
 
+def test_another_log_driver_is_refused_for_local_too() -> None:
+    found = finding(host_with({"log-driver": "journald"}), shared_vg(), settings(log_driver="local"))
+    assert_says(found, found_has="the log driver journald", needed="local, as log_driver asks", action="keep")
+
+
 @pytest.mark.parametrize("driver", OTHERS)
 def test_another_log_driver_is_kept_with_a_warning(driver: str) -> None:
     state, keep = host_with({"log-driver": driver, "log-opts": {"token": "hunter2"}}), settings(log_driver="keep")
@@ -139,9 +144,10 @@ def test_driver_that_we_wrote_is_nobody_elses(before: str, wanted: str) -> None:
     assert plan_of(state, shared_vg(), settings(log_driver=wanted)).log_driver == gets
 
 
-def test_driver_that_somebody_has_put_in_the_place_of_ours_is_theirs() -> None:
-    state = host_with({"log-driver": "journald"}, applied={"log-driver": "json-file"})
-    assert "the log driver journald" in finding(state, shared_vg()).found
+@pytest.mark.parametrize("driver", ["journald", "syslog"])
+def test_driver_that_somebody_has_put_in_the_place_of_ours_is_theirs(driver: str) -> None:
+    state = host_with({"log-driver": driver}, applied={"log-driver": "json-file"})
+    assert f"the log driver {driver}" in finding(state, shared_vg()).found
     assert log_driver(settings(log_driver="keep"), state) == ""
 
 
@@ -200,9 +206,10 @@ def test_users_that_are_remapped_are_one_finding_with_the_way_to_go(root: str) -
     assert_says(found, found_has="userns-remap", needed="another data root", action="`docker save`")
 
 
-def test_data_root_elsewhere_is_found_beside_remapped_users() -> None:
-    found = finding(host_with({"data-root": "/data"}, data_root="/var/lib/docker"), shared_vg())
-    assert_says(found, found_has="/data", needed="default", action="remove data-root")
+@pytest.mark.parametrize("root", ["/data", "/var/lib/docker2"])
+def test_data_root_elsewhere_is_found_beside_remapped_users(root: str) -> None:
+    found = finding(host_with({"data-root": root}, data_root="/var/lib/docker"), shared_vg())
+    assert_says(found, found_has=root, needed="default", action="remove data-root")
 
 
 @pytest.mark.parametrize("gc", [{"policy": [{"all": True}]}, {"Policy": []}])
@@ -218,3 +225,5 @@ def test_policy_of_the_build_cache_is_replaced_with_a_warning(name: str, gc: dic
 def test_garbage_collection_without_a_policy_is_replaced_without_a_warning() -> None:
     plan_of(host_with({"builder": {"gc": {"enabled": True}, "history": {}}}), shared_vg())
     plan_of(host_with({"builder": {"gc": None}}), shared_vg())
+    for key in ("a-newer-key", "z-newer-key"):
+        plan_of(host_with({"builder": {"gc": {key: True}}}), shared_vg())

@@ -60,8 +60,18 @@ def test_disk_that_is_not_blank_is_refused(changes: dict[str, object], found: st
     assert_says(result, found_has=f"{SPARE} (20.0 GiB) {found}", needed="ever overwritten", action="name another disk")
 
 
+@pytest.mark.parametrize("name", ["/dev/disk/by-id/dm-name-vault", "/dev/mapper/vault"])
+def test_only_a_kernel_name_is_called_one(name: str) -> None:
+    storage = beside_root(disk("/dev/dm-0", "crypt", aliases=(name,), signatures=("ext4",)))
+    for path, is_kernels in ((name, False), ("/dev/dm-0", True)):
+        action = finding(bare_host(), storage, settings(volume_disks=[path])).action
+        assert (f"{path} is a kernel name" in action) == is_kernels
+
+
 def test_absent_disk_is_refused_with_those_there_are() -> None:
-    found = finding(bare_host(), spare_disk(), settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
+    beside = (disk("/dev/dm-9", "crypt"), disk("/dev/vda9", "part"))
+    storage = replace(spare_disk(), devices=(*spare_disk().devices, *beside))
+    found = finding(bare_host(), storage, settings(volume_disks=["/dev/disk/by-id/virtio-gone"]))
     assert_says(
         found,
         found_has=f"there is no disk /dev/disk/by-id/virtio-gone; this host has /dev/vda (30.0 GiB), {SPARE} (20.0 GiB)",
@@ -163,6 +173,8 @@ def test_disk_whose_holder_shows_no_mount_of_it_is_refused_without_a_recipe(sign
 
 def test_disk_with_a_btrfs_that_nobody_has_mounted_gets_the_recipe() -> None:
     unused = beside_root(disk("/dev/vdb", "disk", signatures=("btrfs",)))
+    others = [Mount(f"/srv/{kind}", kind, "", "/", kind, (), "private") for kind in ("autofs", "xfs")]
+    unused = replace(unused, mounts=(*unused.mounts, *others))
     assert "docs/refused.md" in finding(bare_host(), unused, settings(volume_disks=["/dev/vdb"])).action
 
 
@@ -214,6 +226,22 @@ def test_kernel_name_is_accepted_with_the_stable_one() -> None:
     assert plan.new_physical_volumes == ("/dev/vdb",)
 
 
+@pytest.mark.parametrize("other", ["/dev/disk/by-path/pci-1", "/dev/mapper/vault"])
+def test_name_that_stays_is_accepted_in_silence_and_the_kernels_is_not(other: str) -> None:
+    device = blank("/dev/dm-0", type="crypt", aliases=("/dev/disk/by-id/dm-name-vault", other))
+    storage = beside_root(device)
+    assert plan_of(bare_host(), storage, settings(volume_disks=[other])).new_physical_volumes == (other,)
+    for alone in (device, replace(device, aliases=(other,))):
+        warning = f"/dev/dm-0 can be another disk after a boot; name it {alone.aliases[0]} in volume_disks"
+        plan_of(bare_host(), beside_root(alone), settings(volume_disks=["/dev/dm-0"]), warnings=(warning,))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_disk_that_is_too_small_for_a_volume_is_not_suggested(more: int) -> None:
+    action = finding(bare_host(), beside_root(blank("/dev/vdb", size=GIB + more))).action
+    assert ("there is /dev/vdb (1.0 GiB)" in action) == bool(more)
+
+
 def with_our_group_on_vdb() -> Storage:
     return converged(spare_disk(), plan_of(bare_host(), spare_disk(), ON_SPARE))
 
@@ -235,6 +263,18 @@ def test_stable_name_of_another_disk_is_taken_as_meant() -> None:
     storage = replace(storage, devices=(*storage.devices, other))
     found = finding(our_docker_ce_host(), storage, settings(volume_disks=["/dev/disk/by-id/virtio-other"]))
     assert_says(found, found_has="docker-vg is on /dev/vdb already", needed="Docker's own", action="volume_group")
+
+
+def test_disk_that_is_named_after_a_stale_name_is_judged() -> None:
+    known, other = with_our_group_on_vdb(), "/dev/disk/by-id/virtio-other"
+    second = PhysicalVolume("/dev/vdc", "docker-vg", 20 * GIB, 20 * GIB)
+    storage = replace(
+        known,
+        devices=(*known.devices, disk("/dev/vdd", aliases=(other,), signatures=("ext4",))),
+        physical_volumes=(*known.physical_volumes, second),
+    )
+    result = examine(settings(volume_disks=["/dev/vdz", other]), our_docker_ce_host(), storage)
+    assert f"{other} (20.0 GiB) carries a signature: ext4" in result.findings[0].found
 
 
 def test_group_of_root_is_extended_by_a_kernel_name_once_and_is_known_by_its_name_afterwards() -> None:

@@ -47,6 +47,11 @@ def test_distribution_engine_stays_though_our_repository_is_left_over() -> None:
     assert plan_of(docker_host(docker_sources=(DOCKER_SOURCE,)), shared_vg()).engine == "present"
 
 
+def test_engine_that_no_package_brought_stays_though_our_repository_is_left_over() -> None:
+    state = docker_host(DOCKER_CE_UNIT, packages={}, dockerd="/usr/bin/dockerd", docker_sources=(DOCKER_SOURCE,))
+    assert plan_of(state, shared_vg()).engine == "present"
+
+
 def test_engine_may_change_where_there_is_no_data() -> None:
     wanted = settings(engine_source="docker-ce", engine_change=True)
     assert plan_of(docker_host(), shared_vg(), wanted).engine == "docker-ce"
@@ -145,6 +150,7 @@ def test_options_that_the_unit_does_not_read_are_no_obstacle() -> None:
         (docker_host(storage_driver="btrfs"), "driver is btrfs", "overlay2", "change the driver"),
         (docker_host(data_root="/data/docker"), "/data/docker", "default, /var/lib/docker", "remove data-root"),
         (docker_host(containerd_root="/data/containerd"), "/data/containerd", "/var/lib/containerd", "config.toml"),
+        (docker_host(containerd_root="/var/lib/containerd2"), "/var/lib/containerd2", "/var/lib/cont", "config.toml"),
         (docker_host(daemon_json="{nonsense"), "not a JSON object", "merge", "correct /etc/docker/daemon.json"),
         (docker_host(daemon_json="[]"), "not a JSON object", "merge", "correct /etc/docker/daemon.json"),
     ],
@@ -199,7 +205,22 @@ def test_masked_units_are_refused() -> None:
     )
 
 
+def test_units_that_are_masked_are_named_and_no_others() -> None:
+    states = {DOCKER: "masked", CONTAINERD: "masked", "docker.socket": "not-found", "other.service": "error"}
+    found = finding(docker_host(units=tuple(Unit(name, state) for name, state in states.items())), shared_vg())
+    assert found.found == f"{DOCKER}, {CONTAINERD} are masked"
+    plan_of(docker_host(units=(*docker_host().units, Unit("x.service", "not-found"))), shared_vg())
+
+
+@pytest.mark.parametrize("state", ["bad-setting", "not-found"])
+def test_unit_that_systemd_has_not_loaded_is_none(state: str) -> None:
+    others = tuple(unit for unit in docker_host().units if unit.name != CONTAINERD)
+    found = finding(docker_host(units=(*others, Unit(CONTAINERD, state))), shared_vg())
+    assert found.found.startswith("there is no containerd.service")
+
+
 CONTAINERD_DATA = EngineData(images=12, layers=30)
+OFF = '{"features": {"containerd-snapshotter": false}}'
 
 
 @pytest.mark.parametrize(
@@ -209,6 +230,7 @@ CONTAINERD_DATA = EngineData(images=12, layers=30)
         (docker_host(docker_data=EngineData(images=1), containerd_data=CONTAINERD_DATA), False),
         (docker_host(storage_driver="", containerd_data=CONTAINERD_DATA), True),
         (docker_host(daemon_json='{"features": {"containerd-snapshotter": true}}'), True),
+        (docker_host(daemon_json=OFF, storage_driver="", containerd_data=CONTAINERD_DATA), False),
         (docker_host(daemon_json='{"features": []}'), False),
         # The file was edited, and Docker not restarted.
         (
@@ -238,6 +260,9 @@ def test_dockerd_from_nowhere_without_units_is_refused() -> None:
 def test_pin_below_the_installed_version_is_refused() -> None:
     found = finding(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="28.5"))
     assert_says(found, found_has="engine_version is 28.5", needed="never downgrades it", action="set engine_version")
+    client = replace(our_docker_ce_host(), packages=our_docker_ce_host().packages | {"docker-ce-cli": "5:29.9.9-1"})
+    found = finding(client, shared_vg(), settings(engine_source="docker-ce", engine_version="28.5"))
+    assert found.found.startswith("the engine 5:29.1.3-1")
     plan_of(our_docker_ce_host(), shared_vg(), settings(engine_source="docker-ce", engine_version="29.1"))
 
 
@@ -332,12 +357,11 @@ def test_engine_that_no_package_brought_cannot_be_changed() -> None:
     assert_says(found, found_has="/usr/bin/dockerd", needed="from packages", action='engine_source to "present"')
 
 
-def test_second_entry_for_dockers_repository_is_refused() -> None:
-    state = bare_host(docker_sources=("/etc/apt/sources.list.d/docker.list",))
-    found = finding(state, shared_vg())
-    assert_says(
-        found, found_has="docker.list", needed=DOCKER_SOURCE, action="remove /etc/apt/sources.list.d/docker.list"
-    )
+@pytest.mark.parametrize("path", ["/etc/apt/sources.list", "/etc/apt/sources.list.d/docker.list"])
+def test_second_entry_for_dockers_repository_is_refused_where_the_engine_comes_from_it(path: str) -> None:
+    found = finding(bare_host(docker_sources=(path, DOCKER_SOURCE)), shared_vg())
+    assert_says(found, found_has=f"is listed in {path}", needed=DOCKER_SOURCE, action=f"remove {path}, or")
+    plan_of(docker_host(docker_sources=(path,)), shared_vg(), settings(engine_source="distro"))
 
 
 # -- packages that cannot stay beside the engine

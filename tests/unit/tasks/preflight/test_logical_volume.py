@@ -12,6 +12,7 @@ from bulkhead.sizes import Size
 from pyinfra_lvm.operations import UNFINISHED_TAG
 from settings.model import Settings
 from tasks.preflight.examine import examine
+from tasks.preflight.logical_volume import to_be_adopted
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
@@ -121,7 +122,21 @@ def test_volume_with_a_snapshot_does_not_grow() -> None:
     assert_says(found, found_has="docker-lv-snapshot", needed="no snapshot", action="wait until LVM has merged it")
 
 
+def test_snapshots_of_other_volumes_do_not_keep_it_from_growing() -> None:
+    storage = converged(shared_vg(), plan_of(bare_host(), shared_vg()))
+    for origin in ("a-lv", "ubuntu-lv"):
+        storage = with_volume(storage, "ubuntu-vg", f"{origin}-before", GIB, origin=origin)
+    assert plan_of(our_docker_ce_host(), storage, settings(volume_size="62G")).size == 62 * GIB
+
+
 ADOPTING = settings(adopt_volume=True)
+
+
+def test_only_the_volume_of_the_settings_is_taken_over() -> None:
+    storage = with_volume(with_volume(with_docker_volume(), "ubuntu-vg", "a-lv", GIB), "ubuntu-vg", "z-lv", GIB)
+    assert [volume.name for volume in to_be_adopted(ADOPTING, storage)] == ["docker-lv"]
+    assert to_be_adopted(settings(), storage) == []
+    assert to_be_adopted(ADOPTING, with_tags(storage, "docker-lv", TAG)) == []
 
 
 def test_volume_of_that_name_that_is_not_ours_is_refused() -> None:
@@ -162,18 +177,23 @@ def test_foreign_volume_that_is_mounted_elsewhere_is_refused() -> None:
     [
         (["lost+found", "overlay2", "image"], "holds image, overlay2"),
         (["unreadable"], "holds unreadable"),
+        (["f", "e", "d", "c", "b", "a"], "holds a, b, c, d, e"),
         (["docker", "docker/overlay2", "docker/vfs"], "another storage driver: docker/vfs"),
     ],
 )
 def test_adopted_volume_with_anything_else_on_it_is_refused(names: list[str], found_has: str) -> None:
     storage = with_filesystem(with_docker_volume(), DEVICE)
     (found,) = examine(ADOPTING, bare_host(), storage, adopted=names).findings
-    assert found_has in found.found
+    assert found.found.endswith(found_has)
     assert examine(ADOPTING, bare_host(), storage, adopted=["docker", "docker/overlay2", "containerd", BALLAST]).plan
 
 
 @pytest.mark.parametrize(
-    "shape", [{"segment_type": "striped"}, {"segment_type": "thin"}, {"segment_type": "linear", "origin": "root"}]
+    "shape",
+    [
+        *({"segment_type": kind} for kind in ("cache", "striped", "thin")),
+        {"segment_type": "linear", "origin": "root"},
+    ],
 )
 def test_volume_of_the_wrong_shape_is_not_adopted(shape: dict[str, str]) -> None:
     found = finding(bare_host(), with_filesystem(with_docker_volume(**shape), DEVICE), ADOPTING)
@@ -190,6 +210,10 @@ def test_volume_with_another_filesystem_is_refused(fstype: str | None, action: s
         storage = with_filesystem(storage, DEVICE, fstype)
     found = finding(bare_host(), storage)
     assert_says(found, found_has=f"holds {fstype or 'no ext4 or xfs'}", needed="ext4", action=action)
+
+
+def test_filesystem_that_a_cut_has_kept_from_growing_is_no_obstacle() -> None:
+    plan_of(our_docker_ce_host(), with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, size=59 * GIB))
 
 
 def test_volume_smaller_than_its_filesystem_is_refused() -> None:

@@ -90,6 +90,7 @@ def test_volume_that_the_host_names_and_that_is_not_there_is_refused(
         action="only if its data is gone for good, set replace_lost_volumes = True, which makes a new, empty volume",
     )
     assert found.action.startswith("attach its disk again; ")
+    assert ("`bulkhead rollback`" in found.action) == (state.get("relocation") == "done")
 
 
 @pytest.mark.parametrize(("phase", "ended"), [("failed", "failed"), ("rolled-back", "was rolled back")])
@@ -117,18 +118,23 @@ def test_refusal_says_how_to_undo_that_somebody_renamed_the_volume() -> None:
     assert "; if somebody renamed it, `lvrename ubuntu-vg gone-lv docker-lv`; " in result.findings[0].action
 
 
-@pytest.mark.parametrize("use", ["", "mounted in its place", "mounted", "in fstab", "configured"])
+@pytest.mark.parametrize(
+    "use", ["", "mounted in its place", "mounted in all of its places", "mounted", "in fstab", "configured"]
+)
 def test_only_a_volume_without_another_use_may_be_the_renamed_one(use: str) -> None:
     data = "/dev/mapper/ubuntu--vg-data--lv"
     storage = with_volume(lost(shared_vg()), "ubuntu-vg", "data-lv", 2 * GIB, tags=(TAG,))
     if "mounted" in use:
         storage = with_mount(storage, "/data" if use == "mounted" else VOLUME_MOUNT, data)
+    if "all" in use:
+        for name, path in STORES.items():
+            storage = with_mount(storage, path, data, f"/{name}")
     if use == "in fstab":
         storage = with_fstab(storage, "/dev/ubuntu-vg/data-lv", "/data")
     state = replace(PROVISIONED, configured_extra_volumes={"/data": data} if use == "configured" else {})
     way = "`lvrename ubuntu-vg data-lv docker-lv`"
     action = examine(settings(volume_size="5G"), state, storage).findings[0].action
-    assert (way in action) == (use in ("", "mounted in its place"))
+    assert (way in action) == (not use or use.startswith("mounted in"))
 
 
 def test_line_of_the_lost_volume_for_the_mount_point_of_earlier_settings_goes_first() -> None:
@@ -172,8 +178,9 @@ def test_volume_whose_group_was_renamed_is_not_lost() -> None:
     assert plan_of(our_docker_ce_host(configured_volume="/dev/mapper/old-docker--lv"), storage).lost_volumes == ()
 
 
-def test_device_of_another_kind_in_fstab_is_not_lost() -> None:
-    luks = BlockDevice("/dev/dm-7", "crypt", GIB, False, ("/dev/mapper/my-luks",), ("ext4",), (), ())
+@pytest.mark.parametrize("kind", ["crypt", "mpath"])
+def test_device_of_another_kind_in_fstab_is_not_lost(kind: str) -> None:
+    luks = BlockDevice("/dev/dm-7", kind, GIB, False, ("/dev/mapper/my-luks",), ("ext4",), (), ())
     storage = replace(shared_vg(), devices=(*shared_vg().devices, luks))
     found = finding(our_docker_ce_host(), with_fstab(storage, "/dev/mapper/my-luks", VOLUME_MOUNT))
     assert found.found == f"fstab mounts /dev/mapper/my-luks on {VOLUME_MOUNT}"
@@ -281,8 +288,9 @@ def test_data_from_before_the_move_is_gone_back_to_first() -> None:
     )
 
 
-def test_data_that_somebody_put_on_the_root_disk_while_docker_is_down_is_kept_first() -> None:
-    state = replace(PROVISIONED, relocation="finalizing", docker_data=DATA)
+@pytest.mark.parametrize("phase", ["", "finalizing"])
+def test_data_that_somebody_put_on_the_root_disk_while_docker_is_down_is_kept_first(phase: str) -> None:
+    state = replace(PROVISIONED, relocation=phase, docker_data=DATA)
     storage = with_directory(lost(shared_vg()), "/var/lib/docker", empty=False)
     expected = "`chattr -f -i /var/lib/docker; mv -T /var/lib/docker /var/lib/docker.kept`"
     assert expected in finding(state, storage, REPLACING).action
@@ -359,18 +367,19 @@ def test_extra_volume_that_its_owner_gave_up_can_be_made_again(phase: str) -> No
     assert [volume.name for volume in plan.extra_volumes] == ["home-lv"]
 
 
-def test_files_from_before_the_move_go_onto_the_new_extra_volume() -> None:
-    journal = move_journal("/home")
-    state = our_docker_ce_host(moves={journal: "done"}, configured_extra_volumes={"/home": HOME_DEVICE})
-    storage = with_directory(with_fstab(shared_vg(), HOME_DEVICE, "/home"), "/home", empty=False)
-    refused = finding(state, storage, settings(extra_volumes=HOME))
-    assert "the files from before the move are still in /home, and a new volume gets them" in refused.action
-    result = examine(settings(extra_volumes=HOME, replace_lost_volumes=True), state, storage)
+@pytest.mark.parametrize("path", ["/home", "/var/opt"])
+def test_files_from_before_the_move_go_onto_the_new_extra_volume(path: str) -> None:
+    journal, extra = move_journal(path), {"home-lv": {"mount": path, "size": "5G"}}
+    state = our_docker_ce_host(moves={journal: "done"}, configured_extra_volumes={path: HOME_DEVICE})
+    storage = with_directory(with_fstab(shared_vg(), HOME_DEVICE, path), path, empty=False)
+    refused = finding(state, storage, settings(extra_volumes=extra))
+    assert f"the files from before the move are still in {path}, and a new volume gets them" in refused.action
+    result = examine(settings(extra_volumes=extra, replace_lost_volumes=True), state, storage)
     assert result.findings == ()
     assert result.plan
-    assert result.plan.directories_to_move == ["/home"]
+    assert result.plan.directories_to_move == [path]
     (volume,) = result.plan.lost_volumes
-    assert (volume.stale_lines, volume.stale_files) == (((HOME_DEVICE, "/home"),), (journal,))
+    assert (volume.stale_lines, volume.stale_files) == (((HOME_DEVICE, path),), (journal,))
 
 
 def test_lost_extra_volume_leaves_dockers_volume_as_it_is() -> None:

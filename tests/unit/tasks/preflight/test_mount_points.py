@@ -51,6 +51,17 @@ def test_store_on_the_root_of_our_volume_is_refused() -> None:
     assert "/var/lib/docker is on a filesystem of its own already" in found.found
 
 
+@pytest.mark.parametrize("root", ["/containerd", "/docker2"])
+def test_other_directory_of_our_volume_in_the_place_of_a_store_is_refused(root: str) -> None:
+    storage = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
+    found = finding(docker_host(), with_mount(storage, "/var/lib/docker", DEVICE, root))
+    assert found.found == f"/var/lib/docker is on a filesystem of its own already: {DEVICE}[{root}]"
+
+
+def test_lines_of_others_for_other_places_are_no_obstacle() -> None:
+    plan_of(bare_host(), with_fstab(with_fstab(shared_vg(), "UUID=1", "/a"), "UUID=2", "/zz"))
+
+
 def test_foreign_mount_in_the_volumes_place_is_refused() -> None:
     found = finding(bare_host(), with_foreign_mount(VOLUME_MOUNT))
     assert_says(found, found_has=f"is mounted on {VOLUME_MOUNT}", needed=DEVICE, action="set volume_mount")
@@ -103,9 +114,10 @@ def test_unit_of_others_that_wins_over_fstab_is_refused(foreign: MountUnit) -> N
     )
 
 
-def test_unit_of_another_generator_is_refused() -> None:
-    zfs = unit("/run/systemd/generator/var-lib-docker.mount", "/etc/zfs/zfs-list.cache/rpool")
-    assert "takes the place of fstab's line" in finding(docker_host(mount_units=(zfs,)), shared_vg()).found
+@pytest.mark.parametrize("source", ["/etc/crypttab", "/etc/zfs/zfs-list.cache/rpool"])
+def test_unit_of_another_generator_is_refused(source: str) -> None:
+    other = unit("/run/systemd/generator/var-lib-docker.mount", source)
+    assert "takes the place of fstab's line" in finding(docker_host(mount_units=(other,)), shared_vg()).found
 
 
 @pytest.mark.parametrize("load_state", ["loaded", "not-found"])

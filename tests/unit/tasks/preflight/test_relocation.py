@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pyinfra_lvm.model import Mount, Storage
 from tasks.preflight.host import EngineData
-from tasks.preflight.relocation import ext4_inodes
+from tasks.preflight.relocation import ext4_inodes, judge_move, too_little_room
 
 from ..example_hosts import (
     GIB,
@@ -88,6 +89,53 @@ def test_mount_of_others_in_dockers_data_is_refused() -> None:
     storage = with_mount(shared_vg(), "/var/lib/docker/volumes/big/_data", "/dev/vda1", "/")
     found = finding(docker_host(**USED), storage)
     assert_says(found, found_has="on /var/lib/docker/volumes/big/_data", needed="no mounts", action="unmount it")
+
+
+def mount(target: str, root: str = "/", device: str = "/dev/vda1", fstype: str = "ext4") -> Mount:
+    return Mount(target, device, device, root, fstype, (), "shared")
+
+
+def in_the_way(*mounts: Mount) -> list[str]:
+    """What keeps Docker's data from moving on a host with these mounts."""
+    return [found.found for found in judge_move(docker_host(**USED), Storage(mounts=mounts))]
+
+
+@pytest.mark.parametrize(
+    ("holder", "inside"),
+    [
+        (mount("/"), "/var/lib/docker"),
+        (mount("/", "/@"), "/@/var/lib/docker"),
+        (mount("/var"), "/lib/docker"),
+        (mount("/var", "/@var"), "/@var/lib/docker"),
+    ],
+    ids=["root", "subvolume", "var", "subvolume of var"],
+)
+def test_data_of_docker_that_is_bound_elsewhere_is_refused(holder: Mount, inside: str) -> None:
+    for part in (inside, f"{inside}/volumes"):
+        assert in_the_way(holder, mount("/mnt", part)) == ["part of /var/lib/docker is bind-mounted on /mnt"]
+        for other in ("/dev/vda0", "/dev/vdb"):
+            assert in_the_way(holder, mount("/mnt", part, other)) == []
+    for others in (f"{inside}2", "/a", "/zone"):
+        assert in_the_way(holder, mount("/mnt", others)) == []
+    assert in_the_way(holder, mount("/var/lib/docker/plugins/a", f"{inside}/plugins/a", fstype="tmpfs")) == []
+
+
+def test_store_that_is_a_mount_point_itself_is_bound_nowhere_else() -> None:
+    assert in_the_way(mount("/"), mount("/var/lib/docker", "/data"), mount("/mnt", "/data")) == []
+    assert in_the_way() == []
+
+
+def test_data_that_fits_to_the_byte_moves() -> None:
+    def short_of(used: int, size: int, largest: int, inodes: int = 0, filesystem: str = "xfs") -> list[str]:
+        room = too_little_room("it", "volume_size", used, inodes, size, largest, filesystem)
+        return [found.action for found in room]
+
+    ratio = 16384
+    assert short_of(10, 11, 11) == []
+    assert "set a larger volume_size" in short_of(20, 21, 22)[0]
+    assert "set a larger volume_size" not in short_of(20, 21, 21)[0]
+    assert short_of(0, 11 * ratio, 11 * ratio, inodes=10, filesystem="ext4") == []
+    assert "or a larger volume_size" in short_of(0, 10 * ratio, 11 * ratio, inodes=10, filesystem="ext4")[0]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.facts import parse_storage
-from pyinfra_lvm.model import BlockDevice
+from pyinfra_lvm.model import BlockDevice, LogicalVolume
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData
+from tasks.preflight.volume_group import Capacity, capacity
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
     DEVICE,
+    EXTENT,
     GIB,
     MIB,
     ON_SPARE,
@@ -94,6 +96,38 @@ def test_extending_roots_group_says_what_it_costs() -> None:
     assert result.warnings == (
         f"the volume group ubuntu-vg is extended by {SPARE}: when one of its disks is lost, the host does not boot",
     )
+
+
+@pytest.mark.parametrize("group", ["data-vg", "xdata-vg"])
+def test_extending_another_group_than_roots_costs_less_and_roots_room_is_not_told(group: str) -> None:
+    second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, (), (), (), (), zeroed=True)
+    storage = with_group(with_disk(shared_vg()), group, SPARE)
+    storage = replace(storage, devices=(*storage.devices, second))
+    wanted = {"volume_group": group, "volume_disks": [SPARE, "/dev/vdc"], "volume_group_extend": True}
+    (warning,) = examine(settings(**wanted), bare_host(), storage).warnings
+    assert warning.endswith("is extended by /dev/vdc: when one of its disks is lost, it is not activated")
+    found = finding(bare_host(), storage, settings(volume_group=group, volume_size="30G"))
+    assert found.found == f"volume group {group} has 19.9 GiB for Docker's volume"
+
+
+@pytest.mark.parametrize(("more", "size"), [(MIB - 1, 20 * GIB - EXTENT), (MIB, 20 * GIB)])
+def test_metadata_of_lvm_takes_the_first_mebibyte_of_a_disk(more: int, size: int) -> None:
+    room = capacity(spare_disk(size=20 * GIB + more), "docker-vg", [SPARE])
+    assert room == Capacity(size, size, 4 * MIB)
+
+
+@pytest.mark.parametrize("group", ["data-vg", "zdata-vg"])
+def test_volumes_of_other_groups_take_no_part(group: str) -> None:
+    beside = LogicalVolume("home-lv", group, 10 * GIB, True, "linear", "")
+    alone = with_disk(shared_vg(free=50 * GIB))
+    both = replace(alone, logical_volumes=(*alone.logical_volumes, beside))
+    for changes in ({"extra_volumes": {"home-lv": {"mount": "/home", "size": "10G"}}}, {"volume_disks": [SPARE]}):
+        sizes = [examine(settings(**changes), bare_host(), storage).plan for storage in (alone, both)]
+        assert sizes[0]
+        assert sizes[0] == sizes[1]
+    own = examine(ON_SPARE, bare_host(), both).plan
+    assert own
+    assert own.size > 0.94 * 20 * GIB
 
 
 def test_host_without_lvm_hears_of_the_blank_disk_it_has() -> None:
@@ -255,8 +289,9 @@ def test_two_groups_of_one_name_are_refused_with_the_way_out(changed: dict[str, 
     assert "rename the one that this host does not use (`vgrename UUID NEW_NAME`)" in found.action
 
 
-def test_two_groups_of_a_name_that_docker_does_not_use_are_no_matter() -> None:
-    others = tuple(replace(group, name="data") for group in parse_storage(TWO_GROUPS.splitlines()).volume_groups)
+@pytest.mark.parametrize("name", ["data", "zdata"])
+def test_two_groups_of_a_name_that_docker_does_not_use_are_no_matter(name: str) -> None:
+    others = tuple(replace(group, name=name) for group in parse_storage(TWO_GROUPS.splitlines()).volume_groups)
     storage = replace(shared_vg(), volume_groups=(*shared_vg().volume_groups, *others))
     assert plan_of(bare_host(), storage, settings(volume_group="ubuntu-vg")).volume_group == "ubuntu-vg"
 

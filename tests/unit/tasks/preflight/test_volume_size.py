@@ -44,13 +44,17 @@ def test_default_beside_others_is_what_is_free_less_the_reserve_where_that_is_le
 
 
 def test_default_beside_others_takes_at_least_a_gibibyte_and_leaves_the_reserve() -> None:
-    assert plan(None, group_free=6 * G).bytes == G
+    smallest = plan(None, group_free=6 * G)
+    assert smallest.bytes == G
+    assert "the volume gets 1.0 GiB: all that is free less the reserve" in smallest.warnings[0]
     with pytest.raises(DoesNotFit) as error:
         plan(None, group_free=6 * G - 2**20)
     assert (error.value.needed, error.value.largest) == (6 * G, 6 * G - 4 * 2**20)
 
 
-@pytest.mark.parametrize(("size", "free", "largest"), [("80G", 70, 70), ("70%VG", 70, 70), (None, 2, 2), (None, 0, 0)])
+@pytest.mark.parametrize(
+    ("size", "free", "largest"), [("80G", 70, 70), ("70%VG", 70, 70), ("80G", 1, 1), (None, 2, 2), (None, 0, 0)]
+)
 def test_refusal_knows_the_largest_size_that_fits(size: str | None, free: int, largest: int) -> None:
     with pytest.raises(DoesNotFit) as error:
         plan(size, group_free=free * G)
@@ -139,5 +143,28 @@ def test_volume_that_is_small_already_stays() -> None:
 
 
 def test_less_than_a_gibibyte_does_not_fit() -> None:
-    with pytest.raises(DoesNotFit):
-        plan("50%FREE", group_free=G)
+    assert plan("1G").bytes == G
+    for free in (G, 0):
+        with pytest.raises(DoesNotFit) as error:
+            plan("50%FREE", group_free=free)
+        assert (error.value.needed, error.value.available) == (G, 0)
+
+
+def test_largest_size_is_in_whole_extents() -> None:
+    with pytest.raises(DoesNotFit) as error:
+        plan("80G", group_free=70 * G + 5)
+    assert error.value.largest == 70 * G
+
+
+def test_size_that_leaves_exactly_the_reserve_fits_without_a_warning() -> None:
+    for size in ("65G", "65%VG"):
+        assert plan(size) == PlannedSize(65 * G)
+    assert plan(None, existing=55 * G, group_free=5 * G) == PlannedSize(55 * G)
+
+
+@pytest.mark.parametrize(("extents", "warns"), [(1, False), (2, True)])
+def test_volume_that_is_larger_by_an_extent_is_as_large_as_set(extents: int, warns: bool) -> None:
+    existing = 60 * G + extents * 4 * 2**20
+    planned = plan("60G", existing=existing, group_free=10 * G)
+    assert planned.bytes == existing
+    assert ["never shrunk" in warning for warning in planned.warnings] == [True] * warns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.support.files import File, FileStates, Present, files, removed, replace_file
+from tasks.support.files import File, FileStates, Present, files, removed, render, replace_file
 from tasks.watch import JournalLimits, journald, receivers
 
 from ..example_hosts import settings
@@ -126,8 +126,13 @@ def test_file_that_its_service_has_not_read_yet_is_not_up_to_date(
     path = tmp_path / "journald.conf"
     write(path, File("[Journal]\n"))
     assert states_of([str(path)], "systemd-journald.service") == {str(path): "unread"}
-    subprocess.run(["touch", "--date=2026-11-24 02:59 UTC", path], check=True)
-    assert states_of([str(path)], "systemd-journald.service") == {str(path): File("[Journal]\n").state}
+    for moment in ("02:59", "03:00"):
+        subprocess.run(["touch", f"--date=2026-11-24 {moment} UTC", path], check=True)
+        assert states_of([str(path)], "systemd-journald.service") == {str(path): File("[Journal]\n").state}
+
+
+def test_value_stands_in_a_file_as_it_is() -> None:
+    assert "\nSystemMaxUse=<&'\">\n" in render("journald.conf.j2", limit="<&'\">")
 
 
 def test_only_root_reads_the_receivers_and_there_is_no_file_without_any() -> None:

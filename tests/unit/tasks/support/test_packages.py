@@ -67,6 +67,17 @@ def test_without_a_name_nothing_is_asked_for(tmp_path: Path) -> None:
     assert parse_offer(done.stdout.splitlines()) == Offer({}, frozenset())
 
 
+def test_package_is_installed_only_if_it_is_configured_and_no_other_line_is_about_a_package() -> None:
+    lines = [
+        *("package a half-configured 1", "package b not-installed", "package c unpacked 1"),
+        *("package d installed", "package e installed 1 2", "a package installed 1", "zero package installed 1"),
+        *("", "offered", "an offer", "zero offers", "offered more than one"),
+    ]
+    assert parse_offer(lines) == Offer({}, frozenset())
+    whole = [*lines, "package docker-ce installed 5:27.5", "offered docker-compose-plugin", "pin=Package: x", "pin="]
+    assert parse_offer(whole) == Offer({"docker-ce": "5:27.5"}, frozenset({"docker-compose-plugin"}), "Package: x\n\n")
+
+
 def test_outdated_is_what_is_missing_or_at_another_version_than_its_pin() -> None:
     found = Offer(
         {"docker-ce": "5:27.5.1-1~debian.12", "docker-ce-cli": "5:27.4.1-1~debian.12", "apparmor": "3.0"}, frozenset()
@@ -85,10 +96,11 @@ def test_pin_names_its_packages_and_the_setting_and_never_downgrades() -> None:
 
 
 def test_pin_is_written_replaced_and_removed_as_the_settings_say() -> None:
-    written = pin_command(Offer({}, frozenset(), "an older pin\n"), PINNED)
-    assert written
-    assert contents_sent(written) == [PINNED.pin]
-    assert PIN_FILE in get_command_string(written)
+    for before in ("", "an older pin\n"):
+        written = pin_command(Offer({}, frozenset(), before), PINNED)
+        assert written
+        assert contents_sent(written) == [PINNED.pin]
+        assert PIN_FILE in get_command_string(written)
     assert pin_command(Offer({}, frozenset(), PINNED.pin), PINNED) is None
     removed = pin_command(Offer({}, frozenset(), PINNED.pin), UNPINNED)
     assert removed
@@ -557,6 +569,13 @@ def test_simulation_passes_under_a_pin(tmp_path: Path) -> None:
 
 
 @needs_apt
+def test_user_of_apt_can_read_what_a_pin_is_tried_with(tmp_path: Path) -> None:
+    apt = Apt(tmp_path, (), (*ENGINES, *CLIENTS))
+    done = apt.run(under_pin(PINNED, PINNED.names, 'stat -c %a "${APT_CONFIG%/*}"'))
+    assert (done.returncode, done.stdout) == (0, "755\n")
+
+
+@needs_apt
 def test_simulation_under_a_pin_names_the_versions_there_are(tmp_path: Path) -> None:
     apt = Apt(tmp_path, (), (*ENGINES[2:], *CLIENTS[2:]))
     done = apt.run(under_pin(PINNED, PINNED.names, simulation_script(PINNED.names, 0)))
@@ -585,6 +604,6 @@ def test_what_a_cut_has_left_is_repaired_before_anything_is_simulated() -> None:
 
 
 def test_package_that_is_not_configured_yet_is_installed() -> None:
-    host = OperationHost({PackageStates: {"lvm2": "half-configured", "cron": "installed"}})
-    _, install = commands(installed, host, packages=["lvm2", "cron"], lock_timeout=0)
-    assert install.endswith(" install lvm2")
+    host = OperationHost({PackageStates: {"lvm2": "half-configured", "cron": "installed", "xfsprogs": "unpacked"}})
+    _, install = commands(installed, host, packages=["lvm2", "cron", "xfsprogs", "parted"], lock_timeout=0)
+    assert install.endswith(" install lvm2 xfsprogs parted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,11 +13,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from pyinfra.context import ctx_host
 
+from pyinfra_lvm.collection import Question
+from tasks.support import run_lock
+from tasks.support.files import Present
 from tasks.support.run_lock import _SCRIPT, Holder, RunLockHolder
 
 from ...processes import orphan
-from ..operations import stand_in
+from ..operations import OperationHost, stand_in
 
 
 def started(pid: int) -> str:
@@ -159,6 +164,37 @@ def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path)
 def test_answers_are_read() -> None:
     assert RunLockHolder().process(["free"]) == Holder()
     assert RunLockHolder().process(["held bob on laptop"]) == Holder("bob on laptop")
+    assert RunLockHolder().process(["a greeting", "of this host", "held bob"]) == Holder("bob")
+
+
+def test_lock_is_only_read_and_nothing_waited_for_unless_it_is_asked_for() -> None:
+    words = [shlex.split(RunLockHolder().command(**given)) for given in ({}, {"take": True, "patience": 900})]
+    assert [[mode, patience] for *_, mode, _, patience in words] == [["read", "0"], ["take", "900"]]
+
+
+def test_last_command_of_a_killed_run_is_waited_for_a_quarter_of_an_hour_and_the_host_read_again() -> None:
+    asked: list[tuple[bool, int]] = []
+    left = Holder("a command of a run that was killed", left=True)
+
+    def ask(questions: list[Question]) -> bool:
+        assert questions[1:] == others
+        lock = questions[0].arguments
+        asked.append((lock["take"], lock["patience"]))
+        return True
+
+    others = [Question(Present, {"paths": ["/x"]})]
+    host = OperationHost({RunLockHolder: left})
+    with pytest.MonkeyPatch.context() as patched, ctx_host.use(host):
+        patched.setattr(run_lock.collection, "collect", ask)
+        patched.setattr(run_lock, "fact", lambda *_, patience, **__: Holder() if patience else left)
+        assert run_lock.collect(others, take=True) == ""
+        assert asked == [(True, 0), (True, 900)]
+        assert host.logged == ["Waiting until it has ended, 15 minutes at most: a command of a run that was killed"]
+        patched.setattr(run_lock, "fact", lambda *_, **__: Holder("bob"))
+        assert run_lock.collect(others) == "bob"
+        assert asked[2:] == [(False, 0)]
+        patched.setattr(run_lock.collection, "collect", lambda _: False)
+        assert run_lock.collect(others) is None
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])  # until Python 3.12, since 3.13

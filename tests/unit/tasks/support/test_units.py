@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ file 1764021301 /etc/systemd/system/docker-guard.service
 =[Service]"""
 
 GUARD = "/etc/systemd/system/docker-guard.service"
+TIMER = "/etc/systemd/system/docker-prune.timer"
+TIMER_TEXT = "[Timer]\n\nOnCalendar=*-*-* 03:00:00\n"
 
 
 def read(reload: str = "no") -> UnitFiles:
@@ -46,10 +49,7 @@ def read(reload: str = "no") -> UnitFiles:
 
 
 def test_contents_are_read_line_by_line() -> None:
-    assert read().contents == {
-        "/etc/systemd/system/docker-prune.timer": "[Timer]\n\nOnCalendar=*-*-* 03:00:00\n",
-        GUARD: "[Service]\n",
-    }
+    assert read().contents == {TIMER: TIMER_TEXT, GUARD: "[Service]\n"}
 
 
 def test_only_what_is_enabled_and_active_is_up() -> None:
@@ -66,17 +66,39 @@ def test_it_is_known_when_the_files_were_written_and_services_started() -> None:
     assert read().started == {"docker-guard.service": 1764021300}
 
 
+@pytest.mark.parametrize(
+    ("paths", "units", "found"),
+    [
+        (
+            [GUARD],
+            ["docker-guard.service"],
+            UnitFiles(
+                {GUARD: "[Service]\n"}, False, frozenset({"docker-guard.service"}), 1764021301, {GUARD[20:]: 1764021300}
+            ),
+        ),
+        ([TIMER], ["docker-prune.timer"], UnitFiles({TIMER: TIMER_TEXT}, True, frozenset({TIMER[20:]}), 1764021299)),
+    ],
+    ids=["service", "timer"],
+)
+def test_answer_is_about_those_that_were_asked_for_and_not_about_others_beside_them(
+    paths: list[str], units: list[str], found: UnitFiles
+) -> None:
+    fact = SystemdFiles()
+    fact.command(paths, units)
+    assert fact.process(SHOWN.format(reload="yes").splitlines()) == found
+
+
 def test_files_are_asked_for_with_their_times_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "systemctl").write_text('#!/bin/sh\n[ "$1 $TZ" = "show UTC" ] && echo Id=a.service\n')
     (tmp_path / "systemctl").chmod(0o755)
-    (tmp_path / "a.service").write_text("[Service]\nfile 1 /etc/passwd\n")
-    command = SystemdFiles().command([f"{tmp_path}/a.service", f"{tmp_path}/none"], ["a.service"])
+    (tmp_path / "a b.service").write_text("[Service]\nfile 1 /etc/passwd\n")
+    command = SystemdFiles().command([f"{tmp_path}/a b.service", f"{tmp_path}/none"], ["a.service"])
     done = subprocess.run(
         ["sh", "-c", command], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
     )
     found = SystemdFiles().process(done.stdout.splitlines())
-    assert found.contents == {f"{tmp_path}/a.service": "[Service]\nfile 1 /etc/passwd\n"}
-    assert found.changed == int((tmp_path / "a.service").stat().st_mtime)
+    assert found.contents == {f"{tmp_path}/a b.service": "[Service]\nfile 1 /etc/passwd\n"}
+    assert found.changed == int((tmp_path / "a b.service").stat().st_mtime)
 
 
 # -- what is done about it
@@ -97,8 +119,9 @@ def kept(found: UnitFiles, content: str = "new\n") -> list[str]:
     )
 
 
-def test_service_that_runs_by_its_file_is_left_alone() -> None:
-    assert kept(UP) == []
+@pytest.mark.parametrize("started", [100, 105])
+def test_service_that_runs_by_its_file_is_left_alone(started: int) -> None:
+    assert kept(replace(UP, started={"docker-guard.service": started})) == []
 
 
 def test_service_whose_file_changes_runs_by_the_new_one() -> None:
