@@ -131,13 +131,12 @@ def _does(path: Sequence[str], following: Sequence[str]) -> str:
     if command == "watch":
         return BUILD
     if command in ("up", "create", "run"):
-        builds = ("--build", "--watch", "-w") if command == "up" else ("--build",)
         given = {}
         for name, value in _options(iter(following), _VALUED_BY_RUN if command == "run" else set()):
             if not name and command == "run":
                 break
             given[name] = value.lower() in ("", *_TRUE)
-        if any(given.get(name) for name in builds):
+        if any(given.get(name) for name in ("--build", "--watch", "-w")):  # -w of `run` has a directory for a value
             return BUILD
     return ""
 

@@ -8,7 +8,6 @@ import time
 from bulkhead import procfs
 from bulkhead.text import plain, short
 
-_SPAN = 1.0  # seconds
 _LEAST = 2**20  # bytes per second
 _NAMED = 3  # processes
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
@@ -17,8 +16,8 @@ _CONTAINER = re.compile(r"[0-9a-f]{64}")
 def describe() -> str:
     """Measure for a second, and return a sentence; nothing if no process writes much."""
     before = {pid: procfs.bytes_written(pid) for pid in procfs.process_ids()}
-    time.sleep(_SPAN)
-    speeds = {pid: (procfs.bytes_written(pid) - written) / _SPAN for pid, written in before.items()}
+    time.sleep(1)
+    speeds = {pid: procfs.bytes_written(pid) - written for pid, written in before.items()}
     fastest = sorted((pid for pid in speeds if speeds[pid] >= _LEAST), key=lambda pid: speeds[pid], reverse=True)
     if not fastest:
         return ""

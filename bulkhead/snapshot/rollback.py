@@ -121,7 +121,7 @@ class Rollback:
         for kind, objects in now["before"].items():
             new = [key for key in objects if key not in then["before"][kind]]
             if new:
-                names = [_name(kind, key, objects[key]) for key in new]
+                names = [_name(key, objects[key]) for key in new]
                 lines.append(f"new since then, and lost: {count(len(new), kind[:-1])}: {abbreviated(names)}")
         if changed := differences(then["before"], now["before"], then["ran"]):
             lines.append(f"changed since then, and restored: {abbreviated(changed)}")
@@ -356,8 +356,8 @@ def watch(config: Config, say: Callable[[str], None]) -> None:
         time.sleep(2)
 
 
-def _name(kind: str, key: str, value: object) -> str:
+def _name(key: str, value: object) -> str:
     """Return the name that people know an object of Docker's inventory by."""
-    if kind == "containers" and isinstance(value, dict):
+    if isinstance(value, dict):  # a container
         return str(value["name"])
-    return str(value[0]) if kind == "images" and isinstance(value, list) and value else key
+    return str(value[0]) if isinstance(value, list) and value else key  # an image has a list of names

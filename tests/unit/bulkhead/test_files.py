@@ -122,3 +122,18 @@ def test_file_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="Input/output error"):
         files.replace_file(f"{tmp_path}/file", "new")
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("path", "directories", "is_within"),
+    [
+        ("/home", ["/home"], True),
+        ("/home/me", ["/srv", "/home"], True),
+        ("/home2", ["/home"], False),
+        ("/home", ["/home/me"], False),
+        ("/home", [], False),
+        ("/srv", [""], True),  # "" is "/" without its last slash
+    ],
+)
+def test_path_is_within_a_directory_but_not_beside_it(path: str, directories: list[str], is_within: bool) -> None:
+    assert files.is_within(path, directories) == is_within

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bulkhead.docker import classic_builder
+from bulkhead.docker.engine import EngineError
 
 from ..fake_engine import Query, fake_engine
 from .building_host import ID, OTHER_ID, BuildingHost, classic_container
@@ -79,3 +80,17 @@ def test_docker_is_asked_for_steps(host: BuildingHost, tmp_path: Path) -> None:
     assert [(step.id, step.pid, step.written, step.container) for step in certain] == [(ID, 60, 5, "nervous_mendeleev")]
     # The last has a control group that is not its own.
     assert similar == ["database", "nervous_mendeleev"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_container_that_docker_does_not_show_may_be_a_step(tmp_path: Path, status: int) -> None:
+    def answer(_: str, path: str, __: Query) -> tuple[int, Any]:
+        if path == "/containers/json":
+            return 200, [{"Id": ID, "Image": "sha256:1"}]
+        return status, {"message": "no"}
+
+    with (
+        fake_engine(tmp_path / "docker.sock", answer) as engine,
+        pytest.raises(EngineError, match=f"^Docker refuses /containers/{ID}/json: no$"),
+    ):
+        classic_builder.classic_steps(engine)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from bulkhead.docker.command_lines import parse
 from .building_host import BuildingHost
 
 OURS, FAR = "unix:///var/run/docker.sock", "tcp://far:2375"
+DIGEST = hashlib.sha256(OURS.encode()).hexdigest()[:20]
 
 
 class ClientHost:
@@ -133,10 +136,12 @@ def test_arguments_and_environment_decide(user: ClientHost, words: str, environm
         ({"buildx/current": {"Name": "k8s", "Key": "far", "Global": True}}, "docker-buildx build .", False),
         ({"buildx/current": {"Name": "gone", "Key": OURS}}, "docker-buildx build .", True),
         ({"buildx/current": {"Name": "", "Key": OURS}}, "docker-buildx build .", True),
+        ({f"buildx/defaults/{DIGEST}": "k8s"}, "docker-buildx build .", False),
+        # The one that was chosen for this engine is gone: buildx goes on with that of the context.
         (
-            {f"buildx/defaults/{hashlib.sha256(OURS.encode()).hexdigest()[:20]}": "k8s"},
+            {"buildx/current": {"Name": "gone", "Key": OURS}, f"buildx/defaults/{DIGEST}": "k8s"},
             "docker-buildx build .",
-            False,
+            True,
         ),
     ],
 )
@@ -160,6 +165,21 @@ def test_configuration_is_read_where_the_client_reads_it(user: ClientHost, words
     user.connected = None
     user.write("config.json", {"currentContext": "far"})
     assert not user.works_here(words, environment)
+
+
+@pytest.mark.parametrize(("uid", "is_here"), [(0, False), (1, True), (1000, True)])
+def test_home_of_root_alone_is_known_where_the_environment_names_none(
+    user: ClientHost, monkeypatch: pytest.MonkeyPatch, uid: int, is_here: bool
+) -> None:
+    user.write("config.json", {"currentContext": "far"})
+    shutil.copytree(user.root / "home/me/.docker", user.root / "root/.docker")
+    there = os.stat
+
+    def stat(path: Any, **how: Any) -> Any:
+        return SimpleNamespace(st_uid=uid) if str(path).endswith("/80/.") else there(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert user.works_here("docker build .", "LANG=C") == is_here
 
 
 @pytest.mark.parametrize("connected", [True, False, None])

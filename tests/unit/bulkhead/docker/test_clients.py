@@ -180,8 +180,9 @@ def test_client_that_ends_just_before_its_signal_is_no_error(
     assert os.listdir("/proc/self/fd") == before, "a guard that runs for months would run out of them"
 
 
-def test_process_that_is_another_one_by_now_is_left_alone(sleeper: subprocess.Popen[bytes]) -> None:
-    assert not clients.interrupt(Client(sleeper.pid, 1, "docker build ."), "no room")
+@pytest.mark.parametrize("started", [1, 2**62])
+def test_process_that_is_another_one_by_now_is_left_alone(sleeper: subprocess.Popen[bytes], started: int) -> None:
+    assert not clients.interrupt(Client(sleeper.pid, started, "docker build ."), "no room")
     with pytest.raises(subprocess.TimeoutExpired):
         sleeper.wait(0.1)
     assert sleeper.returncode != -signal.SIGINT

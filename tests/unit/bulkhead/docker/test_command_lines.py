@@ -80,6 +80,8 @@ def test_command_line_pulls(words: str) -> None:
         *("docker debug build", "docker buildx --builder build ls", "docker builder prune", "docker buildx create b"),
         *("podman build .", "podman-compose build", "buildah build .", "nerdctl build ."),
         *("python3 build.py", "python3 /usr/bin/docker-compose logs build", "python3"),
+        "docker compose run -w /srv web sh",
+        "python3 -c docker-compose build",
     ],
 )
 def test_command_line_asks_for_neither(words: str) -> None:

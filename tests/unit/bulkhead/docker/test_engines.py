@@ -17,10 +17,11 @@ def test_docker_is_the_daemon_of_its_unit() -> None:
     assert engines.dockerd() == 10
 
 
-def test_docker_in_a_container_is_not_the_hosts(host: BuildingHost) -> None:
+@pytest.mark.parametrize("parent", [30, 0], ids=["its-shim", "out-of-sight"])
+def test_docker_in_a_container_is_not_the_hosts(host: BuildingHost, parent: int) -> None:
     shutil.rmtree(host.proc / "10")
     host.process(30, "containerd-shim", cgroup="/system.slice/containerd.service")
-    host.process(31, "dockerd", 30, f"/system.slice/docker-{ID}.scope")
+    host.process(31, "dockerd", parent, f"/system.slice/docker-{ID}.scope")
     assert engines.dockerd() == 0
 
 

@@ -46,6 +46,17 @@ def test_images_of_the_same_layers_free_them_with_the_second() -> None:
     assert [layers.remove("a"), layers.remove("b")] == [0, 100]
 
 
+def test_layers_that_are_all_another_images_stay_with_it() -> None:
+    chains = {"a": ("x", "y"), "b": ("x", "y"), "c": ("x",)}
+    layers = Layers([image("a", 100, 100), image("b", 100, 100), image("c", 60, 60)], chains)
+    assert [layers.remove(name) for name in "abc"] == [0, 40, 60]
+
+
+def test_image_that_docker_counts_smaller_than_another_of_its_layers_frees_nothing() -> None:
+    layers = Layers([image("a", 100, 100), image("b", 130, 130)], {"a": ("x", "y"), "b": ("x", "y")})
+    assert [layers.remove("a"), layers.remove("b")] == [0, 130]
+
+
 def test_too_little_is_promised_rather_than_too_much() -> None:
     # Docker tells no size for the place where the two pairs part.
     pairs = {name: ("base", name[0], name) for name in ("a1", "a2", "b1", "b2")}

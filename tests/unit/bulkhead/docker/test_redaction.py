@@ -65,5 +65,11 @@ def test_what_is_not_known_to_be_harmless_is_hidden(words: list[str]) -> None:
     assert "…" in redacted(words)
 
 
+def test_command_of_two_hundred_characters_is_shown_whole() -> None:
+    whole = "sh -c " + "make && " * 24 + "ma"
+    assert redacted(["sh", "-c", whole.removeprefix("sh -c ")]) == whole
+    assert redacted(["sh", "-c", whole.removeprefix("sh -c ") + "k"]) == f"{whole[:199]}…"
+
+
 def test_long_command_is_shown_in_part() -> None:
     assert len(redacted(["sh", "-c", "make && " * 1000])) == 200

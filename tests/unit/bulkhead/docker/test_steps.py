@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +55,8 @@ def test_step_that_is_still_being_set_up_is_none(host: BuildingHost) -> None:
         ("runc run --bundle /run/containerd/io.containerd.runtime.v2.task/moby/k7x k7x", 10),
         ("docker-proxy -proto tcp run --bundle", 10),
         ("runc --root /buildkit/executor/ delete k7x", 10),
+        (f"runc run --bundle {BUILDKIT}/executor/k7x a", 10),
+        (f"runc run --bundle {BUILDKIT}/executor/k7x z", 10),
         (RUNC.format("k7x", "/srv/mine"), 10),
     ],
 )
@@ -103,12 +106,14 @@ def test_step_of_an_engine_in_a_container_is_found(
     ]
 
 
+@pytest.mark.parametrize("difference", [-1, 1])
 def test_step_of_an_engine_in_a_container_that_writes_to_another_disk_is_none(
-    host: BuildingHost, tmp_path: Path
+    host: BuildingHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: int
 ) -> None:
     add_nested_step(host, tmp_path / "container")
-    assert os.stat("/proc").st_dev != tmp_path.stat().st_dev
-    assert steps.nested_steps(engines.nested_engines(), "/proc") == []
+    there, other = os.stat, SimpleNamespace(st_dev=tmp_path.stat().st_dev + difference)
+    monkeypatch.setattr(os, "stat", lambda path, **how: other if path == "/srv/other" else there(path, **how))
+    assert steps.nested_steps(engines.nested_engines(), "/srv/other") == []
     assert steps.nested_steps(engines.nested_engines(), "/no/such/volume") == []
 
 

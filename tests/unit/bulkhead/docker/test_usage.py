@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_what_could_be_reclaimed_is_listed_the_largest_first_and_without_what_is
     assert kept == [("build cache", 100), ("image 300000000000", 50)]
 
 
+@pytest.mark.parametrize(("age", "is_listed"), [(3599, False), (3600, True), (86400, True)])
+def test_image_without_a_name_can_be_reclaimed_an_hour_after_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int, is_listed: bool
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    answer = {"LayersSize": 0, "Images": [IMAGES[2] | {"Created": 10**9 - age}], "Containers": [], "BuildCache": []}
+    with fake_engine(tmp_path / "docker.sock", lambda *_: (200, answer)) as engine:
+        assert bool(reclaimable(engine)) == is_listed
+
+
 @pytest.mark.parametrize(
     ("names", "dangling"),
     [
@@ -114,6 +125,8 @@ def test_what_could_be_reclaimed_is_listed_the_largest_first_and_without_what_is
         ({"RepoTags": [], "RepoDigests": ["web@sha256:1"]}, False),
         ({"RepoTags": ["<none>:<none>"], "RepoDigests": ["web@sha256:1"]}, False),
         ({"RepoTags": ["web:1"], "RepoDigests": []}, False),
+        ({"RepoTags": ["3proxy:1"], "RepoDigests": []}, False),
+        ({"RepoTags": [], "RepoDigests": ["3proxy@sha256:1"]}, False),
     ],
 )
 def test_image_is_dangling_that_has_neither_a_tag_nor_a_digest(names: dict[str, Any], dangling: bool) -> None:

@@ -44,6 +44,20 @@ def test_ballast_that_a_power_cut_left_short_is_taken_again(tmp_path: Path) -> N
     assert ballast.held(of(tmp_path)) >= 4 * M
 
 
+@pytest.mark.parametrize(
+    ("blocks", "size", "held", "taken"),
+    [(8192, 4 * M, 4 * M, False), (8191, 4 * M, 4 * M - 512, True), (8192, 3 * M, 4 * M, True)],
+    ids=["whole", "with-a-hole", "shorter-than-its-blocks"],
+)
+def test_ballast_is_what_its_blocks_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, size: int, held: int, taken: bool
+) -> None:
+    (tmp_path / names.BALLAST).touch()
+    monkeypatch.setattr(os, "lstat", lambda _: SimpleNamespace(st_blocks=blocks, st_size=size))
+    assert ballast.held(of(tmp_path)) == held
+    assert ballast.take(of(tmp_path)) == taken
+
+
 def test_ballast_takes_at_most_two_percent_of_the_volume(tmp_path: Path) -> None:
     assert ballast.size(of(tmp_path, 900 * M)) == 20 * M
 

@@ -231,8 +231,12 @@ def test_limit_counts_no_step_of_which_the_build_is_not_certain(host: BuildsHost
     assert host.interrupted == []
 
 
-def test_limit_ends_no_other_build(host: BuildsHost) -> None:
+@pytest.mark.parametrize("last_pid", [2000, 99], ids=["higher-pids", "pids-begin-anew"])
+def test_limit_ends_no_other_build(host: BuildsHost, last_pid: int) -> None:
     place = host.build(limit=20 * G)
+    host.step("big", G)
+    host.check()
+    host._pid = last_pid
     host.step("big", 30 * G)
     host.add("docker build /other")
     host.build("web", limit=40 * G)

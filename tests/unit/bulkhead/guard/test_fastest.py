@@ -31,7 +31,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch, slept: list[float]) -> dict[int, int
 
     def read(pid: int) -> int:
         written[pid] = written.get(pid, -speeds[pid]) + speeds[pid]
-        return written[pid] + 50 * M * pid
+        return written[pid] + 3 * M * pid
 
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(procfs, "process_ids", lambda: sorted(speeds))

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -180,21 +181,30 @@ def test_build_waits_ten_seconds_for_the_lock(monkeypatch: pytest.MonkeyPatch) -
     assert slept == [0.05] * 4
 
 
-def test_directory_is_for_the_group_of_dockers_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [998, 2])
+def test_directory_is_for_the_group_of_dockers_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int
+) -> None:
     monkeypatch.setattr(reservations, "DIRECTORY", str(tmp_path / "new"))
     owners = []
     monkeypatch.setattr(os, "chown", lambda _, user, group: owners.append((user, group)))
     reservations.make_directory()
     assert owners == [], "Docker is down"
     (tmp_path / "docker.sock").touch()
-    monkeypatch.setattr(os, "stat", lambda path: os.lstat(path) if "new" in path else StatResult())
+    groups, there = {"new": 100, "docker.sock": group}, os.stat
+
+    def stat(path: Any, **how: Any) -> Any:
+        found = there(path, **how)
+        name = os.path.basename(path)
+        return SimpleNamespace(st_gid=groups[name], st_mode=found.st_mode) if name in groups else found
+
+    monkeypatch.setattr(os, "stat", stat)
     reservations.make_directory()
-    assert owners == [(0, 998)]
+    assert owners == [(0, group)]
     assert os.lstat(tmp_path / "new").st_mode & 0o777 == 0o770
-
-
-class StatResult:
-    st_gid = 998
+    groups["new"] = group
+    reservations.make_directory()
+    assert owners == [(0, group)], "it has the group already"
 
 
 def test_file_can_be_read_by_others_of_the_group(directory: Path) -> None:

@@ -58,6 +58,17 @@ def test_docker_at_rest_is_asked_seldom_for_classic_steps(world: World, monkeypa
     assert 4 <= len(asked) <= 7
 
 
+def test_docker_is_asked_often_for_classic_steps_while_the_volume_fills(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(jobs, "classic_steps", lambda: asked.append(world.now) or ([], []))
+    world.free = FLOOR - 100 * M
+    world.rates[OTHERS] = FLOOR / 20 / 10 + M  # a twentieth of the floor within ten seconds
+    run_guard(world, 30)
+    assert 20 <= len(asked) <= 31
+
+
 def test_docker_that_does_not_run_is_not_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.free, world.is_docker_up = FLOOR - M, False
     world.rates[OTHERS] = M

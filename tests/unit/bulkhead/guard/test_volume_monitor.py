@@ -80,6 +80,16 @@ def test_burst_after_a_long_rest_is_measured_from_the_end_of_the_rest(world: Wor
     assert guard.volume.space.rate.value > G
 
 
+def test_what_was_taken_since_the_last_sample_counts_as_used_up(world: World) -> None:
+    guard = run_guard(world, 1)
+    for taken in (2 * M, M):
+        world.free -= taken
+        world.advance(0.5)
+        guard.round(world.now)
+    world.free -= 2 * M
+    assert guard.volume.used_up_by_now(guard.volume.space) == 5 * M
+
+
 def test_space_that_the_guard_itself_takes_is_no_growth(world: World) -> None:
     world.free = 5 * G
     guard = run_guard(world, 60)

@@ -267,6 +267,7 @@ def test_volume_with_files_of_its_own_is_not_written_to(host: DirectoryHost) -> 
     with pytest.raises(Failed, match="both hold data"):
         host.move().relocate()
     assert sorted(os.listdir(host.volume)) == ["lost+found", "theirs"]
+    assert host.move().journal.phase == "", "a move that never began has not failed"
     host.assert_whole()
 
 
@@ -277,6 +278,8 @@ def test_copy_that_was_begun_on_another_volume_is_not_gone_on_with(host: Directo
     host.reboot()
     host.uuid = "u2"
     Path(host.volume, "theirs").write_text("theirs")
+    host.move().recover()
+    assert (host.move().journal.phase, host.move().journal.reason) == (journal.COPYING, "")
     with pytest.raises(Failed, match="both hold data"):
         host.move().relocate()
 

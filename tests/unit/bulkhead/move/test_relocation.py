@@ -550,12 +550,38 @@ def test_rollback_that_is_cut_at_any_step_is_finished(
         host.assert_whole({"web"})
 
 
-def test_volume_that_holds_something_else_is_not_written_to(host: RelocationHost) -> None:
-    Path(host.volume, "docker", "of somebody").write_text("x")
+@pytest.mark.parametrize("name", ["of somebody", ".Trash-0"])
+def test_volume_that_holds_something_else_is_not_written_to(host: RelocationHost, name: str) -> None:
+    Path(host.volume, "docker", name).write_text("x")
     with pytest.raises(Failed, match=r"is not empty, and not our copy"):
         host.move().relocate()
-    assert Path(host.volume, "docker", "of somebody").read_text() == "x"
+    assert Path(host.volume, "docker", name).read_text() == "x"
     assert set(host.running()) == set(RAN)
+
+
+def test_copy_that_docker_was_never_started_on_leaves_its_place_as_docker_makes_it(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise Failed("fstab is not valid")
+
+    monkeypatch.setattr(relocation, "replace_fstab", fail)
+    with pytest.raises(Failed, match="fstab is not valid"):
+        host.move().relocate()
+    for name in host.stores:
+        assert Path(host.volume, f"{name}.moving").is_dir()
+        assert Path(host.volume, name).stat().st_mode & 0o777 == 0o711
+
+
+def test_container_that_does_not_start_on_the_old_data_is_named(
+    host: RelocationHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.broken_on_volume = True
+    monkeypatch.setattr(host, "start", lambda _: ["the container plain does not start"])
+    reported: list[str] = []
+    with pytest.raises(Failed, match=r"Docker runs on its old data\."):
+        Relocation(host.config, reported.append, host).relocate()
+    assert "on the old data: the container plain does not start" in reported
 
 
 def test_nothing_to_move_is_no_failure_of_the_data(host: RelocationHost) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import time
@@ -51,6 +52,21 @@ def test_layers_that_docker_lists_and_has_are_immutable(source: Path) -> None:
     (removed / "cache-id").write_text("12" * 32)
     assert rsync.immutable_layers(str(source)) == {f"overlay2/{LAYER}/diff"}
     assert rsync.immutable_layers(f"{source}/none") == set()
+
+
+def test_layer_that_is_removed_meanwhile_hides_no_other(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = source / "image/overlay2/layerdb/sha256"
+    shutil.copytree(listings / "cd", listings / "ef")
+    read, asked = Path.read_text, list[Path]()
+
+    def read_text(path: Path) -> str:
+        asked.append(path)
+        if len(asked) == 1:
+            raise FileNotFoundError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert rsync.immutable_layers(str(source)) == {f"overlay2/{LAYER}/diff"}
 
 
 def test_copy_is_equal(source: Path, target: Path) -> None:

@@ -109,9 +109,12 @@ def test_mounts_that_docker_will_make_again_are_its_own(
     assert outage.is_dockers_mount(_mount(target, fstype)) == is_dockers
 
 
-def test_volume_that_lies_elsewhere_is_dockers_own(tmp_path: Path) -> None:
+def test_volume_that_lies_elsewhere_is_dockers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage, "read_fstab", str)
     (tmp_path / "opts.json").touch()  # of `docker volume create --opt device=…`
     assert outage.is_dockers_mount(_mount(f"{tmp_path}/_data", "nfs"))
+    for name in ("AAA", "backup"):
+        assert not outage.is_dockers_mount(_mount(f"{tmp_path}/{name}", "nfs"))
 
 
 def _mount(target: str, fstype: str) -> MountInfo:

@@ -50,12 +50,13 @@ def test_bridge_is_called_after_the_first_twelve_digits_of_its_network(contents:
     assert contents.names() == {"0123456789abcdef"}
 
 
-@pytest.mark.parametrize(("changes", "left"), [(0, set()), (1, set()), (2, {"jobs"})])
+@pytest.mark.parametrize("boot", ["0", "z"])
+@pytest.mark.parametrize(("changes", "left"), [(0, set()), (1, set()), (2, {"jobs"}), (3, {"jobs"})])
 def test_network_that_was_used_since_a_boot_stays(
-    contents: FakeContents, tmp_path: Path, changes: int, left: set[str]
+    contents: FakeContents, tmp_path: Path, changes: int, left: set[str], boot: str
 ) -> None:
     known("networks", jobs=60)
-    state.save("counted", {"time": 0, "bridges": {"id-jobs": f"earlier-boot {changes}"}})
+    state.save("counted", {"time": 0, "bridges": {"id-jobs": f"{boot} {changes}"}})
     contents.networks.append(network("jobs", Options={"com.docker.network.bridge.name": "ci0"}))
     count_changes(tmp_path, "ci0", changes)
     run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -389,11 +390,12 @@ def test_json_has_what_was_removed(contents: FakeContents, capsys: pytest.Captur
     assert (printed["freed"], printed["free"], printed["failed"], printed["dry_run"]) == (7, 10 * GIB + 7, [], False)
 
 
+@pytest.mark.parametrize("status", [400, 500])
 def test_failure_of_one_object_does_not_stop_the_rest(
-    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+    contents: FakeContents, capsys: pytest.CaptureFixture[str], status: int
 ) -> None:
     contents.containers = [container("busy", "i"), container("old", "i")]
-    contents.refused["DELETE /containers/id-busy"] = (500, "device or resource busy")
+    contents.refused["DELETE /containers/id-busy"] = (status, "device or resource busy")
     assert run() == 1
     assert contents.names() == {"busy"}
     what = "container busy (5 bytes) could not be removed: Docker refuses /containers/id-busy: device or resource busy"
@@ -407,6 +409,18 @@ def test_object_that_is_gone_or_has_come_into_use_is_no_failure(contents: FakeCo
     contents.refused["DELETE /containers/id-old"] = (status, "no")
     assert run() == 0
     assert state.load("prune")["removed"] == 0
+
+
+@pytest.mark.parametrize(("status", "failed"), [(404, []), (400, ["no"]), (500, ["no"])])
+def test_image_that_is_gone_before_it_is_inspected_is_no_failure(
+    contents: FakeContents, status: int, failed: list[str]
+) -> None:
+    known("images", gone=900, old=900)
+    contents.images = [image("gone", "gone:1"), image("old", "old:1")]
+    contents.refused["GET /images/sha256:gone/json"] = (status, "no")
+    assert run(config(prune_images_after_days=30)) == len(failed)
+    assert contents.names() == ({"gone"} if not failed else {"gone", "old"})
+    assert [each.partition(": ")[2] for each in state.load("prune")["failed"]] == failed
 
 
 def test_image_of_which_one_name_is_gone_goes_with_the_other(contents: FakeContents) -> None:
@@ -477,10 +491,25 @@ def test_prune_waits_for_the_space_that_docker_says_it_has_freed(
     assert reclaim(11 * GIB) == 0
     assert contents.names() == {"b"}
     assert clock[0] == pytest.approx(0.4)
+    assert reclaim(11 * GIB - 1) == 0
+    assert clock[0] == pytest.approx(0.4), "more than enough is free"
     came.append((9e9, 0))
     assert reclaim(12 * GIB) == 1
     assert contents.names() == set()
     assert clock[0] == pytest.approx(0.4 + 5, abs=0.3), "it does not wait for ever"
+
+
+def test_reclaim_waits_for_the_space_of_cache_too(contents: FakeContents, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_: float) -> None:
+        contents.free = 11 * GIB
+
+    monkeypatch.setattr(remover, "_SETTLING", 5)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(contents, "_prune_cache", lambda _: {"CachesDeleted": ["a"], "SpaceReclaimed": 2 * GIB})
+    contents.cache = [record("a", 60, 2 * GIB), record("b", 50, 2 * GIB)]
+    contents.free = 10 * GIB
+    assert reclaim(11 * GIB) == 0
+    assert contents.asked.count("POST /build/prune") == 1
 
 
 def test_volume_too_full_for_docker_to_remove_anything_is_reported(

@@ -69,6 +69,14 @@ def test_reclaim_takes_the_least_recently_used_images_last_one_by_one(contents: 
     assert contents.names() == {"a", "c1", "used"}
 
 
+def test_reclaim_says_where_no_use_of_an_image_is_known(
+    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents.images = [image("a", "a:1", size=GIB, tagged="0001-01-01T00:00:00Z"), image("b", "b:1", tagged=ago(9))]
+    reclaim(11 * GIB)
+    assert "  image a:1 (1.0 GiB) removed: no use is known" in capsys.readouterr().out
+
+
 def test_reclaim_knows_the_least_recently_used_of_images_that_were_found_at_once(contents: FakeContents) -> None:
     state.save("images", {"sha256:new": NOW.timestamp() - 50, "sha256:old": NOW.timestamp() - 50})
     contents.images = [image("new", "a:1", size=GIB, tagged=ago(9)), image("old", "b:1", size=GIB, tagged=ago(99))]

@@ -37,7 +37,9 @@ def test_volumes_stay_unless_the_settings_say_otherwise(contents: FakeContents) 
     assert contents.names() == {"named"}
 
 
-def test_only_anonymous_volumes_go_that_no_container_has_had_for_long(contents: FakeContents) -> None:
+def test_only_anonymous_volumes_go_that_no_container_has_had_for_long(
+    contents: FakeContents, capsys: pytest.CaptureFixture[str]
+) -> None:
     known("volumes", old=60, young=40, had=60, kept=60, nfs=60, plugin=60)
     contents.volumes = [
         volume("old"),
@@ -55,6 +57,7 @@ def test_only_anonymous_volumes_go_that_no_container_has_had_for_long(contents: 
     ]
     run(config(prune_anonymous_volumes=True, prune_keep=("kept",)))
     assert contents.names() == {"c", "young", "new", "had", "kept", "nfs", "plugin", "named", "ab" * 32}
+    assert "  volume old (1.0 GiB) removed: unused for 60 h" in capsys.readouterr().out
 
 
 def test_volume_of_which_nothing_could_be_learnt_stays(contents: FakeContents) -> None:

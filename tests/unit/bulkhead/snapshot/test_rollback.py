@@ -29,7 +29,7 @@ from bulkhead.storage.processes import Process
 
 from ..configs import config
 from ..disk import LossyDisk
-from ..fake_lvm import FakeGroup
+from ..fake_lvm import FakeGroup, FakeVolume
 from ..power_cut import CUTS, PowerCut, Steps
 
 NAME = "docker-lv-snapshot"
@@ -576,6 +576,34 @@ def test_lock_of_lvms_is_waited_for(host: RollbackHost, monkeypatch: pytest.Monk
     host.assert_whole(back=True)
 
 
+def passes(monkeypatch: pytest.MonkeyPatch, *, start: float, most: float) -> list[float]:
+    """Let time pass with each wait, and no longer than so many seconds. Return the clock."""
+    clock = [start]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        assert clock[0] < start + most, "it waits for ever"
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    return clock
+
+
+def test_lvm_is_waited_for_as_long_as_people_have_patience(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.group.is_held = True
+    failed(host, "something has the volume or its snapshot open")
+    host.group.volumes = {"a-lv": FakeVolume(1), "root-lv": FakeVolume(1), **host.group.volumes}
+    host.patience(60)
+    clock = passes(monkeypatch, start=100, most=500)
+    with pytest.raises(Failed, match="something has the volume or its snapshot open"):
+        merge.Merge(host.config).wait_until_begun()
+    assert clock == [161]
+    host.breaks = "lvchange"
+    with pytest.raises(Failed, match="`lvchange` failed"):
+        merge.Merge(host.config).resume()
+    assert clock == [222]
+
+
 def stays_open(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host.group, "mount", lambda *_, **__: None)
 
@@ -712,9 +740,21 @@ def test_merge_is_watched_until_it_has_ended(host: RollbackHost, monkeypatch: py
     assert reported == ["merging the snapshot in the background: 40 % of its space left"]
 
 
-def test_merge_that_stalls_is_not_watched_for_ever(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.rollback().roll_back()
-    monkeypatch.setattr(rollback, "_STALLED", -1)
-    reported: list[str] = []
-    rollback.watch(host.config, reported.append)
-    assert reported == ["merging the snapshot in the background: 40 % of its space left"]
+def test_merge_that_stalls_for_five_minutes_is_no_longer_watched(
+    host: RollbackHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = passes(monkeypatch, start=100, most=2000)
+    reported: list[tuple[float, str]] = []
+
+    def report(line: str) -> None:
+        reported.append((clock[0], line))
+
+    def list_volumes(_: str) -> list[lvm.VolumeRecord]:
+        percent = 40 if clock[0] < 200 else 30 if clock[0] < 300 else 21
+        return [lvm.VolumeRecord("docker-lv", "Owi-aos---", "1", "", str(percent), "", "1")]
+
+    monkeypatch.setattr(lvm, "list_volumes", list_volumes)
+    rollback.watch(host.config, report)
+    text = "merging the snapshot in the background: {} % of its space left"
+    assert reported == [(100, text.format(40)), (200, text.format(30))]
+    assert clock == [200 + 302]

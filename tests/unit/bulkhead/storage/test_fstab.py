@@ -21,7 +21,7 @@ STORE = FstabEntry.of("/srv/docker-volume/docker", "/var/lib/docker", "none", ["
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "fstab"
     path.write_text("# mine\n/dev/vda1 / ext4 defaults 0 1\n")
-    path.chmod(0o640)
+    path.chmod(0o641)
     monkeypatch.setattr(fstab, "FSTAB", str(path))
     return path
 
@@ -43,7 +43,7 @@ def test_it_is_replaced_with_its_mode_and_nothing_is_left_beside_it(
     findmnt(tmp_path, monkeypatch, "exit 0")
     fstab.replace_fstab(lambda text: fstab.with_entries(text, [STORE]))
     assert [entry.target for entry in fstab.read_entries()] == ["/", "/var/lib/docker"]
-    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.stat().st_mode & 0o7777 == 0o641
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bin", "fstab"]
     fstab.replace_fstab(lambda text: fstab.without_entries(text, [STORE]))
     assert path.read_text() == "# mine\n/dev/vda1 / ext4 defaults 0 1\n"

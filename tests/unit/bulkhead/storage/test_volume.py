@@ -72,7 +72,7 @@ def test_floor_follows_the_setting_and_the_volume(setting: Size | None, size: in
 
 @pytest.mark.parametrize(
     ("inodes", "floor"),
-    [(0, 0), (100_000, 25_000), (400_000, 50_000), (6_000_000, 300_000), (20_000_000, 1_000_000), (10**9, 1_000_000)],
+    [(0, 0), (100_003, 25_000), (400_000, 50_000), (6_000_000, 300_000), (20_000_000, 1_000_000), (10**9, 1_000_000)],
 )
 def test_floor_of_inodes_follows_the_volume(inodes: int, floor: int) -> None:
     assert volume.inode_floor_of(inodes) == floor

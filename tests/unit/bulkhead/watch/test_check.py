@@ -493,6 +493,7 @@ def test_check_by_others_than_root_alerts_nobody(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert check.run(config()) == OK, capsys.readouterr().out
     assert healthy.alerts == []
+    assert not (healthy.path / "lib").exists()
 
 
 @pytest.mark.parametrize(
@@ -668,10 +669,10 @@ def test_check_remembers_what_runs_for_the_next_prune(host: CheckHost, docker: D
     docker(PONG, b"HTTP/1.0 200 OK\r\nServer: Docker\r\n\r\n" + json.dumps(RUNNING).encode())
     now = time.time()
     state.save("counted", {"time": now - 100})
-    state.save("sightings", {"images": {"sha256:old": now - 50, "sha256:counted": now - 150}, "networks": 7})
+    state.save("sightings", {"images": {"old": now - 50, "just": now - 100, "counted": now - 150}, "networks": 7})
     check.run(config())
     uses = state.load("sightings")
-    assert {*uses["images"]} == {"sha256:a", "sha256:b", "sha256:old"}
+    assert {*uses["images"]} == {"sha256:a", "sha256:b", "old", "just"}
     assert {*uses["networks"]} == {"n1", "n2"}
     assert all(now <= when <= time.time() for when in uses["networks"].values())
     assert host.alerts == []
