@@ -21,6 +21,7 @@ from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
+from tasks import volume_file
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
 from tasks.preflight.packages import volume_tools
@@ -44,6 +45,8 @@ def provision(settings: Settings, plan: Plan) -> None:
         packages=volume_tools(plan),
         lock_timeout=settings.apt_lock_timeout,
     )
+    if plan.disk_file_bytes:
+        volume_file.provision(settings, plan)
     for device in plan.new_physical_volumes:
         lvm.physical_volume(name=f"{device} is a physical volume", device=device)
     if plan.new_physical_volumes:

@@ -41,6 +41,7 @@ from tasks.support.paths import (
     RELOCATION_JOURNALS,
     STOPPED_BY_UPGRADE,
 )
+from tasks.support.units import mount_unit
 
 _SECTION = "##HOST## "
 _NOT_INSTALLED = ("not-installed", "config-files")
@@ -361,28 +362,6 @@ true
 )
 
 
-def _escaped(path: str) -> str:
-    r"""Return a path as systemd has it in the name of a unit (systemd.unit(5)).
-
-    >>> _escaped("/srv/docker-volume"), _escaped("/.a b/é"), _escaped("/")
-    ('srv-docker\\x2dvolume', '\\x2ea\\x20b-\\xc3\\xa9', '-')
-    """
-    name = "/".join(filter(None, path.split("/")))
-    plain = [bool(re.fullmatch(rb"[\w:.]", byte)) for byte in _bytes(name)]
-    parts = zip(_bytes(name), plain, strict=True)
-    return (
-        "".join(
-            "-" if byte == b"/" else byte.decode() if is_plain and (byte, at) != (b".", 0) else f"\\x{byte.hex()}"
-            for at, (byte, is_plain) in enumerate(parts)
-        )
-        or "-"
-    )
-
-
-def _bytes(text: str) -> list[bytes]:
-    return [bytes([number]) for number in text.encode()]
-
-
 class HostFacts(FactBase[HostState]):
     """Return the facts of a host as a ``HostState``. Without root most of it is empty.
 
@@ -406,7 +385,7 @@ class HostFacts(FactBase[HostState]):
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
-        units = " ".join(f"{_escaped(path)}.mount" for path in mount_points or [])
+        units = " ".join(map(mount_unit, mount_points or []))
         volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), units)
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)} "

@@ -35,6 +35,7 @@ from .example_hosts import (
     docker_host,
     settings,
     shared_vg,
+    single_root,
     spare_disk,
     with_directory,
 )
@@ -80,7 +81,16 @@ NO_SECRET = {
         "prune_time",
     ),
     *("relocation", "relocation_finalize", "relocation_patience", "replace_lost_volumes", "snapshot_max_hours"),
-    *("volume_disks", "volume_group", "volume_group_extend", "volume_mount", "volume_reserve", "volume_size"),
+    *(
+        "volume_disks",
+        "volume_file",
+        "volume_file_keep",
+        "volume_group",
+        "volume_group_extend",
+        "volume_mount",
+        "volume_reserve",
+        "volume_size",
+    ),
 }
 # What a host may have beside that: the password of a share in fstab, and of its own proxy in daemon.json.
 SHARE = f"//nas/share /mnt/share cifs username=me,password={SECRET} 0 0\n"
@@ -116,6 +126,11 @@ def runs(secrets: dict[str, Any]) -> dict[str, tuple[str, Settings, OperationHos
     lost = replace(shared_vg(), fstab_text=fstab_with("", entry), fstab=(entry,))
     return {
         "fresh host": ("deploy.py", fresh, host_with(bare_host(gpu_driver="550"), spare_disk())),
+        "a file as the disk": (
+            "deploy.py",
+            settings(**secrets, volume_file="60G"),
+            host_with(bare_host(), single_root()),
+        ),
         "unused stores": ("deploy.py", plain, host_with(ours, old_tree)),
         "data to move": (
             "deploy.py",
