@@ -55,7 +55,10 @@ def provision(settings: Settings, plan: Plan) -> None:
             group=plan.volume_group,
             devices=list(plan.new_physical_volumes),
             extend=True,
+            mixed_sectors=plan.leaves_file,
         )
+    if plan.leaves_file:
+        volume_file.leave(plan)
     _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",

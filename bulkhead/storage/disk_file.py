@@ -30,7 +30,9 @@ def problems(size: int, volume: str) -> list[str]:
         volume: the mount point of Docker's volume.
     """
     try:
-        return [*_of_the_file(size), *_of_its_device(volume)]
+        found = [*_of_the_file(size)]
+        # The loop device of a file that was moved has another name for it.
+        return [*found, *_of_its_device(volume)] if os.path.lexists(VOLUME_FILE) else found
     except PermissionError:
         return []
 
@@ -41,7 +43,7 @@ def _of_the_file(size: int) -> Iterator[str]:
     except FileNotFoundError:
         yield (
             f"{VOLUME_FILE}, the disk of Docker's volume, is not there: Docker stays down from the next boot on. Move it "
-            "back; if it is removed, keep the host up and save Docker's data first"
+            "back; if it is removed, keep the host up, and name a blank disk in volume_disks: the deploy moves Docker's data"
         )
         return
     allocated = found.st_blocks * 512  # stat(2)

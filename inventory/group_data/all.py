@@ -28,7 +28,8 @@ volume_disks = []
 # A file as the disk, for hosts whose root filesystem has taken the whole disk: "60G", or "60%" of the filesystem that
 # holds /var/lib (ext4 or xfs). The file is preallocated and becomes a group of Docker's own, on which all else is as on a
 # disk. It is made only where no volume_disks are set, and no group has room for the volume. A larger value grows it while
-# Docker runs; it never shrinks. Empty: no file is made.
+# Docker runs; it never shrinks. Disks that you name in volume_disks later take over while Docker runs, and the file is
+# removed. Empty: no file is made.
 volume_file = ""
 
 # What stays free beside the file when it is made or grown: "20%" of its filesystem, or "30G"; at least 5G.

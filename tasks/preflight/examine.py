@@ -95,6 +95,7 @@ def examine(
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
         disk_file_bytes=file.size,
+        leaves_file=file.leaves,
         log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
         keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),

@@ -17,7 +17,7 @@ from settings.model import Settings
 from tasks.preflight.disks import another_disk, unsuitable
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.volume_size import usable
-from tasks.support.paths import VOLUME_FILE_DEVICE
+from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 # ext4 and xfs keep allocated extents for their file. btrfs and ZFS write every block to a new place.
 _FILESYSTEMS = ("ext4", "xfs")
@@ -41,6 +41,76 @@ class FilePlan:
     size: int = 0  # bytes of the file; 0: the group is on no file
     largest: int = 0  # the largest size in bytes that the file could have
     warnings: tuple[str, ...] = ()
+    leaves: bool = False  # the named disks take over, and the file is removed
+
+
+def without_file(settings: Settings, storage: Storage, group: str) -> FilePlan | None:
+    """Return the facts of a host as they are once named disks have taken the group over from the file.
+
+    LVM moves the extents while everything runs. A cut leaves the group on both, or the file with nothing on it.
+
+    Args:
+        group: name of the volume group.
+
+    Returns:
+        None where no group is on the file, and no file is left of one that was.
+
+    Raises:
+        Refused: the disks cannot take the group over.
+    """
+    owner = storage.group_of(VOLUME_FILE_DEVICE)
+    if owner != group:
+        return FilePlan(settings, storage, leaves=True) if _is_left_over(settings, storage, group, owner) else None
+    device, found = storage.device(VOLUME_FILE_DEVICE), storage.volume_group(group)
+    volume = next(v for v in storage.physical_volumes if storage.device(v.path) == device)
+    volumes = [v for v in storage.logical_volumes if v.volume_group == group]
+    if snapshots := [v.path for v in volumes if v.origin]:
+        raise Refused(
+            Finding(
+                f"the group {group} moves to {', '.join(settings.volume_disks)}, and has a snapshot: {', '.join(snapshots)}",
+                "no snapshot while its extents move",
+                "`bulkhead snapshot drop` on the host if nobody needs it, and run again",
+            )
+        )
+    extent = found.extent_size if found else _STEP
+    named = [(path, storage.device(path)) for path in settings.volume_disks]
+    added = sum(usable(disk.size, extent) for path, disk in named if disk and storage.group_of(path) != group)
+    if found and found.free - volume.size + added < 0:
+        taken = found.size - found.free
+        raise Refused(
+            Finding(
+                f"the group {group} holds {human(taken)}, and {', '.join(settings.volume_disks)} have room for "
+                f"{human(found.size - volume.size + added)}",
+                "disks that can take over what is on the file: it is never shrunk",
+                "name a larger disk, or one more",
+            )
+        )
+    return FilePlan(
+        settings,
+        replace(
+            storage,
+            physical_volumes=tuple(v for v in storage.physical_volumes if v is not volume),
+            volume_groups=tuple(
+                replace(g, size=g.size - volume.size, free=g.free - volume.size) if g is found else g
+                for g in storage.volume_groups
+            ),
+            # LVM's own, for as long as the extents move.
+            logical_volumes=tuple(v for v in storage.logical_volumes if not v.name.startswith("pvmove")),
+        ),
+        warnings=(
+            f"Docker's volume moves from {VOLUME_FILE} to {', '.join(settings.volume_disks)}; the file is removed",
+        ),
+        leaves=True,
+    )
+
+
+def _is_left_over(settings: Settings, storage: Storage, group: str, owner: str | None) -> bool:
+    """Return whether the file was Docker's disk, and nothing is on it any more. A cut left it there."""
+    image = storage.image(VOLUME_FILE) or DiskImage(VOLUME_FILE, "absent")
+    volume = storage.logical_volume(group, settings.logical_volume)
+    holds_nothing = owner == "" or (owner is None and not image.signatures)
+    is_ours = image.kind == "regular" and image.mode == _OURS
+    return is_ours and holds_nothing and volume is not None and TAG in volume.tags
 
 
 def with_file(settings: Settings, storage: Storage, group: str, old_data: int) -> FilePlan:
@@ -137,7 +207,8 @@ def _judge_image(settings: Settings, storage: Storage, image: DiskImage) -> Iter
             yield Finding(
                 f"{VOLUME_FILE_DEVICE} is there, and {path} is not: somebody moved or removed the file while it is in use",
                 "the file in its place: at the next boot Docker stays down without it",
-                f"move it back; `losetup --list` shows where it is. If it is removed, {_rescue()}",
+                "move it back; `losetup --list` shows where it is. If it is removed, keep the host up, attach a blank disk and "
+                "name it in volume_disks: the run moves Docker's data onto it while Docker runs",
             )
     elif image.kind != "regular" or image.mode != _OURS or image.links != 1:
         yield Finding(
@@ -176,10 +247,6 @@ def _judge_image(settings: Settings, storage: Storage, image: DiskImage) -> Iter
             "extents of its own: a write to a shared one takes new space, which others may have taken",
             "remove the copy, or copy it with `cp --reflink=never` and then remove the first copy",
         )
-
-
-def _rescue() -> str:
-    return "keep the host up, copy Docker's data off its volume, and only then begin anew"
 
 
 def _no_room(

@@ -11,7 +11,7 @@ from settings.model import ExtraVolume, Settings
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
-from tasks.preflight.volume_file import FilePlan, offer, with_file
+from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
 from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
@@ -89,7 +89,10 @@ def plan_file(settings: Settings, storage: Storage, old_data: int = 0) -> FilePl
     named = settings.volume_group
     if group and named in ("auto", group) and not settings.volume_disks:
         return with_file(settings, storage, group, 0)
-    if not settings.volume_file or settings.volume_disks:
+    if settings.volume_disks:
+        target = OWN_GROUP if named == "auto" else named
+        return without_file(settings, storage, target) or FilePlan(settings, storage)
+    if not settings.volume_file:
         return FilePlan(settings, storage)
     if _has_other_room(settings, storage):
         warning = "volume_file is not used: a volume group has Docker's volume, or room for it"

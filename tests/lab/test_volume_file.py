@@ -23,6 +23,7 @@ from tests.lab.conftest import (
     fingerprint,
     killed_at_the_end,
     start,
+    until,
     verify,
     wait_until_booted,
 )
@@ -306,3 +307,95 @@ def test_power_cut_while_docker_writes_loses_nothing_that_was_synced(machine: Ma
         wanted, name = line.split()
         assert machine.out(f"sha256sum {place}/{name}").split()[0] == wanted
     assert machine.out(ERRORS) == ""
+
+
+# -- a real disk takes over
+
+SPARE = "/dev/disk/by-id/virtio-spare"
+
+
+@pytest.fixture(scope="module")
+def beside_disk(machines: Callable[..., Machine]) -> Machine:
+    """A machine whose volume is on a file, and which has a blank disk that nobody has named yet."""
+    settings = {"volume_disks": [], "volume_file": "40%"}
+    machine = machines("file-disk", suite="trixie", layout="spare-disk", docker="preinstalled", settings=settings)
+    converge(machine)
+    machine.run(IMAGE)
+    machine.run("systemctl stop cron docker-prune.timer")
+    machine.run(
+        "docker run --rm --network none --volume kept:/data box sh -c "
+        "'for part in 1 2 3 4 5 6; do busybox dd if=/dev/urandom of=/data/$part bs=1M count=512 conv=fsync; done'",
+        timeout=900,
+    )
+    machine.run(
+        "docker run --detach --name writer --restart always --volume log:/log box sh -c "
+        "'while echo x >>/log/x; do busybox sync; sleep 0.2; done'"
+    )
+    machine.snapshot("on-file")
+    return machine
+
+
+def assert_taken_over(machine: Machine, kept: str) -> None:
+    assert machine.out("pvs --noheadings -o pv_name -S vg_name=docker-vg") == machine.out(f"readlink -f {SPARE}")
+    assert machine.out("losetup --list --noheadings") == ""
+    assert machine.run(f"ls -d /var/lib/docker-disk {VOLUME_FILE_DEVICE}", check=False).stdout == ""
+    assert machine.out("cd /var/lib/docker/volumes/kept/_data && sha256sum *", timeout=900) == kept
+    assert_isolated(machine)
+
+
+def test_disk_takes_over_while_containers_run_and_a_build_goes_on(beside_disk: Machine) -> None:
+    machine = beside_disk
+    machine.restore("on-file")
+    kept = machine.out("cd /var/lib/docker/volumes/kept/_data && sha256sum *", timeout=900)
+    started = machine.out("docker inspect --format '{{.State.StartedAt}}' writer")
+    free = root_free(machine)
+    predicted = dry(machine, volume_disks=[SPARE]).predicted
+    build = (
+        "printf 'FROM box\\nRUN n=0; while [ $n -lt 600 ]; do n=$((n + 1)); echo $n >/step-$n; sleep 0.2; done\\n' | "
+        "docker build --network none --tag built -"
+    )
+    with killed_at_the_end(start([*machine.ssh_command(user="root"), build])) as building:
+        run = converge(machine, volume_disks=[SPARE])
+        output, _ = building.communicate(timeout=900)
+        assert building.returncode == 0, output
+    assert run.changed == predicted
+    assert "Moved: " in run.output
+    assert_taken_over(machine, kept)
+    assert machine.out("docker inspect --format '{{.State.StartedAt}} {{.State.Running}}' writer") == f"{started} true"
+    assert root_free(machine) - free > 10_000
+    assert dry(machine, volume_disks=[SPARE]).predicted == set()
+    cut_and_boot(machine)
+    assert_taken_over(machine, kept)
+    machine.settings["volume_disks"] = [SPARE]
+    machine.save()
+    verify(machine)
+    machine.settings["volume_disks"] = []
+    machine.save()
+
+
+@pytest.mark.full
+def test_takeover_that_the_power_cuts_three_times_loses_nothing(beside_disk: Machine) -> None:
+    machine = beside_disk
+    machine.restore("on-file")
+    kept = machine.out("cd /var/lib/docker/volumes/kept/_data && sha256sum *", timeout=900)
+    for seconds in (1, 6, 12):
+        with killed_at_the_end(start(command(machine.name, volume_disks=[SPARE]))) as run:
+            until(run, "Starting operation: .*moves from", seconds)
+            lines = machine.out("cat /var/lib/docker/volumes/log/_data/x | wc -l")
+            cut_and_boot(machine)
+        assert_isolated(machine)
+        assert int(machine.out("cat /var/lib/docker/volumes/log/_data/x | wc -l")) >= int(lines) - 1
+    converge(machine, volume_disks=[SPARE])
+    assert_taken_over(machine, kept)
+    assert dry(machine, volume_disks=[SPARE]).predicted == set()
+
+
+@pytest.mark.full
+def test_file_that_was_removed_while_it_is_in_use_is_saved_by_a_disk(beside_disk: Machine) -> None:
+    machine = beside_disk
+    machine.restore("on-file")
+    kept = machine.out("cd /var/lib/docker/volumes/kept/_data && sha256sum *", timeout=900)
+    machine.run(f"rm {VOLUME_FILE}")
+    assert "name a blank disk in volume_disks" in machine.run("check-disk --no-alert", check=False).stdout
+    converge(machine, volume_disks=[SPARE])
+    assert_taken_over(machine, kept)

@@ -38,6 +38,8 @@ from .example_hosts import (
     single_root,
     spare_disk,
     with_directory,
+    with_disk,
+    with_volume_file,
 )
 from .operations import OperationHost, noted, shell, stand_in
 from .preflight.verdicts import plan_of
@@ -108,6 +110,12 @@ def host_with(state: HostState, storage: Storage, toolkit: ToolkitState | None =
     return OperationHost(given | ({Toolkit: toolkit} if toolkit else {}))
 
 
+def on_a_file() -> Storage:
+    """A host whose volume is on a file, and a disk that was attached since."""
+    plan = plan_of(bare_host(), single_root(), settings(volume_file="18G"))
+    return with_disk(converged(with_volume_file(single_root(), plan.disk_file_bytes), plan))
+
+
 ON_SPARE = {"volume_disks": [SPARE], "nvidia": True, "extra_volumes": {"home-lv": {"mount": "/home", "size": "1G"}}}
 OUR_TOOLKIT = ToolkitState(Offer(dict.fromkeys(TOOLKIT, "1.20.1-1"), frozenset()), TOOLKIT)
 LOST = fstab_with("", FstabEntry(DEVICE, VOLUME_MOUNT, "ext4", ("nofail",)))
@@ -130,6 +138,11 @@ def runs(secrets: dict[str, Any]) -> dict[str, tuple[str, Settings, OperationHos
             "deploy.py",
             settings(**secrets, volume_file="60G"),
             host_with(bare_host(), single_root()),
+        ),
+        "a disk that takes over": (
+            "deploy.py",
+            settings(**secrets, volume_disks=[SPARE]),
+            host_with(bare_host(), on_a_file()),
         ),
         "unused stores": ("deploy.py", plain, host_with(ours, old_tree)),
         "data to move": (

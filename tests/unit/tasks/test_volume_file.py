@@ -8,10 +8,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from pyinfra.api import FunctionCommand
+from pyinfra.context import ctx_host
 
 from bulkhead.names import VOLUME_FILE, VOLUME_FILE_SERVICE
 from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import LoopDevice, Storage
+from pyinfra_lvm.model import LoopDevice, PhysicalVolume, Storage
 from tasks import volume_file
 from tasks.preflight.facts import HostFacts
 from tasks.support.files import render
@@ -21,7 +23,17 @@ from tasks.support.units import SystemdFiles, UnitFiles
 from tasks.watch import JournalLimits
 
 from .deployment import deployed
-from .example_hosts import GIB, bare_host, settings, shared_vg, single_root, with_group, with_volume_file
+from .example_hosts import (
+    GIB,
+    SPARE,
+    bare_host,
+    settings,
+    shared_vg,
+    single_root,
+    with_disk,
+    with_group,
+    with_volume_file,
+)
 from .operations import OperationHost, calls, commands, noted, shell, stand_in
 from .preflight.verdicts import plan_of
 
@@ -158,9 +170,6 @@ def test_larger_file_makes_loop_device_and_physical_volume_larger() -> None:
     assert attached(cut, 70 * GIB) == [f"pvresize --quiet {VOLUME_FILE_DEVICE} </dev/null"]
 
 
-# -- the unit, its script and the rule
-
-
 class LoopMachine:
     """A machine with stand-ins for the programs that the script calls."""
 
@@ -176,6 +185,7 @@ class LoopMachine:
         self.program("losetup", f'case "$*" in *--associated*) cat {top}/attached ;; *--find*) echo /dev/loop3 ;; esac')
         for name in ("vgs", "vgchange"):
             self.program(name)
+        self.program("pvs", "echo '  docker-vg'")
         (top / "attached").touch()
 
     def program(self, name: str, does: str = "") -> None:
@@ -191,6 +201,100 @@ class LoopMachine:
         found = calls(self.programs)
         (self.programs / "calls").touch()
         return found
+
+
+# -- a disk takes over
+
+
+def on_both(free: int = 0) -> Storage:
+    """A group on the file and on a disk, of which so much of the file is free."""
+    storage = with_group(with_volume_file(with_disk(single_root()), 60 * GIB), "docker-vg", VOLUME_FILE_DEVICE)
+    (on_file,) = storage.physical_volumes
+    on_disk = PhysicalVolume("/dev/vdb", "docker-vg", 19 * GIB, 0)
+    return replace(storage, physical_volumes=(replace(on_file, free=free or on_file.free), on_disk))
+
+
+def test_extents_move_from_the_file_as_long_as_any_is_on_it() -> None:
+    with ctx_host.use(host(on_both(free=GIB))):
+        (command,) = volume_file.emptied._inner(group="docker-vg")  # type: ignore[attr-defined]
+    assert isinstance(command, FunctionCommand)
+    assert commands(volume_file.emptied, host(on_both()), group="docker-vg") == []
+    assert commands(volume_file.emptied, host(single_root()), group="docker-vg") == []
+
+
+def test_move_shows_its_progress_and_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(_: object, command: str, *, show: bool) -> tuple[bool, None]:
+        asked.append((command, show))
+        return True, None
+
+    monkeypatch.setattr(volume_file.connection, "run", run)
+    assert volume_file._move(None, None)  # type: ignore[arg-type]
+    assert asked == [(f"pvmove --interval 10 {VOLUME_FILE_DEVICE} </dev/null", True)]
+
+
+class TakenOver(LoopMachine):
+    """The same machine, on which nothing is on the file any more."""
+
+    def __init__(self, top: Path) -> None:
+        super().__init__(top)
+        for name in ("vgreduce", "pvremove", "sync"):
+            self.program(name)
+        self.program("systemctl", 'case "$*" in *RequiredBy*) cat "$0.required" 2>/dev/null ;; esac')
+
+    def removes(self) -> CompletedProcess[str]:
+        issued = commands(volume_file.removed, host(on_both()), group="docker-vg")
+        text = " && ".join(f"( {command} )" for command in issued)
+        for path in (VOLUME_FILE_UNIT, VOLUME_FILE_SCRIPT, VOLUME_FILE_RULES, "/var/lib/docker-disk"):
+            text = text.replace(path, f"{self.top}{path}")
+        for path in ("var/lib/docker-disk", "etc/udev/rules.d"):
+            (self.top / path).mkdir(parents=True, exist_ok=True)
+        (self.top / "var/lib/docker-disk/disk").touch()
+        (self.top / VOLUME_FILE_RULES[1:]).touch()
+        return shell(text.replace(f"-b {VOLUME_FILE_DEVICE}", f"-f {self.top}/link"), self.programs)
+
+
+def test_file_is_removed_last(tmp_path: Path) -> None:
+    machine = TakenOver(tmp_path)
+    done = machine.removes()
+    assert done.returncode == 0, done.stderr
+    changes = [call for call in machine.calls() if call.split()[0] not in ("pvs", "losetup")]
+    assert changes == [
+        f"vgreduce --quiet docker-vg {VOLUME_FILE_DEVICE}",
+        f"pvremove --quiet {VOLUME_FILE_DEVICE}",
+        f"systemctl disable --quiet {VOLUME_FILE_SERVICE}",
+        "systemctl daemon-reload",
+        f"systemctl show --property=RequiredBy --value {VOLUME_FILE_SERVICE}",
+        f"systemctl is-active --quiet {VOLUME_FILE_SERVICE}",
+        f"systemctl stop {VOLUME_FILE_SERVICE}",
+        "systemctl daemon-reload",
+        "sync -f /var/lib",
+    ]
+    assert not (tmp_path / "var/lib/docker-disk").exists()
+    assert not (tmp_path / VOLUME_FILE_RULES[1:]).exists()
+
+
+@pytest.mark.parametrize("obstacle", ["extents are on it", "the mount requires it", "it is attached"])
+def test_file_stays_as_long_as_anything_needs_it(tmp_path: Path, obstacle: str) -> None:
+    machine = TakenOver(tmp_path)
+    if obstacle == "extents are on it":
+        machine.program("vgreduce", "exit 5")
+    elif obstacle == "the mount requires it":
+        (machine.programs / "systemctl.required").write_text("srv-docker\\x2dvolume.mount\n")
+    else:
+        (machine.top / "attached").write_text("/dev/loop3\n")
+    assert machine.removes().returncode != 0
+    assert (tmp_path / "var/lib/docker-disk/disk").exists()
+    stopped = any("stop" in call for call in machine.calls())
+    assert stopped == (obstacle == "it is attached")
+
+
+def test_nothing_is_removed_where_there_is_no_file() -> None:
+    assert commands(volume_file.removed, host(single_root()), group="docker-vg") == []
+
+
+# -- the unit, its script and the rule
 
 
 @pytest.fixture
@@ -247,7 +351,14 @@ def test_file_that_is_larger_than_the_script_knows_is_attached(machine: LoopMach
 def test_group_is_deactivated_before_its_disk_is_detached(machine: LoopMachine) -> None:
     (machine.top / "attached").write_text("/dev/loop3\n")
     assert machine.run("detach").returncode == 0
-    assert machine.calls()[1:] == ["vgchange --quiet --activate n docker-vg", "losetup --detach /dev/loop3"]
+    assert machine.calls()[2:] == ["vgchange --quiet --activate n docker-vg", "losetup --detach /dev/loop3"]
+
+
+def test_group_that_a_disk_has_taken_over_stays_active(machine: LoopMachine) -> None:
+    (machine.top / "attached").write_text("/dev/loop3\n")
+    machine.program("pvs")
+    assert machine.run("detach").returncode == 0
+    assert machine.calls()[2:] == ["losetup --detach /dev/loop3"]
 
 
 def test_disk_that_is_in_use_is_not_detached(machine: LoopMachine) -> None:
@@ -281,6 +392,6 @@ def test_rule_comes_before_lvms_and_turns_discards_off_in_the_same_event() -> No
         ].splitlines()
         if not line.startswith("#")
     )
-    assert f'ATTR{{loop/backing_file}}=="{VOLUME_FILE}"' in rule
+    assert f'ATTR{{loop/backing_file}}=="{VOLUME_FILE}*"' in rule
     assert 'ATTR{queue/discard_max_bytes}="0"' in rule
     assert 'SYMLINK+="disk/by-id/docker-disk"' in rule

@@ -580,7 +580,11 @@ def test_extra_volume_that_is_not_mounted_is_critical(capsys: pytest.CaptureFixt
     ],
 )
 def test_file_that_is_the_disk_is_watched(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, found: list[str] | OSError, code: int, text: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[str] | OSError,
+    code: int,
+    text: str,
 ) -> None:
     def problems(size: int, volume: str) -> list[str]:
         assert (size, volume) == (60 * G, "/srv/docker-volume")

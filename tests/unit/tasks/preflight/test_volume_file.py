@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bulkhead.names import VOLUME_FILE
-from pyinfra_lvm.model import DiskImage, LogicalVolume, Storage
+from pyinfra_lvm.model import DiskImage, LogicalVolume, PhysicalVolume, Storage
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import VOLUME_FILE_DEVICE
@@ -145,6 +145,100 @@ def test_file_never_shrinks() -> None:
     warning = f"{VOLUME_FILE} has 60.0 GiB, more than the 30.0 GiB of volume_file: it never shrinks"
     plan = plan_of(bare_host(), provisioned(), settings(volume_file="30G"), warnings=(warning,))
     assert plan.disk_file_bytes == 60 * GIB
+
+
+# -- a disk takes over
+
+TAKEOVER = settings(volume_file="60G", volume_disks=[SPARE])
+MOVES = f"Docker's volume moves from {VOLUME_FILE} to {SPARE}; the file is removed"
+
+
+def beside_disk(size: int = 100 * GIB, **changes: object) -> Storage:
+    """A host whose volume is on a file, and a disk that was attached since."""
+    storage = with_disk(provisioned())
+    return replace(storage, devices=(*storage.devices[:-1], replace(storage.devices[-1], size=size, **changes)))  # type: ignore[arg-type]
+
+
+def extended(storage: Storage, used_on_file: int) -> Storage:
+    """The group on both, with so many bytes still on the file."""
+    (on_file,) = storage.physical_volumes
+    added = (100 * GIB - MIB) // (4 * MIB) * 4 * MIB
+    on_disk = PhysicalVolume("/dev/vdb", "docker-vg", added, added - 57 * GIB + used_on_file)
+    group = storage.volume_groups[0]
+    return replace(
+        storage,
+        physical_volumes=(replace(on_file, free=on_file.size - used_on_file), on_disk),
+        volume_groups=(replace(group, size=group.size + added, free=group.free + added),),
+    )
+
+
+def test_disk_that_is_named_beside_the_file_takes_over() -> None:
+    plan = plan_of(bare_host(), beside_disk(), TAKEOVER, warnings=(MOVES,))
+    assert (plan.volume_group, plan.new_physical_volumes) == ("docker-vg", (SPARE,))
+    assert (plan.leaves_file, plan.disk_file_bytes) == (True, 0)
+    assert 94 * GIB < plan.size < 95 * GIB  # the disk is larger, and so is the volume
+
+
+def test_takeover_that_was_cut_goes_on_with_the_same_plan() -> None:
+    first = plan_of(bare_host(), beside_disk(), TAKEOVER, warnings=(MOVES,))
+    for used in (57 * GIB, 20 * GIB, 0):
+        plan = plan_of(bare_host(), extended(beside_disk(), used), TAKEOVER, warnings=(MOVES,))
+        assert (plan.leaves_file, plan.size, plan.new_physical_volumes) == (True, first.size, ())
+    moving = extended(beside_disk(), 20 * GIB)
+    own = LogicalVolume("pvmove0", "docker-vg", 20 * GIB, True, "mirror", "")
+    moving = replace(moving, logical_volumes=(*moving.logical_volumes, own))
+    assert plan_of(bare_host(), moving, TAKEOVER, warnings=(MOVES,)).size == first.size
+
+
+def test_file_that_is_left_over_is_removed_by_the_next_run() -> None:
+    on_both = extended(beside_disk(), 0)
+    (on_file, on_disk) = on_both.physical_volumes
+    group = replace(on_both.volume_groups[0], size=on_disk.size, free=on_disk.free)
+    reduced = replace(on_both, physical_volumes=(replace(on_file, volume_group=""), on_disk), volume_groups=(group,))
+    assert plan_of(bare_host(), reduced, TAKEOVER).leaves_file
+    image = replace(reduced.images[0], loops=())
+    removed = replace(reduced, physical_volumes=(on_disk,), images=(image,))
+    assert plan_of(bare_host(), removed, TAKEOVER).leaves_file
+    clean = replace(removed, images=(DiskImage(VOLUME_FILE, "absent"),))
+    assert not plan_of(bare_host(), clean, TAKEOVER).leaves_file
+    # A file that holds something is nobody's to remove, and neither is one beside a volume that is not there.
+    holding = replace(removed, images=(replace(image, signatures=("LVM2_member",)),))
+    assert not plan_of(bare_host(), holding, TAKEOVER).leaves_file
+    alone = replace(with_disk(single_root()), images=(image,))
+    assert not plan_of(bare_host(), alone, TAKEOVER).leaves_file
+
+
+def test_disk_that_is_too_small_takes_nothing_over() -> None:
+    found = finding(bare_host(), beside_disk(size=50 * GIB), TAKEOVER)
+    assert_says(
+        found,
+        found_has=f"the group docker-vg holds 56.9 GiB, and {SPARE} have room for 49.9 GiB",
+        needed="never shrunk",
+        action="name a larger disk",
+    )
+
+
+def test_disk_that_is_not_blank_takes_nothing_over() -> None:
+    found = finding(bare_host(), beside_disk(signatures=("ext4",), zeroed=False), TAKEOVER)
+    assert "carries a signature: ext4" in found.found
+
+
+def test_group_with_a_snapshot_does_not_move() -> None:
+    storage = beside_disk()
+    snapshot = LogicalVolume("docker-lv-snapshot", "docker-vg", GIB, True, "snapshot", "docker-lv")
+    storage = replace(storage, logical_volumes=(*storage.logical_volumes, snapshot))
+    assert_says(
+        finding(bare_host(), storage, TAKEOVER),
+        found_has="/dev/docker-vg/docker-lv-snapshot",
+        needed="no snapshot",
+        action="`bulkhead snapshot drop`",
+    )
+
+
+def test_file_that_was_removed_can_still_be_taken_over() -> None:
+    """Its content is there as long as the loop device has it."""
+    storage = replace(beside_disk(), images=(DiskImage(VOLUME_FILE, "absent"),))
+    assert plan_of(bare_host(), storage, TAKEOVER, warnings=(MOVES,)).leaves_file
 
 
 # -- hosts that do not qualify
