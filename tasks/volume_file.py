@@ -127,7 +127,8 @@ def attached(size: int) -> Commands:
     device = storage.device(VOLUME_FILE_DEVICE)
     if VOLUME_FILE_SERVICE not in found.up or not loops or device is None:
         commands.append(
-            f"udevadm control --reload && systemctl enable --quiet {VOLUME_FILE_SERVICE} && "
+            # Enabled for good before anything is on the file: after a cut, the boot must attach it.
+            f"udevadm control --reload && systemctl enable --quiet {VOLUME_FILE_SERVICE} && sync -f /etc/systemd && "
             f"systemctl start {VOLUME_FILE_SERVICE} && test -b {VOLUME_FILE_DEVICE}"
         )
     if any(loop.discards for loop in loops):

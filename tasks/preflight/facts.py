@@ -445,7 +445,7 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
-    configured_volume, configured_extra_volumes = _configured(sections.get("configuration", []))
+    configured_volume, configured_extra_volumes, configured_file = _configured(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -477,6 +477,7 @@ def parse_host(output: list[str]) -> HostState:
         fails_closed=bool(sections.get("fails-closed")),
         configured_volume=configured_volume,
         configured_extra_volumes=configured_extra_volumes,
+        configured_file=configured_file,
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -551,17 +552,18 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _configured(lines: list[str]) -> tuple[str, dict[str, str]]:
+def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
     """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
 
-    Both are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
+    The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
     """
     try:
         values = json.loads("\n".join(line[1:] for line in lines))
         extra = {target: source for source, target, *_ in values["extra_fstab"]}
-        return mapper_path(values["vg_name"], values["logical_volume"]), extra
+        on_file = bool(values.get("disk_file_bytes"))  # which earlier versions did not write
+        return mapper_path(values["vg_name"], values["logical_volume"]), extra, on_file
     except (AttributeError, KeyError, TypeError, ValueError):
-        return "", {}
+        return "", {}, False
 
 
 def _shown(lines: list[str]) -> Iterator[dict[str, str]]:

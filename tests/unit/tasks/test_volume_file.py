@@ -25,7 +25,6 @@ from tasks.watch import JournalLimits
 from .deployment import deployed
 from .example_hosts import (
     GIB,
-    SPARE,
     bare_host,
     settings,
     shared_vg,
@@ -148,7 +147,9 @@ def test_file_of_the_right_size_is_left_alone() -> None:
 
 def test_unit_is_enabled_and_started_once() -> None:
     (command,) = attached(with_volume_file(single_root(), 60 * GIB), units=SystemdFiles.default())
-    assert f"systemctl enable --quiet {VOLUME_FILE_SERVICE} && systemctl start {VOLUME_FILE_SERVICE}" in command
+    enabled, _, started = command.partition(" && sync -f /etc/systemd && ")
+    assert enabled.endswith(f"systemctl enable --quiet {VOLUME_FILE_SERVICE}")
+    assert started.startswith(f"systemctl start {VOLUME_FILE_SERVICE}")
     assert command.startswith("udevadm control --reload")
     assert attached(with_volume_file(single_root(), 60 * GIB)) == []
 
@@ -379,6 +380,7 @@ def test_boot_and_shutdown_are_ordered_by_the_unit() -> None:
         r"Before=srv-docker\x2dvolume.mount home.mount shutdown.target",
         "Conflicts=shutdown.target",
         r"RequiredBy=srv-docker\x2dvolume.mount",
+        "WantedBy=local-fs.target",
         "RemainAfterExit=yes",
     } <= set(lines)
 

@@ -381,6 +381,13 @@ def test_disk_that_is_not_attached_is_refused_and_nothing_takes_its_place() -> N
     assert any("systemctl enable --now docker-disk.service" in each.action for each in found)
 
 
+def test_file_that_was_gone_at_the_boot_is_asked_for_and_no_other_is_made() -> None:
+    after_boot = replace(single_root(), fstab=provisioned().fstab)
+    state = bare_host(configured_volume="/dev/mapper/docker--vg-docker--lv", configured_file=True)
+    found = finding(state, after_boot, ON_FILE)
+    assert f"put its disk back, {VOLUME_FILE}: `systemctl status docker-disk.service`" in found.action
+
+
 def test_every_finding_on_host_and_file_is_reported() -> None:
     storage = replace(with_volume_file(single_root(fstype="btrfs"), 4 * MIB, mode="joe:600"), kernel=(5, 10))
     found = [each.found for each in examine(ON_FILE, bare_host(), storage).findings]
