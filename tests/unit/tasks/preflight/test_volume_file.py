@@ -184,10 +184,10 @@ def test_takeover_that_was_cut_goes_on_with_the_same_plan() -> None:
     for used in (57 * GIB, 20 * GIB, 0):
         plan = plan_of(bare_host(), extended(beside_disk(), used), TAKEOVER, warnings=(MOVES,))
         assert (plan.leaves_file, plan.size, plan.new_physical_volumes) == (True, first.size, ())
-    moving = extended(beside_disk(), 20 * GIB)
+    halfway = extended(beside_disk(), 20 * GIB)
     own = LogicalVolume("pvmove0", "docker-vg", 20 * GIB, True, "mirror", "")
-    moving = replace(moving, logical_volumes=(*moving.logical_volumes, own))
-    assert plan_of(bare_host(), moving, TAKEOVER, warnings=(MOVES,)).size == first.size
+    halfway = replace(halfway, logical_volumes=(*halfway.logical_volumes, own))
+    assert plan_of(bare_host(), halfway, TAKEOVER, warnings=(MOVES,)).size == first.size
 
 
 def test_file_that_is_left_over_is_removed_by_the_next_run() -> None:
