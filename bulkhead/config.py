@@ -25,6 +25,7 @@ class Config(NamedTuple):
     ordering_drop_ins: dict[str, str]  # path → content: they order Docker after its stores
     vg_name: str  # the volume group that has Docker's logical volume
     reserve_bytes: int  # that should stay free in the group; 0 where a volume_size in bytes may use up the reserve
+    disk_file_bytes: int  # bytes of the file that is Docker's disk; 0: the volume is on disks
     receiver_names: tuple[str, ...]  # of alert_receivers; the addresses are secrets, in a file of their own
     watched_units: tuple[str, ...]  # that must be active
 

@@ -28,6 +28,10 @@ KEEP = "bulkhead.keep"
 # LVM's tag on a snapshot that the program has taken. Only snapshots with it are ever removed.
 SNAPSHOT_TAG = "bulkhead-snapshot"
 
+# The file that is Docker's disk where volume_file says so, and the unit that attaches it at boot. Both outlive the program.
+VOLUME_FILE = "/var/lib/docker-disk/disk"
+VOLUME_FILE_SERVICE = "docker-disk.service"
+
 PROGRAM = "/usr/local/bin/bulkhead"
 CONFIGURATION = "/etc/bulkhead"
 PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"

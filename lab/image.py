@@ -1,7 +1,8 @@
 """Make the images that machines start from, each once, with mmdebstrap. The name of an image changes with its recipe.
 
 This needs neither root nor device-mapper on this machine: fakeroot fills the filesystem, and the image's own kernel and
-LVM make the volume group of the layout ``shared-vg``, in a virtual machine that runs one script.
+tools make the volume group of the layout ``shared-vg``, and the xfs of ``single-root-xfs``, in a virtual machine that runs
+one script.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ LAYOUTS = {
     "shared-vg": "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
     "spare-disk": "a plain root disk and a blank second disk of 20 GB",
     "decoy": "as spare-disk, and a third disk that holds data",
+    "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
+    "single-root-xfs": "the same with root on xfs",
 }
 DOCKER = ("absent", "preinstalled")
 
 ROOT_DISK = "100G"
 ROOT_VOLUME = "30G"
+PLAIN_ROOT = "30G"
 SPARE_DISK = "20G"
 DECOY_DISK = "256M"
 
@@ -79,6 +83,23 @@ echo o >/proc/sysrq-trigger
 sleep 60
 """
 
+# The same for a plain root on xfs.
+_TO_XFS = r"""#!/bin/sh
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+modprobe xfs
+mkfs.xfs -q -L root /dev/vdb
+mount -t xfs /dev/vdb /mnt
+cp -ax /. /mnt/
+rm /mnt/to-lvm
+echo '/dev/vda / xfs defaults 0 0' >/mnt/etc/fstab
+umount /mnt
+sync
+echo LAID-OUT
+echo o >/proc/sysrq-trigger
+sleep 60
+"""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -93,17 +114,27 @@ class Recipe:
         return self.layout == "shared-vg"
 
     @property
+    def single_root(self) -> bool:
+        return self.layout.startswith("single-root")
+
+    @property
+    def xfs(self) -> bool:
+        return self.layout == "single-root-xfs"
+
+    @property
     def packages(self) -> list[str]:
         # An installer that puts root on LVM installs lvm2. On a plain root without an engine the deploy must do so.
         if self.docker == "absent":
-            return [*_PACKAGES, *(["lvm2"] if self.lvm else [])]
+            return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *(["xfsprogs"] if self.xfs else [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
         return [*_PACKAGES, "lvm2", *engine, *_TEST_TOOLS, *([] if self.lvm else ["xfsprogs"])]
 
     @property
     def name(self) -> str:
         public_key = cache.ssh_key().with_suffix(".pub").read_text()
-        text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, ROOT_DISK, SPARE_DISK, DECOY_DISK, public_key))
+        sizes = (ROOT_DISK, SPARE_DISK, DECOY_DISK)
+        of_layout = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else ()  # the images of other layouts keep their names
+        text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, *sizes, public_key, *of_layout))
         return f"{self.suite}-{self.layout}-{self.docker}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     @property
@@ -117,7 +148,7 @@ def image(recipe: Recipe) -> Path:
     The directory holds ``vmlinuz``, ``initrd.img`` and a qcow2 file for each disk, named after its serial number.
 
     Raises:
-        LabError: the machine that moves root onto LVM failed.
+        LabError: the machine that moves root onto LVM or xfs failed.
         subprocess.CalledProcessError: mmdebstrap or a tool of this machine failed; standard error has its message.
     """
     directory = cache.images() / recipe.name
@@ -139,12 +170,16 @@ def _make(recipe: Recipe, directory: Path) -> None:
         with step(f"mmdebstrap {recipe.suite}"):
             _debootstrap(recipe, tarball)
         with step("filling the root filesystem"):
-            _fill(tarball, plain, directory)
+            _fill(tarball, plain, directory, _TO_XFS if recipe.xfs else _TO_LVM.replace("{size}", ROOT_VOLUME))
         if recipe.lvm:
             with step("moving root onto LVM in a virtual machine"):
-                _to_lvm(plain, directory)
+                _lay_out(plain, directory, ROOT_DISK)
+        elif recipe.xfs:
+            with step("moving root onto xfs in a virtual machine"):
+                _lay_out(plain, directory, PLAIN_ROOT)
         else:
             _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
+        if not recipe.lvm and not recipe.single_root:
             _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
         if recipe.layout == "decoy":
             _decoy(Path(scratch), directory / "decoy.qcow2")
@@ -171,8 +206,12 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
     )
 
 
-def _fill(tarball: Path, filesystem: Path, directory: Path) -> None:
-    """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``."""
+def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str) -> None:
+    """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``.
+
+    Args:
+        to_layout: the script that moves the tree to where the layout has root, as PID 1 of a machine.
+    """
     script = r"""
     set -eu
     tree=$(mktemp -d -p "$4"); trap 'rm -rf "$tree"' EXIT
@@ -180,21 +219,22 @@ def _fill(tarball: Path, filesystem: Path, directory: Path) -> None:
     printf '%s' "$5" >"$tree/to-lvm"; chmod 0755 "$tree/to-lvm"
     echo '/dev/vda / ext4 errors=remount-ro 0 1' >"$tree/etc/fstab"
     cp "$tree"/boot/vmlinuz-* "$3/vmlinuz"; cp "$tree"/boot/initrd.img-* "$3/initrd.img"; chmod 0644 "$3"/vmlinuz "$3"/initrd.img
-    mke2fs -q -t ext4 -L root -d "$tree" "$2" 30G
+    mke2fs -q -t ext4 -L root -d "$tree" "$2" "$6"
     """
     subprocess.run(
         [
             *("fakeroot", "sh", "-c", script, "fill"),
             *map(str, (tarball, filesystem, directory, filesystem.parent)),
-            _TO_LVM.replace("{size}", ROOT_VOLUME),
+            to_layout,
+            PLAIN_ROOT,
         ],
         check=True,
     )
 
 
-def _to_lvm(plain: Path, directory: Path) -> None:
+def _lay_out(plain: Path, directory: Path, size: str) -> None:
     disk = directory / "root.qcow2"
-    _qemu_img("create", "-q", "-f", "qcow2", str(disk), ROOT_DISK)
+    _qemu_img("create", "-q", "-f", "qcow2", str(disk), size)
     console = directory / "layout.log"
     subprocess.run(
         qemu.command(
@@ -209,7 +249,7 @@ def _to_lvm(plain: Path, directory: Path) -> None:
         timeout=600,
     )
     if "LAID-OUT" not in console.read_text(errors="replace"):
-        raise LabError(f"moving root onto LVM failed; {console} has the output of its console")
+        raise LabError(f"moving root failed; {console} has the output of its console")
 
 
 def _decoy(scratch: Path, disk: Path) -> None:

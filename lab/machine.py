@@ -424,7 +424,9 @@ class Machine:
 def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
     """Return the settings that a machine of this recipe (None: of a cloud image) needs beyond the defaults."""
     settings: dict[str, Any] = {"engine_source": "distro"}
-    if not (recipe and recipe.lvm):
+    if recipe and recipe.single_root:
+        settings["volume_file"] = "60%"
+    elif not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     if recipe and recipe.suite == "sid":
         settings["allow_unsupported_release"] = True

@@ -16,8 +16,10 @@ from pyinfra_lvm.fstab import parse_fstab
 from pyinfra_lvm.model import (
     BlockDevice,
     Directory,
+    DiskImage,
     Filesystem,
     LogicalVolume,
+    LoopDevice,
     Mount,
     PhysicalVolume,
     Storage,
@@ -28,7 +30,8 @@ XFS_NEW_INODES = 3  # in use on an xfs that mkfs has just made: the root directo
 
 _SECTION = "##STORAGE## "
 
-# $1: devices whose ends are read, separated by spaces. $2: directories that are inspected beneath mounts, likewise.
+# $1: devices whose ends are read, separated by spaces. $2: directories that are inspected beneath mounts, likewise. $3:
+# files that are disks, likewise.
 #
 # Processes are what it costs on the host: a program is asked for everything at once, and the shell does the rest itself.
 #
@@ -105,6 +108,20 @@ section directories
         fi
         echo "$kind $empty ${flags:--} $path"
     done' sh "$2" 2>/dev/null
+[ -z "$3" ] || { section kernel; uname -r; }
+for image in $3; do
+    section "image $image"
+    [ -e "$image" ] || [ -L "$image" ] || continue
+    stat -c 'stat %U:%a %h %s %b %F' "$image"
+    [ -f "$image" ] && [ ! -L "$image" ] || continue
+    # Of ext4 and xfs only xfs can share extents between files.
+    [ "$(stat -f -c %T "$image")" != xfs ] || ! filefrag -v "$image" 2>/dev/null | grep -qw shared || echo shared
+    loops=$(losetup --noheadings --output NAME --associated "$image")
+    for loop in $loops; do
+        echo "loop $loop $(blockdev --getsize64 "$loop") $(cat "/sys/class/block/${loop##*/}/queue/discard_max_bytes")"
+    done
+    [ "$loops" ] || signatures "$image" | sed 's/^[^ ]* */signature /'
+done
 section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
 if command -v lvs >/dev/null; then
@@ -124,6 +141,7 @@ class StorageLayout(FactBase[Storage]):
 
     + paths: directories to inspect beneath the mounts on them
     + probe: devices whose first and last MiB are read: ``zeroed`` tells a blank device from one with unknown content
+    + images: files that are disks, or are going to be
 
     .. code:: python
 
@@ -131,8 +149,11 @@ class StorageLayout(FactBase[Storage]):
         storage.volume_group("ubuntu-vg").free
     """
 
-    def command(self, paths: list[str] | None = None, probe: list[str] | None = None) -> str:
-        return shlex.join(["sh", "-c", _SCRIPT, "storage", " ".join(probe or []), " ".join(paths or [])])
+    def command(
+        self, paths: list[str] | None = None, probe: list[str] | None = None, images: list[str] | None = None
+    ) -> str:
+        lists = (" ".join(names or []) for names in (probe, paths, images))
+        return shlex.join(["sh", "-c", _SCRIPT, "storage", *lists])
 
     def process(self, output: list[str]) -> Storage:
         try:
@@ -194,6 +215,8 @@ def parse_storage(output: list[str]) -> Storage:
         fstab=parse_fstab(fstab_text),
         fstab_text=fstab_text,
         directories=tuple(_directories(sections.get("directories", []))),
+        images=tuple(_images(sections)),
+        kernel=_kernel(sections.get("kernel", [])),
         lvm_installed="pvs" in sections,
         tools=tuple(sections.get("tools", [])),
     )
@@ -330,3 +353,35 @@ def _directories(lines: list[str]) -> list[Directory]:
         kind, empty, flags, path = line.split(" ", 3)
         found.append(Directory(path, kind, empty == "empty" or kind == "absent", "i" in flags))
     return found
+
+
+def _images(sections: dict[str, list[str]]) -> Iterator[DiskImage]:
+    for name, lines in sections.items():
+        if not name.startswith("image "):
+            continue
+        path = name.removeprefix("image ")
+        values: dict[str, list[list[str]]] = {}
+        for line in lines:
+            key, *words = line.split()
+            values.setdefault(key, []).append(words)
+        if "stat" not in values:
+            yield DiskImage(path, "absent")
+            continue
+        mode, links, size, blocks, *kind = values["stat"][0]
+        yield DiskImage(
+            path,
+            "regular" if "regular" in kind else "other",
+            mode,
+            int(links),
+            int(size),
+            int(blocks) * 512,  # the unit of stat's %b on Linux (st_blocks, stat(2))
+            "shared" in values,
+            tuple(signature for (signature,) in values.get("signature", [])),
+            tuple(LoopDevice(loop, int(bytes_), limit != "0") for loop, bytes_, limit in values.get("loop", [])),
+        )
+
+
+def _kernel(lines: list[str]) -> tuple[int, int]:
+    """Return the first two numbers of the kernel's release."""
+    major, minor, *_ = (int(number) for number in re.findall(r"\d+", "".join(lines) or "0.0"))
+    return major, minor

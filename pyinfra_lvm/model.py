@@ -112,6 +112,30 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class LoopDevice:
+    """A loop device that has a file."""
+
+    path: str  # kernel name: /dev/loop0
+    size: int  # bytes
+    discards: bool  # it accepts discards, and punches holes into the file for them
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """A file that is a disk, or is going to be: what the fact was asked for."""
+
+    path: str
+    kind: str  # absent, regular, other
+    mode: str = ""  # owner and permissions: root:600
+    links: int = 1  # names of the file
+    size: int = 0  # bytes
+    allocated: int = 0  # bytes that the filesystem keeps for it
+    shared: bool = False  # it has extents in common with another file, and is copied on write
+    signatures: tuple[str, ...] = ()  # on a file that no loop device has
+    loops: tuple[LoopDevice, ...] = ()
+
+
+@dataclass(frozen=True)
 class Storage:
     """Block devices, LVM, filesystems, mounts and fstab of a host, read in one round trip."""
 
@@ -125,6 +149,8 @@ class Storage:
     fstab_text: str = ""
     directories: tuple[Directory, ...] = ()  # beneath the mounts on the paths that the fact was asked for
     lvm_installed: bool = True
+    images: tuple[DiskImage, ...] = ()
+    kernel: tuple[int, int] = (0, 0)  # its version; known where the fact was asked for images
     tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
 
     def device(self, path: str) -> BlockDevice | None:
@@ -179,6 +205,9 @@ class Storage:
         """Return every mount of the device that ``device`` names."""
         found = self.device(device)
         return tuple(m for m in self.mounts if found and m.device == found.path)
+
+    def image(self, path: str) -> DiskImage | None:
+        return next((i for i in self.images if i.path == path), None)
 
     def directory(self, path: str) -> Directory | None:
         return next((d for d in self.directories if d.path == path), None)

@@ -124,13 +124,15 @@ def physical_volume(device: str) -> Commands:
 
 
 @operation()
-def volume_group(group: str, devices: list[str], extend: bool = False) -> Commands:
+def volume_group(group: str, devices: list[str], extend: bool = False, mixed_sectors: bool = False) -> Commands:
     """
     Make a volume group of physical volumes, or extend one.
 
     + group: name of the volume group
     + devices: paths of its physical volumes
     + extend: add physical volumes that the group lacks; without it, such a group is refused
+    + mixed_sectors: even with logical sectors of another size than the group's (lvm.conf, allow_mixed_block_sizes); a
+      filesystem with larger sectors than its disk's works, one with smaller sectors does not
 
     **Example:**
 
@@ -164,7 +166,8 @@ def volume_group(group: str, devices: list[str], extend: bool = False) -> Comman
     elif not missing:
         host.noop(f"volume group {group} holds {', '.join(devices)}")
     elif extend:
-        yield StringCommand(f"{guard}vgextend --quiet {shlex.quote(group)} {missing} </dev/null")
+        mixed = "--config devices/allow_mixed_block_sizes=1 " if mixed_sectors else ""
+        yield StringCommand(f"{guard}vgextend --quiet {mixed}{shlex.quote(group)} {missing} </dev/null")
     else:
         yield refusal(f"volume group {group} exists without {missing}; nothing was changed. extend=True adds it.")
 

@@ -107,6 +107,10 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem(
             "adopt_volume", "True", "adopt_volume and volume_disks exclude each other: set only one of them"
         )
+    if settings.adopt_volume and settings.volume_file:
+        yield SettingProblem(
+            "adopt_volume", "True", "adopt_volume and volume_file exclude each other: set only one of them"
+        )
     if settings.logical_volume in settings.extra_volumes:
         yield SettingProblem(
             "extra_volumes", "", f'must not have "{settings.logical_volume}", which is Docker\'s volume'
@@ -136,7 +140,7 @@ def _of_the_sizes(settings: Settings) -> Iterator[SettingProblem]:
         settings.build_cache_size,
         settings.guard_floor,
     )
-    beside_others = not settings.volume_disks or settings.volume_group_extend
+    beside_others = not (settings.volume_disks or settings.volume_file) or settings.volume_group_extend
     share = size or BESIDE_OTHERS
     if beside_others and share.of == "VG" and share.percent + reserve.percent > 100:
         yield SettingProblem(

@@ -172,6 +172,19 @@ def parse_volume_size(value: object) -> Size | None:
     return _auto_or(lambda value: check_volume_minimum(size_parser("VG", "FREE")(value)), value)
 
 
+def parse_volume_file(value: object) -> Size | None:
+    """Parse the size of the file that is Docker's disk: bytes, or a share of its filesystem; None for an empty text."""
+    if value == "":
+        return None
+    try:
+        size = parse_reserve(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or empty") from None
+    if 0 < size.bytes < 2 * MINIMUM:
+        raise ValueError(f"at least {human(2 * MINIMUM)}, or empty")
+    return size
+
+
 def check_volume_minimum(size: Size) -> Size:
     """Refuse a size in bytes that is too small for a volume."""
     if size.bytes and size.bytes < MINIMUM:

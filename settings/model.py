@@ -32,6 +32,8 @@ class Settings(BaseModel):
     volume_disks: Annotated[
         list[Annotated[str, AfterValidator(fields.check_disk_path)]], AfterValidator(fields.check_distinct)
     ]
+    volume_file: Annotated[Size | None, BeforeValidator(fields.parse_volume_file)]
+    volume_file_keep: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     volume_group_extend: bool
     allow_ephemeral_disks: bool
     logical_volume: LogicalVolumeName

@@ -22,7 +22,14 @@ from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.facts.files import FileContents
 
-from bulkhead.names import GUARD_SERVICE, PROGRAM, PROGRAM_CONFIGURATION, PROGRAM_STATE, PRUNE_TIMER
+from bulkhead.names import (
+    GUARD_SERVICE,
+    PROGRAM,
+    PROGRAM_CONFIGURATION,
+    PROGRAM_STATE,
+    PRUNE_TIMER,
+    VOLUME_FILE_SERVICE,
+)
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry
 from settings.model import Settings
@@ -100,6 +107,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "vg_name": plan.volume_group,
         "logical_volume": plan.logical_volume,
         "reserve_bytes": plan.reserve,
+        "disk_file_bytes": plan.disk_file_bytes,
         "check_threshold": settings.check_threshold,
         "check_critical": settings.check_critical,
         "check_hours_left": settings.check_hours_left,
@@ -109,6 +117,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "watched_units": [
             *([PRUNE_TIMER] if settings.prune_time else []),
             *([GUARD_SERVICE] if settings.guard else []),
+            *([VOLUME_FILE_SERVICE] if plan.disk_file_bytes else []),
         ],
         "prune_hours": settings.prune_hours,
         "prune_images_after_days": settings.prune_images_after_days,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra.facts.files import FileContents
 
-from bulkhead.names import PROGRAM_CONFIGURATION, RECEIVERS
+from bulkhead.names import PROGRAM_CONFIGURATION, RECEIVERS, VOLUME_FILE_SERVICE
 from pyinfra_lvm.collection import Question
 from settings.model import Settings
 from tasks.daemon import DaemonJson
@@ -22,6 +22,7 @@ from tasks.support.paths import (
     JOURNALD,
     JOURNALD_DROP_IN,
     UNITS,
+    VOLUME_FILE_FILES,
 )
 from tasks.support.repository import RepositoryEntry
 from tasks.support.units import SystemdFiles
@@ -32,6 +33,7 @@ from tasks.watch import JournalLimits
 def of_capabilities(settings: Settings) -> list[Question]:
     """Return what every capability asks of a host that is as it should be."""
     packages, offered = list(every_name()), list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ()))
+    unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES]
     return [
         Question(PackageStates, {"packages": packages}),
         Question(EngineInstallation, {"packages": packages, "where_offered": offered}),
@@ -40,7 +42,7 @@ def of_capabilities(settings: Settings) -> list[Question]:
         Question(FileContents, {"path": PROGRAM_CONFIGURATION}),
         Question(InstalledProgram, {}),
         Question(DaemonJson, {}),
-        Question(SystemdFiles, {"paths": [*UNITS.values(), *DROP_INS.values()], "units": [*UNITS, *DROP_INS]}),
+        Question(SystemdFiles, {"paths": unit_files, "units": [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE]}),
         Question(FileStates, {"paths": [CHECK_DISK, CHECK_CRON, RECEIVERS], "service": ""}),
         Question(FileStates, {"paths": [JOURNALD_DROP_IN], "service": JOURNALD}),
         Question(JournalLimits, {}),

@@ -21,6 +21,7 @@ from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
 from settings.model import Settings
+from tasks import volume_file
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
 from tasks.preflight.packages import volume_tools
@@ -44,6 +45,8 @@ def provision(settings: Settings, plan: Plan) -> None:
         packages=volume_tools(plan),
         lock_timeout=settings.apt_lock_timeout,
     )
+    if plan.disk_file_bytes:
+        volume_file.provision(settings, plan)
     for device in plan.new_physical_volumes:
         lvm.physical_volume(name=f"{device} is a physical volume", device=device)
     if plan.new_physical_volumes:
@@ -52,7 +55,10 @@ def provision(settings: Settings, plan: Plan) -> None:
             group=plan.volume_group,
             devices=list(plan.new_physical_volumes),
             extend=True,
+            mixed_sectors=plan.leaves_file,
         )
+    if plan.leaves_file:
+        volume_file.leave(plan)
     _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",

@@ -224,7 +224,7 @@ def _places(status: Status, page: Page) -> Iterator[str]:
     if "places" in status.failed:
         yield page.line("unknown", f"whether it was moved: {status.failed['places']}", UNKNOWN)
     for result in status.observation.results:
-        if result.key == "isolation":
+        if result.key in ("isolation", "disk-file"):
             yield from page.paragraph(f"{result.text}.")
     for place in reversed(status.places):
         if not place.since and not place.reason:

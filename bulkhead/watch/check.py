@@ -12,7 +12,7 @@ from bulkhead.config import Config
 from bulkhead.docker import roots, sightings
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
-from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER
+from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER, VOLUME_FILE
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
@@ -149,6 +149,8 @@ def collect(
     units = [*_check_units(config, _unguarded(config, mounted, clock))]
     docker_answers = any(result.key == "docker" and result.level == OK for result in units)
     observation.results += check_mounts(mounted, config, docker_answers=docker_answers)
+    if config.disk_file_bytes:
+        observation.results.append(check_disk_file(config))
     try:
         observation.groups, observation.snapshots = lvm.list_groups()
         observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
@@ -286,6 +288,18 @@ def check_mounts(mounted: Sequence[MountInfo], config: Config, *, docker_answers
     for volume in config.extra_fstab:
         if volume.target not in targets:
             yield CheckResult(f"mounted:{volume.target}", CRITICAL, f"{volume.target} is not mounted", volume.target)
+
+
+def check_disk_file(config: Config) -> CheckResult:
+    from bulkhead.storage import disk_file  # few hosts have one, and a check is in a hurry
+
+    try:
+        wrong = disk_file.problems(config.disk_file_bytes, config.volume_mount)
+    except OSError as error:
+        return CheckResult("disk-file", UNKNOWN, f"the file that is Docker's disk cannot be read: {error}")
+    if wrong:
+        return CheckResult("disk-file", CRITICAL, "; ".join(wrong))
+    return CheckResult("disk-file", OK, f"{VOLUME_FILE} has its {short(config.disk_file_bytes)}, and takes no discards")
 
 
 def check_lvm(

@@ -25,6 +25,16 @@ volume_group = "auto"
 # loop devices, RAM disks, network block devices (nbd) and removable ones.
 volume_disks = []
 
+# A file as the disk, for hosts whose root filesystem has taken the whole disk: "60G", or "60%" of the filesystem that
+# holds /var/lib (ext4 or xfs). The file is preallocated and becomes a group of Docker's own, on which all else is as on a
+# disk. It is made only where no volume_disks are set, and no group has room for the volume. A larger value grows it while
+# Docker runs; it never shrinks. Disks that you name in volume_disks later take over while Docker runs, and the file is
+# removed. Empty: no file is made.
+volume_file = ""
+
+# What stays free beside the file when it is made or grown: "20%" of its filesystem, or "30G"; at least 5G.
+volume_file_keep = "20%"
+
 # True: add volume_disks to the existing group that volume_group names. Warning: if this is root's group and one of the
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False

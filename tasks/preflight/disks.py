@@ -10,7 +10,7 @@ from pyinfra_lvm.model import BlockDevice, Storage
 from pyinfra_lvm.operations import not_blank
 from settings.model import Settings
 from tasks.preflight.finding import Finding
-from tasks.support.paths import TAG
+from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 # Kernel names of devices that are not there after a boot, or empty, and what they are. lsblk calls most of them disks.
 _TRANSIENT = {
@@ -126,7 +126,7 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
             "volume_disks to []",
         )
         return
-    if kind := _unsuitable(storage, device):
+    if kind := unsuitable(storage, device):
         yield _refuse_transient(name, kind, settings, storage)
         return
     if reason := _why_not_blank(device, owner):
@@ -159,8 +159,10 @@ def _refuse_transient(name: str, kind: str, settings: Settings, storage: Storage
     )
 
 
-def _unsuitable(storage: Storage, device: BlockDevice) -> str:
+def unsuitable(storage: Storage, device: BlockDevice) -> str:
     """Return what a device is that never becomes a part of a group, whatever it holds; empty for a suitable one."""
+    if VOLUME_FILE_DEVICE in (device.path, *device.aliases):
+        return ""  # the loop device of our own file: a unit attaches it at every boot
     for below in storage.ancestors(device):
         if kind := _transient_kind(below.path) or ("a removable device" if below.removable else ""):
             return kind
@@ -239,7 +241,7 @@ def another_disk(settings: Settings, storage: Storage) -> str:
         if (device.type in ("disk", "mpath") or device.type.startswith("raid"))
         and device.size > MINIMUM
         and not not_blank(device)
-        and not _unsuitable(storage, device)
+        and not unsuitable(storage, device)
         and not _is_ephemeral(storage, device)
         and not {device.path, *device.aliases} & {*settings.volume_disks}
     )

@@ -24,7 +24,7 @@ from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan
-from tasks.preflight.volume_group import plan_volume
+from tasks.preflight.volume_group import plan_file, plan_volume
 from tasks.support.paths import STORES
 
 
@@ -71,6 +71,8 @@ def examine(
         *mount_points.judge_mount_units(state),
     ]
     try:
+        file = plan_file(settings, storage, state.store_bytes if relocates else 0)
+        settings, storage = file.settings, file.storage
         volume = plan_volume(settings, storage)
     except Refused as refused:
         findings += daemon_json.judge_obstacle(settings, state, None)
@@ -92,6 +94,8 @@ def examine(
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
+        disk_file_bytes=file.size,
+        leaves_file=file.leaves,
         log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
         keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),
@@ -105,11 +109,15 @@ def examine(
     findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)
     if relocates:
-        findings += relocation.judge_room(state, plan.size, volume.largest, plan.filesystem)
+        # The reserve is a part of the file, and the volume is the rest of it.
+        largest = file.largest - settings.volume_reserve.bytes_of(file.largest) if file.size else volume.largest
+        setting = "volume_file" if file.size else "volume_size"
+        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem)
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *engine.silence_warnings(state, storage),
+        *file.warnings,
         *volume.warnings,
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),

@@ -41,6 +41,7 @@ from tasks.support.paths import (
     RELOCATION_JOURNALS,
     STOPPED_BY_UPGRADE,
 )
+from tasks.support.units import mount_unit
 
 _SECTION = "##HOST## "
 _NOT_INSTALLED = ("not-installed", "config-files")
@@ -361,28 +362,6 @@ true
 )
 
 
-def _escaped(path: str) -> str:
-    r"""Return a path as systemd has it in the name of a unit (systemd.unit(5)).
-
-    >>> _escaped("/srv/docker-volume"), _escaped("/.a b/é"), _escaped("/")
-    ('srv-docker\\x2dvolume', '\\x2ea\\x20b-\\xc3\\xa9', '-')
-    """
-    name = "/".join(filter(None, path.split("/")))
-    plain = [bool(re.fullmatch(rb"[\w:.]", byte)) for byte in _bytes(name)]
-    parts = zip(_bytes(name), plain, strict=True)
-    return (
-        "".join(
-            "-" if byte == b"/" else byte.decode() if is_plain and (byte, at) != (b".", 0) else f"\\x{byte.hex()}"
-            for at, (byte, is_plain) in enumerate(parts)
-        )
-        or "-"
-    )
-
-
-def _bytes(text: str) -> list[bytes]:
-    return [bytes([number]) for number in text.encode()]
-
-
 class HostFacts(FactBase[HostState]):
     """Return the facts of a host as a ``HostState``. Without root most of it is empty.
 
@@ -406,7 +385,7 @@ class HostFacts(FactBase[HostState]):
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
         journals = f"{RELOCATION_JOURNALS} {ROLLBACK_JOURNAL}"
         files = (STOPPED_BY_UPGRADE, DAEMON_JSON_APPLIED, JOURNALD_DROP_IN)
-        units = " ".join(f"{_escaped(path)}.mount" for path in mount_points or [])
+        units = " ".join(map(mount_unit, mount_points or []))
         volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), units)
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)} "
@@ -466,7 +445,7 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
-    configured_volume, configured_extra_volumes = _configured(sections.get("configuration", []))
+    configured_volume, configured_extra_volumes, configured_file = _configured(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -498,6 +477,7 @@ def parse_host(output: list[str]) -> HostState:
         fails_closed=bool(sections.get("fails-closed")),
         configured_volume=configured_volume,
         configured_extra_volumes=configured_extra_volumes,
+        configured_file=configured_file,
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -572,17 +552,18 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _configured(lines: list[str]) -> tuple[str, dict[str, str]]:
+def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
     """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
 
-    Both are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
+    The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
     """
     try:
         values = json.loads("\n".join(line[1:] for line in lines))
         extra = {target: source for source, target, *_ in values["extra_fstab"]}
-        return mapper_path(values["vg_name"], values["logical_volume"]), extra
+        on_file = bool(values.get("disk_file_bytes"))  # which earlier versions did not write
+        return mapper_path(values["vg_name"], values["logical_volume"]), extra, on_file
     except (AttributeError, KeyError, TypeError, ValueError):
-        return "", {}
+        return "", {}, False
 
 
 def _shown(lines: list[str]) -> Iterator[dict[str, str]]:

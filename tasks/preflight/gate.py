@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from pyinfra import host, logger
 from pyinfra.api import StringCommand
 
+from bulkhead.names import VOLUME_FILE
 from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.operations import refusal
@@ -24,7 +25,7 @@ from tasks.preflight.logical_volume import to_be_adopted
 from tasks.preflight.plan import Plan
 from tasks.support import gpu, run_lock
 from tasks.support.package_names import ENGINE_WHERE_OFFERED
-from tasks.support.paths import STORES
+from tasks.support.paths import STORES, VOLUME_FILE_DEVICE
 
 
 def inspect(settings: Settings, questions: Sequence[Question] = ()) -> Plan | None:
@@ -112,5 +113,6 @@ def _questions(settings: Settings) -> tuple[Question, Question]:
         "mount_points": mount_points,
         "where_offered": list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
     }
-    of_storage = {"paths": mount_points, "probe": list(settings.volume_disks)}
+    disks = [*settings.volume_disks, VOLUME_FILE_DEVICE]
+    of_storage = {"paths": mount_points, "probe": disks, "images": [VOLUME_FILE]}
     return Question(HostFacts, of_host), Question(StorageLayout, of_storage)

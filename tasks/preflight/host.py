@@ -99,6 +99,7 @@ class HostState:
     mount_units: tuple[MountUnit, ...] = ()  # of the volumes' mount points and the stores
     fails_closed: bool = False  # our drop-ins keep Docker from starting without the volume
     configured_volume: str = ""  # mapper path of Docker's volume in the program's configuration; empty without one
+    configured_file: bool = False  # that volume is on the file that is Docker's disk, likewise
     configured_extra_volumes: dict[str, str] = field(default_factory=dict)  # mount point → mapper path, likewise
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker
     docker_data: EngineData = EngineData()  # in /var/lib/docker as it is mounted now

@@ -16,6 +16,8 @@ from bulkhead.names import (
     RELOCATED,
     RELOCATION_JOURNAL,
     ROLLBACK_JOURNAL,
+    VOLUME_FILE,
+    VOLUME_FILE_SERVICE,
     move_journal,
 )
 from pyinfra_lvm.model import Storage, names_in
@@ -150,7 +152,7 @@ def judge_lost_volumes(
                 f"the volume, or its owner's word that nobody needs it: {ended}, and the data is on the root disk"
                 if ended
                 else "the volume with its data: a new one in its place would make it harder to bring back",
-                f"attach its disk again{_renaming(settings, state, storage, volume)}{_restoring(volume)}"
+                f"{_attaching(state)}{_renaming(settings, state, storage, volume)}{_restoring(volume)}"
                 f"{_old_data(settings, state, volume)}; only if {'nobody needs it' if ended else 'its data is gone for good'}, "
                 "set replace_lost_volumes = True, which makes a new, empty volume",
             )
@@ -178,6 +180,13 @@ def _phase(settings: Settings, state: HostState, volume: LostVolume) -> str:
 
 def _joined(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _attaching(state: HostState) -> str:
+    """Return how to bring the disk back, as the beginning of a sentence."""
+    if not state.configured_file:
+        return "attach its disk again"
+    return f"put its disk back, {VOLUME_FILE}: `systemctl status {VOLUME_FILE_SERVICE}` on the host says what is wrong with it"
 
 
 def _renaming(settings: Settings, state: HostState, storage: Storage, volume: LostVolume) -> str:

@@ -25,6 +25,8 @@ class Plan:
     relocates: bool  # Docker's data is off the volume, and moves onto it
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
+    disk_file_bytes: int = 0  # bytes of the file that the group is on; 0: it is on disks
+    leaves_file: bool = False  # the group moves from the file to the named disks, and the file is removed
     log_driver: str = "json-file"  # that containers get; empty: the host keeps its own, with its options
     nvidia: bool = False  # the host has NVIDIA's container toolkit
     keeps_toolkit: bool = False  # the toolkit was there before this project, and stays as it is

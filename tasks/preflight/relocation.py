@@ -58,16 +58,17 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
             )
 
 
-def judge_room(state: HostState, size: int, largest: int, filesystem: str) -> Iterator[Finding]:
+def judge_room(state: HostState, setting: str, size: int, largest: int, filesystem: str) -> Iterator[Finding]:
     """Yield why Docker's volume cannot hold the data that moves onto it.
 
     Args:
+        setting: that gives the volume its size.
         size: of the volume, in bytes.
         largest: the largest size that would fit into the volume group, in bytes.
         filesystem: of the volume.
     """
     used, inodes = state.store_bytes, state.store_inodes
-    return too_little_room("Docker's data", "volume_size", used, inodes, size, largest, filesystem)
+    return too_little_room("Docker's data", setting, used, inodes, size, largest, filesystem)
 
 
 def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:

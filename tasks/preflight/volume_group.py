@@ -11,15 +11,13 @@ from settings.model import ExtraVolume, Settings
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
-from tasks.support.paths import TAG
+from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
+from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
+from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
 
-# LVM's defaults for a new group: metadata takes the first MiB of a disk, the rest is whole extents (pvcreate(8),
-# vgcreate(8)).
-_METADATA = 2**20
-_EXTENT = 4 * 2**20
+_EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,38 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
 # -- the volume group
 
 
+def plan_file(settings: Settings, storage: Storage, old_data: int = 0) -> FilePlan:
+    """Return settings and facts to plan the volume with: with the file as the disk where it is one, or becomes one.
+
+    Args:
+        old_data: bytes of Docker's data that move onto the volume.
+
+    Raises:
+        Refused: the settings want a file, and the host or the file does not qualify.
+    """
+    group = storage.group_of(VOLUME_FILE_DEVICE)
+    named = settings.volume_group
+    if group and named in ("auto", group) and not settings.volume_disks:
+        return with_file(settings, storage, group, 0)
+    if settings.volume_disks:
+        target = OWN_GROUP if named == "auto" else named
+        return without_file(settings, storage, target) or FilePlan(settings, storage)
+    if not settings.volume_file:
+        return FilePlan(settings, storage)
+    if _has_other_room(settings, storage):
+        warning = "volume_file is not used: a volume group has Docker's volume, or room for it"
+        return FilePlan(settings, storage, warnings=(warning,))
+    return with_file(settings, storage, OWN_GROUP if named == "auto" else named, old_data)
+
+
+def _has_other_room(settings: Settings, storage: Storage) -> bool:
+    """Return whether a group has Docker's volume, or room for it, without the file."""
+    if settings.volume_group != "auto":
+        return storage.volume_group(settings.volume_group) is not None
+    has_volume = any(volume.name == settings.logical_volume for volume in storage.logical_volumes)
+    return has_volume or any(_lack_of_room(settings, storage, group.name) is None for group in storage.volume_groups)
+
+
 def choose_group(settings: Settings, storage: Storage) -> str:
     """Return the volume group that the settings ask for. "auto": the one with the volume, or the only one with room.
 
@@ -96,7 +126,8 @@ def choose_group(settings: Settings, storage: Storage) -> str:
             Finding(
                 f"no volume group{'' if storage.lvm_installed else ' (LVM is not installed)'}; {_root(storage)}",
                 "a volume group with room for Docker's volume, or a blank disk to make one of",
-                f"{another_disk(settings, storage)}: a filesystem that takes the whole disk is never shrunk",
+                f"{another_disk(settings, storage)}{offer(settings, storage)}: a filesystem that takes the whole disk is "
+                "never shrunk",
             )
         )
     if len(groups) == 1:
@@ -198,7 +229,7 @@ def capacity(storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
     group = storage.volume_group(name)
     extent = group.extent_size if group else _EXTENT
     devices = filter(None, map(storage.device, new_disks))
-    added = sum((device.size - _METADATA) // extent * extent for device in devices)
+    added = sum(usable(device.size, extent) for device in devices)
     return Capacity((group.size if group else 0) + added, (group.free if group else 0) + added, extent)
 
 
@@ -283,7 +314,8 @@ def _choices(settings: Settings, storage: Storage, largest: int) -> str:
         largest: the largest size in bytes that fits; 0 where none does.
     """
     smaller = f'set a smaller volume_size (at most "{setting_of(largest)}" fits), or ' if largest else ""
-    return f"{smaller}{another_disk(settings, storage)}; a filesystem that takes the whole disk is never shrunk"
+    others = f"{another_disk(settings, storage)}{offer(settings, storage)}"
+    return f"{smaller}{others}; a filesystem that takes the whole disk is never shrunk"
 
 
 def _root_volume(storage: Storage) -> tuple[str, str] | None:

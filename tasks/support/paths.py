@@ -13,6 +13,7 @@ from bulkhead.names import (
     GUARD_SERVICE,
     PROGRAM_STATE,
     PRUNE_TIMER,
+    VOLUME_FILE_SERVICE,
 )
 
 # Directory on the volume → where it is bind-mounted.
@@ -23,6 +24,13 @@ TAG = "docker-bulkhead"
 
 # A store that held no data, and the daemon.json from before this project, are kept with this suffix.
 BEFORE = ".before-bulkhead"
+
+# The loop device of the file that is Docker's disk: udev makes this name for whichever number it has.
+VOLUME_FILE_DEVICE = "/dev/disk/by-id/docker-disk"
+VOLUME_FILE_SCRIPT = "/usr/local/lib/docker-disk.sh"
+VOLUME_FILE_UNIT = f"/etc/systemd/system/{VOLUME_FILE_SERVICE}"
+VOLUME_FILE_RULES = "/etc/udev/rules.d/68-docker-disk.rules"  # before LVM's, 69-…: they activate the group
+VOLUME_FILE_FILES = (VOLUME_FILE_UNIT, VOLUME_FILE_SCRIPT, VOLUME_FILE_RULES)
 
 FSTAB = "/etc/fstab"
 CHECK_DISK = "/usr/local/bin/check-disk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,26 @@ class UnitFiles:
     up: frozenset[str]
     changed: int = 0  # when the newest file was written, in seconds since the epoch
     started: dict[str, int] = field(default_factory=dict)  # service → when its process started, likewise
+
+
+def mount_unit(path: str) -> str:
+    r"""Return the name of the unit that mounts a path (systemd.unit(5)).
+
+    >>> mount_unit("/srv/docker-volume"), mount_unit("/.a b/é"), mount_unit("/")
+    ('srv-docker\\x2dvolume.mount', '\\x2ea\\x20b-\\xc3\\xa9.mount', '-.mount')
+    """
+    name = "/".join(filter(None, path.split("/")))
+    plain = [bool(re.fullmatch(rb"[\w:.]", byte)) for byte in _bytes(name)]
+    parts = zip(_bytes(name), plain, strict=True)
+    escaped = "".join(
+        "-" if byte == b"/" else byte.decode() if is_plain and (byte, at) != (b".", 0) else f"\\x{byte.hex()}"
+        for at, (byte, is_plain) in enumerate(parts)
+    )
+    return f"{escaped or '-'}.mount"
+
+
+def _bytes(text: str) -> list[bytes]:
+    return [bytes([number]) for number in text.encode()]
 
 
 class SystemdFiles(FactBase[UnitFiles]):

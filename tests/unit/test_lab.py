@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import LabError, cache, deb, docker_packages, qemu
-from lab.image import Recipe
+from lab.image import LAYOUTS, Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
 from lab.repository import LabRepository
 from tests.lab.conftest import Run
@@ -72,13 +72,16 @@ def test_seed_lets_root_in_with_the_key_of_the_lab() -> None:
 
 
 def test_each_recipe_has_an_image_of_its_own() -> None:
-    recipes = [Recipe(), Recipe("trixie"), Recipe(layout="spare-disk"), Recipe(docker="preinstalled")]
+    recipes = [Recipe(), Recipe("trixie"), Recipe(docker="preinstalled")]
+    recipes += [Recipe(layout=layout) for layout in LAYOUTS if layout != "shared-vg"]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
 
 
 def test_settings_of_a_machine_follow_from_its_recipe() -> None:
     assert inventory_settings(Recipe()) == {"engine_source": "distro"}
     assert inventory_settings(Recipe(layout="decoy"))["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
+    for layout in ("single-root", "single-root-xfs"):
+        assert inventory_settings(Recipe(layout=layout)) == {"engine_source": "distro", "volume_file": "60%"}
     assert inventory_settings(Recipe("sid"))["allow_unsupported_release"] is True
     assert inventory_settings(None)["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
 

@@ -21,6 +21,8 @@ from bulkhead.names import (
     RECEIVERS,
     RELOCATED,
     RELOCATION_JOURNAL,
+    VOLUME_FILE,
+    VOLUME_FILE_SERVICE,
     move_journal,
 )
 from tasks.support.paths import (
@@ -85,6 +87,51 @@ def test_extra_volumes_are_on_their_own_logical_volumes(target: Target) -> None:
     for volume in target.settings.extra_volumes.values():
         mount = target.mount(volume.mount)
         assert (mount["source"], mount["fstype"]) == (target.extra_devices[volume.mount], volume.filesystem)
+
+
+def loop_of(target: Target) -> str:
+    """Return the kernel name of the loop device that the volume's group is on, without /dev/; skip if it is on disks."""
+    group = target.logical_volume["vg_name"]
+    disks = [line.strip() for line in target.run(f"pvs --noheadings -o pv_name -S vg_name={group}").splitlines()]
+    loops = [path for path in (target.run(f"readlink -f {disk}") for disk in disks) if path.startswith("/dev/loop")]
+    if not loops:
+        pytest.skip("the volume is on no file")
+    assert len(disks) == 1
+    return loops[0].removeprefix("/dev/")
+
+
+def test_file_that_is_the_disk_is_whole_and_for_root_only(target: Target) -> None:
+    loop = loop_of(target)
+    owner, links, size, blocks = target.run(f"stat --format '%U:%a %h %s %b' {VOLUME_FILE}").split()
+    assert (owner, links) == ("root:600", "1")
+    assert int(blocks) * 512 >= int(size), "it has holes"
+    assert size == target.run(f"blockdev --getsize64 /dev/{loop}")
+    directory = VOLUME_FILE.rpartition("/")[0]
+    assert target.run(f"stat --format %U:%a {directory}") == "root:700"
+    target.run(f"grep -q '^Signature: 8a477f597d28d172789f06886806bc55' {directory}/CACHEDIR.TAG")
+    if target.run(f"stat --file-system --format %T {VOLUME_FILE}") == "xfs":
+        assert "shared" not in target.run(f"filefrag -v {VOLUME_FILE}"), "a copy shares its extents"
+
+
+def test_loop_device_has_the_file_with_direct_io_and_takes_no_discards(target: Target) -> None:
+    loop = loop_of(target)
+    known = f"/sys/block/{loop}"
+    assert target.run(f"cat {known}/loop/backing_file {known}/loop/dio").split() == [VOLUME_FILE, "1"]
+    assert target.run(f"losetup --noheadings --output NAME --associated {VOLUME_FILE}") == f"/dev/{loop}"
+    volume = target.run(f"readlink -f {target.device}").removeprefix("/dev/")
+    limits = target.run(f"cat {known}/queue/discard_max_bytes /sys/block/{volume}/queue/discard_max_bytes")
+    assert limits.split() == ["0", "0"]
+    assert target.fails(f"fstrim {target.volume}")
+
+
+def test_file_is_attached_at_boot_before_the_volume_is_mounted(target: Target) -> None:
+    loop_of(target)
+    shown = target.run(f"systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload {VOLUME_FILE_SERVICE}")
+    assert set(shown.splitlines()) == {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"}
+    mount = target.run(f"systemd-escape --path --suffix=mount {target.volume}")
+    needs = target.run(f"systemctl show --property=Requires,After -- '{mount}'").splitlines()
+    assert all(VOLUME_FILE_SERVICE in line.partition("=")[2].split() for line in needs)
+    assert len(needs) == 2
 
 
 def test_docker_and_root_are_on_different_devices(target: Target) -> None:

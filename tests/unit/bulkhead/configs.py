@@ -19,6 +19,7 @@ def config(**changed: Any) -> Config:
         "vg_name": "ubuntu-vg",
         "logical_volume": "docker-lv",
         "reserve_bytes": 5 * 2**30,
+        "disk_file_bytes": 0,
         "check_threshold": 80,
         "check_critical": 90,
         "check_hours_left": 4,

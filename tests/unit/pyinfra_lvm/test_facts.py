@@ -14,7 +14,7 @@ import pytest
 from pyinfra_testing.facts import make_fact_tests
 
 from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import Directory, Filesystem, Storage
+from pyinfra_lvm.model import Directory, Filesystem, LoopDevice, Storage
 
 from ..tasks.operations import calls, noting, shell, stand_in
 
@@ -113,6 +113,68 @@ def test_signatures_come_from_wipefs_alone() -> None:
 
 def test_xfs_whose_superblock_cannot_be_read_counts_as_used() -> None:
     assert volume("xfs-superblock ").filesystems == (Filesystem("/dev/dm-0", "xfs", 0, used=True),)
+
+
+def images_of(programs: Path, *paths: Path) -> Storage:
+    command = StorageLayout().command(images=list(map(str, paths)))
+    return StorageLayout().process(shell(command, programs).stdout.splitlines())
+
+
+def image_machine(tmp_path: Path, loops: str = "", signature: str = "") -> Path:
+    """A machine with a file of 3 MiB, of which 1 MiB is allocated."""
+    programs, image = tmp_path / "bin", tmp_path / "disk"
+    programs.mkdir()
+    machine(programs, f"case $* in *{image}) printf '{signature}' ;; esac")
+    with image.open("wb") as file:
+        file.write(bytes(2**20))
+        file.truncate(3 * 2**20)
+    image.chmod(0o600)
+    stand_in(programs, "losetup", f"printf '{loops}'")
+    stand_in(programs, "blockdev", "echo 4096")
+    stand_in(
+        programs, "cat", 'case $1 in */loop7/*) echo 0 ;; */loop8/*) echo 4294966784 ;; *) exec /bin/cat "$@" ;; esac'
+    )
+    stand_in(programs, "uname", "echo 6.1.0-39-cloud-amd64")
+    return image
+
+
+def test_file_that_is_a_disk_shows_what_it_was_given_and_who_has_it(tmp_path: Path) -> None:
+    image = image_machine(tmp_path, loops="/dev/loop7\n/dev/loop8\n", signature="disk LVM2_member\n")
+    found = images_of(tmp_path / "bin", image)
+    (disk,) = found.images
+    assert found.kernel == (6, 1)
+    assert (disk.path, disk.kind, disk.mode[-4:], disk.links) == (str(image), "regular", ":600", 1)
+    assert disk.size == 3 * 2**20
+    assert 2**20 <= disk.allocated < 2 * 2**20
+    assert disk.loops == (LoopDevice("/dev/loop7", 4096, False), LoopDevice("/dev/loop8", 4096, True))
+    assert disk.signatures == ()  # it is attached: LVM knows
+
+
+def test_file_that_no_loop_device_has_shows_its_signatures(tmp_path: Path) -> None:
+    image = image_machine(tmp_path, signature="disk LVM2_member\n")
+    (disk,) = images_of(tmp_path / "bin", image).images
+    assert (disk.signatures, disk.loops, disk.shared) == (("LVM2_member",), (), False)
+
+
+def test_only_a_file_itself_is_a_disk(tmp_path: Path) -> None:
+    image = image_machine(tmp_path)
+    (tmp_path / "link").symlink_to(image)
+    (tmp_path / "dangling").symlink_to(tmp_path / "none")
+    paths = [tmp_path / name for name in ("link", "dangling", "none", "bin")]
+    found = images_of(tmp_path / "bin", *paths).images
+    assert [one.kind for one in found] == ["other", "other", "absent", "other"]
+
+
+@pytest.mark.parametrize(
+    ("fstype", "flags", "shared"),
+    [("xfs", "last,shared,eof", True), ("xfs", "last,eof", False), ("ext2/ext3", "shared", False)],
+)
+def test_extents_that_a_copy_shares_are_seen_on_xfs(tmp_path: Path, fstype: str, flags: str, shared: bool) -> None:
+    image = image_machine(tmp_path)
+    stand_in(tmp_path / "bin", "stat", f'case $1 in -f) echo {fstype} ;; *) exec /usr/bin/stat "$@" ;; esac')
+    stand_in(tmp_path / "bin", "filefrag", f"echo '   0: 0.. 2: 83.. 86: 3: {flags}'")
+    (disk,) = images_of(tmp_path / "bin", image).images
+    assert disk.shared == shared
 
 
 @pytest.mark.parametrize("is_mounted", [True, False])

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET
+from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, VOLUME_FILE
 from pyinfra_lvm.model import (
     BlockDevice,
     Directory,
+    DiskImage,
     Filesystem,
     FstabEntry,
     LogicalVolume,
+    LoopDevice,
     Mount,
     PhysicalVolume,
     Storage,
@@ -24,7 +26,7 @@ from settings.check import check
 from settings.model import Settings
 from tasks.preflight.host import HostState, Unit
 from tasks.preflight.plan import Plan
-from tasks.support.paths import DOCKER_SOURCE, STORES, TAG
+from tasks.support.paths import DOCKER_SOURCE, STORES, TAG, VOLUME_FILE_DEVICE
 
 MIB = 2**20
 GIB = 2**30
@@ -118,6 +120,30 @@ def spare_disk(size: int = 20 * GIB, **changes: Any) -> Storage:
         mounts=(Mount("/", "/dev/vda1", "/dev/vda1", "/", "ext4", (), "shared", 29 * GIB, 20 * GIB),),
         directories=absent_mount_points(),
         lvm_installed=False,
+    )
+
+
+def single_root(size: int = 100 * GIB, free: int = 80 * GIB, fstype: str = "ext4") -> Storage:
+    """A plain root that has taken the whole disk, and no other disk."""
+    disk, part, _ = spare_disk().devices
+    mount = Mount("/", "/dev/vda1", "/dev/vda1", "/", fstype, ("rw",), "shared", size, free)
+    return replace(
+        spare_disk(), devices=(replace(disk, size=size), replace(part, size=size)), mounts=(mount,), kernel=(6, 1)
+    )
+
+
+def with_volume_file(storage: Storage, size: int, **changes: Any) -> Storage:
+    """The file that is Docker's disk, allocated and attached, with nothing on it."""
+    loop = BlockDevice("/dev/loop0", "loop", size, False, (VOLUME_FILE_DEVICE,), (), (), (), zeroed=True)
+    image = DiskImage(
+        VOLUME_FILE, "regular", "root:600", size=size, allocated=size, loops=(LoopDevice("/dev/loop0", size, False),)
+    )
+    root = storage.mounts[0]
+    return replace(
+        storage,
+        devices=(*storage.devices, loop),
+        images=(replace(image, **changes),),
+        mounts=(replace(root, available=root.available - size), *storage.mounts[1:]),
     )
 
 

@@ -197,6 +197,13 @@ def test_every_file_of_the_project_goes_and_the_markers_with_them() -> None:
     assert {"/usr/local/bin/bulkhead", "/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead"} <= set(asked)
 
 
+def test_file_that_is_the_disk_stays_with_its_unit() -> None:
+    run = left()
+    done = "\n".join(str(command) for commands in run.ran.values() for command in commands)
+    assert done
+    assert "docker-disk" not in done
+
+
 def test_directories_beneath_the_mounts_can_be_written_to_again_and_only_they(tmp_path: Path) -> None:
     beneath = [Directory(str(tmp_path / name), "directory", immutable=name != "mine") for name in ("a b", "mine")]
     host = OperationHost({StorageLayout: Storage(directories=tuple(beneath))})

@@ -35,8 +35,11 @@ from .example_hosts import (
     docker_host,
     settings,
     shared_vg,
+    single_root,
     spare_disk,
     with_directory,
+    with_disk,
+    with_volume_file,
 )
 from .operations import OperationHost, noted, shell, stand_in
 from .preflight.verdicts import plan_of
@@ -80,7 +83,16 @@ NO_SECRET = {
         "prune_time",
     ),
     *("relocation", "relocation_finalize", "relocation_patience", "replace_lost_volumes", "snapshot_max_hours"),
-    *("volume_disks", "volume_group", "volume_group_extend", "volume_mount", "volume_reserve", "volume_size"),
+    *(
+        "volume_disks",
+        "volume_file",
+        "volume_file_keep",
+        "volume_group",
+        "volume_group_extend",
+        "volume_mount",
+        "volume_reserve",
+        "volume_size",
+    ),
 }
 # What a host may have beside that: the password of a share in fstab, and of its own proxy in daemon.json.
 SHARE = f"//nas/share /mnt/share cifs username=me,password={SECRET} 0 0\n"
@@ -96,6 +108,12 @@ def host_with(state: HostState, storage: Storage, toolkit: ToolkitState | None =
     files = DaemonJsonFiles(text(OWN_KEYS), text({"log-driver": "local", "debug": False}), exposed=True)
     given: dict[Any, Any] = {HostFacts: state, StorageLayout: listed, DaemonJson: files, RunLockHolder: Holder()}
     return OperationHost(given | ({Toolkit: toolkit} if toolkit else {}))
+
+
+def on_a_file() -> Storage:
+    """A host whose volume is on a file, and a disk that was attached since."""
+    plan = plan_of(bare_host(), single_root(), settings(volume_file="18G"))
+    return with_disk(converged(with_volume_file(single_root(), plan.disk_file_bytes), plan))
 
 
 ON_SPARE = {"volume_disks": [SPARE], "nvidia": True, "extra_volumes": {"home-lv": {"mount": "/home", "size": "1G"}}}
@@ -116,6 +134,16 @@ def runs(secrets: dict[str, Any]) -> dict[str, tuple[str, Settings, OperationHos
     lost = replace(shared_vg(), fstab_text=fstab_with("", entry), fstab=(entry,))
     return {
         "fresh host": ("deploy.py", fresh, host_with(bare_host(gpu_driver="550"), spare_disk())),
+        "a file as the disk": (
+            "deploy.py",
+            settings(**secrets, volume_file="60G"),
+            host_with(bare_host(), single_root()),
+        ),
+        "a disk that takes over": (
+            "deploy.py",
+            settings(**secrets, volume_disks=[SPARE]),
+            host_with(bare_host(), on_a_file()),
+        ),
         "unused stores": ("deploy.py", plain, host_with(ours, old_tree)),
         "data to move": (
             "deploy.py",

@@ -571,6 +571,33 @@ def test_extra_volume_that_is_not_mounted_is_critical(capsys: pytest.CaptureFixt
     assert "/home is not mounted" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize(
+    ("found", "code", "text"),
+    [
+        ([], OK, "OK: /var/lib/docker-disk/disk has its 60G, and takes no discards"),
+        (["it has holes", "it is not attached"], CRITICAL, "CRITICAL: it has holes; it is not attached"),
+        (OSError("no answer"), UNKNOWN, "UNKNOWN: the file that is Docker's disk cannot be read: no answer"),
+    ],
+)
+def test_file_that_is_the_disk_is_watched(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    found: list[str] | OSError,
+    code: int,
+    text: str,
+) -> None:
+    def problems(size: int, volume: str) -> list[str]:
+        assert (size, volume) == (60 * G, "/srv/docker-volume")
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("bulkhead.storage.disk_file.problems", problems)
+    assert check.run(config(disk_file_bytes=60 * G), verbose=True) == code
+    assert text in capsys.readouterr().out.splitlines()
+
+
 def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
     healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv||'")
     assert check.run(config()) == WARNING

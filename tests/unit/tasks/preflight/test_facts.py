@@ -107,6 +107,7 @@ def test_volumes_in_the_programs_configuration_are_read() -> None:
     state = with_section("configuration", *(f"={line}" for line in json.dumps(configuration, indent=4).splitlines()))
     assert state.configured_volume == "/dev/mapper/ubuntu--vg-docker--lv"
     assert state.configured_extra_volumes == {"/home": "/dev/mapper/ubuntu--vg-home--lv"}
+    assert not state.configured_file
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,11 @@ def test_volumes_in_the_programs_configuration_are_read() -> None:
 def test_configuration_that_cannot_be_read_names_no_volume(line: str) -> None:
     state = with_section("configuration", *filter(None, [line]))
     assert (state.configured_volume, state.configured_extra_volumes) == ("", {})
+
+
+def test_volume_on_a_file_is_known_by_the_configuration() -> None:
+    values = {"vg_name": "docker-vg", "logical_volume": "docker-lv", "extra_fstab": [], "disk_file_bytes": 2**36}
+    assert with_section("configuration", f"={json.dumps(values)}").configured_file
 
 
 def test_units_of_mount_points_are_read_with_their_files() -> None:
