@@ -61,7 +61,6 @@ def provisioned(request: pytest.FixtureRequest, machines: Callable[..., Machine]
     run = converge(machine)
     assert run.changed == predicted
     machine.run(IMAGE)
-    machine.run("systemctl stop cron docker-prune.timer")
     machine.snapshot("provisioned")
     return machine
 
@@ -131,7 +130,7 @@ def test_data_of_a_living_host_moves_onto_the_file(provisioned: Machine) -> None
     converge(machine)
     assert_isolated(machine)
     assert machine.out("docker inspect --format '{{.State.Running}}' writer") == "true"
-    machine.run("bulkhead finalize")
+    machine.run("bulkhead finalize --yes")
     verify(machine)
     assert converge(machine).changes == 0
 
@@ -321,7 +320,6 @@ def beside_disk(machines: Callable[..., Machine]) -> Machine:
     machine = machines("file-disk", suite="trixie", layout="spare-disk", docker="preinstalled", settings=settings)
     converge(machine)
     machine.run(IMAGE)
-    machine.run("systemctl stop cron docker-prune.timer")
     machine.run(
         "docker run --rm --network none --volume kept:/data box sh -c "
         "'for part in 1 2 3 4 5 6; do busybox dd if=/dev/urandom of=/data/$part bs=1M count=512 conv=fsync; done'",
