@@ -28,6 +28,8 @@ from tests.lab.conftest import (
     wait_until_booted,
 )
 
+pytestmark = pytest.mark.turn
+
 HOSTS = {"ext4": ("trixie", "single-root"), "xfs": ("bookworm", "single-root-xfs")}
 VOLUME = "/srv/docker-volume"
 
