@@ -138,7 +138,8 @@ def test_data_of_a_living_host_moves_onto_the_file(provisioned: Machine) -> None
 
 
 def test_writes_arrive_on_the_volume_while_others_fill_root_to_its_last_byte(machine: Machine) -> None:
-    machine.run(f'systemd-run --quiet --unit=writer --property=Type=exec --remain-after-exit sh -c "{WRITER}"')
+    machine.run(f"cat >/run/writer <<'END'\n{WRITER}\nEND")
+    machine.run("systemd-run --quiet --unit=writer --property=Type=exec --remain-after-exit sh /run/writer")
     # root may fill what is reserved for it too.
     filled = machine.run("cat /dev/zero >/root/filler; cat /dev/zero >>/root/filler; sync", check=False, timeout=1800)
     assert "No space left on device" in filled.stderr
@@ -148,7 +149,8 @@ def test_writes_arrive_on_the_volume_while_others_fill_root_to_its_last_byte(mac
         assert time.monotonic() < deadline
         machine.run("cat /dev/zero >>/root/filler", check=False, timeout=1800)  # whatever has become free
         time.sleep(1)
-    assert machine.out("systemctl show --property=ExecMainStatus --value writer") == "0"
+    log = machine.out("journalctl --unit writer --output cat")
+    assert machine.out("systemctl show --property=ExecMainStatus --value writer") == "0", log
     assert machine.out(ERRORS) == ""
     sums = machine.out(SUMS, timeout=900)
     machine.run("rm /root/filler; sync")
