@@ -163,6 +163,8 @@ def test_volume_group_is_extended_only_where_it_is_asked_for() -> None:
     (command,) = commands(lvm.volume_group, IN_GROUP, **more, extend=True)
     assert "for device in /dev/vdc; do found=$(pvs " in command
     assert command.endswith("; done; vgextend --quiet vg /dev/vdc </dev/null")
+    (command,) = commands(lvm.volume_group, IN_GROUP, **more, extend=True, mixed_sectors=True)
+    assert command.endswith("vgextend --quiet --config devices/allow_mixed_block_sizes=1 vg /dev/vdc </dev/null")
 
 
 def test_device_of_another_group_is_refused() -> None:
