@@ -86,7 +86,7 @@ def test_what_a_build_has_written_already_is_not_reserved_any_more(host: BuildHo
 
 
 def test_reservation_is_there_while_the_build_runs_and_gone_after_it(host: BuildHost) -> None:
-    host.docker("while grep -q '\"client\": \"\"' builds/*.json; do sleep 0.01; done; cp -r builds seen")
+    host.docker('while grep -q \'"client": ""\' builds/*.json; do sleep 0.01; done; cp -r builds seen')
     assert run("-t app:1 .", need=5 * G, limit=9 * G) == 0
     (known,) = (host.place / "seen").iterdir()
     values = json.loads(known.read_text())
