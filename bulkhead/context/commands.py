@@ -160,7 +160,7 @@ def _write(options: argparse.Namespace, report: Report) -> int:
         if content_of(path) != before:
             raise Failed(f"{report.ignore_file} has changed meanwhile; nothing was written. Run this again")
     mode = os.stat(path).st_mode & 0o777 if before is not None else 0o644
-    replace_file(path, after.decode(errors="surrogateescape"), mode)
+    replace_file(path, after.decode(errors="surrogateescape"), mode, takes_reserve=False)
     print(f"{report.ignore_file} is written")
     return 0
 
