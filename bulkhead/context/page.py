@@ -151,7 +151,7 @@ def _proposal(report: Report, page: Page, takes_all: bool) -> Iterator[str]:
         yield from _lines(rest, page)
     if not proposal.lines:
         yield page.heading("Nothing to propose")
-        yield from page.paragraph("No junk that bulkhead knows is sent.")
+        yield from page.paragraph("Nothing that bulkhead knows as junk is sent.")
     elif chosen:
         yield ""
         yield from page.paragraph(

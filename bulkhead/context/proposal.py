@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from bulkhead.dockerfile.stages import BuildInputs
 
 _CERTAIN = "# Proposed by `bulkhead context`: no image needs what these lines name."
-_DOUBTFUL = "# The image may need what these lines name. If it does not, remove the sign at the begin of the line."
-_ALL = "# The Dockerfile copies what these lines name, but not by its name. Remove a line if the image needs it."
+_DOUBTFUL = "# The image may need what these lines name. If it does not, remove the # in front of them."
+_ALL = "# The Dockerfile copies what these lines name, but not by name. Remove a line if the image needs it."
 
 
 class ProposedLine(NamedTuple):

@@ -264,7 +264,7 @@ def _why(result: Survey, rules: IgnoreRules, number: int, is_matched: bool) -> s
         deeper = "1 entry further down has" if count == 1 else f"{count} entries further down have"
         return f"matches only at the top, and {deeper} that name. Write **/{pattern.text}"
     if " #" in pattern.text:
-        return "matches nothing: a # begins a comment only at the begin of a line"
+        return "matches nothing: a # begins a comment only at the beginning of a line"
     if pattern.text.startswith(".."):
         return "matches nothing: it leaves the context"
     return "matches nothing"

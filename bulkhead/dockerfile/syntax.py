@@ -51,7 +51,7 @@ class Heredoc(NamedTuple):
     name: str
     content: str = ""
     expands: bool = True  # whether variables in it are substituted
-    chomps: bool = False  # whether it loses the tabs at the begin of its lines
+    chomps: bool = False  # whether it loses the tabs at the beginning of its lines
 
 
 class Instruction(NamedTuple):

@@ -78,7 +78,7 @@ def test_last_line_that_matches_takes_the_credit(tmp_path: Path) -> None:
             "node_modules\n",
             {1: "matches only at the top, and 2 entries further down have that name. Write **/node_modules"},
         ),
-        ("data # large\n", {1: "matches nothing: a # begins a comment only at the begin of a line"}),
+        ("data # large\n", {1: "matches nothing: a # begins a comment only at the beginning of a line"}),
         ("../data\n", {1: "matches nothing: it leaves the context"}),
         ("empty\n", {}),
         # Of two that do the same, one stays.
