@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from bulkhead.dockerfile.stages import BuildInputs
 
-_LARGE = 2**20  # bytes: smaller data files may be the program's own
+_LARGE = 2**20  # bytes
+_NOTHING = "(?!)"  # matches no RUN
 _NODE = r"\b(npm|npx|yarn|pnpm|bun|corepack)\b"
 _BUILDS = r"\b(build|compile|install|package|publish|assemble|make|tsc|webpack|vite|wheel|release|generate|export)\b"
 _MANIFESTS = (
@@ -33,6 +34,7 @@ class Kind(NamedTuple):
         False  # it can be what the image is for: never proposed within a directory that is copied by name
     )
     is_placed: bool = False  # a line names its place, and not every entry of its name
+    needs_size: bool = False  # small files do not count: they may be the program's own
     made_by: str = ""  # a RUN that makes it anew; without one, the image may need it
     spoilt_by: str = ""  # a RUN that may need it
     doubt: str = ""  # why the image may need it
@@ -75,15 +77,10 @@ KINDS = (
     Kind(
         "secrets",
         directories=(".aws", ".ssh", ".gnupg"),
-        files=(".netrc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
+        files=(".env", ".netrc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
         is_content=True,
-    ),
-    Kind(
-        "secrets",
-        files=(".env",),
-        is_content=True,
-        spoilt_by=_NODE,
-        doubt="a build of JavaScript may read it. Better pass secrets at run time",
+        made_by=_NOTHING,
+        doubt="a RUN or the program may read it. Better pass it with --mount=type=secret, or at run time",
     ),
     Kind(
         "outputs of builds",
@@ -98,7 +95,8 @@ KINDS = (
         suffixes=(".safetensors", ".ckpt", ".pt", ".pth", ".onnx", ".gguf", ".ggml", ".h5", ".keras", ".tflite"),
         is_placed=True,
         is_content=True,
-        made_by="(?!)",
+        made_by=_NOTHING,
+        needs_size=True,
         doubt="the program may load it from the image. Better mount a volume at run time",
     ),
     Kind(
@@ -125,7 +123,8 @@ KINDS = (
         ),
         is_placed=True,
         is_content=True,
-        made_by="(?!)",
+        made_by=_NOTHING,
+        needs_size=True,
         doubt="the program may read it from the image",
     ),
 )
@@ -134,7 +133,6 @@ _DIRECTORIES = {name: kind for kind in KINDS for name in kind.directories}
 _FILES = {name: kind for kind in KINDS for name in kind.files}
 _SUFFIXES = {suffix: kind for kind in KINDS for suffix in kind.suffixes}
 NAMES = {*_DIRECTORIES, *_FILES, *_SUFFIXES}  # of junk, and its suffixes
-_NEED_SIZE = {kind.name for kind in KINDS if kind.made_by == "(?!)"}
 
 
 class Junk(NamedTuple):
@@ -163,7 +161,7 @@ def find(context: str, path: str, name: str, is_directory: bool, size: int, suff
         return Junk(kind, escaped(path) if kind.is_placed else f"**/{name}")
     if name in _FILES:
         return Junk(kind, f"**/{name}")
-    is_reason = size >= _LARGE or kind.name not in _NEED_SIZE
+    is_reason = size >= _LARGE or not kind.needs_size
     if not name.endswith(suffix):
         return Junk(kind, escaped(path), is_reason)  # patterns know no case
     place = escaped(path[: len(path) - len(name)]) if kind.is_placed else "**/"
