@@ -35,7 +35,10 @@ def expand(text: str, variables: Mapping[str, str], escape: str = "\\") -> Words
     Raises:
         WordError: Docker refuses the text.
     """
-    return _Lexer(text, variables, escape).result()
+    try:
+        return _Lexer(text, variables, escape).result()
+    except RecursionError:
+        raise WordError("its substitutions are nested too deeply") from None
 
 
 def split(text: str, *, raw_quotes: bool = False, raw_escapes: bool = False) -> list[str]:

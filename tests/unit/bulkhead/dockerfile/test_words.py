@@ -291,6 +291,7 @@ def test_split_leaves_variables_and_quotes_alone() -> None:
         ("${B:?}", "B: is not allowed to be empty"),
         ("${A", "unsupported modifier"),
         ("${A:=b}", "unsupported modifier"),
+        ("${A:-" * 5000 + "}" * 5000, "its substitutions are nested too deeply"),
         ("'a", "a single quote is not closed in `'a`"),
     ],
 )
