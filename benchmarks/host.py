@@ -23,7 +23,8 @@ from bulkhead.names import MARKER
 from settings.check import check
 from settings.model import Settings
 from tasks.preflight.plan import Plan
-from tasks.program import archive, configuration
+from tasks.program import configuration
+from tasks.support.archive import archive
 from tasks.support.paths import STORES
 
 ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"

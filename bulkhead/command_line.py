@@ -38,6 +38,8 @@ def main(words: list[str]) -> int:
         return check.start(options.threshold, options.verbose, options.json, not options.no_alert)
     module, _, function = options.run.partition(":")
     try:
+        if options.needs_no_host:
+            return int(getattr(importlib.import_module(f"bulkhead.{module}"), function)(options))
         config = Config.load()
         if os.geteuid() != 0 and not options.anybody:
             return _fail(f"`{options.parser.prog}` needs root: run it with sudo")
@@ -56,14 +58,15 @@ def _parser() -> Parser:
         "bulkhead",
         description="Keep a full Docker disk from taking down this host. Part of docker-bulkhead.",
         epilog="`bulkhead COMMAND --help` explains a command. Exit codes: 0 done, 1 not done, 2 wrong arguments, 141 done, but "
-        "nobody read the output. check, build and preflight have their own.",
+        "nobody read the output. check, build, preflight and context have their own.",
     )
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
-    parser.set_defaults(anybody=False, run="", parser=parser, missing=lambda _: "")
+    parser.set_defaults(anybody=False, needs_no_host=False, run="", parser=parser, missing=lambda _: "")
     commands = parser.add_subparsers(metavar="COMMAND")
     _add_watching(commands)
     _add_reclaiming(commands)
     _add_building(commands)
+    _add_images(commands)
     _add_saving(commands)
     _add_moving(commands)
     return parser
@@ -221,6 +224,44 @@ def _add_building(commands: Commands) -> None:
             "--json", action="store_true", help="print JSON" + (" (with --list)" if command is build else "")
         )
         command.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="arguments for docker build")
+
+
+def _add_images(commands: Commands) -> None:
+    context = _add(
+        commands,
+        "context",
+        help="show what a build sends to Docker, and propose a .dockerignore",
+        description="Show what a build sends to Docker: bytes, files, the largest directories and kinds of files; what "
+        ".dockerignore takes out, and which of its lines do nothing. Propose lines that take out more, and nothing that the "
+        "Dockerfile copies by name. Works on any machine, deployed or not, and needs no Docker but for --prove.",
+        epilog="Exit codes: 0: done; 1: not done, such as for a Dockerfile that Docker refuses; 2: wrong arguments; 3: --prove "
+        "found other differences, or the image cannot be built with the proposed lines.",
+    )
+    context.add_argument(
+        "path", nargs="?", default=".", metavar="PATH", help="the build context (default: this directory)"
+    )
+    context.add_argument(
+        "-f",
+        "--file",
+        default="",
+        metavar="FILE",
+        help="the Dockerfile, or - for standard input (default: PATH/Dockerfile)",
+    )
+    context.add_argument("--target", default="", metavar="STAGE", help="the stage to build (default: the last one)")
+    context.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for docker build")
+    context.add_argument("--build-context", action="append", default=[], metavar="NAME=DIR", help="as for docker build")
+    context.add_argument("--platform", default="", metavar="PLATFORM", help="as for docker build")
+    context.add_argument("--all", action="store_true", help="also propose what the image may need, such as models")
+    context.add_argument(
+        "--prove", action="store_true", help="build the image with and without the proposed lines, and compare the two"
+    )
+    how = context.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print JSON")
+    how.add_argument(
+        "--write", action="store_true", help="add the proposed lines to .dockerignore; ask first if there is one"
+    )
+    context.add_argument("--yes", action="store_true", help="do not ask")
+    context.set_defaults(run="context.commands:run", needs_no_host=True)
 
 
 def _add_saving(commands: Commands) -> None:

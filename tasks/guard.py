@@ -6,6 +6,7 @@ from bulkhead.names import BALLAST, GUARD_SERVICE
 from settings.model import Settings
 from tasks import program
 from tasks.support import files, units
+from tasks.support.archive import archive
 from tasks.support.files import render
 from tasks.support.paths import UNITS
 
@@ -17,7 +18,7 @@ def install(settings: Settings) -> None:
     if not settings.guard:
         removed(settings)
         return
-    service = render("docker-guard.service.j2", program=program.digest(program.archive()))
+    service = render("docker-guard.service.j2", program=program.digest(archive()))
     units.unit_files(
         name=f"Guard: {GUARD_SERVICE} keeps builds from filling the volume",
         contents={_PATH: service},

@@ -5,17 +5,14 @@ The program is the package bulkhead with the modules of pyinfra_lvm that it impo
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
 import io
 import json
 import shlex
 import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict
-from functools import cache
-from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
@@ -37,12 +34,10 @@ from tasks import fail_closed
 from tasks.preflight.packages import program_needs
 from tasks.preflight.plan import Plan
 from tasks.support import packages
+from tasks.support.archive import archive
 from tasks.support.files import replace_file, verbatim
 from tasks.support.paths import STORES
 from tasks.volume import extra_entry, store_entry
-
-_TOP = Path(__file__).parent.parent
-
 
 # $1: the program. Print the digest of its sources, and whether its bytecode is of this host's Python.
 _DIGEST_SCRIPT = """
@@ -52,46 +47,6 @@ sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
 digest = hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()
 print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER) for name in sources))
 """
-
-_MAIN = "import sys\n\nfrom bulkhead.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
-
-
-def parts() -> dict[str, str]:
-    """Return the program's source files by their path in the archive: the package, and what it imports of pyinfra_lvm."""
-    paths = [path for path in sorted((_TOP / "bulkhead").rglob("[!.]*.py")) if path.parent.name != "__pycache__"]
-    found: dict[str, str] = {}
-    while paths:
-        path = paths.pop(0)
-        name = str(path.relative_to(_TOP))
-        if name not in found and path.is_file():
-            found[name] = path.read_text()
-            paths += _shared(found[name])
-    return found
-
-
-def _shared(source: str) -> Iterator[Path]:
-    """Yield the files of pyinfra_lvm that a source imports, in whatever form."""
-    for node in ast.walk(ast.parse(source)):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{name}" for name in ("__init__", *names)]
-        for name in names:
-            if name.startswith("pyinfra_lvm"):
-                first, *rest = name.split(".")
-                yield from (_TOP / first / "__init__.py", _TOP / first / f"{(rest or ['__init__'])[0]}.py")
-
-
-@cache
-def archive() -> bytes:
-    """Return the program as one file: the same bytes from the same source, whenever and wherever it is made."""
-    content = io.BytesIO()
-    content.write(b"#!/usr/bin/python3 -IS\n")  # nothing of the host's own packages: it starts in less time
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, text in {"__main__.py": _MAIN, **parts()}.items():
-            # The default date of an entry: no clock, no file times.
-            packed.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
-    return content.getvalue()
-
 
 def configuration(settings: Settings, plan: Plan) -> str:
     """Return the content of the program's configuration file."""

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.docker import command_lines
 from bulkhead.docker.redaction import without_user
+from bulkhead.dockerfile.context import dockerfile_of
+from bulkhead.dockerfile.stages import Options, assigned
 from bulkhead.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bulkhead.docker.command_lines import SplitLine
 
@@ -38,7 +40,7 @@ class Arguments(NamedTuple):
     targets: tuple[str, ...] = ()  # of bake, or services of compose
     directory: str = ""  # of a compose project
     progress: str = ""
-    build_args: Mapping[str, str] = {}
+    options: Options = Options()  # that the Dockerfile is read with
 
     @classmethod
     def of(cls, words: Sequence[str]) -> Arguments:
@@ -51,7 +53,6 @@ class Arguments(NamedTuple):
         kind = _kind(command.path) if command else "build"
         options, places = _options(command.following if command else words)
         general = _by_name(command.options) if command else {}
-        assigned = (text.partition("=") for text in options.get("build-arg", []))
         given = {**general, **options}
         is_build = kind == "build"
         return cls(
@@ -63,7 +64,12 @@ class Arguments(NamedTuple):
             targets=() if is_build else tuple(map(without_user, places)),
             directory=general.get("project-directory", general.get("workdir", [""]))[-1],
             progress="quiet" if "quiet" in options else given.get("progress", [""])[-1],
-            build_args={name: value if equals else os.environ.get(name, "") for name, equals, value in assigned},
+            options=Options(
+                build_args=assigned(options.get("build-arg", [])),
+                target=options.get("target", [""])[-1],
+                contexts=assigned(options.get("build-context", [])),
+                platform=options.get("platform", [""])[-1].partition(",")[0],
+            ),
         )
 
     @property
@@ -81,7 +87,7 @@ class Arguments(NamedTuple):
         """Return the path of the Dockerfile; empty if it is not a file of this host."""
         if self.file == "-" or not self.is_local:
             return ""
-        return self.file or os.path.join(self.context, "Dockerfile")
+        return dockerfile_of(self.context, self.file)
 
     @property
     def key(self) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bulkhead.move import commands
 from bulkhead.status.page import render
 from bulkhead.status.report import Status, collect
+from bulkhead.terminal import wants_colour
 
 if TYPE_CHECKING:
     import argparse
@@ -25,8 +24,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(as_json(status), indent=4))
     else:
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        print(render(status, colour, shutil.get_terminal_size().columns))
+        print(render(status, wants_colour(), shutil.get_terminal_size().columns))
     return 0
 
 

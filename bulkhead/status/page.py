@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bulkhead import names
 from bulkhead.sizes import human
+from bulkhead.terminal import COLOURS, INDENT, NARROWEST, Page
 from bulkhead.text import count, plain, short, span
 from bulkhead.watch.check import SKIPPED_NIGHTS
-from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING
+from bulkhead.watch.results import LEVELS, OK, SEVERITY, UNKNOWN, WARNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from bulkhead.status.report import Status
     from bulkhead.watch.forecast import Forecast
 
-_COLOURS = {OK: "32", WARNING: "33", CRITICAL: "31", UNKNOWN: "35"}
-_NARROWEST = 40  # characters
-_INDENT = 14
 _LONGEST_BAR, _SHORTEST_BAR = 28, 8  # characters
 _SHORTEST_MOUNT = 11  # characters of a mount point, before a column is dropped
 _WIDTHS = {"used": 12, "size": 5, "free": 5, "growth": 8, "full in": 7}  # of the columns beside mount point and bar
@@ -30,55 +26,20 @@ _ABORTED = 5  # stopped builds that are shown
 _SILENT = 60  # seconds after which the guard's last sample is shown as old
 
 
-@dataclass(frozen=True)
-class Page:
-    """The look of a page."""
-
-    colour: bool
-    room: int  # characters in a line
-
-    def painted(self, text: str, code: str) -> str:
-        return f"\033[{code}m{text}\033[0m" if self.colour and text else text
-
-    def heading(self, text: str) -> str:
-        return "\n" + self.painted(text, "1")
-
-    def bar(self, share: float, length: int, level: int = OK) -> str:
-        """
-        >>> Page(colour=False, room=80).bar(0.26, 8)
-        '[##......]'
-        """
-        filled = min(int(share * length), length)  # rounded down: only a full one looks full
-        return f"[{self.painted('#' * filled, _COLOURS[level])}{'.' * (length - filled)}]"
-
-    def line(self, name: str, text: str, level: int | None = None) -> str:
-        """Return a name with a text beside it, wrapped."""
-        lines = textwrap.wrap(text, self.room - _INDENT, break_on_hyphens=False) or [""]
-        head = f"  {name:<{_INDENT - 2}}"
-        if level is not None:
-            head = self.painted(head, _COLOURS[level])
-        if len(name) >= _INDENT - 2:
-            lines.insert(0, "")
-        return head + ("\n" + " " * _INDENT).join(lines)
-
-    def paragraph(self, text: str) -> Iterator[str]:
-        yield from textwrap.wrap(text, self.room, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-
-
 def render(status: Status, colour: bool, width: int) -> str:
     """Return the page.
 
     Args:
         width: of the terminal, in characters. The page takes at least 40.
     """
-    page = Page(colour, max(width, _NARROWEST))
+    page = Page(colour, max(width, NARROWEST))
     parts = (_summary, _filesystems, _contents, _guard, _builds, _volume_groups, _places, _runs, _alerts)
     return "\n".join(line for part in parts for line in part(status, page))
 
 
 def _summary(status: Status, page: Page) -> Iterator[str]:
     level = UNKNOWN if "disks" in status.failed else status.observation.level
-    yield f"{page.painted(status.host, '1')}  {page.painted(LEVELS[level], f'1;{_COLOURS[level]}')}  {_date(status.now)}"
+    yield f"{page.painted(status.host, '1')}  {page.painted(LEVELS[level], f'1;{COLOURS[level]}')}  {_date(status.now)}"
     for result in sorted(status.observation.results, key=lambda each: SEVERITY.index(each.level), reverse=True):
         if result.level:
             yield page.line(LEVELS[result.level], result.text, result.level)
@@ -147,7 +108,7 @@ def _contents(status: Status, page: Page) -> Iterator[str]:
         reclaimable = status.usage.reclaimable.get(name, 0)
         rest = f"  {short(reclaimable):>5} reclaimable" if reclaimable else ""
         bar = f"{page.bar(size / whole, length)}  " if length >= _SHORTEST_BAR else ""
-        yield f"  {name:<{_INDENT - 2}}{bar}{short(size):>5}{rest}"
+        yield f"  {name:<{INDENT - 2}}{bar}{short(size):>5}{rest}"
     if number := status.usage.anonymous:
         text = f"{short(status.usage.anonymous_bytes)} in {count(number, 'anonymous volume')} that no container has"
         yield page.line("  of these", f"{text}; `bulkhead reclaim --volumes` removes them")

@@ -146,6 +146,44 @@ def test_machine_without_debians_archive_keeps_its_qemu(checkout: Checkout) -> N
     assert len(checkout.calls("apt-get")) == 1
 
 
+def test_program_is_one_file_that_runs_anywhere(checkout: Checkout) -> None:
+    for name in ("bulkhead", "pyinfra_lvm", "tasks"):
+        shutil.copytree(TOP / name, checkout.top / name, ignore=shutil.ignore_patterns("__pycache__"))
+    laptop = checkout.top.parent / "laptop"
+    laptop.mkdir()
+    for _ in range(2):
+        done = checkout.run("program", cwd=laptop)
+        assert done.returncode == 0, done.stderr
+        assert f"{laptop}/bulkhead: bulkhead " in done.stderr
+    assert [path.name for path in laptop.iterdir()] == ["bulkhead"]
+    shutil.rmtree(checkout.top)
+    (laptop / "Dockerfile").write_text("FROM a\nCOPY . .\n")
+    done = subprocess.run(
+        [laptop / "bulkhead", "context"], cwd=laptop, env=checkout.environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "What is sent to Docker" in done.stdout
+    assert checkout.calls(*INSTALLERS) == []
+
+
+def test_program_replaces_nothing_but_itself(checkout: Checkout) -> None:
+    for name in ("bulkhead", "pyinfra_lvm", "tasks"):
+        shutil.copytree(TOP / name, checkout.top / name, ignore=shutil.ignore_patterns("__pycache__"))
+    other = checkout.top / "other"
+    other.write_text("mine")
+    done = checkout.run("program", "other")
+    assert done.returncode == 1
+    assert done.stderr == f"scripts/program: {other} is there, and is not bulkhead; it was left alone. Name another file\n"
+    assert other.read_text() == "mine"
+
+
+def test_program_refuses_a_python_that_is_too_old(checkout: Checkout) -> None:
+    checkout.stand_in("python3", "exit 1")
+    done = checkout.run("program")
+    assert done.returncode == 1
+    assert done.stderr == "scripts/program: this needs Python 3.10 or newer as python3\n"
+
+
 # -- help and wrong command lines
 
 

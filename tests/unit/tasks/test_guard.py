@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.program import archive, digest
+from tasks.program import digest
+from tasks.support.archive import archive
 from tasks.support.files import render
 
 

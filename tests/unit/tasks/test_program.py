@@ -27,7 +27,8 @@ from settings.model import Settings
 from tasks import program as task
 from tasks.preflight.examine import examine
 from tasks.preflight.plan import Plan
-from tasks.program import InstalledProgram, _shared, archive, configuration, digest
+from tasks.program import InstalledProgram, configuration, digest
+from tasks.support.archive import _shared, archive
 from tasks.support.paths import DROP_INS, STORES
 from tasks.volume import extra_entry
 

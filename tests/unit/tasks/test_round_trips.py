@@ -18,7 +18,8 @@ from tasks.daemon import DaemonJson, DaemonJsonFiles
 from tasks.engine import EngineInstallation, EngineState
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
-from tasks.program import InstalledProgram, archive, digest
+from tasks.program import InstalledProgram, digest
+from tasks.support.archive import archive
 from tasks.support.daemon_keys import text
 from tasks.support.files import FileStates
 from tasks.support.gpu import GpuContainers

@@ -39,8 +39,15 @@ def test_progress_and_build_arguments_are_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HERE", "there")
     arguments = Arguments.of("--progress=plain --build-arg A=1=2 --build-arg HERE .".split())
     assert arguments.progress == "plain"
-    assert arguments.build_args == {"A": "1=2", "HERE": "there"}
+    assert arguments.options.build_args == {"A": "1=2", "HERE": "there"}
     assert Arguments.of(["-q", "."]).progress == "quiet"
+
+
+def test_options_that_the_dockerfile_is_read_with_are_read() -> None:
+    words = "buildx build --target=dev --build-context a=b --build-context c=docker-image://d --platform linux/arm64,linux/amd64 ."
+    options = Arguments.of(["docker", *words.split()]).options
+    assert (options.target, options.platform) == ("dev", "linux/arm64")
+    assert options.contexts == {"a": "b", "c": "docker-image://d"}
 
 
 @pytest.mark.parametrize(

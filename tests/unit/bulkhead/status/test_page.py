@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bulkhead.status import page as status_page
+from bulkhead import terminal
 from bulkhead.status.page import render
 from bulkhead.status.report import Aborted, DataLocation, GuardedBuild, GuardStatus, Pruned
 from bulkhead.storage.filesystems import FilesystemUsage
@@ -64,7 +64,7 @@ def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
 
 def test_colour_changes_nothing_but_colours() -> None:
     coloured = render(example_status(), True, 80)
-    assert f"\033[{status_page._COLOURS[CRITICAL]}m#" in coloured
+    assert f"\033[{terminal.COLOURS[CRITICAL]}m#" in coloured
     assert re.sub(r"\033\[[0-9;]*m", "", coloured) == render(example_status(), False, 80)
 
 
@@ -184,7 +184,7 @@ def test_prune_that_something_is_in_the_way_of_is_shown() -> None:
     page = render(example_status(pruned=Pruned(NOW, 0, [], hindrance)), False, 80)
     assert row(page, "skipped").endswith(hindrance)
     page = render(example_status(pruned=Pruned(NOW, 0, [], hindrance, 3)), True, 80)
-    assert f"\033[{status_page._COLOURS[WARNING]}m    skipped   \033[0m{hindrance} (3 nights in a row)" in page
+    assert f"\033[{terminal.COLOURS[WARNING]}m    skipped   \033[0m{hindrance} (3 nights in a row)" in page
     assert "skipped" not in render(example_status(pruned=Pruned(NOW, 0, [])), False, 80)
 
 

@@ -1,0 +1,1 @@
+"""`bulkhead context`: what a build sends to Docker, and what it need not."""

@@ -1,0 +1,1 @@
+"""Dockerfiles, .dockerignore and the build context, read as Docker reads them."""
