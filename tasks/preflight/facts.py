@@ -555,7 +555,8 @@ def _toml_root(line: str) -> str:
 def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
     """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
 
-    The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
+    The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be
+    read: the deploy writes it anew.
     """
     try:
         values = json.loads("\n".join(line[1:] for line in lines))
