@@ -306,9 +306,9 @@ def _add_saving(commands: Commands) -> None:
         commands,
         "rescue",
         help="bring back a Docker that a full volume has stopped",
-        description="Take these steps until Docker answers and the guard's floor is free: give back the guard's ballast; "
+        description="Take these steps until Docker answers and the guard's floors are free: give back the guard's ballast; "
         "start Docker; remove idle build cache and dangling images; grow the volume by what is free in its group (if "
-        "a snapshot that bulkhead took prevents that, drop it). Exit code 0: Docker answers, and the guard's floor is free.",
+        "a snapshot that bulkhead took prevents that, drop it). Exit code 0: Docker answers, and both floors are free.",
     )
     rescue.add_argument("--dry-run", action="store_true", help="print the steps, and take none")
     rescue.set_defaults(run="guard.rescue:run")

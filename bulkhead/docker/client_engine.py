@@ -179,6 +179,12 @@ class _Client:
         config = self._read(self._directory, "config.json")
         return json.loads(config) if config else {}
 
+    def _has_builder_alias(self) -> bool:
+        """Return whether `docker buildx install` has made buildx what builds for docker, with the builder that it uses."""
+        with contextlib.suppress(ValueError, AttributeError, TypeError):  # docker goes on without such a file
+            return "builder" in (self._config().get("aliases") or {})
+        return False
+
     def _host(self, context: str) -> str:
         """Return the address of a context."""
         if context == _DEFAULT_CONTEXT:
@@ -191,17 +197,17 @@ class _Client:
         name = self._options.get("--builder") or self._get("BUILDX_BUILDER")
         if name:
             self.chosen_by = "--builder" if self._options.get("--builder") else "BUILDX_BUILDER"
-        elif self._is_forwarded and "builder" not in (self._config().get("aliases") or {}):
+        elif self._is_forwarded and not self._has_builder_alias():
             name = self._context  # so that `docker build` makes an image here, whatever `docker buildx use` has chosen
         builder = self._builder(name) if name else self._current_builder()
         if builder is None:  # every context has a builder of its name
             return [self._host(name or self._context)]
         if not name:
-            self.chosen_by = f"the builder {builder['Name']} (`docker buildx use`)"
+            self.chosen_by = f"the builder {builder.get('Name', '')} (`docker buildx use`)"
         if builder.get("Driver", "") not in _DRIVERS:
             return []
         if builder.get("Driver") == _IN_CONTAINER:
-            self.container_builder = str(builder["Name"])
+            self.container_builder = str(builder.get("Name", ""))
         endpoints = [str(node["Endpoint"]) for node in builder["Nodes"]]
         return [endpoint if "://" in endpoint else self._host(endpoint) for endpoint in endpoints]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ANSWER_TIMEOUT = 15  # seconds
 _LOG_LINES = 5  # of Docker's log
+_XFS_INODE = 512  # bytes of free space that xfs makes an inode of (mkfs.xfs(8), -i size)
 
 
 class RescuedVolume:
@@ -33,11 +34,11 @@ class RescuedVolume:
         """Count space that a step of a dry run would have freed."""
         self._would_come += size
 
-    def extend(self, size: int) -> None:
+    def extend(self, size: int, *, is_xfs: bool) -> None:
         """Count space that a dry run would have added to the volume, and the inodes that come with it."""
         space = self._space()
         self._would_come += size
-        self._inodes_would_come += size * space.inodes // space.size
+        self._inodes_would_come += size // _XFS_INODE if is_xfs else size * space.inodes // space.size
 
     def free(self) -> int:
         return self._space().available + self._would_come
@@ -70,13 +71,16 @@ class RescuedVolume:
         return self.has_space() and self.has_inodes()
 
     def missing(self) -> int:
-        """Return the bytes by which the volume must grow until both floors are free.
+        """Return the bytes by which the volume must grow: for its space and, once that is enough, for its inodes.
 
-        ext4 gets inodes in proportion to its size: each of its block groups has as many (resize2fs(8), ext4(5)).
+        xfs makes inodes of free space, so more space may be all that it lacks. ext4 gets them in proportion to its size: each
+        of its block groups has as many (ext4(5)). So does an xfs whose inodes have reached their share (mkfs.xfs(8), maxpct).
         """
+        if not self.has_space():
+            return self.floor() - self.free()
         space = self._space()
         inodes = 0 if self.has_inodes() else int(self.inode_floor() - self.inodes_free())
-        return max(self.floor() - self.free(), inodes * space.size // (space.inodes or 1))
+        return inodes * space.size // (space.inodes or 1)
 
     def describe(self) -> str:
         space = self._space()

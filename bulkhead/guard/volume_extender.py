@@ -103,7 +103,7 @@ class VolumeExtender:
         if size <= 0:
             raise Failed(f"volume group {group} has no free space: {name} cannot grow")
         if self._dry_run:
-            self._volume.extend(size)
+            self._volume.extend(size, is_xfs=self._is_xfs())
         else:
             command.run("lvextend", "--size", f"+{size}b", name)
             self._extend_filesystem(name)
@@ -112,6 +112,8 @@ class VolumeExtender:
         self._say(f"volume: {human(size)} of the {human(free)} that are free in {group} {added}")
 
     def _extend_filesystem(self, name: str) -> None:
-        mount = self._config.volume_mount
-        fstype = next(each.fstype for each in mounts_of() if each.target == mount)
-        command.run(*(("xfs_growfs", mount) if fstype == "xfs" else ("resize2fs", f"/dev/{name}")))
+        grow = ("xfs_growfs", self._config.volume_mount) if self._is_xfs() else ("resize2fs", f"/dev/{name}")
+        command.run(*grow)
+
+    def _is_xfs(self) -> bool:
+        return any(each.fstype == "xfs" for each in mounts_of() if each.target == self._config.volume_mount)

@@ -17,6 +17,7 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from testinfra.host import Host as Connection
 
+from bulkhead.names import PROGRAM
 from settings.check import check_fleet
 from settings.model import Settings
 from tasks.support.paths import STORES
@@ -41,7 +42,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "disruptive: stops Docker for a moment; only with --disruptive")
     name = config.getoption("--inventory")
     try:
         config.stash[HOSTS] = hosts_of(name, config.getoption("--limit"), sudo=config.getoption("--sudo"))
@@ -160,6 +160,12 @@ class Target:
         """Return the output of ``docker info``."""
         info: dict[str, Any] = json.loads(self.run("docker info --format '{{json .}}'"))
         return info
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """Return the output of ``bulkhead status``: only for what the system has no word for."""
+        status: dict[str, Any] = json.loads(self.run(f"{PROGRAM} status --json"))
+        return status
 
     @property
     def device(self) -> str:

@@ -112,7 +112,7 @@ class RescueHost:
             self.did.append(words[0])
             more = self.group.volumes["docker-lv"].size - self.grown
             self.free += more
-            inodes = more * self.inodes // self.grown
+            inodes = more // 512 if words[0] == "xfs_growfs" and self.inodes else more * self.inodes // self.grown
             self.inodes, self.inodes_free = self.inodes + inodes, self.inodes_free + inodes
             self.grown += more
         else:
@@ -336,6 +336,25 @@ def test_dry_run_counts_the_inodes_that_a_larger_volume_would_have(host_without_
         "volume: 3.3 GiB of the 20.0 GiB that are free in ubuntu-vg would be added",
         "the volume would have 63.3 GiB: set volume_size to at least that, or each run of the deploy warns about it",
     ]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_xfs_without_space_has_no_inodes_either_and_grows_by_the_space_alone(host: RescueHost, dry_run: bool) -> None:
+    host.fstype, host.ballast, host.needs = "xfs", 0, 0
+    host.inodes = 100_000  # as many as it uses: it makes others of free space, and there is none
+    host.up = host.answers = True
+    assert host.rescue(dry_run=dry_run) == []
+    added = "would be added" if dry_run else "added"
+    assert f"volume: 3.3 GiB of the 20.0 GiB that are free in ubuntu-vg {added}" in host.journal
+
+
+def test_volume_without_space_and_inodes_grows_for_both(host: RescueHost) -> None:
+    host.ballast, host.needs_inodes = 0, 1
+    host.inodes = 60 * G // 16384
+    host.config = config(guard_floor=Size.parse("1G"))
+    assert host.rescue() == []
+    assert host.did.count("lvextend") == 2
+    assert host.inodes_free >= host.inodes * 5 // 100
 
 
 # -- what stays wrong
