@@ -48,6 +48,7 @@ digest = hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in s
 print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER) for name in sources))
 """
 
+
 def configuration(settings: Settings, plan: Plan) -> str:
     """Return the content of the program's configuration file."""
     extra = [extra_entry(volume.mount, volume.device, volume.filesystem) for volume in plan.extra_volumes]

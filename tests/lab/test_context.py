@@ -47,7 +47,9 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
-def machine(request: pytest.FixtureRequest, machines: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def machine(
+    request: pytest.FixtureRequest, machines: Callable[..., Machine], tmp_path_factory: pytest.TempPathFactory
+) -> Machine:
     """Return a machine with Docker and without the deploy, and with the program as `scripts/program` writes it."""
     machine = machines(f"context-{request.param}", suite=request.param, docker="preinstalled")
     if request.param == "trixie":

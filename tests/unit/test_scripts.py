@@ -173,7 +173,9 @@ def test_program_replaces_nothing_but_itself(checkout: Checkout) -> None:
     other.write_text("mine")
     done = checkout.run("program", "other")
     assert done.returncode == 1
-    assert done.stderr == f"scripts/program: {other} is there, and is not bulkhead; it was left alone. Name another file\n"
+    assert (
+        done.stderr == f"scripts/program: {other} is there, and is not bulkhead; it was left alone. Name another file\n"
+    )
     assert other.read_text() == "mine"
 
 

@@ -103,7 +103,7 @@ def test_the_guards_floor_for_inodes_is_shown_where_the_filesystem_limits_them()
     page = render(example_status(guard=guard), False, 80)
     assert row(page, "inodes").endswith("196608 kept free; 3392 left above it")
     page = render(example_status(guard=replace(guard, inodes_free=196_608)), True, 80)
-    assert f"\033[{status_page._COLOURS[WARNING]}m    inodes" in page
+    assert f"\033[{terminal.COLOURS[WARNING]}m    inodes" in page
     assert "196608 kept free; less than that is free now" in page
     assert "inodes" not in render(example_status(guard=replace(guard, inode_floor=0)), False, 80)
 
