@@ -213,8 +213,8 @@ def test_alerts_fire_on_what_a_host_writes_and_no_others_do(monkeypatch: pytest.
         }
         for name, (watched, alerts) in ALERTED.items()
     ]
-    played = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
-    (tmp_path / "alerts.yml").write_text(json.dumps(played))
+    rules_test = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "alerts.yml").write_text(json.dumps(rules_test))
     done = subprocess.run(
         ["promtool", "test", "rules", tmp_path / "alerts.yml"], capture_output=True, text=True, check=False
     )
