@@ -14,7 +14,7 @@ from bulkhead.text import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bulkhead.context.proposal import ProposedLine, Proposal
+    from bulkhead.context.proposal import Proposal, ProposedLine
     from bulkhead.context.survey import Survey
     from bulkhead.dockerfile.ignore import IgnoreRules
     from bulkhead.dockerfile.stages import BuildInputs

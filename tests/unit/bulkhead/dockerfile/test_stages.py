@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bulkhead.dockerfile import stages
-from bulkhead.dockerfile.stages import EVERYTHING, Options, BuildInputs, read
+from bulkhead.dockerfile.stages import EVERYTHING, BuildInputs, Options, read
 from bulkhead.dockerfile.syntax import DockerfileError, parse
 
 
