@@ -141,12 +141,12 @@ def test_directory_that_docker_could_not_read_is_named_with_what_to_do(
 
 def test_names_do_nothing_to_the_terminal(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(app, "evil\033[2J/file", size=9 * M)
-    (app / ".dockerignore").write_text("no\033[2Jthing\n")
+    (app / ".dockerignore").write_text("no\033thing\n")
     assert call(app) == 0
     shown = capsys.readouterr().out
     assert "\033" not in shown
     assert "evil\\x1b[2J/" in shown
-    assert "no\\x1b[2Jthing: matches nothing" in shown
+    assert "no\\x1bthing: matches nothing" in shown
 
 
 def test_json_has_everything(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
