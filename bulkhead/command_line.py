@@ -13,6 +13,7 @@ from bulkhead.config import Config
 from bulkhead.errors import PROBLEMS
 from bulkhead.names import DOCKER_STORE
 from bulkhead.parser import Parser
+from bulkhead.text import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -49,7 +50,7 @@ def main(words: list[str]) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"bulkhead: {message}", file=sys.stderr)
+    print("bulkhead:", "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
     return 1
 
 

@@ -20,9 +20,18 @@ def plain(text: str) -> str:
     >>> plain("/srv/a|b\n\udcff")
     '/srv/a/b\\n\\udcff'
     """
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text.replace("|", "/")
+    return printable(text).replace("|", "/")
+
+
+def printable(text: str) -> str:
+    r"""Return a text that does nothing to a terminal. Files can have any name.
+
+    >>> printable("é\033[2J")
+    'é\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def span(seconds: float) -> str:

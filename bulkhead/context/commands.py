@@ -19,6 +19,7 @@ from bulkhead.errors import Failed
 from bulkhead.files import replace_file
 from bulkhead.outage.prompt import consents
 from bulkhead.terminal import wants_colour
+from bulkhead.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -137,7 +138,7 @@ def _show(proof: Proof) -> None:
         return
     print(f"disproved: the images differ in {files(len(proof.differences))} that the lines do not name:")
     for difference in proof.differences[:_DIFFERENCES]:
-        print(f"  {page.printable(difference)}")
+        print(f"  {printable(difference)}")
     if more := len(proof.differences) - _DIFFERENCES:
         print(f"  and {more} more" if more > 0 else "", end="\n" if more > 0 else "")
     print("A step may write something else in each build: build twice without the lines, and compare.")

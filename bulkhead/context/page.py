@@ -9,7 +9,7 @@ from bulkhead.context.survey import NamedTally, effects, idle_lines, largest_dir
 from bulkhead.dockerfile.context import IGNORED, UNUSED
 from bulkhead.sizes import human
 from bulkhead.terminal import NARROWEST, Page
-from bulkhead.text import count
+from bulkhead.text import count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,15 +81,6 @@ def _sent(report: Report, page: Page) -> Iterator[str]:
         yield from page.paragraph("There is no Dockerfile here: this counts as if one copied everything.")
     elif not sent.files:
         yield from page.paragraph("The Dockerfile copies nothing of this directory.")
-
-
-def printable(text: str) -> str:
-    r"""Return a text that does nothing to a terminal. Files can have any name.
-
-    >>> printable("a\033[2J")
-    'a\\x1b[2J'
-    """
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def size(number: int) -> str:

@@ -149,6 +149,14 @@ def test_names_do_nothing_to_the_terminal(app: Path, capsys: pytest.CaptureFixtu
     assert "no\\x1bthing: matches nothing" in shown
 
 
+def test_line_that_docker_refuses_does_nothing_to_the_terminal_either(
+    app: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (app / ".dockerignore").write_text("no\033[2Jthing\n")
+    assert call(app) == 1
+    assert "`no\\x1b[2Jthing` is no valid pattern" in capsys.readouterr().err
+
+
 def test_json_has_everything(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (app / ".dockerignore").write_text("*.tmp\n")
     assert call(app, "--json") == 0
