@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple

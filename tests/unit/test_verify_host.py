@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,11 @@ from tests.verify.test_host import (
     beneath,
     floor_of,
     inode_floor_of,
+)
+from tests.verify.test_host import (
     test_directories_beneath_the_mounts_are_empty_and_immutable as check_beneath,
+)
+from tests.verify.test_host import (
     test_guard_is_at_work_and_keeps_its_floors as check_floors,
 )
 
