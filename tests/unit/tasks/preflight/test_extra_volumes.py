@@ -211,7 +211,7 @@ def test_smaller_size_is_reported_and_never_shrinks() -> None:
 # -- refused
 
 
-@pytest.mark.parametrize(("count", "more"), [(1, ""), (10, ""), (11, " and 1 more"), (12, " and 2 more")])
+@pytest.mark.parametrize(("count", "more"), [(1, ""), (10, ""), (11, " and 1 more"), (21, " and 11 more")])
 def test_directory_in_use_is_refused_with_the_first_ten_who_use_it(count: int, more: str) -> None:
     users = tuple(f"vim (process {number})" for number in range(count))
     assert finding(*full_home(users)).found == f"/home is in use: {', '.join(users[:10])}{more}"

@@ -176,6 +176,13 @@ def test_largest_size_that_is_named_leaves_the_extra_volumes_theirs(
     assert f"the volume group has room for {largest.removesuffix('G')}.0 GiB" in moved.action
 
 
+def test_largest_size_in_a_group_of_its_own_leaves_the_extra_volumes_theirs_and_the_reserve() -> None:
+    changes = {"volume_disks": [SPARE], "extra_volumes": {"home-lv": {"mount": "/home", "size": "10%VG"}}}
+    found = finding(bare_host(), spare_disk(), settings(**changes, volume_size="30G"))
+    assert 'at most "16.9G" fits' in found.action
+    assert examine(settings(**changes, volume_size="16.9G"), bare_host(), spare_disk()).plan
+
+
 @pytest.mark.parametrize("wanted", [settings(), settings(volume_size="40G"), settings(volume_size="100%FREE")], ids=str)
 def test_group_with_nothing_free_is_not_told_to_set_a_smaller_size(wanted: Settings) -> None:
     found = finding(bare_host(), shared_vg(free=0), wanted)
