@@ -75,8 +75,8 @@ def _without_python(words: list[str]) -> list[str]:
 
 
 def _command(program: str, following: Iterator[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the words of the command, as `["buildx", "build"]`, and the options among them."""
-    path = [program.removeprefix("docker-")] if program != DOCKER else []
+    """Return the words of the command, as `["docker", "buildx", "build"]`, and the options among them."""
+    path = [program.removeprefix("docker-")]
     options = {}
     for name, value in _options(following, VALUED):
         if (name := _LONG.get(name, name)) in _CHOOSE_ENGINE:
