@@ -17,6 +17,7 @@ from .disk import LossyDisk
 def test_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "etc" / "file"
     files.replace_file(str(path), "old")
+    assert path.stat().st_mode & 0o777 == 0o644
     files.replace_file(str(path), "new \udcff", mode=0o600)
     assert path.read_bytes() == b"new \xff"
     assert path.stat().st_mode & 0o777 == 0o600

@@ -15,7 +15,7 @@ from bulkhead.build.arguments import Arguments
 from bulkhead.build.checklist import Checklist
 from bulkhead.build.queue import BuildQueue
 from bulkhead.guard import loop, reservations
-from bulkhead.guard.reservations import Account, Reservation, identity
+from bulkhead.guard.reservations import Account, Accounts, Reservation, identity
 
 from .build_host import CONFIG, BuildHost, G, as_user, preflight, run
 
@@ -95,6 +95,25 @@ def test_reservation_is_there_while_the_build_runs_and_gone_after_it(host: Build
     assert values["client"].split()[0] != OURS.split()[0]
     assert values["client"].split()[1] != "0"
     assert files(host) == []
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(("counts_at", "returns_at"), [(1000.95, 1001), (9e9, 1003)], ids=["at-work", "stuck"])
+def test_guard_has_three_seconds_to_count_once_more(
+    monkeypatch: pytest.MonkeyPatch, counts_at: float, returns_at: float
+) -> None:
+    clock = [1000.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    place = BuildQueue(Checklist(CONFIG, Arguments.of(["."]), G, 0, lambda _: None), "app", 0)
+    place._place = place._place._replace(client="7 7")
+    assert (place.process, place.client) == (OURS, "7 7")
+    monkeypatch.setattr(queue, "time", SimpleNamespace(time=lambda: clock[0], monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(reservations, "accounts", lambda: Accounts(counts_at if clock[0] >= counts_at else 900.0))
+    assert place.accounts().time == (counts_at if counts_at < 2000 else 900)
+    assert clock[0] == pytest.approx(returns_at, abs=0.11)
 
 
 def test_build_that_waits_starts_when_the_other_has_ended(

@@ -128,6 +128,7 @@ def test_arguments_and_environment_decide(user: ClientHost, words: str, environm
         ({"config.json": {"currentContext": "far"}}, "docker build .", False),
         ({"config.json": {"currentContext": "far"}}, "docker-buildx build .", False),
         ({"config.json": {"currentContext": "near"}}, "docker build .", True),
+        ({"config.json": {"auths": "x" * 1_000_000, "currentContext": "near"}}, "docker build .", True),
         ({"config.json": {"currentContext": ""}}, "docker build .", True),
         ({"config.json": {"auths": {}}}, "docker pull x", True),
         ({"buildx/current": {"Name": "k8s", "Key": OURS}}, "docker-buildx build .", False),

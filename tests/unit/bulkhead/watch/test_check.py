@@ -193,6 +193,11 @@ def test_samples_of_a_future_that_never_came_are_dropped() -> None:
     assert known["samples"]["/"] == [(1e9 - 86400, 8 * G)]
 
 
+def test_samples_of_a_day_are_kept() -> None:
+    known = after(history(8), 1e9 + 86399, 8 * G, 1000 + 86399)
+    assert known["samples"]["/"][0] == (1e9, 0)
+
+
 def test_old_samples_are_dropped() -> None:
     known = after(history(8), 1e9 + 2 * 86400, 8 * G, 1000 + 2 * 86400)
     assert known["samples"]["/"] == [(1e9 + 2 * 86400, 8 * G)]
