@@ -110,7 +110,8 @@ def assert_aborted_in_time(machine: Machine, builder: bool, number: int) -> None
     assert decided, journal(machine)
     took = float(ended[1]) - decided[-1]
     if took > PROMPT:  # Docker itself may be slow, while a second emulated machine uses the same two processors
-        assert took < PROMPT + seconds_until_client_ends(machine, builder), "the client ended too late"
+        without_guard = max(seconds_until_client_ends(machine, builder) for _ in range(3))
+        assert took < PROMPT + without_guard, "the client ended too late"
     wait_until(lambda: free(machine) > before - 50 * 2**20)
     assert machine.out("systemctl is-active docker") == "active"
 
@@ -120,10 +121,13 @@ def processes(machine: Machine, command: str) -> int:
     return int(machine.run(f"pgrep -fxc '{command}'", check=False).stdout)
 
 
+LOOP = "sh -c while sleep .*"
+
+
 def end_loops(machine: Machine) -> int:
     """End the loops of the slow builds that sleep now, and return how many go on."""
     machine.run("pkill -x sleep", check=False)
-    return processes(machine, "/bin/sh -c dd if=/dev/zero of=/begun .*")
+    return processes(machine, LOOP)
 
 
 def seconds_until_client_ends(machine: Machine, builder: bool) -> float:
@@ -171,14 +175,12 @@ def test_only_as_many_builds_as_needed_are_stopped_and_the_fastest_first(machine
     # Data that a build wrote earlier says nothing about its speed. Without BuildKit, Docker copies a step when it ends:
     # leave space for that.
     begun = "dd if=/dev/zero of=/begun bs=1M count={} 2>/dev/null; "
-    slow = "while sleep 0.5; do dd if=/dev/zero of=/part bs=1M count=1 2>/dev/null; done"
+    slow = 'exec sh -c "while sleep 0.5; do dd if=/dev/zero of=/part bs=1M count=1 2>/dev/null; done"'
     builds = [
         Build(machine, "slow1", f"RUN {begun.format(150)}{slow}"),
         Build(machine, "slow2", f"RUN {begun.format(300)}{slow}", buildkit=False),
     ]
-    # On a slow machine they hardly ever sleep at the same moment.
-    wait_until(lambda: processes(machine, "/bin/sh -c dd if=/dev/zero of=/begun .*") == 2)
-    wait_until(lambda: processes(machine, "dd if=/dev/zero of=/begun bs=1M count=[0-9]*") == 0)
+    wait_until(lambda: processes(machine, LOOP) == 2)
     leave_free(machine, FLOOR + 900 * 2**20)
     start_sampler(machine)
     fast = Build(machine, "fast", f"RUN {FILL}")
