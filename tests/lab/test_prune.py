@@ -99,11 +99,17 @@ def machine(populated_host: Machine) -> Machine:
     return populated_host
 
 
-def assert_only_what_is_meant_goes(machine: Machine) -> None:
+def assert_only_what_is_meant_goes(machine: Machine, dangling: int = 2) -> None:
+    """Assert what a prune removes.
+
+    Args:
+        dangling: how many dangling images there are; a prune keeps one of them.
+    """
     before = inventory(machine)
     output = machine.out("bulkhead prune --dry-run", timeout=900)
     still = inventory(machine)
     assert built(before) == set("1234567")
+    assert len([image for image in before["images"] if image.startswith("<none>")]) == dangling
     assert_all_there(before, still)
     had = free(machine)
     machine.run("systemctl start --wait docker-prune.service", timeout=300)
@@ -111,11 +117,11 @@ def assert_only_what_is_meant_goes(machine: Machine) -> None:
     logged = machine.out("journalctl --unit=docker-prune.service --output=cat")
     assert removed(before, after) == {
         "containers": STALE,
-        "images": {"<none>:<none>"},
+        "images": {"<none>:<none>"} if dangling else set(),
         "networks": {"old-net"},
         "volumes": set(),
     }, f"{logged}\n{before['images']}"
-    assert len(before["images"] - after["images"]) == 1, "of the two dangling images one is kept"
+    assert len(before["images"] - after["images"]) == dangling // 2
     # Young and old builds share their base image: it stays.
     assert built(after) == set("57")
     # Two steps of 20 MiB each go: that of the dangling image, and the old idle one. The other steps are in images too.
@@ -143,7 +149,8 @@ def test_prune_removes_exactly_what_it_should_on_newer_engines(machines: Callabl
             "systemctl restart docker && tar -C /etc -c hostname | docker import - first"
         )
     try:
-        assert_only_what_is_meant_goes(populated(machine))
+        # In containerd's store, Docker 26.1 forgets an image when another one takes its name.
+        assert_only_what_is_meant_goes(populated(machine), dangling=0 if store == "containerd" else 2)
     finally:
         machine.destroy()
 
