@@ -135,7 +135,7 @@ make_venv() {
 
 # need_venv: the project's virtual environment in .venv.
 need_venv() {
-    need_python
+    cmp -s requirements.lock .venv/requirements.lock || need_python
     make_venv .venv python3
     PATH="$PWD/.venv/bin:$PATH"
     export PATH

@@ -118,6 +118,8 @@ def _is_listed(storage: Storage, path: str) -> bool:
 
 def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
     """Return the facts of a host as they are once it no longer names these volumes."""
+    if not lost:
+        return state, storage
     lines = {line for volume in lost for line in volume.stale_lines}
     files = {path for volume in lost for path in volume.stale_files}
     return (

@@ -601,7 +601,8 @@ def test_part_of_the_unit_tests_that_passes_is_one_line(in_parts: Checkout) -> N
         assert f"==> {part}: 3 passed\n" in done.stderr
     assert "about" not in done.stdout
     assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 3
-    assert in_parts.calls("oldest") == ["oldest -m pytest tests/unit/bulkhead"]
+    (oldest,) = in_parts.calls("oldest")
+    assert oldest.endswith(" tests/unit/bulkhead")
 
 
 def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_still_run(in_parts: Checkout) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -33,16 +34,17 @@ class LossyDisk:
         monkeypatch.setattr(os, "rename", self._rename)
 
     def _fsync(self, descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path, found = os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor)
         self.record("fsync", path)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        if stat.S_ISDIR(found.st_mode):
             self._pending = [(left, undo) for at, undo in self._pending if (left := at - {path})]
         else:
-            self._synced[os.fstat(descriptor).st_ino] = _content(path)
+            self._synced[found.st_ino] = _content(path)
 
     def _rename(self, old: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
         self._before()
-        old, new = map(os.path.realpath, (old, new))
+        # Within their directories: a rename follows no link.
+        old, new = (f"{_real(os.path.dirname(path))}/{os.path.basename(path)}" for path in (old, new))
         self.record("rename", old, new)
         undo = _undo(old, new)
         self._empty -= {old, new}
@@ -65,8 +67,13 @@ class LossyDisk:
         self._pending, self._empty = [], set()
 
 
+@cache
+def _real(directory: str) -> str:
+    return os.path.realpath(directory)
+
+
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         return file.read()
 
 

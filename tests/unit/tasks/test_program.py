@@ -45,11 +45,10 @@ def plan_of(wanted: Settings) -> Plan:
     return plan
 
 
-def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = tmp_path / "bulkhead"
-    program.write_bytes(archive())
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -I: nothing of this project's tree or virtual environment can be imported.
-    return subprocess.run([sys.executable, "-I", program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    line = [sys.executable, "-I", program, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, cwd=program.parent)
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +101,16 @@ def test_it_is_the_same_from_the_same_source() -> None:
     assert first.startswith(b"#!/usr/bin/python3 -IS\n")
 
 
-def test_it_runs_by_itself(tmp_path: Path) -> None:
-    done = run(tmp_path, "--version")
+def test_it_runs_by_itself(program: Path) -> None:
+    done = run(program, "--version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("bulkhead ")
     for command in ("relocate", "rollback", "finalize", "status"):
-        assert run(tmp_path, command, "--help").returncode == 0
+        assert run(program, command, "--help").returncode == 0
 
 
-def test_every_module_is_packed_and_can_be_imported(tmp_path: Path) -> None:
+def test_every_module_is_packed_and_can_be_imported(program: Path) -> None:
     modules = [f"bulkhead.{'.'.join(path.relative_to(TOP / 'bulkhead').with_suffix('').parts)}" for path in MODULES]
-    program = tmp_path / "bulkhead"
-    program.write_bytes(archive())
     script = "import importlib, sys\nsys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-IS", "-c", script, program, *modules], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -164,9 +161,11 @@ def test_it_has_the_bytecode_of_the_hosts_python_and_runs_by_it(tmp_path: Path) 
     subprocess.run(add, check=True)
     assert installed() == digest(archive())
     assert InstalledProgram().process([f"{digest(archive())} False"]) == "", "its bytecode is of another Python"
-    assert version(rewritten(program, lambda name, _: name.endswith(".py"))).returncode == 0, "it is compiled anew"
+    assert run(rewritten(program, lambda name, _: name.endswith(".py")), "--version").returncode == 0, (
+        "it is compiled anew"
+    )
     other = rewritten(program, lambda _, content: content.startswith(importlib.util.MAGIC_NUMBER))
-    assert version(other).returncode == 0, "the bytecode of another Python keeps it from running"
+    assert run(other, "--version").returncode == 0, "the bytecode of another Python keeps it from running"
 
 
 def test_program_is_in_place_when_it_has_arrived_whole(tmp_path: Path) -> None:
@@ -194,7 +193,7 @@ def test_program_is_in_place_when_it_has_arrived_whole(tmp_path: Path) -> None:
     assert not configured.exists()
     assert installed().returncode == 0
     assert (program.stat().st_mode & 0o777, configured.read_text()) == (0o755, "{}\n")
-    assert version(program).stdout == f"bulkhead {__version__}\n"
+    assert run(program, "--version").stdout == f"bulkhead {__version__}\n"
     assert (tmp_path / "state").is_dir()
 
 
@@ -216,10 +215,6 @@ def test_program_and_configuration_that_are_up_to_date_are_left_alone_and_each_i
     assert len(done(same, None)) == 1
 
 
-def version(program: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", program, "--version"], capture_output=True, text=True)
-
-
 def rewritten(program: Path, spoilt: Callable[[str, bytes], bool]) -> Path:
     """The program with some of its entries spoilt."""
     copy = program.with_name("spoilt")
@@ -230,17 +225,17 @@ def rewritten(program: Path, spoilt: Callable[[str, bytes], bool]) -> Path:
     return copy
 
 
-def test_command_line_without_a_command_is_refused(tmp_path: Path) -> None:
-    done = run(tmp_path)
+def test_command_line_without_a_command_is_refused(program: Path) -> None:
+    done = run(program)
     assert done.returncode == 2
     assert "COMMAND" in done.stderr
 
 
-def test_version_is_in_one_place(tmp_path: Path) -> None:
+def test_version_is_in_one_place(program: Path) -> None:
     project = (TOP / "pyproject.toml").read_text()
     assert 'dynamic = ["version"]' in project
     assert 'version = { attr = "bulkhead.__version__" }' in project
-    assert run(tmp_path, "--version").stdout == f"bulkhead {__version__}\n"
+    assert run(program, "--version").stdout == f"bulkhead {__version__}\n"
 
 
 # -- standard streams that are closed, full, or read by nobody

@@ -16,38 +16,40 @@ from bulkhead.dockerfile.ignore import IgnoreRules
 
 from .contexts import M, make
 
-# Its `build` copies the context to /app, less what the .dockerignore beside the Dockerfile names, and does what `also` says.
-DOCKER = """#!{python}
-import io, os, shutil, sys, tarfile
+# Images are archives of the name of their tag. Most calls need no Python, which takes longer to start than all the rest.
+DOCKER = """#!/bin/sh
+echo "$*" >>{top}/calls
+case $1 in
+    build) exec {python} -IS {top}/build.py "$@" ;;
+    create) echo "${{2%:*}}_${{2#*:}}" ;;
+    export) cat {top}/"$2" ;;
+esac
+"""
+
+# Copies the context to /app, less what the .dockerignore beside the Dockerfile names, and does what `also` says.
+BUILD = """
+import io, os, sys, tarfile
 top = {top!r}
 sys.path.insert(0, {project!r})
 sys.dont_write_bytecode = True
-with open(top + "/calls", "a") as calls:
-    calls.write(" ".join(sys.argv[1:]) + "\\n")
-name, words = sys.argv[1], sys.argv[2:]
-if name == "build":
-    from bulkhead.dockerfile.context import SENT, Selection, walk
-    from bulkhead.dockerfile.ignore import IgnoreRules
-    file, tag, context = words[words.index("--file") + 1], words[words.index("--tag") + 1], words[-1]
-    print("building", open(file).readline())
-    assert os.environ["DOCKER_BUILDKIT"] == "1"
-    files = {{}}
-    for entry in walk(context, IgnoreRules.of_file(file + ".dockerignore"), Selection(context)):
-        if entry.fate == SENT:
-            files["app/" + entry.path] = None if entry.is_directory else open(context + "/" + entry.path, "rb").read()
-    kind = tag.rpartition("-")[2]
+from bulkhead.dockerfile.context import SENT, Selection, walk
+from bulkhead.dockerfile.ignore import IgnoreRules
+words = sys.argv[2:]
+file, tag, context = words[words.index("--file") + 1], words[words.index("--tag") + 1], words[-1]
+print("building", open(file).readline())
+assert os.environ["DOCKER_BUILDKIT"] == "1"
+files = {{}}
+for entry in walk(context, IgnoreRules.of_file(file + ".dockerignore"), Selection(context)):
+    if entry.fate == SENT:
+        files["app/" + entry.path] = None if entry.is_directory else open(context + "/" + entry.path, "rb").read()
+kind = tag.rpartition("-")[2]
 {also}
-    with tarfile.open(top + "/" + tag.replace(":", "_"), "w") as archive:
-        for path, content in sorted(files.items()):
-            member = tarfile.TarInfo(path)
-            member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
-            member.size, member.mtime = len(content or b""), os.getpid()
-            archive.addfile(member, io.BytesIO(content or b""))
-elif name == "create":
-    print(words[0].replace(":", "_"))
-elif name == "export":
-    with open(top + "/" + words[0], "rb") as archive:
-        shutil.copyfileobj(archive, sys.stdout.buffer)
+with tarfile.open(top + "/" + tag.replace(":", "_"), "w") as archive:
+    for path, content in sorted(files.items()):
+        member = tarfile.TarInfo(path)
+        member.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+        member.size, member.mtime = len(content or b""), os.getpid()
+        archive.addfile(member, io.BytesIO(content or b""))
 """
 
 
@@ -56,14 +58,14 @@ class FakeDocker:
         self.top = top
         (top / "bin").mkdir(parents=True)
         monkeypatch.setenv("PATH", f"{top}/bin:{os.environ['PATH']}")
+        (top / "bin/docker").write_text(DOCKER.format(python=sys.executable, top=top))
+        (top / "bin/docker").chmod(0o755)
         self.does("pass")
 
     def does(self, also: str) -> None:
         """Have each build do this beside: Python that knows the files of the image, and whether it is before or after."""
         project = str(Path(__file__).parents[4])
-        script = DOCKER.format(python=sys.executable, top=str(self.top), project=project, also=f"    {also}")
-        (self.top / "bin/docker").write_text(script)
-        (self.top / "bin/docker").chmod(0o755)
+        (self.top / "build.py").write_text(BUILD.format(top=str(self.top), project=project, also=also))
 
     @property
     def calls(self) -> list[str]:

@@ -10,6 +10,7 @@ import errno
 import filecmp
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -270,6 +271,26 @@ class RelocationHost(Engine, Steps):
 
     # -- what must hold
 
+    def state(self) -> object:
+        """Return all that decides what happens next: hosts of the same state go on alike."""
+        top = os.path.dirname(self.volume)
+        files = []
+        for directory, _, names in os.walk(top):
+            for name in names:
+                with open(f"{directory}/{name}", encoding="utf-8") as file:
+                    text = re.sub(r'"(since|switched)": [0-9.]+', "", file.read())  # when is not what
+                files.append(f"{directory}/{name}\n{text}".replace(top, ""))
+            files.append(directory.replace(top, ""))
+        return (
+            self.fstab,
+            *sorted(self.mounted),
+            self.up,
+            self.is_recovery_enabled,
+            self.written,
+            self.boots > 0,
+            *sorted(files),
+        )
+
     def move(self) -> Relocation:
         return Relocation(self.config, lambda _: None, self)
 
@@ -389,6 +410,7 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
 @pytest.mark.parametrize("how", ["power", "kill"])
 def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
+    went_on = set()
     for last in range(1, steps + 1):
         for again in (1, 4, 7, 10, 99):
             host = RelocationHost(memory_path / f"{last}-{again}", monkeypatch)
@@ -398,18 +420,23 @@ def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pyt
             host.reboot() if how == "power" else host.revive()
             host.steps, host.last_step = 0, again
             host.broken_on_volume = last % 2 == 0
+            is_cut = False
             try:
                 host.move().recover()
             except PowerCut:
+                is_cut = True
                 host.broken_on_volume = False
                 host.reboot()
                 host.move().recover()
             host.revive()
             host.assert_whole({"web"})
             host.broken_on_volume = False
-            if host.move().is_pending:
+            if host.move().is_pending and (state := host.state()) not in went_on:
+                went_on.add(state)
                 host.move().relocate()
-            host.assert_whole({"web"})
+                host.assert_whole({"web"})
+            if not is_cut:
+                break  # a later cut would not come either
 
 
 def test_stop_that_a_killed_move_had_asked_for_does_not_win(
@@ -541,13 +568,18 @@ def test_rollback_that_is_cut_at_any_step_is_finished(
         host = RelocationHost(memory_path / str(last), monkeypatch)
         host.move().relocate()
         host.steps, host.last_step = 0, last
+        is_cut = False
         try:
             host.move().roll_back()
         except PowerCut:
+            is_cut = True
             host.reboot(how)
             host.move().recover()
         host.revive()
         host.assert_whole({"web"})
+        if not is_cut:
+            break
+    assert last > 10
 
 
 @pytest.mark.parametrize("name", ["of somebody", ".Trash-0"])

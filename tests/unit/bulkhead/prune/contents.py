@@ -228,7 +228,8 @@ class FakeContents:
     def _prune_cache(self, filters: dict[str, list[str]]) -> dict[str, Any]:
         before = self.now() - int(filters["until"][0].removesuffix("s"))
         gone = idle_cache(self.cache, before)
-        self.cache = [found for found in self.cache if found not in gone]
+        names = {found["ID"] for found in gone}
+        self.cache = [found for found in self.cache if found["ID"] not in names]
         size = sum(found["Size"] for found in gone)
         self.free += size
         return {"CachesDeleted": [found["ID"] for found in gone] or None, "SpaceReclaimed": size}

@@ -34,7 +34,7 @@ from ..power_cut import CUTS, PowerCut, Steps
 
 NAME = "docker-lv-snapshot"
 POLICY = {"web": "always", "db": "no", "idle": "always", "late": "no"}
-SAVE, RECOVER = Journal.save, Rollback.recover
+SAVE, RECOVER, STAT = Journal.save, Rollback.recover, os.stat
 
 
 class RollbackHost(Engine, Steps):
@@ -59,10 +59,9 @@ class RollbackHost(Engine, Steps):
         self.recovery = top / "recover.service"
         for module in (outage, rollback, merge, daemon, command):
             monkeypatch.setattr(module, "run", self._run)
-        real = os.stat
         devices = {f"/dev/{self.config.vg_name}/docker-lv": SimpleNamespace(st_rdev=7)}
         devices |= {path: SimpleNamespace(st_dev=7, st_mode=0o40755) for path in self.mounted}
-        monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or real(path, **how))
+        monkeypatch.setattr(os, "stat", lambda path, **how: devices.get(path) or STAT(path, **how))
         self.disk = LossyDisk(monkeypatch)
         self.is_recovery_enabled = False
         monkeypatch.setattr(Rollback, "recover", lambda *which, **how: self.refuse_dead() or RECOVER(*which, **how))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from bulkhead.watch.results import CRITICAL, OK, WARNING
 
 from ..configs import config
 from .alert_host import AlertHost, use
+from .apprise_server import CLIENT
 
 
 def test_address_is_in_no_argument_and_no_variable_and_those_of_apprise_are_not_passed_on(
@@ -91,6 +95,28 @@ def test_address_with_several_recipients_of_whom_one_got_it_is_not_tried_again()
 needs_apprise = pytest.mark.skipif(not shutil.which("apprise"), reason="the program apprise is not installed")
 
 
+@pytest.fixture(scope="module")
+def apprise_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Load the real Apprise for many messages, and return the stand-in for its program."""
+    path = str(tmp_path_factory.mktemp("apprise") / "socket")
+    with open(str(shutil.which("apprise"))) as file:
+        python = file.readline().removeprefix("#!").strip()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        line = [python, Path(__file__).with_name("apprise_server.py")]
+        with subprocess.Popen(line, stdin=server, env=watch_apprise._environment(os.environ)) as process:
+            yield CLIENT.format(python=python, path=path)
+            process.kill()
+
+
+@pytest.fixture
+def loaded(host: AlertHost, apprise_client: str) -> None:
+    """Have a loaded Apprise send the messages of a host."""
+    host.program("apprise", "")
+    (host.place / "bin/apprise").write_text(apprise_client)
+
+
 @pytest.fixture
 def web() -> Iterator[tuple[int, list[Any]]]:
     """Run an HTTP server, and return its port and what it gets. It refuses paths with /refuse."""
@@ -138,6 +164,7 @@ def mail_server() -> Iterator[tuple[int, list[str]]]:
 
 
 @needs_apprise
+@pytest.mark.usefixtures("loaded")
 def test_apprise_takes_an_alert_and_its_recovery_to_a_web_server(host: AlertHost, web: tuple[int, list[Any]]) -> None:
     port, got = web
     host.receivers(hook=f"json://user:secret@127.0.0.1:{port}/path")
@@ -165,6 +192,7 @@ def test_apprise_takes_an_alert_to_a_mail_server(host: AlertHost, mail_server: t
 
 
 @needs_apprise
+@pytest.mark.usefixtures("loaded")
 def test_mail_of_which_one_recipient_is_unknown_reaches_the_other_once(
     host: AlertHost, mail_server: tuple[int, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +211,7 @@ def test_mail_of_which_one_recipient_is_unknown_reaches_the_other_once(
 
 
 @needs_apprise
+@pytest.mark.usefixtures("loaded")
 def test_apprise_loads_only_the_receiver_that_is_meant_whatever_it_and_the_others_are_called(
     host: AlertHost, web: tuple[int, list[Any]]
 ) -> None:
@@ -199,6 +228,7 @@ def test_apprise_loads_only_the_receiver_that_is_meant_whatever_it_and_the_other
 
 
 @needs_apprise
+@pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
