@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
 
+METADATA = 2**20  # bytes of a disk that LVM takes before the first extent (pvcreate(8): the default)
+
 
 @dataclass(frozen=True)
 class BlockDevice:
@@ -37,6 +39,7 @@ class PhysicalVolume:
     size: int  # bytes
     free: int  # bytes
     missing: bool = False
+    start: int = METADATA  # bytes of the device before the first extent
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Filesystem:
     type: str
     size: int  # bytes, from the superblock
     used: bool = False  # it has been mounted (ext4), or has more inodes in use than a new one (xfs)
+    inodes: int = 0  # of an ext4; an xfs makes them as it needs them
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,10 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem(
             "volume_group_extend", "True", "needs volume_disks and the name of an existing volume_group"
         )
+    if settings.volume_group_extend and settings.volume_disks == [fields.BLANK]:
+        yield SettingProblem(
+            "volume_disks", repr(fields.BLANK), "must name the disk that volume_group_extend adds to a group of others"
+        )
     if settings.adopt_volume and settings.volume_disks:
         yield SettingProblem(
             "adopt_volume", "True", "adopt_volume and volume_disks exclude each other: set only one of them"
@@ -183,7 +187,7 @@ def _problem(found: ErrorDetails) -> SettingProblem:
     words = {
         "bool_type": "True or False",
         "int_type": "a whole number",
-        "list_type": 'a list, such as ["/dev/disk/by-id/…"]',
+        "list_type": ('"blank", or ' if name == "volume_disks" else "") + 'a list, such as ["/dev/disk/by-id/…"]',
         "dict_type": "a dictionary",
         "string_type": "text in quotes",
         "model_type": 'a dictionary, such as {"mount": "/home", "size": "20G"}',

@@ -102,17 +102,36 @@ def check_not_reserved(value: str) -> str:
     return value
 
 
+BLANK = "blank"  # instead of the path of a disk: the only blank disk of the host
+
+
+def is_pattern(disk: str) -> bool:
+    """Return whether a name of volume_disks is a shell pattern."""
+    return any(character in disk for character in "*?[")
+
+
+def parse_disks(value: object) -> object:
+    """Return the list that a single name stands for."""
+    return [value] if isinstance(value, str) else value
+
+
 def check_disk_path(value: str) -> str:
-    """Refuse what is not the path of a device, or not its plainest form."""
-    if not re.fullmatch(r"/dev/[A-Za-z0-9][A-Za-z0-9/_.:+=@-]*", value) or posixpath.normpath(value) != value:
-        raise ValueError('the path of a disk under /dev, such as "/dev/disk/by-id/scsi-0QEMU_disk2"')
+    """Refuse what is not "blank", nor the path of a device, in its plainest form, nor a pattern of stable names."""
+    if value == BLANK:
+        return value
+    if is_pattern(value) and not value.startswith("/dev/disk/"):
+        raise ValueError('a pattern of names under /dev/disk, such as "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*"')
+    if not re.fullmatch(r"/dev/[A-Za-z0-9][A-Za-z0-9/_.:+=@*?\[\]-]*", value) or posixpath.normpath(value) != value:
+        raise ValueError('the path of a disk under /dev, such as "/dev/disk/by-id/scsi-0QEMU_disk2", or "blank"')
     return value
 
 
-def check_distinct(value: list[str]) -> list[str]:
-    """Refuse a list that names a disk twice."""
+def check_disks(value: list[str]) -> list[str]:
+    """Refuse a list that names a disk twice, or another one beside the only blank one."""
     if len(set(value)) < len(value):
         raise ValueError("a list that names each disk once")
+    if BLANK in value and len(value) > 1:
+        raise ValueError(f'"{BLANK}" alone, which stands for the only blank disk, or a list of names')
     return value
 
 

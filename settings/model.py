@@ -30,8 +30,11 @@ class Settings(BaseModel):
 
     volume_group: Annotated[str, AfterValidator(fields.check_lvm_name)]
     volume_disks: Annotated[
-        list[Annotated[str, AfterValidator(fields.check_disk_path)]], AfterValidator(fields.check_distinct)
+        list[Annotated[str, AfterValidator(fields.check_disk_path)]],
+        AfterValidator(fields.check_disks),
+        BeforeValidator(fields.parse_disks),
     ]
+    volume_disk_minimum: Annotated[Size, BeforeValidator(fields.size_parser())]
     volume_file: Annotated[Size | None, BeforeValidator(fields.parse_volume_file)]
     volume_file_keep: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     volume_group_extend: bool

@@ -23,7 +23,17 @@ volume_group = "auto"
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
 # /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
 # loop devices, RAM disks, network block devices (nbd) and removable ones.
+# Where serial numbers differ from host to host, write a rule instead of names. "blank": the only blank disk of the host.
+# "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*": the only blank disk of which a name matches. Both mean whole disks,
+# RAID arrays and multipath devices of at least volume_disk_minimum, and ephemeral ones only with allow_ephemeral_disks. A
+# host with more than one such disk is refused, and so is one without. "blank" chooses once: when Docker's group has a disk,
+# it never takes another. A pattern that matches a further blank disk later extends the group, like a further name. Name
+# the disks of hosts that share some with other hosts (a SAN) or give some to virtual machines.
 volume_disks = []
+
+# The size that a disk must have for "blank" or a pattern in volume_disks to choose it: small disks of a cloud, such as
+# those that hold a configuration, are left alone. A disk that you name in full may be smaller.
+volume_disk_minimum = "20G"
 
 # A file as the disk, for hosts whose root filesystem has taken the whole disk: "60G", or "60%" of the filesystem that
 # holds /var/lib (ext4 or xfs). The file is preallocated and becomes a group of Docker's own, on which all else is as on a

@@ -9,6 +9,7 @@ from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.preflight import (
+    chosen_disks,
     consent,
     daemon_json,
     engine,
@@ -70,6 +71,7 @@ def examine(
         *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
         *mount_points.judge_mount_units(state),
     ]
+    wanted = settings
     try:
         file = plan_file(settings, storage, state.store_bytes if relocates else 0)
         settings, storage = file.settings, file.storage
@@ -125,5 +127,8 @@ def examine(
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
-    notices = tuple(consent.notices(settings, state, relocates=relocates))
+    notices = (
+        *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
+        *consent.notices(settings, state, relocates=relocates),
+    )
     return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)

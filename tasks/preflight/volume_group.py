@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import Storage, VolumeGroup
 from settings.model import ExtraVolume, Settings
+from tasks.preflight.chosen_disks import with_chosen_disks
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
@@ -77,27 +78,28 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
 
 
 def plan_file(settings: Settings, storage: Storage, old_data: int = 0) -> FilePlan:
-    """Return settings and facts to plan the volume with: with the file as the disk where it is one, or becomes one.
+    """Return settings and facts to plan the volume with: every disk named, and the file as the disk where it is or becomes one.
 
     Args:
         old_data: bytes of Docker's data that move onto the volume.
 
     Raises:
-        Refused: the settings want a file, and the host or the file does not qualify.
+        Refused: a rule in volume_disks chooses no disk; or the settings want a file, and the host or the file does not qualify.
     """
     group = storage.group_of(VOLUME_FILE_DEVICE)
     named = settings.volume_group
+    target = OWN_GROUP if named == "auto" else named
+    settings = with_chosen_disks(settings, storage, target)
     if group and named in ("auto", group) and not settings.volume_disks:
         return with_file(settings, storage, group, 0)
     if settings.volume_disks:
-        target = OWN_GROUP if named == "auto" else named
         return without_file(settings, storage, target) or FilePlan(settings, storage)
     if not settings.volume_file:
         return FilePlan(settings, storage)
     if _has_other_room(settings, storage):
         warning = "volume_file is not used: a volume group has Docker's volume, or room for it"
         return FilePlan(settings, storage, warnings=(warning,))
-    return with_file(settings, storage, OWN_GROUP if named == "auto" else named, old_data)
+    return with_file(settings, storage, target, old_data)
 
 
 def _has_other_room(settings: Settings, storage: Storage) -> bool:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyinfra.api import FactBase
 from pyinfra.context import ctx_host
 
 from pyinfra_lvm.collection import Answers, Question
-from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
 from pyinfra_lvm.model import Storage
 from tasks.preflight import gate
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import Container, EngineData, HostState
 from tasks.support.gpu import GpuContainers
+from tasks.support.paths import VOLUME_FILE_DEVICE
 from tasks.support.run_lock import Holder, RunLockHolder
 
 from ..example_hosts import MOUNT_POINTS, bare_host, converged, docker_host, our_docker_ce_host, settings, shared_vg
@@ -80,23 +83,40 @@ def test_host_that_has_not_changed_passes_again_under_the_lock() -> None:
     assert commands(gate.hold_the_lock, host, settings=settings(), plan=plan) == []
 
 
+def asked_of(
+    monkeypatch: pytest.MonkeyPatch, host: OperationHost, **changes: object
+) -> dict[type[FactBase[Any]], dict[str, Any]]:
+    """What the gate asks a host: fact → its arguments."""
+    found: dict[type[FactBase[Any]], dict[str, Any]] = {}
+    answered = host.get_fact
+
+    def get_fact(fact: type[Answers], **arguments: Sequence[Question]) -> object:
+        found.update({question.fact: question.arguments for question in arguments["questions"]})
+        return answered(fact, **arguments)
+
+    monkeypatch.setattr(host, "get_fact", get_fact)
+    with ctx_host.use(host):
+        gate._examine_host(settings(**changes), (), take_lock=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("disks", "read"),
+    [("blank", [WHOLE_DISKS]), ("/dev/disk/by-id/a*", ["/dev/disk/by-id/a*"]), (["/dev/vdb"], ["/dev/vdb"]), ([], [])],
+)
+def test_ends_of_all_disks_are_read_only_for_blank(monkeypatch: pytest.MonkeyPatch, disks: object, read: list[str]) -> None:
+    asked = asked_of(monkeypatch, _host(bare_host(), shared_vg()), volume_disks=disks)
+    assert asked[StorageLayout]["probe"] == [*read, VOLUME_FILE_DEVICE]
+
+
 @pytest.mark.parametrize(
     ("source", "asked"), [("distro", ["docker-cli", "docker-buildx"]), ("auto", []), ("docker-ce", []), ("present", [])]
 )
 def test_apt_is_asked_for_parts_of_the_distributions_engine_alone(
     monkeypatch: pytest.MonkeyPatch, source: str, asked: list[str]
 ) -> None:
-    host, of_host = _host(bare_host(), shared_vg()), {}
-    answered = host.get_fact
-
-    def get_fact(fact: type[Answers], **arguments: Sequence[Question]) -> object:
-        of_host.update({question.fact: question.arguments for question in arguments["questions"]})
-        return answered(fact, **arguments)
-
-    monkeypatch.setattr(host, "get_fact", get_fact)
-    with ctx_host.use(host):
-        gate._examine_host(settings(engine_source=source), (), take_lock=False)
-    assert of_host[HostFacts]["where_offered"] == asked
+    found = asked_of(monkeypatch, _host(bare_host(), shared_vg()), engine_source=source)
+    assert found[HostFacts]["where_offered"] == asked
 
 
 def test_host_that_has_changed_since_the_first_examination_is_left_untouched() -> None:
