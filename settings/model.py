@@ -38,6 +38,7 @@ class Settings(BaseModel):
     volume_file: Annotated[Size | None, BeforeValidator(fields.parse_volume_file)]
     volume_file_keep: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     volume_group_extend: bool
+    volume_group_grow: bool
     allow_ephemeral_disks: bool
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]

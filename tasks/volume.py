@@ -57,6 +57,8 @@ def provision(settings: Settings, plan: Plan) -> None:
             extend=True,
             mixed_sectors=plan.leaves_file,
         )
+    for device in plan.grown_disks:
+        lvm.grown_physical_volume(name=f"{device} is used over its whole size", device=device)
     if plan.leaves_file:
         volume_file.leave(plan)
     _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)

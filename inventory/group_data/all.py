@@ -49,6 +49,11 @@ volume_file_keep = "20%"
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
 
+# A disk may become larger while the host runs, as a cloud's volume can. A group of Docker's own takes the new space in the
+# next run. True: so does a group that others share. The volume follows if volume_size is "auto" or a percentage of the
+# group, while Docker runs. Partition tables are never changed.
+volume_group_grow = False
+
 # True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
 # SSD, Azure's local or temporary disk. The cloud empties it when the machine is stopped or moved, and Docker's images,
 # containers and volumes are lost with it.

@@ -23,6 +23,7 @@ from tasks.preflight import (
 )
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
+from tasks.preflight.grown_disks import grown_disks, grown_notices, grown_warnings, with_grown_disks
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan
 from tasks.preflight.volume_group import plan_file, plan_volume
@@ -74,7 +75,8 @@ def examine(
     wanted = settings
     try:
         file = plan_file(settings, storage, state.store_bytes if relocates else 0)
-        settings, storage = file.settings, file.storage
+        settings, grown = file.settings, grown_disks(file.settings, file.storage)
+        storage = with_grown_disks(file.storage, grown)
         volume = plan_volume(settings, storage)
     except Refused as refused:
         findings += daemon_json.judge_obstacle(settings, state, None)
@@ -85,6 +87,7 @@ def examine(
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
+        grown_disks=tuple(disk.name for disk in grown if disk.is_taken and disk.group == volume.group),
         logical_volume=settings.logical_volume,
         size=volume.size,
         reserve=volume.reserve,
@@ -121,13 +124,16 @@ def examine(
         *engine.silence_warnings(state, storage),
         *file.warnings,
         *volume.warnings,
+        *grown_warnings(settings, storage, grown, volume.group),
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),
         *nvidia.nvidia_warnings(settings, state),
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     is_mounted = all(storage.mount(place) for place in places)
+    existing = storage.logical_volume(volume.group, settings.logical_volume)
     notices = (
+        *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size),
         *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
         *consent.notices(settings, state, relocates=relocates),
     )

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import Storage, VolumeGroup
+from pyinfra_lvm.model import Storage, VolumeGroup, usable
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
+from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
@@ -243,10 +243,7 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
     """
     room = capacity(storage, name, new_disks)
     existing = storage.logical_volume(name, settings.logical_volume)
-    ours = (settings.logical_volume, *settings.extra_volumes)
-    # A snapshot does not stay, and does not make a group a shared one.
-    others = any(v.volume_group == name and not {v.name, v.origin} & {*ours} for v in storage.logical_volumes)
-    own_group = bool(settings.volume_disks) and not others
+    own_group = is_own_group(settings, storage, name)
     claimed = _claimed(settings.extra_volumes, storage, name, room)
     present = existing.size if existing else 0
     # Where Docker's volume takes what is there, it still leaves the extra volumes their space.
@@ -263,6 +260,16 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
         existing=present,
         promised=promised(settings, storage, name, room, settings.extra_volumes) - (claimed if takes_the_rest else 0),
     )
+
+
+def is_own_group(settings: Settings, storage: Storage, name: str) -> bool:
+    """Return whether a group is Docker's own: made of volume_disks, with no volume of others.
+
+    A snapshot does not stay, and does not make a group a shared one.
+    """
+    ours = {settings.logical_volume, *settings.extra_volumes}
+    volumes = [volume for volume in storage.logical_volumes if volume.volume_group == name]
+    return bool(settings.volume_disks) and all({volume.name, volume.origin} & ours for volume in volumes)
 
 
 def _claims_do_not_fit(settings: Settings, room: Capacity, existing: int, claimed: int) -> bool:

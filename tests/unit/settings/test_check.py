@@ -116,6 +116,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_disks": "/dev/disk/by-id/$(id)*"}, "volume_disks[0] = '/dev/disk/by-id/$(id)*': must be the path"),
     ({"volume_disks": "/dev/disk/by-id/a b*"}, "volume_disks[0] = '/dev/disk/by-id/a b*': must be the path"),
     ({"volume_disk_minimum": "5%"}, "volume_disk_minimum = '5%': must be a size such as \"60G\""),
+    ({"volume_group_grow": 1}, "volume_group_grow = 1: must be True or False"),
     ({"volume_disk_minimum": ""}, "volume_disk_minimum = '': must be a size such as \"60G\""),
     ({"volume_disks": ["/dev/vdb; rm -rf /"]}, "volume_disks[0] = '/dev/vdb; rm -rf /': must be the path"),
     ({"volume_disks": ["/dev/vdb/"]}, "volume_disks[0] = '/dev/vdb/': must be the path"),

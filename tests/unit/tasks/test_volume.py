@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -22,11 +23,14 @@ from tasks.volume import VolumeContents, stores
 from .deployment import Deployment, deployed
 from .example_hosts import (
     DEVICE,
+    GIB,
     MOUNT_POINTS,
     SPARE,
     VOLUME_MOUNT,
     bare_host,
+    converged,
     docker_host,
+    our_docker_ce_host,
     settings,
     shared_vg,
     spare_disk,
@@ -34,6 +38,7 @@ from .example_hosts import (
     with_disk,
 )
 from .operations import OperationHost, calls, commands, noted, shell, stand_in
+from .preflight.verdicts import plan_of
 
 DIRECTORIES = {"docker", "containerd"}
 MARKERS = {MARKER, f"docker/{MARKER}", f"containerd/{MARKER}"}
@@ -188,6 +193,22 @@ def test_disk_becomes_a_physical_volume_before_its_group_is_made() -> None:
         "Logical volume docker-vg/docker-lv",
     ]
     assert [name for name in names if name in steps] == steps
+
+
+def test_grown_disk_is_taken_before_the_volume_grows_into_it() -> None:
+    plan = plan_of(bare_host(), spare_disk(), settings(volume_disks=[SPARE]))
+    known = converged(spare_disk(), plan)
+    devices = tuple(replace(d, size=40 * GIB) if SPARE in d.aliases else d for d in known.devices)
+    run = fresh(replace(known, devices=devices), our_docker_ce_host(), volume_disks=[SPARE])
+    steps = {
+        f"{SPARE} is used over its whole size": "pyinfra_lvm.operations.grown_physical_volume",
+        "Logical volume docker-vg/docker-lv": "pyinfra_lvm.operations.logical_volume",
+        f"Filesystem ext4 on {plan.device}": "pyinfra_lvm.operations.filesystem",
+    }
+    assert [name for name in run.names if name in steps] == [*steps]
+    done = [str(command) for operation in steps.values() for command in run.ran[operation]]
+    assert [command for command in done if "pvresize" in command or "lvextend" in command or "resize2fs" in command] == done
+    assert len(done) == 3
 
 
 def test_volume_is_tagged_as_ours_while_it_is_made() -> None:
