@@ -14,13 +14,13 @@ from pyinfra.api import FactBase, FactProcessError
 
 from pyinfra_lvm.fstab import parse_fstab
 from pyinfra_lvm.model import (
+    METADATA,
     BlockDevice,
     Directory,
     DiskImage,
     Filesystem,
     LogicalVolume,
     LoopDevice,
-    METADATA,
     Mount,
     PhysicalVolume,
     Storage,
@@ -324,7 +324,9 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
             signatures = _signatures(sections, device)
             kind = next((one for one in signatures if re.fullmatch("ext[234]", one)), "ext4")
             size = int(values["ext-blocks"]) * int(values["ext-block-size"])
-            found.append(Filesystem(device, kind, size, int(values["ext-mounts"]) > 0, int(values.get("ext-inodes", 0))))
+            found.append(
+                Filesystem(device, kind, size, int(values["ext-mounts"]) > 0, int(values.get("ext-inodes", 0)))
+            )
     return found
 
 

@@ -89,6 +89,11 @@ class Filesystem:
     used: bool = False  # it has been mounted (ext4), or has more inodes in use than a new one (xfs)
     inodes: int = 0  # of an ext4; an xfs makes them as it needs them
 
+    @property
+    def bytes_per_inode(self) -> int:
+        """Return how many bytes an ext4 has for each inode; 0 where it is none."""
+        return self.size // self.inodes if self.inodes else 0
+
 
 @dataclass(frozen=True)
 class Mount:

@@ -44,6 +44,8 @@ class Settings(BaseModel):
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     filesystem: Filesystem
+    volume_bytes_per_inode: Annotated[int | None, BeforeValidator(fields.parse_bytes_per_inode)]
+    volume_mount_options: list[Annotated[str, AfterValidator(fields.check_mount_option)]]
     volume_mount: Annotated[str, AfterValidator(fields.check_mount_point)]
     adopt_volume: bool
     replace_lost_volumes: bool

@@ -174,7 +174,9 @@ def _volume_groups(status: Status, page: Page) -> Iterator[str]:
         yield page.line(group.name, text)
         for disk in status.disk_room:
             if disk.group == group.name:
-                yield page.line("  disk", f"{disk.disk} has grown by {short(disk.room)}, which are not used; see docs/grow.md")
+                yield page.line(
+                    "  disk", f"{disk.disk} has grown by {short(disk.room)}, which are not used; see docs/grow.md"
+                )
     if "disk room" in status.failed:
         yield page.line("unknown", f"whether a disk has grown: {status.failed['disk room']}", UNKNOWN)
     for found in status.observation.snapshots:

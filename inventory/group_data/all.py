@@ -77,6 +77,16 @@ volume_reserve = "5%"
 # "ext4" or "xfs". Applies when the volume is created; an existing filesystem is never replaced.
 filesystem = "ext4"
 
+# For ext4: bytes of the volume for each inode, 4096 to 1048576; fewer bytes mean more inodes. Each file of an image needs
+# one, and each takes 256 bytes. "auto": mke2fs's own choice, 16384 up to 4 TiB. xfs makes inodes as it needs them. Applies
+# when the filesystem is created; later, a change is a warning: an existing filesystem is never made anew.
+volume_bytes_per_inode = "auto"
+
+# Mount options that the disk needs, beside those that the volume always has: ["_netdev"] for a disk that needs the network
+# (iSCSI), ["noatime"], ["discard"]. Extra volumes get those that every filesystem knows. Options that would endanger the
+# data or keep Docker down are refused. A change applies from the next mount on.
+volume_mount_options = []
+
 # The mount point of the volume: an empty directory of its own, or one that does not exist yet, and no directory of the
 # system. The volume's docker/ and containerd/ are bind-mounted on /var/lib/docker and /var/lib/containerd.
 volume_mount = "/srv/docker-volume"

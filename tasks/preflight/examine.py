@@ -37,7 +37,7 @@ class Examination:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None  # None where there are findings
-    is_mounted: bool = False  # each volume is, on its mount point
+    is_mounted: bool = False  # each volume is, on its mount point, and fstab has the options of the settings
     notices: tuple[str, ...] = ()  # what the run does that its owner should know before
 
 
@@ -117,20 +117,23 @@ def examine(
         # The reserve is a part of the file, and the volume is the rest of it.
         largest = file.largest - settings.volume_reserve.bytes_of(file.largest) if file.size else volume.largest
         setting = "volume_file" if file.size else "volume_size"
-        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem)
+        per_inode = logical_volume.bytes_per_inode(settings, storage, plan.device)
+        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem, per_inode)
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *engine.silence_warnings(state, storage),
         *file.warnings,
         *volume.warnings,
+        *logical_volume.inode_warnings(settings, storage, plan.device),
         *grown_warnings(settings, storage, grown, volume.group),
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),
         *nvidia.nvidia_warnings(settings, state),
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
-    is_mounted = all(storage.mount(place) for place in places)
+    options = {option for entry in storage.fstab if entry.target == settings.volume_mount for option in entry.options}
+    is_mounted = all(storage.mount(place) for place in places) and {*settings.volume_mount_options} <= options
     existing = storage.logical_volume(volume.group, settings.logical_volume)
     notices = (
         *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size),

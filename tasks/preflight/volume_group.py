@@ -67,6 +67,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
         warnings=(
             *_extension_warnings(settings, storage, name, disks),
+            *_mirror_warnings(settings, storage, name, disks),
             *disk_warnings(settings, storage, name),
             *planned.warnings,
         ),
@@ -212,6 +213,15 @@ def _extension_warnings(settings: Settings, storage: Storage, name: str, new_dis
         root = _root_volume(storage)
         loss = "the host does not boot" if root and root[0] == name else "it is not activated"
         yield f"the volume group {name} is extended by {', '.join(new_disks)}: when one of its disks is lost, {loss}"
+
+
+def _mirror_warnings(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[str]:
+    count = len(new_disks) + len(storage.physical_volumes_of(name))
+    if new_disks and count > 1 and not settings.volume_group_extend:
+        yield (
+            f"the volume group {name} is on {count} disks without a mirror: if one of them is lost, all of Docker's data is "
+            "lost. A RAID array as the only disk has one"
+        )
 
 
 # -- room in it

@@ -18,7 +18,18 @@ from .test_operations import BLANK, DEVICE, GROUP, GROWN, HERE, MADE, MOUNTED, U
 
 MIB = 2**20
 SIZE = 3 * MIB
-WRITES = ("pvcreate", "pvresize", "vgcreate", "vgextend", "mkfs.ext4", "mkfs.xfs", "resize2fs", "xfs_growfs", "lvchange", "chattr")
+WRITES = (
+    "pvcreate",
+    "pvresize",
+    "vgcreate",
+    "vgextend",
+    "mkfs.ext4",
+    "mkfs.xfs",
+    "resize2fs",
+    "xfs_growfs",
+    "lvchange",
+    "chattr",
+)
 
 
 class StorageMachine:

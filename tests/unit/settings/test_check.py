@@ -116,6 +116,39 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"volume_disks": "/dev/disk/by-id/$(id)*"}, "volume_disks[0] = '/dev/disk/by-id/$(id)*': must be the path"),
     ({"volume_disks": "/dev/disk/by-id/a b*"}, "volume_disks[0] = '/dev/disk/by-id/a b*': must be the path"),
     ({"volume_disk_minimum": "5%"}, "volume_disk_minimum = '5%': must be a size such as \"60G\""),
+    *(
+        (
+            {"volume_bytes_per_inode": value},
+            f'volume_bytes_per_inode = {value!r}: must be "auto", or bytes from 4096 to 1048576',
+        )
+        for value in (4095, 1048577, "16K", 8192.0, True, None)
+    ),
+    ({"volume_mount_options": "_netdev"}, "volume_mount_options = '_netdev': must be a list, such as [\"_netdev\"]"),
+    *(
+        (
+            {"volume_mount_options": ["noatime", option]},
+            f"volume_mount_options[1] = {option!r}: must be another option: {why}",
+        )
+        for option, why in {
+            "nofail": "the volume always has it",
+            "private": "the volume always has it",
+            "x-systemd.device-timeout=5s": "the volume always has it",
+            "ro": "Docker and its containers write",
+            "noexec": "Docker and its containers write and run programs there",
+            "noauto": "Docker would stay down after a boot",
+            "x-systemd.automount": "Docker would stay down after a boot",
+            "rshared": "the volume is mounted private",
+            "rbind": "it mounts something else",
+            "users": "other users could unmount it",
+            "data=writeback": "a power cut could cost data",
+            "errors=panic": "a damaged volume would take the host down",
+            "x-systemd.makefs": "this project makes and grows the filesystem",
+        }.items()
+    ),
+    *(
+        ({"volume_mount_options": [option]}, f"volume_mount_options[0] = {option!r}: must be an option such as")
+        for option in ("_netdevv", "noatime,ro", "commit=", "commit=5 x", "", "x-systemd.requires=a b")
+    ),
     ({"volume_group_grow": 1}, "volume_group_grow = 1: must be True or False"),
     ({"volume_disk_minimum": ""}, "volume_disk_minimum = '': must be a size such as \"60G\""),
     ({"volume_disks": ["/dev/vdb; rm -rf /"]}, "volume_disks[0] = '/dev/vdb; rm -rf /': must be the path"),
@@ -376,6 +409,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
     ),
     (
+        {"volume_bytes_per_inode": 8192, "filesystem": "xfs"},
+        'volume_bytes_per_inode = 8192: needs filesystem "ext4": xfs makes inodes as it needs them',
+    ),
+    (
+        {"volume_mount_options": ["commit=30"], "filesystem": "xfs"},
+        "volume_mount_options = ['commit=30']: must be without 'commit=30', which xfs does not know",
+    ),
+    (
+        {"volume_mount_options": ["inode64"]},
+        "volume_mount_options = ['inode64']: must be without 'inode64', which ext4 does not know",
+    ),
+    (
+        {"volume_mount_options": ["discard"], "volume_file": "60G"},
+        "must be without 'discard' beside volume_file: it would give the file's space to others",
+    ),
+    (
         {"volume_group_extend": True, "volume_group": "vg", "volume_disks": "blank"},
         "volume_disks = 'blank': must name the disk that volume_group_extend adds to a group of others",
     ),
@@ -450,6 +499,9 @@ GOOD: list[dict[str, Any]] = [
     {"docker_repository": "https://[2001:db8::1]:8443/docker"},
     {"volume_disks": ["/dev/disk/by-id/scsi-0QEMU_disk2", "/dev/nvme1n1p2"]},
     {"volume_disks": "blank", "volume_disk_minimum": "50G"},
+    *({"volume_bytes_per_inode": value} for value in ("auto", 4096, 1048576)),
+    {"volume_mount_options": ["_netdev", "x-systemd.requires=iscsid.service", "noatime", "discard", "commit=30"]},
+    {"volume_mount_options": ["logbufs=8", "lazytime"], "filesystem": "xfs"},
     {"volume_disks": ["blank"]},
     {"volume_disks": "/dev/vdb"},
     {"volume_disks": "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*"},

@@ -164,6 +164,28 @@ def test_host_boots_without_the_volume_and_docker_starts_after_its_stores() -> N
     ]
 
 
+def test_mount_options_of_the_settings_are_in_fstab_beside_ours() -> None:
+    """A disk that needs the network carries the extra volumes too; they may have another filesystem."""
+    home = {"home-lv": HOME["home-lv"] | {"filesystem": "xfs"}}
+    docker, extra, *stores = lines_of_fstab(
+        fresh(shared_vg(), extra_volumes=home, volume_mount_options=["_netdev", "commit=30"])
+    )
+    assert docker.split()[3] == "defaults,private,nofail,x-systemd.device-timeout=90s,_netdev,commit=30"
+    assert extra.split()[3] == "defaults,nofail,x-systemd.device-timeout=30s,_netdev"
+    assert not [line for line in stores if "_netdev" in line or "commit" in line]
+
+
+def test_filesystem_of_docker_is_made_with_the_inodes_of_the_settings() -> None:
+    def made(**changes: object) -> list[str]:
+        run = fresh(shared_vg(), extra_volumes=HOME, **changes)
+        return [str(command).partition("exit 1; }; ")[2] for command in run.ran["pyinfra_lvm.operations.filesystem"]]
+
+    docker, home = made(volume_bytes_per_inode=8192)
+    assert docker.startswith(f"mkfs.ext4 -q -F -i 8192 {DEVICE} ")
+    assert home.startswith("mkfs.ext4 -q -F /dev/mapper/ubuntu--vg-home--lv ")
+    assert made()[0].startswith(f"mkfs.ext4 -q -F {DEVICE} ")
+
+
 def test_volume_is_whole_before_anything_is_mounted_from_it_or_asserts_it() -> None:
     run = fresh(shared_vg(), extra_volumes=HOME)
     names = [
@@ -207,7 +229,9 @@ def test_grown_disk_is_taken_before_the_volume_grows_into_it() -> None:
     }
     assert [name for name in run.names if name in steps] == [*steps]
     done = [str(command) for operation in steps.values() for command in run.ran[operation]]
-    assert [command for command in done if "pvresize" in command or "lvextend" in command or "resize2fs" in command] == done
+    assert [
+        command for command in done if "pvresize" in command or "lvextend" in command or "resize2fs" in command
+    ] == done
     assert len(done) == 3
 
 

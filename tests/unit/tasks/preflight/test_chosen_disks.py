@@ -87,6 +87,10 @@ def test_disk_that_is_named_is_not_chosen_once_more() -> None:
     result = examine(settings(volume_disks=[SPARE, PATTERN]), bare_host(), storage)
     assert result.plan
     assert result.plan.new_physical_volumes == (SPARE, "/dev/disk/by-id/virtio-spare2")
+    assert result.warnings == (
+        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. A "
+        "RAID array as the only disk has one",
+    )
     assert result.notices == (f"volume_disks chooses {SECOND.aliases[0]} (/dev/vdc, 20.0 GiB)",)
 
 
@@ -152,12 +156,19 @@ def test_disk_that_is_not_chosen_is_listed_with_the_reason(reason: str) -> None:
     storage = beside(replace(spare_disk(), devices=spare_disk().devices[:-1]), device)
     for rule in ("blank", "/dev/disk/by-path/pci-*"):
         named = replace(device, aliases=("/dev/disk/by-path/pci-1",))
-        found = finding(bare_host(), beside(replace(spare_disk(), devices=spare_disk().devices[:-1]), named), settings(volume_disks=rule))
+        found = finding(
+            bare_host(),
+            beside(replace(spare_disk(), devices=spare_disk().devices[:-1]), named),
+            settings(volume_disks=rule),
+        )
         assert f'no disk fits "{rule}" in volume_disks; this host has /dev/vda (30.0 GiB) ' in found.found
         assert f"/dev/disk/by-path/pci-1 ({device.path}, " in found.found
         assert found.found.endswith(f") {why}")
     assert_says(
-        finding(bare_host(), storage, BLANK), found_has=why, needed="multipath device with at least 20G (volume_disk_minimum)", action="attach one"
+        finding(bare_host(), storage, BLANK),
+        found_has=why,
+        needed="multipath device with at least 20G (volume_disk_minimum)",
+        action="attach one",
     )
 
 
@@ -183,19 +194,27 @@ def test_smaller_disk_is_chosen_where_the_minimum_allows_it_and_a_larger_minimum
     small = spare_disk(size=4 * GIB)
     assert plan_of(bare_host(), small, settings(volume_disks="blank", volume_disk_minimum="4G")).new_physical_volumes
     two = beside(spare_disk(), replace(SECOND, size=20 * GIB + MIB))
-    assert plan_of(bare_host(), two, settings(volume_disks="blank", volume_disk_minimum="20481M")).new_physical_volumes == SECOND.aliases
+    assert (
+        plan_of(bare_host(), two, settings(volume_disks="blank", volume_disk_minimum="20481M")).new_physical_volumes
+        == SECOND.aliases
+    )
 
 
 def test_ephemeral_disk_is_chosen_with_consent_and_a_warning() -> None:
     storage = spare_disk(model="Amazon EC2 NVMe Instance Storage")
     warning = f"{SPARE} is an ephemeral disk: Docker's data is lost when the machine is stopped or moved"
-    plan = plan_of(bare_host(), storage, settings(volume_disks="blank", allow_ephemeral_disks=True), warnings=(warning,))
+    plan = plan_of(
+        bare_host(), storage, settings(volume_disks="blank", allow_ephemeral_disks=True), warnings=(warning,)
+    )
     assert plan.new_physical_volumes == (SPARE,)
 
 
 def test_every_rule_that_fails_is_reported() -> None:
     wanted = settings(volume_disks=["/dev/disk/by-id/a*", "/dev/disk/by-id/b*"])
-    assert [f'"/dev/disk/by-id/{name}*"' in found.found for name, found in zip("ab", examine(wanted, bare_host(), spare_disk()).findings, strict=True)] == [True, True]
+    assert [
+        f'"/dev/disk/by-id/{name}*"' in found.found
+        for name, found in zip("ab", examine(wanted, bare_host(), spare_disk()).findings, strict=True)
+    ] == [True, True]
 
 
 # -- afterwards
@@ -210,7 +229,9 @@ def test_blank_chooses_once(further: int) -> None:
 
 
 def test_group_is_known_by_its_name_when_all_disks_have_other_names() -> None:
-    devices = tuple(replace(d, path="/dev/nvme1n1", aliases=()) if SPARE in d.aliases else d for d in provisioned().devices)
+    devices = tuple(
+        replace(d, path="/dev/nvme1n1", aliases=()) if SPARE in d.aliases else d for d in provisioned().devices
+    )
     volumes = tuple(replace(v, path="/dev/nvme1n1") for v in provisioned().physical_volumes)
     renamed = replace(provisioned(), devices=devices, physical_volumes=volumes)
     assert plan_of(our_docker_ce_host(), renamed, BLANK).new_physical_volumes == ()
@@ -220,7 +241,9 @@ def test_group_is_known_by_its_name_when_all_disks_have_other_names() -> None:
 
 
 def test_further_disk_that_matches_a_pattern_extends_the_group_as_a_further_name_does() -> None:
-    by_name = examine(settings(volume_disks=[SPARE, *SECOND.aliases]), our_docker_ce_host(), beside(provisioned(), SECOND))
+    by_name = examine(
+        settings(volume_disks=[SPARE, *SECOND.aliases]), our_docker_ce_host(), beside(provisioned(), SECOND)
+    )
     by_pattern = examine(settings(volume_disks=PATTERN), our_docker_ce_host(), beside(provisioned(), SECOND))
     assert by_name.plan == by_pattern.plan
     assert by_pattern.plan
@@ -245,9 +268,13 @@ def test_blank_makes_no_volume_in_a_group_of_others() -> None:
 
 
 def test_lost_disk_is_not_replaced_by_a_blank_one() -> None:
-    lost = replace(provisioned(), physical_volumes=(), volume_groups=(), logical_volumes=(), mounts=provisioned().mounts[:1])
+    lost = replace(
+        provisioned(), physical_volumes=(), volume_groups=(), logical_volumes=(), mounts=provisioned().mounts[:1]
+    )
     devices = (*(d for d in lost.devices if d.type != "lvm" and SPARE not in d.aliases), SECOND)
-    result = examine(BLANK, our_docker_ce_host(configured_volume="/dev/mapper/docker--vg-docker--lv"), replace(lost, devices=devices))
+    result = examine(
+        BLANK, our_docker_ce_host(configured_volume="/dev/mapper/docker--vg-docker--lv"), replace(lost, devices=devices)
+    )
     assert result.plan is None
     assert "the volume docker-vg/docker-lv for /srv/docker-volume is not there" in result.findings[0].found
 

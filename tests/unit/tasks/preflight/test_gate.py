@@ -26,7 +26,7 @@ from ..operations import OperationHost, commands
 from .verdicts import plan_of
 
 
-def inspected(storage: Storage) -> OperationHost:
+def inspected(storage: Storage, **changes: object) -> OperationHost:
     host = OperationHost(
         {
             HostFacts: our_docker_ce_host(),
@@ -36,7 +36,7 @@ def inspected(storage: Storage) -> OperationHost:
         }
     )
     with ctx_host.use(host):
-        assert gate.inspect(settings())
+        assert gate.inspect(settings(**changes))
     return host
 
 
@@ -47,6 +47,14 @@ def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then
     for missing in MOUNT_POINTS:
         (warning,) = inspected(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).logged
         assert "systemd is reloaded for the mounts while containers with GPUs run: train." in warning
+
+
+def test_containers_with_gpus_are_named_before_mount_options_change() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    (warning,) = inspected(whole, volume_mount_options=["noatime"]).logged
+    assert "systemd is reloaded for the mounts while containers with GPUs run: train." in warning
+    lines = tuple(entry._replace(options=(*entry.options, "noatime")) for entry in whole.fstab)
+    assert inspected(replace(whole, fstab=lines), volume_mount_options=["noatime"]).logged == []
 
 
 def _host(state: HostState, storage: Storage, holder: str = "") -> OperationHost:
@@ -104,7 +112,9 @@ def asked_of(
     ("disks", "read"),
     [("blank", [WHOLE_DISKS]), ("/dev/disk/by-id/a*", ["/dev/disk/by-id/a*"]), (["/dev/vdb"], ["/dev/vdb"]), ([], [])],
 )
-def test_ends_of_all_disks_are_read_only_for_blank(monkeypatch: pytest.MonkeyPatch, disks: object, read: list[str]) -> None:
+def test_ends_of_all_disks_are_read_only_for_blank(
+    monkeypatch: pytest.MonkeyPatch, disks: object, read: list[str]
+) -> None:
     asked = asked_of(monkeypatch, _host(bare_host(), shared_vg()), volume_disks=disks)
     assert asked[StorageLayout]["probe"] == [*read, VOLUME_FILE_DEVICE]
 

@@ -64,7 +64,9 @@ def test_group_that_has_taken_the_space_is_converged() -> None:
     assert (result.plan.grown_disks, result.notices) == ((), ())
 
 
-@pytest.mark.parametrize(("more", "grows"), [(2 * EXTENT, True), (2 * EXTENT - EXTENT, False), (MIB, False), (0, False), (-GIB, False)])
+@pytest.mark.parametrize(
+    ("more", "grows"), [(2 * EXTENT, True), (2 * EXTENT - EXTENT, False), (MIB, False), (0, False), (-GIB, False)]
+)
 def test_rest_of_a_disk_is_no_new_space(more: int, grows: bool) -> None:
     result = examined(grown(provisioned(), SPARE, 20 * GIB + more), volume_disks=[SPARE])
     assert result.plan
@@ -127,7 +129,14 @@ def test_volume_of_others_makes_dockers_group_a_shared_one() -> None:
 def test_group_that_docker_does_not_use_is_left_alone() -> None:
     beside = on_whole_disk()
     spare = spare_disk().devices[-1]
-    storage = replace(beside, devices=(*beside.devices, spare), logical_volumes=beside.logical_volumes[:1], mounts=beside.mounts[:1], fstab=(), directories=shared_vg().directories)
+    storage = replace(
+        beside,
+        devices=(*beside.devices, spare),
+        logical_volumes=beside.logical_volumes[:1],
+        mounts=beside.mounts[:1],
+        fstab=(),
+        directories=shared_vg().directories,
+    )
     result = examine(settings(volume_disks=[SPARE], volume_group_grow=True), bare_host(), storage)
     assert result.plan, result.findings
     assert (result.plan.volume_group, result.plan.grown_disks, result.warnings) == ("docker-vg", (), ())
@@ -160,7 +169,9 @@ def on_a_partition(disk: int, last: bool = True) -> Storage:
 def test_partition_has_to_grow_first() -> None:
     wanted = {"volume_disks": [f"{SPARE}-part1"]}
     (warning,) = examined(on_a_partition(40 * GIB), **wanted).warnings
-    assert warning.startswith(f"the disk {SPARE} has 20.0 GiB in no partition, and Docker's volume group is on its last one")
+    assert warning.startswith(
+        f"the disk {SPARE} has 20.0 GiB in no partition, and Docker's volume group is on its last one"
+    )
     assert "`growpart /dev/vdb 1` (package cloud-guest-utils)" in warning
     assert len(examined(on_a_partition(21 * GIB), **wanted).warnings) == 1
     for storage in (on_a_partition(21 * GIB - 1), on_a_partition(40 * GIB, last=False)):
