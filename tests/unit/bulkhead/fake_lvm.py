@@ -49,7 +49,7 @@ class FakeGroup:
         """Stand in for bulkhead.command.output_of."""
         del seconds
         if self.is_gone and "-a" in command:
-            raise OSError('LVM says: Volume group "ubuntu-vg" not found')
+            raise OSError('`lvs` says: Volume group "ubuntu-vg" not found')
         if command[0] == "lvs":
             return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
         raise AssertionError(f"{command} would be killed after a while")

@@ -93,10 +93,10 @@ def refused(operation: Callable[..., Any], storage: Storage, **arguments: Any) -
 # -- physical volumes
 
 
-def on_disk(size: int, **changes: Any) -> Storage:
+def on_disk(of_disk: int, **changes: Any) -> Storage:
     """A group of 20 GiB on a disk of this size."""
     volume = replace(PhysicalVolume("/dev/vdb", "vg", 20 * G - 4 * 2**20, 0), **changes)
-    return Storage(devices=(replace(BLANK, size=size),), physical_volumes=(volume,), volume_groups=(GROUP,))
+    return Storage(devices=(replace(BLANK, size=of_disk),), physical_volumes=(volume,), volume_groups=(GROUP,))
 
 
 def test_physical_volume_takes_the_new_space_of_its_device() -> None:

@@ -120,9 +120,9 @@ def on_a_file() -> Storage:
     return with_disk(converged(with_volume_file(single_root(), plan.disk_file_bytes), plan))
 
 
-def on_a_grown_disk(wanted: Settings) -> Storage:
+def on_a_grown_disk() -> Storage:
     """Docker's volume on a disk that has become larger since."""
-    known = converged(spare_disk(), plan_of(bare_host(), spare_disk(), wanted))
+    known = converged(spare_disk(), plan_of(bare_host(), spare_disk(), settings(volume_disks=[SPARE])))
     devices = tuple(replace(device, size=40 * 2**30) if SPARE in device.aliases else device for device in known.devices)
     return replace(known, devices=devices)
 
@@ -150,7 +150,11 @@ def runs(secrets: dict[str, Any]) -> dict[str, tuple[str, Settings, OperationHos
             settings(**secrets, volume_file="60G"),
             host_with(bare_host(), single_root()),
         ),
-        "a disk that has grown": ("deploy.py", fresh, host_with(ours, on_a_grown_disk(fresh))),
+        "a disk that has grown": (
+            "deploy.py",
+            settings(**secrets, volume_disks=[SPARE]),
+            host_with(ours, on_a_grown_disk()),
+        ),
         "a disk that takes over": (
             "deploy.py",
             settings(**secrets, volume_disks=[SPARE]),

@@ -143,7 +143,7 @@ def test_numbers_are_those_of_no_locale(programs: Path, monkeypatch: pytest.Monk
 
 def test_failure_is_an_error(programs: Path) -> None:
     program(programs / "lvs", "echo '  /run/lock/lvm: open failed' >&2; exit 5")
-    with pytest.raises(OSError, match="LVM says: /run/lock/lvm: open failed"):
+    with pytest.raises(OSError, match="`lvs` says: /run/lock/lvm: open failed"):
         lvm.list_groups()
 
 
