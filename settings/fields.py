@@ -94,7 +94,8 @@ _NOT_IN_MOUNT_OPTIONS = {
     "x-systemd.makefs|x-systemd.growfs": "this project makes and grows the filesystem",
 }
 
-# mke2fs makes at least one inode for each block of 4 KiB. Of more than 1 MiB each, Docker would soon have too few.
+# An ext4 can use no more inodes than it has blocks of 4 KiB (mke2fs(8), -i). With one for more than 1 MiB, Docker would soon
+# have none left.
 _BYTES_PER_INODE = (4096, 2**20)
 
 # -- bounds
