@@ -41,15 +41,16 @@ def with_chosen_disks(settings: Settings, storage: Storage, group: str) -> Setti
         if not _is_rule(rule):
             names.append(rule)
             continue
-        present = [device for device in _disks_of(storage, group, rule) if device.path not in named]
+        present = _disks_of(storage, group, rule)
         reasons = {device: _why_not(settings, storage, device, rule) for device in filter(is_whole, storage.devices)}
-        new = [device for device, reason in reasons.items() if not reason and device.path not in named]
+        fitting = [device for device, reason in reasons.items() if not reason]
+        new = [device for device in fitting if device.path not in named]
         if rule == BLANK and present:
             new = []  # it has chosen
         if len(new) > 1:
             findings.append(_several(rule, new))
-        elif new or present:
-            names += [_name(device, rule) for device in (*present, *new)]
+        elif fitting or present:  # what another name stands for is in the list already
+            names += [_name(device, rule) for device in (*present, *new) if device.path not in named]
         elif storage.physical_volumes_of(group) and rule != BLANK:
             names.append(rule)  # its disks have other names now; the group is known by its own
         else:

@@ -94,6 +94,15 @@ def test_disk_that_is_named_is_not_chosen_once_more() -> None:
     assert result.notices == (f"volume_disks chooses {SECOND.aliases[0]} (/dev/vdc, 20.0 GiB)",)
 
 
+@pytest.mark.parametrize("other", [SPARE, "/dev/disk/by-id/*-spare", "/dev/vdb"])
+def test_disk_of_two_names_is_one_disk(other: str) -> None:
+    fresh = examine(settings(volume_disks=[other, PATTERN]), bare_host(), spare_disk()).plan
+    assert fresh
+    assert fresh.new_physical_volumes == ("/dev/vdb" if other == "/dev/vdb" else SPARE,)
+    again = plan_of(our_docker_ce_host(), provisioned(), settings(volume_disks=[other, PATTERN]))
+    assert again.new_physical_volumes == ()
+
+
 def test_names_need_no_notice() -> None:
     assert examine(ON_SPARE, bare_host(), spare_disk()).notices == ()
 
