@@ -41,6 +41,7 @@ class Machine:
     ssh_port: int
     settings: dict[str, Any] = field(default_factory=dict)  # for the inventory
     pulled: list[str] = field(default_factory=list)  # serial numbers of disks that are taken out
+    added: list[str] = field(default_factory=list)  # those of disks that no snapshot has
     accelerator: str = "tcg"  # never changes: a snapshot loads under the same accelerator only
     memory: str = "2G"
     cpus: int = 2
@@ -320,7 +321,7 @@ class Machine:
         self._tell_monitor(f"savevm {tag}")
 
     def restore(self, tag: str) -> None:
-        """Restore a snapshot, whether the machine runs or not.
+        """Restore a snapshot, whether the machine runs or not. Disks that were added since are removed.
 
         Raises:
             LabError: the snapshot does not exist.
@@ -328,11 +329,13 @@ class Machine:
         if tag not in (snapshot["name"] for snapshot in _information(Path(self.disks["root"])).get("snapshots", [])):
             raise LabError(f"{self.name} has no snapshot {tag!r}")
         self._disconnect()
-        if self.running and not self.pulled:
+        if self.running and not self.pulled and not self.added:
             self._tell_monitor(f"loadvm {tag}")
         else:
             self.cut()
-            self.pulled = []
+            for serial in self.added:
+                Path(self.disks.pop(serial)).unlink()
+            self.pulled, self.added = [], []
             self.save()
             self._start(load=tag)
         self._set_clock()
@@ -353,6 +356,26 @@ class Machine:
         """Put a disk back at the next boot."""
         self.pulled.remove(serial)
         self.save()
+
+    def add_disk(self, serial: str, size: str) -> None:
+        """Add a blank disk at the next boot.
+
+        Args:
+            size: such as 20G.
+        """
+        path = self.directory / f"{serial}.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), size], check=True)
+        self.disks[serial] = str(path)
+        self.added.append(serial)
+        self.save()
+
+    def grow_disk(self, serial: str, size: str) -> None:
+        """Enlarge a disk while the machine runs, as a cloud does.
+
+        Args:
+            size: such as 30G.
+        """
+        self._tell_monitor(f"block_resize {serial} {size}")
 
     # -- ssh
 

@@ -14,6 +14,7 @@ from pyinfra.api import FactBase, FactProcessError
 
 from pyinfra_lvm.fstab import parse_fstab
 from pyinfra_lvm.model import (
+    METADATA,
     BlockDevice,
     Directory,
     DiskImage,
@@ -26,11 +27,12 @@ from pyinfra_lvm.model import (
     VolumeGroup,
 )
 
+WHOLE_DISKS = "disks"  # among the devices to probe: every disk, RAID array and multipath device of the host
 XFS_NEW_INODES = 3  # in use on an xfs that mkfs has just made: the root directory, and two for the realtime part
 
 _SECTION = "##STORAGE## "
 
-# $1: devices whose ends are read, separated by spaces. $2: directories that are inspected beneath mounts, likewise. $3:
+# $1: devices whose ends are read, separated by spaces; the shell expands patterns, and "disks" stands for all. $2: directories that are inspected beneath mounts, likewise. $3:
 # files that are disks, likewise.
 #
 # Processes are what it costs on the host: a program is asked for everything at once, and the shell does the rest itself.
@@ -54,10 +56,11 @@ zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
 section lsblk
 lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,RM,MODEL,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
 section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
-devices= volumes= ext= xfs=
+devices= volumes= ext= xfs= disks=
 while read -r device type; do
     case "$type $devices " in rom*|loop*|*" $device "*) continue ;; esac
-    devices="$devices $device"; [ "$type" != lvm ] || volumes="$volumes $device "
+    devices="$devices $device"
+    case $type in lvm) volumes="$volumes $device " ;; disk|mpath|raid*) disks="$disks $device" ;; esac
 done <<EOF
 $(lsblk --noheadings --list --paths --output KNAME,TYPE)
 EOF
@@ -70,14 +73,19 @@ done <<EOF
 $found
 EOF
 [ -z "$ext" ] || for device in $ext; do section "device $device"; dumpe2fs -h "$device" 2>/dev/null; done |
-    sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p; s/^Mount count: */ext-mounts /p; /^##/p'
+    sed -n 's/^Block count: */ext-blocks /p; s/^Block size: */ext-block-size /p; s/^Mount count: */ext-mounts /p
+        s/^Inode count: */ext-inodes /p; /^##/p'
 for device in $xfs; do
     section "device $device"; printf 'xfs-superblock '; od -An -v -w140 -j4 -N140 -tu1 "$device" || echo
     xfs_info "$device" 2>/dev/null | sed -n 's/^data .*bsize=\([0-9]*\) *blocks=\([0-9]*\),.*/xfs-blocks \1 \2/p'
 done
+case " $1 " in *" disks "*) set -- "$1$disks" "$2" "$3" ;; esac
+probed=
 for device in $1; do
-    [ -b "$device" ] || continue
-    section "ends $(readlink -f "$device")"
+    [ -b "$device" ] && device=$(readlink -f "$device") || continue
+    case "$probed " in *" $device "*) continue ;; esac # by another name
+    probed="$probed $device"
+    section "ends $device"
     zeros "$device" $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || continue
     if zeros "$device" 0 1048576; then echo zeros
     elif zeros "$device" 0 512 && zeros "$device" 4608 1043968; then echo beyond-header
@@ -126,7 +134,7 @@ section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
 if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
-    section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing
+    section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start
     section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
     section lvs; report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags
 fi
@@ -140,7 +148,8 @@ class StorageLayout(FactBase[Storage]):
     It is one command, so that everything is from one moment. It changes nothing, and needs root.
 
     + paths: directories to inspect beneath the mounts on them
-    + probe: devices whose first and last MiB are read: ``zeroed`` tells a blank device from one with unknown content
+    + probe: devices whose first and last MiB are read: ``zeroed`` tells a blank device from one with unknown content.
+      Shell patterns match the names that a device has, and ``WHOLE_DISKS`` stands for every disk
     + images: files that are disks, or are going to be
 
     .. code:: python
@@ -181,7 +190,12 @@ def parse_storage(output: list[str]) -> Storage:
         devices=tuple(_device(node, sections, _aliases(sections)) for node in nodes.values()),
         physical_volumes=tuple(
             PhysicalVolume(
-                r["pv_name"], r["vg_name"], int(r["pv_size"]), int(r["pv_free"]), r["pv_missing"] == "missing"
+                r["pv_name"],
+                r["vg_name"],
+                int(r["pv_size"]),
+                int(r["pv_free"]),
+                r["pv_missing"] == "missing",
+                int(r.get("pe_start") or METADATA),
             )
             for r in _lvm_rows(sections, "pvs", "pv")
         ),
@@ -310,7 +324,9 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
             signatures = _signatures(sections, device)
             kind = next((one for one in signatures if re.fullmatch("ext[234]", one)), "ext4")
             size = int(values["ext-blocks"]) * int(values["ext-block-size"])
-            found.append(Filesystem(device, kind, size, used=int(values["ext-mounts"]) > 0))
+            found.append(
+                Filesystem(device, kind, size, int(values["ext-mounts"]) > 0, int(values.get("ext-inodes", 0)))
+            )
     return found
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
 
+METADATA = 2**20  # bytes of a disk that LVM takes before the first extent (pvcreate(8): the default)
+
 
 @dataclass(frozen=True)
 class BlockDevice:
@@ -37,6 +39,7 @@ class PhysicalVolume:
     size: int  # bytes
     free: int  # bytes
     missing: bool = False
+    start: int = METADATA  # bytes of the device before the first extent
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,12 @@ class Filesystem:
     type: str
     size: int  # bytes, from the superblock
     used: bool = False  # it has been mounted (ext4), or has more inodes in use than a new one (xfs)
+    inodes: int = 0  # of an ext4; an xfs makes them as it needs them
+
+    @property
+    def bytes_per_inode(self) -> int:
+        """Return how many bytes an ext4 has for each inode; 0 where it is none."""
+        return self.size // self.inodes if self.inodes else 0
 
 
 @dataclass(frozen=True)
@@ -181,11 +190,27 @@ class Storage:
     def physical_volumes_of(self, group: str) -> tuple[PhysicalVolume, ...]:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
 
-    def group_of(self, path: str) -> str | None:
-        """Return the volume group of the device that ``path`` names: empty for none, None for no physical volume."""
+    def physical_volume(self, path: str) -> PhysicalVolume | None:
+        """Return the physical volume on the device that ``path`` names."""
         device = self.device(path)
         names = (device.path, *device.aliases) if device else (path,)
-        return next((volume.volume_group for volume in self.physical_volumes if volume.path in names), None)
+        return next((volume for volume in self.physical_volumes if volume.path in names), None)
+
+    def group_of(self, path: str) -> str | None:
+        """Return the volume group of the device that ``path`` names: empty for none, None for no physical volume."""
+        volume = self.physical_volume(path)
+        return volume.volume_group if volume else None
+
+    def gain_of(self, volume: PhysicalVolume) -> int:
+        """Return how many bytes a physical volume gets when it takes all of its device, which has grown; 0 for none.
+
+        What is left of a device that has not grown is less than an extent, and less than LVM's metadata at its end.
+        """
+        device, group = self.device(volume.path), self.volume_group(volume.volume_group)
+        if device is None or group is None or volume.missing:
+            return 0
+        gain = usable(device.size, group.extent_size, volume.start) - volume.size
+        return gain if gain >= 2 * group.extent_size else 0
 
     def filesystem(self, path: str) -> Filesystem | None:
         """Return the filesystem on the device that ``path`` names."""
@@ -211,6 +236,17 @@ class Storage:
 
     def directory(self, path: str) -> Directory | None:
         return next((d for d in self.directories if d.path == path), None)
+
+
+def usable(size: int, extent_size: int, start: int = METADATA) -> int:
+    """Return how many bytes of a disk become extents of a volume group.
+
+    Args:
+        size: of the disk, in bytes.
+        extent_size: of the group, in bytes.
+        start: bytes before the first extent.
+    """
+    return (size - start) // extent_size * extent_size
 
 
 def mapper_path(group: str, volume: str) -> str:

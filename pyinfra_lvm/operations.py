@@ -124,6 +124,40 @@ def physical_volume(device: str) -> Commands:
 
 
 @operation()
+def grown_physical_volume(device: str) -> Commands:
+    """
+    Have a physical volume take all of its device, which has become larger. It is never shrunk, and what is on it goes on.
+
+    + device: path of the device
+
+    **Example:**
+
+    .. code:: python
+
+        lvm.grown_physical_volume(
+            name="The group takes the new space of its disk",
+            device="/dev/disk/by-id/virtio-spare",
+        )
+    """
+    _check_value("device", device)
+    storage = fact(StorageLayout)
+    volume = storage.physical_volume(device)
+    if volume is None:
+        yield refusal(f"{device} is no physical volume; nothing was changed")
+    elif not storage.gain_of(volume):
+        host.noop(f"the physical volume {device} takes all of its device")
+    else:
+        quoted = shlex.quote(device)
+        # pvresize shrinks a physical volume too, if its device has become smaller meanwhile.
+        yield StringCommand(
+            f"size=$(pvs --noheadings --nosuffix --units b --options pv_size {quoted} | tr -d ' ') && "
+            f'[ "$(blockdev --getsize64 {quoted})" -gt "$size" ] || '
+            f"{{ echo 'refused: {device} is not larger than its physical volume; nothing was changed' >&2; exit 1; }}; "
+            f"pvresize --quiet {quoted} </dev/null"
+        )
+
+
+@operation()
 def volume_group(group: str, devices: list[str], extend: bool = False, mixed_sectors: bool = False) -> Commands:
     """
     Make a volume group of physical volumes, or extend one.

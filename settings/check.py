@@ -103,6 +103,10 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem(
             "volume_group_extend", "True", "needs volume_disks and the name of an existing volume_group"
         )
+    if settings.volume_group_extend and settings.volume_disks == [fields.BLANK]:
+        yield SettingProblem(
+            "volume_disks", repr(fields.BLANK), "must name the disk that volume_group_extend adds to a group of others"
+        )
     if settings.adopt_volume and settings.volume_disks:
         yield SettingProblem(
             "adopt_volume", "True", "adopt_volume and volume_disks exclude each other: set only one of them"
@@ -111,6 +115,16 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem(
             "adopt_volume", "True", "adopt_volume and volume_file exclude each other: set only one of them"
         )
+    if settings.volume_bytes_per_inode and settings.filesystem != "ext4":
+        allowed = f'needs filesystem "ext4": {settings.filesystem} makes inodes as it needs them'
+        yield SettingProblem("volume_bytes_per_inode", str(settings.volume_bytes_per_inode), allowed)
+    for option in settings.volume_mount_options:
+        if not fields.knows_mount_option(settings.filesystem, option):
+            allowed = f"must be without {option!r}, which {settings.filesystem} does not know"
+            yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
+    if settings.volume_file and "discard" in settings.volume_mount_options:
+        allowed = "must be without 'discard' beside volume_file: it would give the file's space to others"
+        yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
     if settings.logical_volume in settings.extra_volumes:
         yield SettingProblem(
             "extra_volumes", "", f'must not have "{settings.logical_volume}", which is Docker\'s volume'
@@ -183,7 +197,9 @@ def _problem(found: ErrorDetails) -> SettingProblem:
     words = {
         "bool_type": "True or False",
         "int_type": "a whole number",
-        "list_type": 'a list, such as ["/dev/disk/by-id/…"]',
+        "list_type": 'a list, such as ["_netdev"]'
+        if name == "volume_mount_options"
+        else ('"blank", or ' if name == "volume_disks" else "") + 'a list, such as ["/dev/disk/by-id/…"]',
         "dict_type": "a dictionary",
         "string_type": "text in quotes",
         "model_type": 'a dictionary, such as {"mount": "/home", "size": "20G"}',

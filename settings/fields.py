@@ -63,6 +63,41 @@ _MOVABLE_DIRECTORIES = frozenset("/home /opt /srv /var/backups /var/mail /var/op
 
 _STORES = (DOCKER_STORE, CONTAINERD_STORE)
 
+# Mount options that a disk or its owner may need, by the filesystem that knows them; empty: every one. mount(8), ext4(5),
+# xfs(5), systemd.mount(5). One that the filesystem does not know would keep the volume from being mounted.
+_NUMBER = "[0-9]+"
+MOUNT_OPTIONS = {
+    "": (
+        "_netdev|noatime|nodiratime|relatime|strictatime|lazytime|nodev|nosuid|discard|"
+        r"x-systemd\.(requires|after|wanted-by)=[A-Za-z0-9:_.@\\-]+|x-systemd\.mount-timeout=[0-9]+(s|min)?"
+    ),
+    "ext4": (
+        f"commit={_NUMBER}|data=(ordered|journal)|errors=remount-ro|inode_readahead_blks={_NUMBER}|init_itable={_NUMBER}|"
+        f"journal_checksum|noinit_itable|nodelalloc|stripe={_NUMBER}"
+    ),
+    "xfs": (
+        f"allocsize={_NUMBER}[kmg]?|inode64|largeio|logbsize={_NUMBER}k?|logbufs={_NUMBER}|noalign|sunit={_NUMBER}|swalloc|"
+        f"swidth={_NUMBER}"
+    ),
+}
+
+# Mount options that the volume must not have, and why.
+_NOT_IN_MOUNT_OPTIONS = {
+    "defaults|private|nofail|x-systemd.device-timeout=.*": "the volume always has it",
+    "ro|noexec": "Docker and its containers write and run programs there",
+    "noauto|x-systemd.automount": "Docker would stay down after a boot",
+    "r?shared|r?slave|r?private|r?unbindable": "the volume is mounted private: otherwise each container's mounts show twice",
+    "r?bind|move|remount|loop|offset=.*|subvol=.*": "it mounts something else",
+    "user|users|owner|group": "other users could unmount it",
+    "norecovery|noload|nobarrier|barrier=0|data=writeback|errors=continue": "a power cut could cost data",
+    "errors=panic": "a damaged volume would take the host down",
+    "x-systemd.makefs|x-systemd.growfs": "this project makes and grows the filesystem",
+}
+
+# An ext4 can use no more inodes than it has blocks of 4 KiB (mke2fs(8), -i). With one for more than 1 MiB, Docker would soon
+# have none left.
+_BYTES_PER_INODE = (4096, 2**20)
+
 # -- bounds
 
 # Two names make one of device-mapper's, which has at most 127 characters, and each "-" in them counts twice.
@@ -102,17 +137,38 @@ def check_not_reserved(value: str) -> str:
     return value
 
 
+BLANK = "blank"  # instead of the path of a disk: the only blank disk of the host
+
+
+def is_pattern(disk: str) -> bool:
+    """Return whether a name of volume_disks is a shell pattern."""
+    return any(character in disk for character in "*?[")
+
+
+def parse_disks(value: object) -> object:
+    """Return the list that a single name stands for."""
+    return [value] if isinstance(value, str) else value
+
+
 def check_disk_path(value: str) -> str:
-    """Refuse what is not the path of a device, or not its plainest form."""
-    if not re.fullmatch(r"/dev/[A-Za-z0-9][A-Za-z0-9/_.:+=@-]*", value) or posixpath.normpath(value) != value:
-        raise ValueError('the path of a disk under /dev, such as "/dev/disk/by-id/scsi-0QEMU_disk2"')
+    """Refuse what is not "blank", nor the path of a device, in its plainest form, nor a pattern of stable names."""
+    if value == BLANK:
+        return value
+    if is_pattern(value) and not value.startswith("/dev/disk/"):
+        raise ValueError(
+            'a pattern of names under /dev/disk, such as "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*"'
+        )
+    if not re.fullmatch(r"/dev/[A-Za-z0-9][A-Za-z0-9/_.:+=@*?\[\]-]*", value) or posixpath.normpath(value) != value:
+        raise ValueError('the path of a disk under /dev, such as "/dev/disk/by-id/scsi-0QEMU_disk2", or "blank"')
     return value
 
 
-def check_distinct(value: list[str]) -> list[str]:
-    """Refuse a list that names a disk twice."""
+def check_disks(value: list[str]) -> list[str]:
+    """Refuse a list that names a disk twice, or another one beside the only blank one."""
     if len(set(value)) < len(value):
         raise ValueError("a list that names each disk once")
+    if BLANK in value and len(value) > 1:
+        raise ValueError(f'"{BLANK}" alone, which stands for the only blank disk, or a list of names')
     return value
 
 
@@ -183,6 +239,31 @@ def parse_volume_file(value: object) -> Size | None:
     if 0 < size.bytes < 2 * MINIMUM:
         raise ValueError(f"at least {human(2 * MINIMUM)}, or empty")
     return size
+
+
+def parse_bytes_per_inode(value: object) -> int | None:
+    """Parse the bytes of an ext4 for each of its inodes; None for "auto"."""
+    least, most = _BYTES_PER_INODE
+    if value == "auto":
+        return None
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f'"auto", or bytes from {least} to {most}')
+    return value
+
+
+def check_mount_option(value: str) -> str:
+    """Refuse a mount option that the volume must not have, or that no filesystem of ours knows."""
+    for pattern, why in _NOT_IN_MOUNT_OPTIONS.items():
+        if re.fullmatch(pattern, value):
+            raise ValueError(f"another option: {why}")
+    if not any(re.fullmatch(pattern, value) for pattern in MOUNT_OPTIONS.values()):
+        raise ValueError('an option such as "_netdev", "noatime", "discard" or "x-systemd.requires=iscsid.service"')
+    return value
+
+
+def knows_mount_option(filesystem: str, option: str) -> bool:
+    """Return whether a filesystem knows an option that is allowed."""
+    return any(re.fullmatch(MOUNT_OPTIONS[name], option) for name in ("", filesystem))
 
 
 def check_volume_minimum(size: Size) -> Size:

@@ -30,16 +30,22 @@ class Settings(BaseModel):
 
     volume_group: Annotated[str, AfterValidator(fields.check_lvm_name)]
     volume_disks: Annotated[
-        list[Annotated[str, AfterValidator(fields.check_disk_path)]], AfterValidator(fields.check_distinct)
+        list[Annotated[str, AfterValidator(fields.check_disk_path)]],
+        AfterValidator(fields.check_disks),
+        BeforeValidator(fields.parse_disks),
     ]
+    volume_disk_minimum: Annotated[Size, BeforeValidator(fields.size_parser())]
     volume_file: Annotated[Size | None, BeforeValidator(fields.parse_volume_file)]
     volume_file_keep: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     volume_group_extend: bool
+    volume_group_grow: bool
     allow_ephemeral_disks: bool
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]
     filesystem: Filesystem
+    volume_bytes_per_inode: Annotated[int | None, BeforeValidator(fields.parse_bytes_per_inode)]
+    volume_mount_options: list[Annotated[str, AfterValidator(fields.check_mount_option)]]
     volume_mount: Annotated[str, AfterValidator(fields.check_mount_point)]
     adopt_volume: bool
     replace_lost_volumes: bool

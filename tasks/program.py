@@ -51,7 +51,7 @@ print(digest, all(packed.read(name + "c").startswith(importlib.util.MAGIC_NUMBER
 
 def configuration(settings: Settings, plan: Plan) -> str:
     """Return the content of the program's configuration file."""
-    extra = [extra_entry(volume.mount, volume.device, volume.filesystem) for volume in plan.extra_volumes]
+    extra = [extra_entry(settings, volume) for volume in plan.extra_volumes]
     values = {
         "volume_mount": settings.volume_mount,
         "stores": STORES,

@@ -9,7 +9,7 @@ write to the root filesystem there.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
@@ -20,6 +20,7 @@ from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
 from pyinfra_lvm.operations import refusal
+from settings.fields import knows_mount_option
 from settings.model import Settings
 from tasks import volume_file
 from tasks.preflight.facts import HostFacts
@@ -57,9 +58,18 @@ def provision(settings: Settings, plan: Plan) -> None:
             extend=True,
             mixed_sectors=plan.leaves_file,
         )
+    for device in plan.grown_disks:
+        lvm.grown_physical_volume(name=f"{device} is used over its whole size", device=device)
     if plan.leaves_file:
         volume_file.leave(plan)
-    _logical_volume(plan.volume_group, plan.logical_volume, plan.size, plan.filesystem)
+    per_inode = settings.volume_bytes_per_inode
+    _logical_volume(
+        plan.volume_group,
+        plan.logical_volume,
+        plan.size,
+        plan.filesystem,
+        ["-i", str(per_inode)] if per_inode else [],
+    )
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",
         path=settings.volume_mount,
@@ -67,29 +77,30 @@ def provision(settings: Settings, plan: Plan) -> None:
         fstype=plan.filesystem,
         # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount
         # fails.
-        options=["defaults", "private", *FSTAB_OPTIONS],
+        options=["defaults", "private", *FSTAB_OPTIONS, *settings.volume_mount_options],
         immutable_mount_point=True,
     )
     stores(name="The volume has a directory for each store, with its marker", volume=settings.volume_mount)
     for volume in plan.extra_volumes:
-        _provision_extra(plan.volume_group, volume)
+        _provision_extra(settings, plan.volume_group, volume)
 
 
-def _logical_volume(group: str, name: str, size: int, filesystem: str) -> None:
+def _logical_volume(group: str, name: str, size: int, filesystem: str, options: Sequence[str] = ()) -> None:
     lvm.logical_volume(name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG])
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",
         volume=name,
         group=group,
         fstype=filesystem,
+        options=list(options),
         size=size,
     )
 
 
-def _provision_extra(group: str, volume: PlannedExtraVolume) -> None:
+def _provision_extra(settings: Settings, group: str, volume: PlannedExtraVolume) -> None:
     _logical_volume(group, volume.name, volume.size, volume.filesystem)
     if not volume.relocates:
-        entry = extra_entry(volume.mount, volume.device, volume.filesystem)
+        entry = extra_entry(settings, volume)
         lvm.mount(
             name=f"{volume.mount} is mounted",
             path=entry.target,
@@ -138,10 +149,13 @@ def store_entry(settings: Settings, directory: str) -> FstabEntry:
     return FstabEntry(f"{settings.volume_mount}/{directory}", STORES[directory], "none", options)
 
 
-def extra_entry(path: str, device: str, filesystem: str) -> FstabEntry:
+def extra_entry(settings: Settings, volume: PlannedExtraVolume) -> FstabEntry:
     """Return the line of fstab that mounts an extra volume."""
+    # Its filesystem may be another than that of Docker's volume. It is on the same disks.
+    of_the_disk = [option for option in settings.volume_mount_options if knows_mount_option("", option)]
     # While the boot waits for /home only root can log in (systemd-user-sessions.service), so it waits 30 s at most.
-    return FstabEntry.of(device, path, filesystem, ("defaults", "nofail", "x-systemd.device-timeout=30s"))
+    options = ("defaults", "nofail", "x-systemd.device-timeout=30s", *of_the_disk)
+    return FstabEntry.of(volume.device, volume.mount, volume.filesystem, options)
 
 
 class VolumeContents(FactBase[set[str]]):

@@ -15,7 +15,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from bulkhead.names import VOLUME_FILE, VOLUME_FILE_SERVICE
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.facts import StorageLayout
-from pyinfra_lvm.model import DiskImage, PhysicalVolume, Storage
+from pyinfra_lvm.model import DiskImage, Storage
 from settings.model import Settings
 from tasks.preflight.plan import Plan
 from tasks.support import connection, units
@@ -71,12 +71,6 @@ def unit_files(settings: Settings, plan: Plan) -> dict[str, str]:
             "docker-disk.service.j2", directory=_DIRECTORY, script=VOLUME_FILE_SCRIPT, mounts=mounts
         ),
     }
-
-
-def _on_file(storage: Storage) -> PhysicalVolume | None:
-    """Return the physical volume that is on the file."""
-    device = storage.device(VOLUME_FILE_DEVICE)
-    return next((v for v in storage.physical_volumes if device and storage.device(v.path) == device), None)
 
 
 def _image(storage: Storage) -> DiskImage:
@@ -135,7 +129,7 @@ def attached(size: int) -> Commands:
         commands.append(f"sh {VOLUME_FILE_SCRIPT} attach")  # which attaches nothing that is attached
     if any(loop.size < size for loop in loops):
         commands.append(f"losetup --set-capacity $(readlink -f {VOLUME_FILE_DEVICE})")
-    volume = _on_file(storage)
+    volume = storage.physical_volume(VOLUME_FILE_DEVICE)
     group = storage.volume_group(volume.volume_group) if volume else None
     # What is left of a disk is less than an extent and LVM's metadata.
     if volume and group and size - volume.size >= 2 * group.extent_size:
@@ -153,7 +147,7 @@ def emptied(group: str) -> Generator[FunctionCommand, None, None]:
     Args:
         group: name of the volume group.
     """
-    volume = _on_file(fact(StorageLayout))
+    volume = fact(StorageLayout).physical_volume(VOLUME_FILE_DEVICE)
     if volume and volume.volume_group == group and volume.free < volume.size:
         yield FunctionCommand(_move, [], {})
     else:

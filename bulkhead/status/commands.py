@@ -48,6 +48,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "guard": asdict(status.guard) if status.guard else None,
         "builds": [asdict(build) for build in status.builds],
         "taken": status.taken,
+        "disk_room": [disk._asdict() for disk in status.disk_room],
         "alerts": [alert.as_dict() for alert in status.alerts],
         "queued": status.queued,
         "failed": status.failed,

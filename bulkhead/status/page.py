@@ -23,6 +23,7 @@ _SHORTEST_MOUNT = 11  # characters of a mount point, before a column is dropped
 _WIDTHS = {"used": 12, "size": 5, "free": 5, "growth": 8, "full in": 7}  # of the columns beside mount point and bar
 _FAILURES = 5  # failures of a prune that are shown
 _ABORTED = 5  # stopped builds that are shown
+_WORTH_GROWING = 2**30  # bytes that are free beside the reserve
 _SILENT = 60  # seconds after which the guard's last sample is shown as old
 
 
@@ -168,7 +169,16 @@ def _volume_groups(status: Status, page: Page) -> Iterator[str]:
         text = f"{short(group.free)} of {short(group.size)} free"
         if group.name == status.group and status.reserve:
             text += f"; the reserve is {short(status.reserve)}"
+        if group.name == status.group and group.free - status.reserve >= _WORTH_GROWING:
+            text += f"; Docker's volume can grow by {short(group.free - status.reserve)}"
         yield page.line(group.name, text)
+        for disk in status.disk_room:
+            if disk.group == group.name:
+                yield page.line(
+                    "  disk", f"{disk.disk} has grown by {short(disk.room)}, which are not used; see docs/grow.md"
+                )
+    if "disk room" in status.failed:
+        yield page.line("unknown", f"whether a disk has grown: {status.failed['disk room']}", UNKNOWN)
     for found in status.observation.snapshots:
         text = f"{found.group}/{found.name} of {found.origin}, {int(found.percent)} % full"
         if found.group == status.group and (since := status.taken.get(found.name)):

@@ -21,6 +21,7 @@ from bulkhead.names import PRUNE_TIMER
 from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.snapshot.rollback import Rollback
+from bulkhead.storage import lvm
 from bulkhead.storage.space import space_of
 from bulkhead.watch import alert_store, check
 from bulkhead.watch.results import OK, Observation
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bulkhead.config import Config
     from bulkhead.docker.usage import Usage
     from bulkhead.move.move import Move
+    from bulkhead.storage.lvm import DiskRoom
     from bulkhead.watch.alert_store import OpenAlert
 
 PATIENCE = 10  # seconds for Docker to measure what it stores
@@ -167,6 +169,7 @@ class Status:
     builds: list[GuardedBuild] = field(default_factory=list)
     taken: dict[str, float] = field(default_factory=dict)  # our snapshots: name → when it was taken
     snapshot_hours: int = 0  # after which the guard drops a snapshot; 0: it drops none
+    disk_room: list[DiskRoom] = field(default_factory=list)
     next_check: float | None = None
     next_prune: float | None = None
     alerts: list[OpenAlert] = field(default_factory=list)
@@ -206,6 +209,7 @@ def collect(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
     if status.observation.snapshots:
         status.taken = part("snapshots", lambda: {each.name: each.made for each in snapshots.ours(config)}, {})
         status.snapshot_hours = config.snapshot_max_hours if names.GUARD_SERVICE in config.watched_units else 0
+    status.disk_room = part("disk room", lvm.list_disk_room, [])
     status.next_check = part("next check", lambda: _next_by_cron(status.now), None)
     status.next_prune = part("next prune", _next_by_timer, None)
     status.alerts = part("alerts", alert_store.open_alerts, [])

@@ -19,12 +19,24 @@ _VOLUMES_COMMAND = (
 ).split()
 
 
+_DISKS_COLUMNS = "pv_name,vg_name,pv_size,dev_size,pe_start,vg_extent_size"
+_DISKS_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_DISKS_COLUMNS}".split()
+
+
 class GroupUsage(NamedTuple):
     """A volume group and its space in bytes."""
 
     name: str
     size: int
     free: int
+
+
+class DiskRoom(NamedTuple):
+    """A disk that is larger than the physical volume on it: it has grown."""
+
+    disk: str
+    group: str
+    room: int  # bytes that the group does not use
 
 
 class SnapshotUsage(NamedTuple):
@@ -90,6 +102,29 @@ def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage]]:
     return list(groups.values()), snapshots
 
 
+def list_disk_room() -> list[DiskRoom]:
+    """Return each disk that has grown beyond its physical volume.
+
+    Without LVM, and to users other than root, there are none.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors.
+    """
+    if os.geteuid() != 0:
+        return []
+    try:
+        rows = _rows(output_of(_DISKS_COMMAND, PATIENCE), _DISKS_COLUMNS)
+    except FileNotFoundError:
+        return []
+    found = []
+    for disk, group, used, size, start, extent in rows:
+        room = int(size) - int(start) - int(used)
+        # What is left of a disk that has not grown is less than an extent, and less than LVM's metadata at its end.
+        if group and room >= 2 * int(extent):
+            found.append(DiskRoom(disk, group, room))
+    return found
+
+
 def list_volumes(group: str) -> list[VolumeRecord]:
     """Return the logical volumes of a volume group.
 
@@ -105,5 +140,5 @@ def _rows(output: str, columns: str) -> list[list[str]]:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     rows = [fields for line in lines if len(fields := line.split("|")) == columns.count(",") + 1]
     if lines and not rows:
-        raise OSError(f"`lvs` says: {' '.join(lines)[:300]}")
+        raise OSError(f"LVM says: {' '.join(lines)[:300]}")
     return rows

@@ -23,7 +23,17 @@ volume_group = "auto"
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
 # /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
 # loop devices, RAM disks, network block devices (nbd) and removable ones.
+# Where serial numbers differ from host to host, write a rule instead of names. "blank": the only blank disk of the host.
+# "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*": the only blank disk of which a name matches. Both mean whole disks,
+# RAID arrays and multipath devices of at least volume_disk_minimum, and ephemeral ones only with allow_ephemeral_disks. A
+# host with more than one such disk is refused, and so is one without. "blank" chooses once: when Docker's group has a disk,
+# it never takes another. A pattern that matches a further blank disk later extends the group, like a further name. Name
+# the disks of hosts that share some with other hosts (a SAN) or give some to virtual machines.
 volume_disks = []
+
+# The size that a disk must have for "blank" or a pattern in volume_disks to choose it: small disks of a cloud, such as
+# those that hold a configuration, are left alone. A disk that you name in full may be smaller.
+volume_disk_minimum = "20G"
 
 # A file as the disk, for hosts whose root filesystem has taken the whole disk: "60G", or "60%" of the filesystem that
 # holds /var/lib (ext4 or xfs). The file is preallocated and becomes a group of Docker's own, on which all else is as on a
@@ -38,6 +48,11 @@ volume_file_keep = "20%"
 # True: add volume_disks to the existing group that volume_group names. Warning: if this is root's group and one of the
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
+
+# A disk may become larger while the host runs, as a cloud's volume can. A group of Docker's own takes the new space in the
+# next run. True: so does a group that others share. The volume follows if volume_size is "auto" or a percentage of the
+# group, while Docker runs. Partition tables are never changed.
+volume_group_grow = False
 
 # True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
 # SSD, Azure's local or temporary disk. The cloud empties it when the machine is stopped or moved, and Docker's images,
@@ -61,6 +76,16 @@ volume_reserve = "5%"
 
 # "ext4" or "xfs". Applies when the volume is created; an existing filesystem is never replaced.
 filesystem = "ext4"
+
+# For ext4: bytes of the volume for each inode, 4096 to 1048576; fewer bytes mean more inodes. Each file of an image needs
+# one, and each takes 256 bytes. "auto": mke2fs's own choice, 16384 up to 4 TiB. xfs makes inodes as it needs them. Applies
+# when the filesystem is created; later, a change is a warning: an existing filesystem is never made anew.
+volume_bytes_per_inode = "auto"
+
+# Mount options that the disk needs, beside those that the volume always has: ["_netdev"] for a disk that needs the network
+# (iSCSI), ["noatime"], ["discard"]. Extra volumes get those that every filesystem knows. Options that would endanger the
+# data or keep Docker down are refused. A change applies from the next mount on.
+volume_mount_options = []
 
 # The mount point of the volume: an empty directory of its own, or one that does not exist yet, and no directory of the
 # system. The volume's docker/ and containerd/ are bind-mounted on /var/lib/docker and /var/lib/containerd.

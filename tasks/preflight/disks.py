@@ -82,7 +82,7 @@ def _stale_names(settings: Settings, storage: Storage, group: str) -> tuple[str,
     return tuple(
         path
         for path, device in named.items()
-        if device is None or (device.path == path and (not extends or _why_not_blank(device, None)))
+        if device is None or (device.path == path and (not extends or why_not_blank(device, None)))
     )
 
 
@@ -101,7 +101,7 @@ def judge_disks(settings: Settings, storage: Storage, group: str) -> Iterator[Fi
         if device is None and _transient_kind(path):
             yield _refuse_transient(path, _transient_kind(path), settings, storage)
         elif device is None:
-            disks = (f"{_stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
+            disks = (f"{stable_name(d)} ({human(d.size)})" for d in storage.devices if d.type == "disk")
             yield Finding(
                 f"there is no disk {path}; this host has {', '.join(disks)}",
                 "every disk that volume_disks names",
@@ -129,14 +129,14 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
     if kind := unsuitable(storage, device):
         yield _refuse_transient(name, kind, settings, storage)
         return
-    if reason := _why_not_blank(device, owner):
+    if reason := why_not_blank(device, owner):
         uses = [*_uses(storage, device)]
         yield Finding(
             "; ".join([f"{name} {reason}", *uses]),
             "a blank disk: a disk that carries anything is never overwritten",
             _advice(storage, path, device, is_used=bool(uses or device.mount_points)),
         )
-    if _is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
+    if is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
         yield Finding(
             f"{name} is an ephemeral disk{f' ({device.model})' if device.model else ''}: the cloud empties it when the "
             "machine is stopped or moved",
@@ -169,7 +169,13 @@ def unsuitable(storage: Storage, device: BlockDevice) -> str:
     return _OTHER_TYPES.get(device.type, "")
 
 
-def _is_ephemeral(storage: Storage, device: BlockDevice) -> bool:
+def is_whole(device: BlockDevice) -> bool:
+    """Return whether a device is a disk, a RAID array or a multipath device, and no part of one."""
+    return device.type in ("disk", "mpath") or device.type.startswith("raid")
+
+
+def is_ephemeral(storage: Storage, device: BlockDevice) -> bool:
+    """Return whether a device is on a disk of a cloud's host machine, which the cloud empties."""
     below = storage.ancestors(device)
     links = (alias for other in (*below, *storage.descendants(device)) for alias in other.aliases)
     return any(_EPHEMERAL_MODEL.fullmatch(other.model) for other in below) or any(
@@ -197,7 +203,7 @@ def _advice(storage: Storage, path: str, device: BlockDevice, is_used: bool) -> 
     """Return what to do about a disk that is not blank. It never tells how to overwrite this one."""
     on_it = (storage.device(child) for child in device.children)
     if multipath := next((child for child in on_it if child and child.type == "mpath"), None):
-        return f"name another disk, or the multipath device that this one is a path of: {_stable_name(multipath)}"
+        return f"name another disk, or the multipath device that this one is a path of: {stable_name(multipath)}"
     advice = "name another disk"
     if is_used:
         advice += ": this host uses this one"
@@ -207,7 +213,7 @@ def _advice(storage: Storage, path: str, device: BlockDevice, is_used: bool) -> 
     return advice + (kernel_name if path == device.path else "")
 
 
-def _why_not_blank(device: BlockDevice, owner: str | None) -> str:
+def why_not_blank(device: BlockDevice, owner: str | None) -> str:
     """Return why a disk that is in no group is not taken; empty for a blank one."""
     if owner == "":
         # A cut between pvcreate and vgcreate leaves a physical volume with nothing beyond its header.
@@ -227,9 +233,9 @@ def disk_warnings(settings: Settings, storage: Storage, group: str) -> Iterator[
         yield f"{path} is not used: the volume group {group} is complete without it, on {disks}; correct volume_disks"
     for path in new_disks(settings, storage, group):
         device = storage.device(path)
-        if device and path == device.path and _stable_name(device) != path:
-            yield f"{path} can be another disk after a boot; name it {_stable_name(device)} in volume_disks"
-        if device and _is_ephemeral(storage, device):
+        if device and path == device.path and stable_name(device) != path:
+            yield f"{path} can be another disk after a boot; name it {stable_name(device)} in volume_disks"
+        if device and is_ephemeral(storage, device):
             yield f"{path} is an ephemeral disk: Docker's data is lost when the machine is stopped or moved"
 
 
@@ -238,18 +244,18 @@ def another_disk(settings: Settings, storage: Storage) -> str:
     blank = (
         device
         for device in storage.devices
-        if (device.type in ("disk", "mpath") or device.type.startswith("raid"))
+        if is_whole(device)
         and device.size > MINIMUM
         and not not_blank(device)
         and not unsuitable(storage, device)
-        and not _is_ephemeral(storage, device)
+        and not is_ephemeral(storage, device)
         and not {device.path, *device.aliases} & {*settings.volume_disks}
     )
-    listed = ", ".join(f"{_stable_name(device)} ({human(device.size)})" for device in blank)
+    listed = ", ".join(f"{stable_name(device)} ({human(device.size)})" for device in blank)
     return f"name a blank disk in volume_disks ({f'there is {listed}' if listed else 'there is none: attach one'})"
 
 
-def _stable_name(device: BlockDevice) -> str:
+def stable_name(device: BlockDevice) -> str:
     """Return a name that a device keeps; its kernel name where it has no other."""
     directories = ("/dev/disk/by-id/", "/dev/mapper/", "/dev/disk/by-path/")
     return next((a for start in directories for a in device.aliases if a.startswith(start)), device.path)

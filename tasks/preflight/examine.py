@@ -9,6 +9,7 @@ from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.preflight import (
+    chosen_disks,
     consent,
     daemon_json,
     engine,
@@ -22,6 +23,7 @@ from tasks.preflight import (
 )
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
+from tasks.preflight.grown_disks import grown_disks, grown_notices, grown_warnings, with_grown_disks
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan
 from tasks.preflight.volume_group import plan_file, plan_volume
@@ -35,7 +37,7 @@ class Examination:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None  # None where there are findings
-    is_mounted: bool = False  # each volume is, on its mount point
+    is_mounted: bool = False  # each volume is, on its mount point, and fstab has the options of the settings
     notices: tuple[str, ...] = ()  # what the run does that its owner should know before
 
 
@@ -70,9 +72,11 @@ def examine(
         *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
         *mount_points.judge_mount_units(state),
     ]
+    wanted = settings
     try:
         file = plan_file(settings, storage, state.store_bytes if relocates else 0)
-        settings, storage = file.settings, file.storage
+        settings, grown = file.settings, grown_disks(file.settings, file.storage)
+        storage = with_grown_disks(file.storage, grown)
         volume = plan_volume(settings, storage)
     except Refused as refused:
         findings += daemon_json.judge_obstacle(settings, state, None)
@@ -83,6 +87,7 @@ def examine(
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
+        grown_disks=tuple(disk.name for disk in grown if disk.is_taken and disk.group == volume.group),
         logical_volume=settings.logical_volume,
         size=volume.size,
         reserve=volume.reserve,
@@ -112,18 +117,27 @@ def examine(
         # The reserve is a part of the file, and the volume is the rest of it.
         largest = file.largest - settings.volume_reserve.bytes_of(file.largest) if file.size else volume.largest
         setting = "volume_file" if file.size else "volume_size"
-        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem)
+        per_inode = logical_volume.bytes_per_inode(settings, storage, plan.device)
+        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem, per_inode)
     warnings = (
         *lost_volumes.lost_volume_warnings(settings, lost),
         *system.system_warnings(state),
         *engine.silence_warnings(state, storage),
         *file.warnings,
         *volume.warnings,
+        *logical_volume.inode_warnings(settings, storage, plan.device),
+        *grown_warnings(settings, storage, grown, volume.group),
         *extra_volumes.warnings,
         *daemon_json.daemon_json_warnings(settings, state),
         *nvidia.nvidia_warnings(settings, state),
     )
     places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
-    is_mounted = all(storage.mount(place) for place in places)
-    notices = tuple(consent.notices(settings, state, relocates=relocates))
+    options = {option for entry in storage.fstab if entry.target == settings.volume_mount for option in entry.options}
+    is_mounted = all(storage.mount(place) for place in places) and {*settings.volume_mount_options} <= options
+    existing = storage.logical_volume(volume.group, settings.logical_volume)
+    notices = (
+        *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size),
+        *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
+        *consent.notices(settings, state, relocates=relocates),
+    )
     return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)

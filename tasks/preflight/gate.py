@@ -13,8 +13,9 @@ from pyinfra.api import StringCommand
 
 from bulkhead.names import VOLUME_FILE
 from pyinfra_lvm.collection import Question, fact, operation
-from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
 from pyinfra_lvm.operations import refusal
+from settings.fields import BLANK
 from settings.model import Settings
 from tasks import relocation
 from tasks.preflight.examine import Examination, examine
@@ -113,6 +114,6 @@ def _questions(settings: Settings) -> tuple[Question, Question]:
         "mount_points": mount_points,
         "where_offered": list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
     }
-    disks = [*settings.volume_disks, VOLUME_FILE_DEVICE]
+    disks = [*(WHOLE_DISKS if disk == BLANK else disk for disk in settings.volume_disks), VOLUME_FILE_DEVICE]
     of_storage = {"paths": mount_points, "probe": disks, "images": [VOLUME_FILE]}
     return Question(HostFacts, of_host), Question(StorageLayout, of_storage)

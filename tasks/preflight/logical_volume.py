@@ -202,6 +202,41 @@ def _judge_growth(storage: Storage, volume: LogicalVolume, size: int) -> Iterato
     )
 
 
+def bytes_per_inode(settings: Settings, storage: Storage, device: str) -> int:
+    """Return how many bytes Docker's volume has, or will have, for each inode; 0 for mke2fs's choice.
+
+    Args:
+        device: of the volume.
+    """
+    present = _finished_filesystem(storage, device)
+    return (present.bytes_per_inode if present else 0) or settings.volume_bytes_per_inode or 0
+
+
+def inode_warnings(settings: Settings, storage: Storage, device: str) -> Iterator[str]:
+    """Yield that the filesystem of Docker's volume has been made with other bytes per inode than the settings have.
+
+    Args:
+        device: of the volume.
+    """
+    present, wanted = _finished_filesystem(storage, device), settings.volume_bytes_per_inode
+    if present is None or not present.inodes or not wanted:
+        return
+    expected = present.size // wanted
+    # mke2fs rounds up to whole blocks of inodes in each group of 128 MiB (ext4: 16 of 256 bytes in 4 KiB).
+    tolerance = expected // 10 + 16 * (present.size // (128 * 2**20) + 1)
+    if abs(present.inodes - expected) > tolerance:
+        yield (
+            f"the filesystem of {device} has an inode for each {present.bytes_per_inode} bytes, and volume_bytes_per_inode is "
+            f"{wanted}: it applies when a filesystem is made, and this one stays as it is"
+        )
+
+
+def _finished_filesystem(storage: Storage, device: str) -> Filesystem | None:
+    """Return the filesystem on a volume; None where there is none, or where it is made anew."""
+    volume = next((volume for volume in storage.logical_volumes if volume.mapper_path == device), None)
+    return storage.filesystem(device) if volume and UNFINISHED_TAG not in volume.tags else None
+
+
 def to_be_adopted(settings: Settings, storage: Storage) -> list[LogicalVolume]:
     """Return the volumes of the name of the settings that this project did not make and is allowed to take over."""
     named = [volume for volume in storage.logical_volumes if volume.name == settings.logical_volume]

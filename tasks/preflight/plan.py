@@ -28,6 +28,7 @@ class Plan:
     disk_file_bytes: int = 0  # bytes of the file that the group is on; 0: it is on disks
     leaves_file: bool = False  # the group moves from the file to the named disks, and the file is removed
     log_driver: str = "json-file"  # that containers get; empty: the host keeps its own, with its options
+    grown_disks: tuple[str, ...] = ()  # disks of the group that have grown, and whose new space it takes
     nvidia: bool = False  # the host has NVIDIA's container toolkit
     keeps_toolkit: bool = False  # the toolkit was there before this project, and stays as it is
     removes_nvidia: bool = False  # the toolkit that this project installed is removed

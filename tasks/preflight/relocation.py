@@ -58,7 +58,9 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
             )
 
 
-def judge_room(state: HostState, setting: str, size: int, largest: int, filesystem: str) -> Iterator[Finding]:
+def judge_room(
+    state: HostState, setting: str, size: int, largest: int, filesystem: str, bytes_per_inode: int = 0
+) -> Iterator[Finding]:
     """Yield why Docker's volume cannot hold the data that moves onto it.
 
     Args:
@@ -66,9 +68,10 @@ def judge_room(state: HostState, setting: str, size: int, largest: int, filesyst
         size: of the volume, in bytes.
         largest: the largest size that would fit into the volume group, in bytes.
         filesystem: of the volume.
+        bytes_per_inode: of an ext4; 0 for mke2fs's choice.
     """
     used, inodes = state.store_bytes, state.store_inodes
-    return too_little_room("Docker's data", setting, used, inodes, size, largest, filesystem)
+    return too_little_room("Docker's data", setting, used, inodes, size, largest, filesystem, bytes_per_inode)
 
 
 def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
@@ -82,17 +85,26 @@ def _bound_elsewhere(storage: Storage, path: str) -> Iterator[str]:
             yield mount.target
 
 
-def ext4_inodes(size: int) -> int:
+def ext4_inodes(size: int, bytes_per_inode: int = 0) -> int:
     """Return how many inodes mke2fs makes in an ext4, rounded down.
 
     Args:
         size: of the filesystem, in bytes.
+        bytes_per_inode: 0 for mke2fs's choice.
     """
-    return size // next((ratio for below, ratio in _BYTES_PER_INODE if size < below), _BYTES_PER_INODE_BEYOND)
+    default = next((ratio for below, ratio in _BYTES_PER_INODE if size < below), _BYTES_PER_INODE_BEYOND)
+    return size // (bytes_per_inode or default)
 
 
 def too_little_room(
-    data: str, setting: str, used: int, inodes: int, size: int, largest: int, filesystem: str
+    data: str,
+    setting: str,
+    used: int,
+    inodes: int,
+    size: int,
+    largest: int,
+    filesystem: str,
+    bytes_per_inode: int = 0,
 ) -> Iterator[Finding]:
     """Yield why a volume cannot hold the data that moves onto it.
 
@@ -104,6 +116,7 @@ def too_little_room(
         size: of the volume, in bytes.
         largest: the largest size that would fit into the volume group, in bytes.
         filesystem: of the volume.
+        bytes_per_inode: of an ext4; 0 for mke2fs's choice.
     """
     larger = f'a larger {setting} (at most "{setting_of(largest)}" fits)'
     needed = int(used * _MARGIN)
@@ -116,10 +129,11 @@ def too_little_room(
             if needed <= largest
             else f"{free_space}: the volume group has room for {human(largest)}",
         )
-    if filesystem == "ext4" and inodes * _MARGIN > ext4_inodes(size):
+    available = ext4_inodes(size, bytes_per_inode)
+    if filesystem == "ext4" and inodes * _MARGIN > available:
         yield Finding(
-            f"{data} has {inodes} files, and its volume, as ext4, {ext4_inodes(size)} inodes",
+            f"{data} has {inodes} files, and its volume, as ext4, {available} inodes",
             f"{int(inodes * _MARGIN)} inodes",
             'set its filesystem to "xfs", which has no such limit'
-            + (f", or {larger}" if inodes * _MARGIN <= ext4_inodes(largest) else ""),
+            + (f", or {larger}" if inodes * _MARGIN <= ext4_inodes(largest, bytes_per_inode) else ""),
         )

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 
 from bulkhead.names import VOLUME_FILE, VOLUME_FILE_SERVICE
 from bulkhead.sizes import MINIMUM, human, setting_of
-from pyinfra_lvm.model import BlockDevice, DiskImage, Mount, Storage
+from pyinfra_lvm.model import BlockDevice, DiskImage, Mount, Storage, usable
 from settings.model import Settings
 from tasks.preflight.disks import another_disk, unsuitable
 from tasks.preflight.finding import Finding, Refused
-from tasks.preflight.volume_size import usable
 from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 # ext4 and xfs keep allocated extents for their file. btrfs and ZFS write every block to a new place.
@@ -58,11 +57,11 @@ def without_file(settings: Settings, storage: Storage, group: str) -> FilePlan |
     Raises:
         Refused: the disks cannot take the group over.
     """
-    owner = storage.group_of(VOLUME_FILE_DEVICE)
-    if owner != group:
+    volume = storage.physical_volume(VOLUME_FILE_DEVICE)
+    owner = volume.volume_group if volume else None
+    if volume is None or owner != group:
         return FilePlan(settings, storage, leaves=True) if _is_left_over(settings, storage, group, owner) else None
-    device, found = storage.device(VOLUME_FILE_DEVICE), storage.volume_group(group)
-    volume = next(v for v in storage.physical_volumes if storage.device(v.path) == device)
+    found = storage.volume_group(group)
     volumes = [v for v in storage.logical_volumes if v.volume_group == group]
     if snapshots := [v.path for v in volumes if v.origin]:
         raise Refused(
@@ -273,7 +272,7 @@ def _with_device(storage: Storage, group: str, size: int) -> Storage:
     if device is None:
         blank = BlockDevice(VOLUME_FILE_DEVICE, "loop", size, False, (), (), (), (), zeroed=True)
         return replace(storage, devices=(*storage.devices, blank))
-    volume = next((v for v in storage.physical_volumes if storage.device(v.path) == device), None)
+    volume = storage.physical_volume(VOLUME_FILE_DEVICE)
     found = storage.volume_group(group)
     added = max(usable(size, found.extent_size) - volume.size, 0) if found and volume else 0
     return replace(

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import Storage, VolumeGroup
+from pyinfra_lvm.model import Storage, VolumeGroup, usable
 from settings.model import ExtraVolume, Settings
+from tasks.preflight.chosen_disks import with_chosen_disks
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
+from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
@@ -66,6 +67,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
         warnings=(
             *_extension_warnings(settings, storage, name, disks),
+            *_mirror_warnings(settings, storage, name, disks),
             *disk_warnings(settings, storage, name),
             *planned.warnings,
         ),
@@ -77,27 +79,28 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
 
 
 def plan_file(settings: Settings, storage: Storage, old_data: int = 0) -> FilePlan:
-    """Return settings and facts to plan the volume with: with the file as the disk where it is one, or becomes one.
+    """Return settings and facts to plan the volume with: every disk named, and the file as the disk where it is or becomes one.
 
     Args:
         old_data: bytes of Docker's data that move onto the volume.
 
     Raises:
-        Refused: the settings want a file, and the host or the file does not qualify.
+        Refused: a rule in volume_disks chooses no disk; or the settings want a file, and the host or the file does not qualify.
     """
     group = storage.group_of(VOLUME_FILE_DEVICE)
     named = settings.volume_group
+    target = OWN_GROUP if named == "auto" else named
+    settings = with_chosen_disks(settings, storage, target)
     if group and named in ("auto", group) and not settings.volume_disks:
         return with_file(settings, storage, group, 0)
     if settings.volume_disks:
-        target = OWN_GROUP if named == "auto" else named
         return without_file(settings, storage, target) or FilePlan(settings, storage)
     if not settings.volume_file:
         return FilePlan(settings, storage)
     if _has_other_room(settings, storage):
         warning = "volume_file is not used: a volume group has Docker's volume, or room for it"
         return FilePlan(settings, storage, warnings=(warning,))
-    return with_file(settings, storage, OWN_GROUP if named == "auto" else named, old_data)
+    return with_file(settings, storage, target, old_data)
 
 
 def _has_other_room(settings: Settings, storage: Storage) -> bool:
@@ -212,6 +215,15 @@ def _extension_warnings(settings: Settings, storage: Storage, name: str, new_dis
         yield f"the volume group {name} is extended by {', '.join(new_disks)}: when one of its disks is lost, {loss}"
 
 
+def _mirror_warnings(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[str]:
+    count = len(new_disks) + len(storage.physical_volumes_of(name))
+    if new_disks and count > 1 and not settings.volume_group_extend:
+        yield (
+            f"the volume group {name} is on {count} disks without a mirror: if one of them is lost, all of Docker's data is "
+            "lost. A RAID array as the only disk has one"
+        )
+
+
 # -- room in it
 
 
@@ -241,10 +253,7 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
     """
     room = capacity(storage, name, new_disks)
     existing = storage.logical_volume(name, settings.logical_volume)
-    ours = (settings.logical_volume, *settings.extra_volumes)
-    # A snapshot does not stay, and does not make a group a shared one.
-    others = any(v.volume_group == name and not {v.name, v.origin} & {*ours} for v in storage.logical_volumes)
-    own_group = bool(settings.volume_disks) and not others
+    own_group = is_own_group(settings, storage, name)
     claimed = _claimed(settings.extra_volumes, storage, name, room)
     present = existing.size if existing else 0
     # Where Docker's volume takes what is there, it still leaves the extra volumes their space.
@@ -261,6 +270,16 @@ def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Seque
         existing=present,
         promised=promised(settings, storage, name, room, settings.extra_volumes) - (claimed if takes_the_rest else 0),
     )
+
+
+def is_own_group(settings: Settings, storage: Storage, name: str) -> bool:
+    """Return whether a group is Docker's own: made of volume_disks, with no volume of others.
+
+    A snapshot does not stay, and does not make a group a shared one.
+    """
+    ours = {settings.logical_volume, *settings.extra_volumes}
+    volumes = [volume for volume in storage.logical_volumes if volume.volume_group == name]
+    return bool(settings.volume_disks) and all({volume.name, volume.origin} & ours for volume in volumes)
 
 
 def _claims_do_not_fit(settings: Settings, room: Capacity, existing: int, claimed: int) -> bool:

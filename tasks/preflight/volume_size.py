@@ -8,18 +8,6 @@ from bulkhead.sizes import BESIDE_OTHERS, MINIMUM, Size, human
 
 WHOLE_GROUP = Size.parse("100%VG")  # less the reserve
 
-_METADATA = 2**20  # bytes of a disk that LVM takes before the first extent (pvcreate(8): the default)
-
-
-def usable(size: int, extent_size: int) -> int:
-    """Return how many bytes of a disk become extents of a volume group.
-
-    Args:
-        size: of the disk, in bytes.
-        extent_size: of the group, in bytes.
-    """
-    return (size - _METADATA) // extent_size * extent_size
-
 
 class DoesNotFit(ValueError):
     """The group has no room for a volume of this size.

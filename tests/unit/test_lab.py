@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import LabError, cache, deb, docker_packages, qemu
+from lab import machine as machine_module
 from lab.image import LAYOUTS, Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
 from lab.repository import LabRepository
@@ -164,6 +165,32 @@ def test_machines_of_one_name_in_two_caches_share_no_socket(
     one = machine._socket("ssh")
     monkeypatch.setenv("BULKHEAD_CACHE", str(tmp_path / "another"))
     assert machine._socket("ssh") != one
+
+
+def test_disk_that_is_added_is_gone_when_a_snapshot_is_restored(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda line, **_: Path(line[-2]).touch())
+    machine.add_disk("further", "20G")
+    path = machine.directory / "further.qcow2"
+    assert Machine.get("x").disks == {"further": str(path)}
+    machine.disks["root"] = "root.qcow2"
+    monkeypatch.setattr(machine_module, "_information", lambda _: {"snapshots": [{"name": "before"}]})
+    for name in ("cut", "_disconnect", "_set_clock"):
+        monkeypatch.setattr(Machine, name, lambda _: None)
+    monkeypatch.setattr(Machine, "_start", lambda self, load: done.append((load, dict(self.disks))))
+    machine.restore("before")
+    assert done == [("before", {"root": "root.qcow2"})]
+    assert not path.exists()
+    assert Machine.get("x").added == []
+
+
+def test_disk_grows_while_the_machine_runs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[str] = []
+    monkeypatch.setattr(Machine, "_tell_monitor", lambda _, command: commands.append(command))
+    machine.grow_disk("spare", "30G")
+    assert commands == ["block_resize spare 30G"]
 
 
 def test_words_after_the_dashes_are_one_command() -> None:

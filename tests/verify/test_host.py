@@ -143,6 +143,7 @@ def test_fstab_mounts_every_volume_and_never_delays_the_boot(target: Target) -> 
         assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
         for path in sources:
             assert {"nofail", f"x-systemd.device-timeout={seconds}s"} <= set(found[path][3].split(","))
+    assert {*target.settings.volume_mount_options} <= set(found[target.volume][3].split(","))
 
 
 def test_systemd_takes_every_mount_from_fstab(target: Target) -> None:

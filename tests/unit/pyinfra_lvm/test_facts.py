@@ -2,7 +2,8 @@
 
 The fixtures were recorded on machines of the lab. After a change of the command, record them again.
 The section of signatures was put together by hand, from what wipefs printed for each device.
-lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null. So was vgs' vg_uuid.
+lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null. So were vgs' vg_uuid,
+pvs' pe_start (LVM's default), and the count of inodes (mke2fs's default).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from pyinfra_testing.facts import make_fact_tests
 
-from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
 from pyinfra_lvm.model import Directory, Filesystem, LoopDevice, Storage
 
 from ..tasks.operations import calls, noting, shell, stand_in
@@ -98,6 +99,39 @@ def test_device_that_cannot_be_opened_hides_no_signature_of_another(tmp_path: Pa
     signed = {one.path: one.signatures for one in found.devices if one.signatures}
     assert signed == {"/dev/vda": ("gpt",), "/dev/dm-0": ("ext4",)}
     assert [one.device for one in found.filesystems] == ["/dev/dm-0"]
+
+
+def probed(top: Path, *asked: str) -> dict[str, bool | None]:
+    """What the fact says of the ends of three disks: one blank, with two names; one used; one with a name like the first."""
+    programs, disks = top / "bin", top / "disks"
+    for path in (programs, disks):
+        path.mkdir()
+    for name in ("vda", "vdb", "vdc"):
+        (disks / name).write_bytes(bytes(3 * 2**20) if name != "vdb" else b"x" * 3 * 2**20)
+    for link, name in {"virtio-a": "vda", "virtio-again": "vda", "virtio-b": "vdb", "scsi-c": "vdc"}.items():
+        (disks / link).symlink_to(disks / name)
+    names = [f"{disks}/{name}" for name in ("vda", "vdb", "vdc")]
+    rows = " ".join(f"'{name} {kind}'" for name, kind in zip(names, ("disk", "raid1", "mpath"), strict=True))
+    tree = json.dumps({"blockdevices": [device(name, "disk") for name in names]})
+    stand_in(
+        programs, "lsblk", f"case $* in *--json*) echo '{tree}' ;; *) printf '%s\\n' {rows} '/dev/loop0 loop' ;; esac"
+    )
+    stand_in(programs, "blockdev", 'stat -c %s "$2"')
+    stand_in(programs, "findmnt", "echo '{}'")
+    stand_in(programs, "wipefs", "")
+    command = StorageLayout().command(probe=[name.replace("DISKS", str(disks)) for name in asked])
+    assert '[ -b "$device" ]' in command
+    done = shell(command.replace('[ -b "$device" ]', '[ -f "$device" ]'), programs)
+    return {Path(one.path).name: one.zeroed for one in StorageLayout().process(done.stdout.splitlines()).devices}
+
+
+def test_ends_of_every_whole_disk_are_read_where_all_are_asked_for(tmp_path: Path) -> None:
+    assert probed(tmp_path, WHOLE_DISKS, "/dev/none") == {"vda": True, "vdb": False, "vdc": True}
+
+
+@pytest.mark.parametrize("asked", [["DISKS/virtio-*"], ["DISKS/vda", "DISKS/virtio-b", "DISKS/virtio-again"]])
+def test_ends_of_a_disk_with_several_names_are_read_once(tmp_path: Path, asked: list[str]) -> None:
+    assert probed(tmp_path, *asked) == {"vda": True, "vdb": False, "vdc": None}
 
 
 def volume(*lines: str) -> Storage:

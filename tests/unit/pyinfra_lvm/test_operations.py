@@ -93,6 +93,38 @@ def refused(operation: Callable[..., Any], storage: Storage, **arguments: Any) -
 # -- physical volumes
 
 
+def on_disk(of_disk: int, **changes: Any) -> Storage:
+    """A group of 20 GiB on a disk of this size."""
+    volume = replace(PhysicalVolume("/dev/vdb", "vg", 20 * G - 4 * 2**20, 0), **changes)
+    return Storage(devices=(replace(BLANK, size=of_disk),), physical_volumes=(volume,), volume_groups=(GROUP,))
+
+
+def test_physical_volume_takes_the_new_space_of_its_device() -> None:
+    name = "/dev/disk/by-id/virtio-spare"
+    (command,) = commands(lvm.grown_physical_volume, on_disk(40 * G), device=name)
+    assert command.endswith(f"pvresize --quiet {name} </dev/null")
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        (20 * G, {}),
+        (20 * G + 4 * 2**20, {}),
+        (10 * G, {}),
+        (40 * G, {"size": 40 * G - 4 * 2**20}),
+        (20 * G + 8 * 2**20, {"start": 5 * 2**20}),
+        (40 * G, {"volume_group": ""}),
+        (40 * G, {"missing": True}),
+    ],
+)
+def test_physical_volume_whose_device_has_not_grown_stays(size: int, changes: dict[str, Any]) -> None:
+    assert commands(lvm.grown_physical_volume, on_disk(size, **changes), device="/dev/vdb") == []
+
+
+def test_device_that_is_no_physical_volume_is_not_grown() -> None:
+    assert "is no physical volume" in refused(lvm.grown_physical_volume, Storage(devices=(BLANK,)), device="/dev/vdb")
+
+
 def test_physical_volume_is_made_on_a_blank_device_that_is_checked_once_more() -> None:
     (command,) = commands(lvm.physical_volume, Storage(devices=(BLANK,)), device="/dev/vdb")
     assert command.endswith("pvcreate --quiet /dev/vdb </dev/null")

@@ -14,11 +14,22 @@ from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.model import Directory, PhysicalVolume, Storage
 
 from ..tasks.operations import calls, noted, noting, shell, stand_in
-from .test_operations import BLANK, DEVICE, GROUP, GROWN, HERE, MADE, MOUNTED, UNFINISHED, XFS, commands
+from .test_operations import BLANK, DEVICE, GROUP, GROWN, HERE, MADE, MOUNTED, UNFINISHED, XFS, commands, on_disk
 
 MIB = 2**20
 SIZE = 3 * MIB
-WRITES = ("pvcreate", "vgcreate", "vgextend", "mkfs.ext4", "mkfs.xfs", "resize2fs", "xfs_growfs", "lvchange", "chattr")
+WRITES = (
+    "pvcreate",
+    "pvresize",
+    "vgcreate",
+    "vgextend",
+    "mkfs.ext4",
+    "mkfs.xfs",
+    "resize2fs",
+    "xfs_growfs",
+    "lvchange",
+    "chattr",
+)
 
 
 class StorageMachine:
@@ -91,6 +102,24 @@ def test_physical_volume_is_made_on_a_device_that_is_still_blank(machine: Storag
     done = made_physical(machine, device)
     assert (done.returncode, done.stderr) == (0, "")
     assert machine.calls() == [f"pvcreate --quiet {device}"]
+
+
+@pytest.mark.parametrize(("more", "code"), [(1, 0), (0, 1), (-1, 1)])
+def test_physical_volume_never_shrinks(machine: StorageMachine, more: int, code: int) -> None:
+    machine.program("pvs", "echo '  3145728'")
+    (command,) = commands(lvm.grown_physical_volume, on_disk(40 * 2**30), device="/dev/vdb")
+    device = machine.device(size=SIZE + more)
+    done = machine.run(command.replace("/dev/vdb", str(device)))
+    assert done.returncode == code
+    assert machine.calls() == ([f"pvresize --quiet {device}"] if more > 0 else [])
+    assert ("is not larger than its physical volume; nothing was changed" in done.stderr) == bool(code)
+
+
+def test_physical_volume_whose_size_lvm_does_not_tell_stays(machine: StorageMachine) -> None:
+    machine.program("pvs", "exit 5")
+    (command,) = commands(lvm.grown_physical_volume, on_disk(40 * 2**30), device="/dev/vdb")
+    assert machine.run(command.replace("/dev/vdb", str(machine.device()))).returncode == 1
+    assert machine.calls() == []
 
 
 SPOILT: dict[str, tuple[Callable[[StorageMachine, Path], None], str]] = {

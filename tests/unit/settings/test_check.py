@@ -104,10 +104,53 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"logical_volume": "docker_tmeta"}, "logical_volume = 'docker_tmeta': must be a name without \"_tmeta\""),
     ({"logical_volume": "x" * 56}, "must be a name for LVM: at most 55"),
     ({"logical_volume": "$(id)"}, "logical_volume = '$(id)': must be a name for LVM"),
-    ({"volume_disks": "/dev/vdb"}, "volume_disks = '/dev/vdb': must be a list"),
+    ({"volume_disks": 1}, 'volume_disks = 1: must be "blank", or a list, such as ["/dev/disk/by-id/…"]'),
+    ({"volume_disks": "vdb"}, "volume_disks[0] = 'vdb': must be the path of a disk under /dev"),
+    ({"volume_disks": "blanc"}, "volume_disks[0] = 'blanc': must be the path of a disk under /dev"),
+    ({"volume_disks": ["blank", "/dev/vdb"]}, 'must be "blank" alone, which stands for the only blank disk, or a list'),
     ({"volume_disks": ["vdb"]}, "volume_disks[0] = 'vdb': must be the path of a disk under /dev"),
     ({"volume_disks": ["/dev/vdb", "/dev/../etc/passwd"]}, "volume_disks[1] = '/dev/../etc/passwd': must be the path"),
-    ({"volume_disks": ["/dev/vd*"]}, "volume_disks[0] = '/dev/vd*': must be the path of a disk"),
+    ({"volume_disks": ["/dev/vd*"]}, "volume_disks[0] = '/dev/vd*': must be a pattern of names under /dev/disk"),
+    ({"volume_disks": "/dev/sd[bc]"}, "volume_disks[0] = '/dev/sd[bc]': must be a pattern of names under /dev/disk"),
+    ({"volume_disks": "/dev/sd?"}, "volume_disks[0] = '/dev/sd?': must be a pattern of names under /dev/disk"),
+    ({"volume_disks": "/dev/disk/by-id/$(id)*"}, "volume_disks[0] = '/dev/disk/by-id/$(id)*': must be the path"),
+    ({"volume_disks": "/dev/disk/by-id/a b*"}, "volume_disks[0] = '/dev/disk/by-id/a b*': must be the path"),
+    ({"volume_disk_minimum": "5%"}, "volume_disk_minimum = '5%': must be a size such as \"60G\""),
+    *(
+        (
+            {"volume_bytes_per_inode": value},
+            f'volume_bytes_per_inode = {value!r}: must be "auto", or bytes from 4096 to 1048576',
+        )
+        for value in (4095, 1048577, "16K", 8192.0, True, None)
+    ),
+    ({"volume_mount_options": "_netdev"}, "volume_mount_options = '_netdev': must be a list, such as [\"_netdev\"]"),
+    *(
+        (
+            {"volume_mount_options": ["noatime", option]},
+            f"volume_mount_options[1] = {option!r}: must be another option: {why}",
+        )
+        for option, why in {
+            "nofail": "the volume always has it",
+            "private": "the volume always has it",
+            "x-systemd.device-timeout=5s": "the volume always has it",
+            "ro": "Docker and its containers write",
+            "noexec": "Docker and its containers write and run programs there",
+            "noauto": "Docker would stay down after a boot",
+            "x-systemd.automount": "Docker would stay down after a boot",
+            "rshared": "the volume is mounted private",
+            "rbind": "it mounts something else",
+            "users": "other users could unmount it",
+            "data=writeback": "a power cut could cost data",
+            "errors=panic": "a damaged volume would take the host down",
+            "x-systemd.makefs": "this project makes and grows the filesystem",
+        }.items()
+    ),
+    *(
+        ({"volume_mount_options": [option]}, f"volume_mount_options[0] = {option!r}: must be an option such as")
+        for option in ("_netdevv", "noatime,ro", "commit=", "commit=5 x", "", "x-systemd.requires=a b")
+    ),
+    ({"volume_group_grow": 1}, "volume_group_grow = 1: must be True or False"),
+    ({"volume_disk_minimum": ""}, "volume_disk_minimum = '': must be a size such as \"60G\""),
     ({"volume_disks": ["/dev/vdb; rm -rf /"]}, "volume_disks[0] = '/dev/vdb; rm -rf /': must be the path"),
     ({"volume_disks": ["/dev/vdb/"]}, "volume_disks[0] = '/dev/vdb/': must be the path"),
     ({"volume_disks": ["/dev/disk/../vdb"]}, "volume_disks[0] = '/dev/disk/../vdb': must be the path"),
@@ -366,6 +409,26 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
     ),
     (
+        {"volume_bytes_per_inode": 8192, "filesystem": "xfs"},
+        'volume_bytes_per_inode = 8192: needs filesystem "ext4": xfs makes inodes as it needs them',
+    ),
+    (
+        {"volume_mount_options": ["commit=30"], "filesystem": "xfs"},
+        "volume_mount_options = ['commit=30']: must be without 'commit=30', which xfs does not know",
+    ),
+    (
+        {"volume_mount_options": ["inode64"]},
+        "volume_mount_options = ['inode64']: must be without 'inode64', which ext4 does not know",
+    ),
+    (
+        {"volume_mount_options": ["discard"], "volume_file": "60G"},
+        "must be without 'discard' beside volume_file: it would give the file's space to others",
+    ),
+    (
+        {"volume_group_extend": True, "volume_group": "vg", "volume_disks": "blank"},
+        "volume_disks = 'blank': must name the disk that volume_group_extend adds to a group of others",
+    ),
+    (
         {"adopt_volume": True, "volume_disks": ["/dev/vdb"]},
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
@@ -435,6 +498,15 @@ GOOD: list[dict[str, Any]] = [
     {"docker_repository_key": "https://keys.example.com/docker.asc"},
     {"docker_repository": "https://[2001:db8::1]:8443/docker"},
     {"volume_disks": ["/dev/disk/by-id/scsi-0QEMU_disk2", "/dev/nvme1n1p2"]},
+    {"volume_disks": "blank", "volume_disk_minimum": "50G"},
+    *({"volume_bytes_per_inode": value} for value in ("auto", 4096, 1048576)),
+    {"volume_mount_options": ["_netdev", "x-systemd.requires=iscsid.service", "noatime", "discard", "commit=30"]},
+    {"volume_mount_options": ["logbufs=8", "lazytime"], "filesystem": "xfs"},
+    {"volume_disks": ["blank"]},
+    {"volume_disks": "/dev/vdb"},
+    {"volume_disks": "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*"},
+    {"volume_disks": ["/dev/disk/azure/scsi[12]/lun?", "/dev/vdb"]},
+    {"volume_disks": "/dev/disk/by-id/virtio-docker*", "volume_group": "vg", "volume_group_extend": True},
     {"docker_repository_fingerprint": "9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88"},
     {"engine_source": "docker-ce", "engine_version": "27.5.1"},
     {"docker_start_limit": "auto"},

@@ -345,7 +345,8 @@ def test_it_reads_the_configuration_that_the_deploy_writes(tmp_path: Path) -> No
         ("/srv/other/docker", "/var/lib/docker"),
         ("/srv/other/containerd", "/var/lib/containerd"),
     ]
-    assert config.extra_fstab == (extra_entry("/home", "/dev/mapper/ubuntu--vg-home--lv", "ext4"),)
+    assert config.extra_fstab == tuple(extra_entry(wanted, volume) for volume in plan_of(wanted).extra_volumes)
+    assert [entry.target for entry in config.extra_fstab] == ["/home"]
     assert set(config.ordering_drop_ins) == set(DROP_INS.values())
     assert config.relocation_patience == defaults()["relocation_patience"]
     assert config.watched_units == ("docker-prune.timer", "docker-guard.service")

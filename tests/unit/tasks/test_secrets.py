@@ -84,12 +84,16 @@ NO_SECRET = {
     ),
     *("relocation", "relocation_finalize", "relocation_patience", "replace_lost_volumes", "snapshot_max_hours"),
     *(
+        "volume_bytes_per_inode",
+        "volume_disk_minimum",
         "volume_disks",
         "volume_file",
         "volume_file_keep",
         "volume_group",
         "volume_group_extend",
+        "volume_group_grow",
         "volume_mount",
+        "volume_mount_options",
         "volume_reserve",
         "volume_size",
     ),
@@ -116,6 +120,13 @@ def on_a_file() -> Storage:
     return with_disk(converged(with_volume_file(single_root(), plan.disk_file_bytes), plan))
 
 
+def on_a_grown_disk() -> Storage:
+    """Docker's volume on a disk that has become larger since."""
+    known = converged(spare_disk(), plan_of(bare_host(), spare_disk(), settings(volume_disks=[SPARE])))
+    devices = tuple(replace(device, size=40 * 2**30) if SPARE in device.aliases else device for device in known.devices)
+    return replace(known, devices=devices)
+
+
 ON_SPARE = {"volume_disks": [SPARE], "nvidia": True, "extra_volumes": {"home-lv": {"mount": "/home", "size": "1G"}}}
 OUR_TOOLKIT = ToolkitState(Offer(dict.fromkeys(TOOLKIT, "1.20.1-1"), frozenset()), TOOLKIT)
 LOST = fstab_with("", FstabEntry(DEVICE, VOLUME_MOUNT, "ext4", ("nofail",)))
@@ -138,6 +149,11 @@ def runs(secrets: dict[str, Any]) -> dict[str, tuple[str, Settings, OperationHos
             "deploy.py",
             settings(**secrets, volume_file="60G"),
             host_with(bare_host(), single_root()),
+        ),
+        "a disk that has grown": (
+            "deploy.py",
+            settings(**secrets, volume_disks=[SPARE]),
+            host_with(ours, on_a_grown_disk()),
         ),
         "a disk that takes over": (
             "deploy.py",

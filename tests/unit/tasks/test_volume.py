@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -22,11 +23,14 @@ from tasks.volume import VolumeContents, stores
 from .deployment import Deployment, deployed
 from .example_hosts import (
     DEVICE,
+    GIB,
     MOUNT_POINTS,
     SPARE,
     VOLUME_MOUNT,
     bare_host,
+    converged,
     docker_host,
+    our_docker_ce_host,
     settings,
     shared_vg,
     spare_disk,
@@ -34,6 +38,7 @@ from .example_hosts import (
     with_disk,
 )
 from .operations import OperationHost, calls, commands, noted, shell, stand_in
+from .preflight.verdicts import plan_of
 
 DIRECTORIES = {"docker", "containerd"}
 MARKERS = {MARKER, f"docker/{MARKER}", f"containerd/{MARKER}"}
@@ -159,6 +164,28 @@ def test_host_boots_without_the_volume_and_docker_starts_after_its_stores() -> N
     ]
 
 
+def test_mount_options_of_the_settings_are_in_fstab_beside_ours() -> None:
+    """A disk that needs the network carries the extra volumes too; they may have another filesystem."""
+    home = {"home-lv": HOME["home-lv"] | {"filesystem": "xfs"}}
+    docker, extra, *stores = lines_of_fstab(
+        fresh(shared_vg(), extra_volumes=home, volume_mount_options=["_netdev", "commit=30"])
+    )
+    assert docker.split()[3] == "defaults,private,nofail,x-systemd.device-timeout=90s,_netdev,commit=30"
+    assert extra.split()[3] == "defaults,nofail,x-systemd.device-timeout=30s,_netdev"
+    assert not [line for line in stores if "_netdev" in line or "commit" in line]
+
+
+def test_filesystem_of_docker_is_made_with_the_inodes_of_the_settings() -> None:
+    def made(**changes: object) -> list[str]:
+        run = fresh(shared_vg(), extra_volumes=HOME, **changes)
+        return [str(command).partition("exit 1; }; ")[2] for command in run.ran["pyinfra_lvm.operations.filesystem"]]
+
+    docker, home = made(volume_bytes_per_inode=8192)
+    assert docker.startswith(f"mkfs.ext4 -q -F -i 8192 {DEVICE} ")
+    assert home.startswith("mkfs.ext4 -q -F /dev/mapper/ubuntu--vg-home--lv ")
+    assert made()[0].startswith(f"mkfs.ext4 -q -F {DEVICE} ")
+
+
 def test_volume_is_whole_before_anything_is_mounted_from_it_or_asserts_it() -> None:
     run = fresh(shared_vg(), extra_volumes=HOME)
     names = [
@@ -188,6 +215,24 @@ def test_disk_becomes_a_physical_volume_before_its_group_is_made() -> None:
         "Logical volume docker-vg/docker-lv",
     ]
     assert [name for name in names if name in steps] == steps
+
+
+def test_grown_disk_is_taken_before_the_volume_grows_into_it() -> None:
+    plan = plan_of(bare_host(), spare_disk(), settings(volume_disks=[SPARE]))
+    known = converged(spare_disk(), plan)
+    devices = tuple(replace(d, size=40 * GIB) if SPARE in d.aliases else d for d in known.devices)
+    run = fresh(replace(known, devices=devices), our_docker_ce_host(), volume_disks=[SPARE])
+    steps = {
+        f"{SPARE} is used over its whole size": "pyinfra_lvm.operations.grown_physical_volume",
+        "Logical volume docker-vg/docker-lv": "pyinfra_lvm.operations.logical_volume",
+        f"Filesystem ext4 on {plan.device}": "pyinfra_lvm.operations.filesystem",
+    }
+    assert [name for name in run.names if name in steps] == [*steps]
+    done = [str(command) for operation in steps.values() for command in run.ran[operation]]
+    assert [
+        command for command in done if "pvresize" in command or "lvextend" in command or "resize2fs" in command
+    ] == done
+    assert len(done) == 3
 
 
 def test_volume_is_tagged_as_ours_while_it_is_made() -> None:

@@ -12,6 +12,7 @@ from bulkhead.guard import reservations
 from bulkhead.outage import unit
 from bulkhead.snapshot import snapshots
 from bulkhead.status import report
+from bulkhead.storage import lvm
 from bulkhead.watch import alert_store, check
 from bulkhead.watch.results import Observation
 
@@ -34,4 +35,5 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
     (tmp_path / "cron").write_text("# check\nPATH=/bin\n*/15 * * * * root check-disk 80 >/dev/null\n")
     monkeypatch.setattr(report, "CRON", f"{tmp_path}/cron")
     monkeypatch.setattr(snapshots, "ours", lambda _: [])
+    monkeypatch.setattr(lvm, "list_disk_room", list)
     return monkeypatch

@@ -14,6 +14,7 @@ from bulkhead.snapshot.snapshots import Snapshot
 from bulkhead.status import commands
 from bulkhead.status.commands import as_json
 from bulkhead.status.report import DataLocation
+from bulkhead.storage import lvm
 from bulkhead.watch import check
 from bulkhead.watch.results import WARNING, CheckResult
 
@@ -32,6 +33,7 @@ def test_json_has_dockers_move_at_the_top_and_the_others_by_their_directories() 
 def test_json_has_the_figures(machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     machine.setattr(check, "collect", lambda *_: (example_status().observation, {}))
     machine.setattr(snapshots, "ours", lambda _: [Snapshot("before", G, 41.5, 7)])
+    machine.setattr(lvm, "list_disk_room", lambda: [lvm.DiskRoom("/dev/vdb", "docker-vg", 3)])
     machine.setattr(move_commands, "moves", lambda *_: [])
     aborted = {"time": NOW, "words": "make", "written": G, "id": "what else it remembers"}
     guard = {"time": NOW, "floor": G, "free": G, "ballast": 0, "rate": 0.0, "aborted": [aborted]}
@@ -44,6 +46,7 @@ def test_json_has_the_figures(machine: pytest.MonkeyPatch, capsys: pytest.Captur
     assert shown["guard"]["aborted"][0]["words"] == "make"
     assert (shown["guard"]["inode_floor"], shown["guard"]["inodes_free"]) == (196_608, 3_000_000)
     assert shown["taken"] == {"before": 7}
+    assert shown["disk_room"] == [{"disk": "/dev/vdb", "group": "docker-vg", "room": 3}]
 
 
 def test_output_to_a_file_has_no_colours(machine: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bulkhead import terminal
 from bulkhead.status.page import render
 from bulkhead.status.report import Aborted, DataLocation, GuardedBuild, GuardStatus, Pruned
+from bulkhead.storage import lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.watch.alert_store import OpenAlert
 from bulkhead.watch.results import CRITICAL, UNKNOWN, WARNING, CheckResult, Observation
@@ -78,6 +79,19 @@ def test_the_reserve_is_shown_beside_the_free_space() -> None:
     page = render(example_status(), False, 80)
     assert "2.0G of 100G free; the reserve is 5.0G" in row(page, "ubuntu-vg")
     assert "ubuntu-vg/before of docker-lv, 41 % full" in row(page, "snapshot")
+
+
+def test_what_could_grow_is_shown() -> None:
+    def page(free: int, group: str = "ubuntu-vg") -> str:
+        observation = example_status().observation
+        observation.groups = [lvm.GroupUsage("ubuntu-vg", 100 * G, free)]
+        room = [lvm.DiskRoom("/dev/vda", group, 20 * G)]
+        return render(example_status(observation=observation, disk_room=room), False, 120)
+
+    assert row(page(6 * G), "ubuntu-vg").endswith("; the reserve is 5.0G; Docker's volume can grow by 1.0G")
+    assert row(page(6 * G - 1), "ubuntu-vg").endswith("; the reserve is 5.0G")
+    assert row(page(G), "disk").endswith("/dev/vda has grown by 20G, which are not used; see docs/grow.md")
+    assert "has grown" not in page(G, "another-vg")
 
 
 def test_our_snapshot_is_shown_with_its_age_and_its_end() -> None:

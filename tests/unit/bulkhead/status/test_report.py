@@ -22,6 +22,7 @@ from bulkhead.status import report
 from bulkhead.status.commands import as_json
 from bulkhead.status.page import render
 from bulkhead.status.report import DataLocation, collect
+from bulkhead.storage import lvm
 from bulkhead.watch import alert_store, check
 from bulkhead.watch.results import UNKNOWN, CheckResult, Observation
 
@@ -52,6 +53,7 @@ def test_a_host_that_answers_has_no_failed_part() -> None:
         (alert_store, "open_alerts", "alerts"),
         (alert_store, "queued", "messages"),
         (snapshots, "ours", "snapshots"),
+        (lvm, "list_disk_room", "disk room"),
     ],
 )
 def test_a_part_that_fails_is_shown_as_unknown_beside_the_others(

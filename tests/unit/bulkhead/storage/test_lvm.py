@@ -11,7 +11,7 @@ import pytest
 from bulkhead import command
 from bulkhead.errors import Failed
 from bulkhead.storage import lvm
-from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+from bulkhead.storage.lvm import DiskRoom, GroupUsage, SnapshotUsage
 
 from ..programs import program
 
@@ -40,6 +40,32 @@ def test_groups_and_snapshots_are_listed(programs: Path) -> None:
             SnapshotUsage("ubuntu-vg", "lost", "docker-lv", 100.0),
         ],
     )
+
+
+PVS = """\
+  /dev/vda|ubuntu-vg|107369988096|107374182400|1048576|4194304
+  /dev/vdb|docker-vg|21470642176|42949672960|1048576|4194304
+  /dev/vdc|docker-vg|21470642176|21480079360|1048576|4194304
+  /dev/vdd|docker-vg|21470642176|21480079359|1048576|4194304
+  /dev/vde||21474836480|42949672960|1048576|
+  [unknown]|docker-vg|21470642176|0|1048576|4194304
+"""
+
+
+def test_disks_that_have_grown_are_listed(programs: Path) -> None:
+    program(programs / "pvs", f"cat <<'E'\n{PVS}E")
+    assert lvm.list_disk_room() == [
+        DiskRoom("/dev/vdb", "docker-vg", 20 * 2**30 + 3 * 2**20),
+        DiskRoom("/dev/vdc", "docker-vg", 8 * 2**20),
+    ]
+
+
+def test_no_disk_has_grown_without_lvm_and_to_other_users(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+    assert lvm.list_disk_room() == []
+    program(programs / "pvs", f"cat <<'E'\n{PVS}E")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert lvm.list_disk_room() == []
 
 
 def test_volumes_are_listed_with_their_tags_and_whether_they_merge(programs: Path) -> None:
@@ -104,7 +130,7 @@ def test_messages_between_the_rows_are_no_rows(programs: Path) -> None:
 
 def test_output_without_a_single_row_is_an_error(programs: Path) -> None:
     program(programs / "lvs", """echo '{ "report": ['; echo ']}'""")
-    with pytest.raises(OSError, match=r'`lvs` says: \{ "report": \[ \]\}'):
+    with pytest.raises(OSError, match=r'LVM says: \{ "report": \[ \]\}'):
         lvm.list_groups()
 
 

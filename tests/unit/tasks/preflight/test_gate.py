@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyinfra.api import FactBase
 from pyinfra.context import ctx_host
 
 from pyinfra_lvm.collection import Answers, Question
-from pyinfra_lvm.facts import StorageLayout
+from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
 from pyinfra_lvm.model import Storage
 from tasks.preflight import gate
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import Container, EngineData, HostState
 from tasks.support.gpu import GpuContainers
+from tasks.support.paths import VOLUME_FILE_DEVICE
 from tasks.support.run_lock import Holder, RunLockHolder
 
 from ..example_hosts import MOUNT_POINTS, bare_host, converged, docker_host, our_docker_ce_host, settings, shared_vg
@@ -23,7 +26,7 @@ from ..operations import OperationHost, commands
 from .verdicts import plan_of
 
 
-def inspected(storage: Storage) -> OperationHost:
+def inspected(storage: Storage, **changes: object) -> OperationHost:
     host = OperationHost(
         {
             HostFacts: our_docker_ce_host(),
@@ -33,7 +36,7 @@ def inspected(storage: Storage) -> OperationHost:
         }
     )
     with ctx_host.use(host):
-        assert gate.inspect(settings())
+        assert gate.inspect(settings(**changes))
     return host
 
 
@@ -44,6 +47,14 @@ def test_containers_with_gpus_are_named_before_volumes_are_mounted_and_only_then
     for missing in MOUNT_POINTS:
         (warning,) = inspected(replace(whole, mounts=tuple(m for m in whole.mounts if m.target != missing))).logged
         assert "systemd is reloaded for the mounts while containers with GPUs run: train." in warning
+
+
+def test_containers_with_gpus_are_named_before_mount_options_change() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    (warning,) = inspected(whole, volume_mount_options=["noatime"]).logged
+    assert "systemd is reloaded for the mounts while containers with GPUs run: train." in warning
+    lines = tuple(entry._replace(options=(*entry.options, "noatime")) for entry in whole.fstab)
+    assert inspected(replace(whole, fstab=lines), volume_mount_options=["noatime"]).logged == []
 
 
 def _host(state: HostState, storage: Storage, holder: str = "") -> OperationHost:
@@ -80,23 +91,42 @@ def test_host_that_has_not_changed_passes_again_under_the_lock() -> None:
     assert commands(gate.hold_the_lock, host, settings=settings(), plan=plan) == []
 
 
+def asked_of(
+    monkeypatch: pytest.MonkeyPatch, host: OperationHost, **changes: object
+) -> dict[type[FactBase[Any]], dict[str, Any]]:
+    """What the gate asks a host: fact → its arguments."""
+    found: dict[type[FactBase[Any]], dict[str, Any]] = {}
+    answered = host.get_fact
+
+    def get_fact(fact: type[Answers], **arguments: Sequence[Question]) -> object:
+        found.update({question.fact: question.arguments for question in arguments["questions"]})
+        return answered(fact, **arguments)
+
+    monkeypatch.setattr(host, "get_fact", get_fact)
+    with ctx_host.use(host):
+        gate._examine_host(settings(**changes), (), take_lock=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("disks", "read"),
+    [("blank", [WHOLE_DISKS]), ("/dev/disk/by-id/a*", ["/dev/disk/by-id/a*"]), (["/dev/vdb"], ["/dev/vdb"]), ([], [])],
+)
+def test_ends_of_all_disks_are_read_only_for_blank(
+    monkeypatch: pytest.MonkeyPatch, disks: object, read: list[str]
+) -> None:
+    asked = asked_of(monkeypatch, _host(bare_host(), shared_vg()), volume_disks=disks)
+    assert asked[StorageLayout]["probe"] == [*read, VOLUME_FILE_DEVICE]
+
+
 @pytest.mark.parametrize(
     ("source", "asked"), [("distro", ["docker-cli", "docker-buildx"]), ("auto", []), ("docker-ce", []), ("present", [])]
 )
 def test_apt_is_asked_for_parts_of_the_distributions_engine_alone(
     monkeypatch: pytest.MonkeyPatch, source: str, asked: list[str]
 ) -> None:
-    host, of_host = _host(bare_host(), shared_vg()), {}
-    answered = host.get_fact
-
-    def get_fact(fact: type[Answers], **arguments: Sequence[Question]) -> object:
-        of_host.update({question.fact: question.arguments for question in arguments["questions"]})
-        return answered(fact, **arguments)
-
-    monkeypatch.setattr(host, "get_fact", get_fact)
-    with ctx_host.use(host):
-        gate._examine_host(settings(engine_source=source), (), take_lock=False)
-    assert of_host[HostFacts]["where_offered"] == asked
+    found = asked_of(monkeypatch, _host(bare_host(), shared_vg()), engine_source=source)
+    assert found[HostFacts]["where_offered"] == asked
 
 
 def test_host_that_has_changed_since_the_first_examination_is_left_untouched() -> None:

@@ -54,6 +54,37 @@ def test_smaller_size_is_reported_and_never_shrinks() -> None:
     assert kept == fresh
 
 
+@pytest.mark.parametrize(
+    ("inodes", "wanted", "warns"),
+    [
+        (3_932_160, "auto", False),  # 60 GiB by 16384
+        (3_932_160, 16384, False),
+        (3_932_160, 17500, False),  # what mke2fs rounds
+        (3_932_160, 20000, True),
+        (3_932_160, 8192, True),
+        (7_864_320, 16384, True),
+        (0, 8192, False),  # an xfs
+    ],
+)
+def test_other_bytes_per_inode_are_a_warning_and_never_a_new_filesystem(
+    inodes: int, wanted: object, warns: bool
+) -> None:
+    known = converged(shared_vg(), plan_of(bare_host(), shared_vg()))
+    known = replace(known, filesystems=tuple(replace(one, inodes=inodes) for one in known.filesystems))
+    result = examine(settings(volume_bytes_per_inode=wanted), our_docker_ce_host(), known)
+    assert result.plan == examine(settings(), our_docker_ce_host(), known).plan
+    assert bool(result.warnings) == warns
+    if warns:
+        ratio = known.filesystems[0].size // inodes
+        assert f"has an inode for each {ratio} bytes, and volume_bytes_per_inode is {wanted}" in result.warnings[0]
+
+
+def test_half_made_filesystem_gets_the_inodes_of_the_settings() -> None:
+    half = with_filesystem(with_docker_volume(tags=(UNFINISHED_TAG, TAG)), DEVICE)
+    half = replace(half, filesystems=(replace(half.filesystems[0], inodes=3_932_160),))
+    plan_of(bare_host(), half, settings(volume_bytes_per_inode=8192))
+
+
 def test_volume_is_adopted_when_asked_for() -> None:
     storage = with_filesystem(with_volume(shared_vg(), "ubuntu-vg", "docker-lv", 60 * GIB), DEVICE)
     assert plan_of(bare_host(), storage, settings(adopt_volume=True)).size == 60 * GIB

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pyinfra_lvm.model import Mount, Storage
 from tasks.preflight.host import EngineData
 from tasks.preflight.relocation import ext4_inodes, judge_move, too_little_room
+from tasks.support.paths import TAG
 
 from ..example_hosts import (
+    DEVICE,
     GIB,
     ON_SPARE,
     bare_host,
@@ -19,6 +23,8 @@ from ..example_hosts import (
     shared_vg,
     spare_disk,
     with_directory,
+    with_docker_volume,
+    with_filesystem,
     with_mount,
 )
 from .verdicts import assert_says, finding, plan_of
@@ -154,6 +160,26 @@ def test_data_that_fits_to_the_byte_moves() -> None:
 def test_inodes_are_counted_as_mke2fs_makes_them(size: int, inodes: int) -> None:
     """The numbers are what `mke2fs -n -t ext4` prints for a device of that size (e2fsprogs 1.47)."""
     assert ext4_inodes(size) == inodes
+
+
+def test_inodes_are_counted_by_the_setting() -> None:
+    assert ext4_inodes(2**30, 4096) == 2**18
+    room = too_little_room("it", "volume_size", 0, 300_000, 2**30, 2**32, "ext4", 4096)
+    (found,) = room
+    assert "has 300000 files, and its volume, as ext4, 262144 inodes" in found.found
+    assert "or a larger volume_size" in found.action
+    assert list(too_little_room("it", "volume_size", 0, 200_000, 2**30, 2**32, "ext4", 4096)) == []
+
+
+def test_room_for_a_move_counts_the_inodes_that_the_volume_has_or_will_have() -> None:
+    state = docker_host(docker_data=EngineData(images=1), store_bytes=GIB, store_inodes=4_000_000)
+    assert "as ext4, 3932160 inodes" in finding(state, shared_vg()).found
+    assert plan_of(state, shared_vg(), settings(volume_bytes_per_inode=8192)).relocates
+    # A filesystem that is there has what it has, whatever the setting says.
+    made = with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE)
+    made = replace(made, filesystems=(replace(made.filesystems[0], inodes=3_932_160),))
+    found = finding(state, made, settings(volume_bytes_per_inode=8192)).found
+    assert "as ext4, 3932160 inodes" in found
 
 
 def test_large_volume_has_fewer_inodes_for_its_size() -> None:

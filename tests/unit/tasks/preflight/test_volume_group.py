@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.facts import parse_storage
-from pyinfra_lvm.model import BlockDevice, LogicalVolume
+from pyinfra_lvm.model import BlockDevice, LogicalVolume, PhysicalVolume
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData
@@ -74,9 +74,26 @@ def test_docker_group_takes_a_further_disk() -> None:
     storage = converged(spare_disk(), fresh)
     second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, (), (), (), (), zeroed=True)
     storage = replace(storage, devices=(*storage.devices, second))
-    grown = plan_of(our_docker_ce_host(), storage, settings(volume_disks=[SPARE, "/dev/vdc"]))
+    warning = (
+        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. A "
+        "RAID array as the only disk has one"
+    )
+    wanted = settings(volume_disks=[SPARE, "/dev/vdc"])
+    grown = plan_of(our_docker_ce_host(), storage, wanted, warnings=(warning,))
     assert grown.new_physical_volumes == ("/dev/vdc",)
     assert grown.size > 1.9 * fresh.size
+
+
+def test_disks_without_a_mirror_are_a_word_when_they_are_taken_and_not_afterwards() -> None:
+    second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, ("/dev/disk/by-id/virtio-2",), (), (), (), zeroed=True)
+    storage = replace(spare_disk(), devices=(*spare_disk().devices, second))
+    wanted = settings(volume_disks=[SPARE, *second.aliases])
+    (warning,) = examine(wanted, bare_host(), storage).warnings
+    assert "docker-vg is on 2 disks without a mirror" in warning
+    one = converged(spare_disk(), plan_of(bare_host(), spare_disk(), ON_SPARE))
+    taken = PhysicalVolume("/dev/vdc", "docker-vg", 20 * GIB, 20 * GIB)
+    known = replace(one, devices=(*one.devices, second), physical_volumes=(*one.physical_volumes, taken))
+    assert not [warning for warning in examine(wanted, our_docker_ce_host(), known).warnings if "mirror" in warning]
 
 
 def test_snapshot_of_the_volume_makes_dockers_own_group_no_shared_one() -> None:
