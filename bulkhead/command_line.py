@@ -46,12 +46,12 @@ def main(words: list[str]) -> int:
             return _fail(f"`{options.parser.prog}` needs root: run it with sudo")
         return int(getattr(importlib.import_module(f"bulkhead.{module}"), function)(config, options))
     except PROBLEMS as error:
-        return _fail(str(error))
+        return _fail(str(error), options.not_done)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 1) -> int:
     print("bulkhead:", "\n".join(map(printable, message.split("\n"))), file=sys.stderr)
-    return 1
+    return code
 
 
 def _parser() -> Parser:
@@ -59,10 +59,10 @@ def _parser() -> Parser:
         "bulkhead",
         description="Keep a full Docker disk from taking down this host. Part of docker-bulkhead.",
         epilog="`bulkhead COMMAND --help` explains a command. Exit codes: 0 done, 1 not done, 2 wrong arguments, 141 done, but "
-        "nobody read the output. check, build, preflight and context have their own.",
+        "nobody read the output. check, build, preflight, context and review have their own.",
     )
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
-    parser.set_defaults(anybody=False, needs_no_host=False, run="", parser=parser, missing=lambda _: "")
+    parser.set_defaults(anybody=False, needs_no_host=False, not_done=1, run="", parser=parser, missing=lambda _: "")
     commands = parser.add_subparsers(metavar="COMMAND")
     _add_watching(commands)
     _add_reclaiming(commands)
@@ -238,20 +238,7 @@ def _add_images(commands: Commands) -> None:
         epilog="Exit codes: 0: done; 1: not done, such as for a Dockerfile that Docker refuses; 2: wrong arguments; 3: --prove "
         "found other differences, or the image cannot be built with the proposed lines.",
     )
-    context.add_argument(
-        "path", nargs="?", default=".", metavar="PATH", help="the build context (default: this directory)"
-    )
-    context.add_argument(
-        "-f",
-        "--file",
-        default="",
-        metavar="FILE",
-        help="the Dockerfile, or - for standard input (default: PATH/Dockerfile)",
-    )
-    context.add_argument("--target", default="", metavar="STAGE", help="the stage to build (default: the last one)")
-    context.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for docker build")
-    context.add_argument("--build-context", action="append", default=[], metavar="NAME=DIR", help="as for docker build")
-    context.add_argument("--platform", default="", metavar="PLATFORM", help="as for docker build")
+    _add_dockerfile(context)
     context.add_argument("--all", action="store_true", help="also propose what the image may need, such as models")
     context.add_argument(
         "--prove", action="store_true", help="build the image with and without the proposed lines, and compare the two"
@@ -263,6 +250,58 @@ def _add_images(commands: Commands) -> None:
     )
     context.add_argument("--yes", action="store_true", help="do not ask")
     context.set_defaults(run="context.commands:run", needs_no_host=True)
+
+    review = _add(
+        commands,
+        "review",
+        help="find what makes an image large or unsafe in a Dockerfile, and what to write instead",
+        description="Find what makes an image large or unsafe: toolchains and caches that stay in it, models that the build "
+        "downloads, files that a later layer removes, what COPY brings, secrets, base images without a version. Each finding has "
+        "its line, its size where it is known, and what to write instead. Only what ends up in the target counts. If hadolint is "
+        "installed, its findings are among them. A comment before an instruction allows a finding: "
+        "`# bulkhead: allow=RULE reason`. Works on any machine, deployed or not, and needs no Docker.",
+        epilog="Exit codes: 0: nothing found; 1: a finding of the level of --fail-on or above; 2: wrong arguments, or a file that "
+        "cannot be read or that Docker refuses.",
+    )
+    _add_dockerfile(review)
+    review.add_argument(
+        "--fail-on",
+        choices=("error", "warning", "info", "never"),
+        default="warning",
+        metavar="LEVEL",
+        help="the least level that makes the exit code 1: error, warning, info, or never (default: warning)",
+    )
+    review.add_argument(
+        "--no-hadolint", dest="hadolint", action="store_false", help="leave hadolint out, even if it is installed"
+    )
+    review.add_argument(
+        "--sarif", default="", metavar="FILE", help="also write SARIF 2.1.0; with - print it, and nothing else"
+    )
+    review.add_argument("--json", action="store_true", help="print JSON")
+    review.set_defaults(
+        run="review.commands:run",
+        needs_no_host=True,
+        not_done=2,
+        missing=lambda options: "a FILE for --sarif" if options.json and options.sarif == "-" else "",
+    )
+
+
+def _add_dockerfile(command: Parser) -> None:
+    """Add the arguments of commands about one Dockerfile."""
+    command.add_argument(
+        "path", nargs="?", default=".", metavar="PATH", help="the build context (default: this directory)"
+    )
+    command.add_argument(
+        "-f",
+        "--file",
+        default="",
+        metavar="FILE",
+        help="the Dockerfile, or - for standard input (default: PATH/Dockerfile)",
+    )
+    command.add_argument("--target", default="", metavar="STAGE", help="the stage to build (default: the last one)")
+    command.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for docker build")
+    command.add_argument("--build-context", action="append", default=[], metavar="NAME=DIR", help="as for docker build")
+    command.add_argument("--platform", default="", metavar="PLATFORM", help="as for docker build")
 
 
 def _add_saving(commands: Commands) -> None:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """
     if not os.path.isdir(options.path):
         raise Failed(f"{options.path} is no directory")
-    content, dockerfile = _dockerfile(options)
+    content, dockerfile = given_dockerfile(options)
     report = collect(options, content, dockerfile)
     if not options.json:
         print(page.render(report, wants_colour(), shutil.get_terminal_size().columns, options.all))
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     return _write(options, report) if options.write else 0
 
 
-def _dockerfile(options: argparse.Namespace) -> tuple[bytes | None, str]:
+def given_dockerfile(options: argparse.Namespace) -> tuple[bytes | None, str]:
     """Return the content and the path of the Dockerfile; an empty path for standard input."""
     if options.file == "-":
         return sys.stdin.buffer.read(), ""

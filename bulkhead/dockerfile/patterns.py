@@ -4,7 +4,7 @@ The source is github.com/moby/patternmatcher: `ignorefile` reads the lines, `New
 exact path, a prefix, a suffix or a regular expression of Go's, and `MatchesUsingParentResults` decides in the order of the lines
 while the directories are walked. What is strange there is strange here:
 
-- A class in brackets is one of Go's regular expressions: `[[:digit:]]` works, and `[^a]` matches a slash too.
+- A class in brackets is one of Go's regular expressions: `[[:digit:]]` and `[[:^digit:]]` work, and `[^a]` matches a slash too.
 - `^` outside of brackets is not escaped.
 - `**` eats everything: `a**b` matches `a/x/b`.
 """
@@ -288,9 +288,9 @@ def _class(expression: str, place: int) -> tuple[str, int]:
     start = place
     while expression[place] != "]" or place == start:
         if match := re.compile(r"\[:(\^?)(\w+):\]").match(expression, place):
-            if match[1] or match[2] not in _CLASSES:
+            if match[2] not in _CLASSES:
                 raise ValueError(match[2])
-            text, place = text + _CLASSES[match[2]], match.end()
+            text, place = text + (_all_but if match[1] else str)(_CLASSES[match[2]]), match.end()
             continue
         low, place = _class_letter(expression, place)
         if expression[place] == "-" and expression[place + 1] != "]" and len(low) < 3:
@@ -300,6 +300,13 @@ def _class(expression: str, place: int) -> tuple[str, int]:
     return text + "]", place + 1
 
 
+def _all_but(letters: str) -> str:
+    """Return what a class of ASCII letters does not have, as Python writes it within a class."""
+    return (
+        "".join(f"\\x{each:02x}" for each in range(128) if not re.match(f"[{letters}]", chr(each))) + "\x80-\U0010ffff"
+    )
+
+
 def _class_letter(expression: str, place: int) -> tuple[str, int]:
     letter = expression[place]
     if letter != "\\":
@@ -307,6 +314,8 @@ def _class_letter(expression: str, place: int) -> tuple[str, int]:
     letter = expression[place + 1]
     if letter in _IN_CLASS:
         return _IN_CLASS[letter], place + 2
+    if letter.lower() in _IN_CLASS:
+        return _all_but(_IN_CLASS[letter.lower()]), place + 2
     if letter in "afnrtv":
         return f"\\{letter}", place + 2
     return "\\" + _punctuation(letter), place + 2

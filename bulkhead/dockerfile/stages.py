@@ -58,6 +58,17 @@ class Copied(NamedTuple):
     unknown: frozenset[str] = frozenset()  # variables in its sources that only a base image can have set
 
 
+class Stage(NamedTuple):
+    """A stage that is used."""
+
+    origin: Instruction  # its FROM
+    name: str  # in lower case; empty: it has none
+    base: str  # the image that it begins with; empty: another stage, a --build-context, or nothing
+    instructions: tuple[Instruction, ...]  # with those that ONBUILD of the stage before it adds
+    variables: Mapping[str, str]  # ARG and ENV, as they are at its end
+    is_in_result: bool  # it is the target, or one that the target begins with: its layers are the result's
+
+
 class BuildInputs(NamedTuple):
     """What a build uses."""
 
@@ -68,6 +79,7 @@ class BuildInputs(NamedTuple):
     all_copies: tuple[Copied, ...]  # of every stage: one .dockerignore serves all targets
     all_instructions: tuple[Instruction, ...]
     contexts: Mapping[str, str]  # the --build-context that are used
+    stages: tuple[Stage, ...] = ()  # that are used, in their order
 
     @property
     def runs(self) -> int:
@@ -166,6 +178,20 @@ class _StageReader:
             all_copies=tuple(each for stage in self._stages for each in stage.copies),
             all_instructions=self._file.instructions,
             contexts={name: self._contexts[name] for name in sorted(names)},
+            stages=tuple(self._stage(stage, target) for stage in ordered),
+        )
+
+    def _stage(self, stage: _Stage, target: _Stage) -> Stage:
+        result: _Stage | None = target
+        while result and result is not stage:
+            result = result.parent
+        return Stage(
+            stage.origin,
+            _alias(stage.origin),
+            self._image(stage),
+            tuple(stage.instructions),
+            stage.variables,
+            bool(result),
         )
 
     def _error(self, line: int, text: object) -> DockerfileError:

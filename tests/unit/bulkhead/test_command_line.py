@@ -106,7 +106,9 @@ def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("columns", [50, 72, 100])
-@pytest.mark.parametrize("words", [[], ["build"], ["context"], ["snapshot", "rollback"], ["check"], ["relocate"]])
+@pytest.mark.parametrize(
+    "words", [[], ["build"], ["context"], ["review"], ["snapshot", "rollback"], ["check"], ["relocate"]]
+)
 def test_help_is_as_wide_as_the_terminal(
     words: list[str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,6 +181,10 @@ FILES = [
     # Classes, escapes and other parts of Go's regular expressions.
     ("[[:digit:]]*", "7a", True),
     ("[[:digit:]]*", ":a", False),
+    *(("[[:^digit:]]", path, path != "1") for path in "1a/é[]^-\\"),
+    *(("[^[:^digit:]]", path, path == "1") for path in "1a/é"),
+    *(("[[:^punct:]x]", path, path not in "[^~") for path in "[^~ax1 "),
+    *(("[\\D]", path, path != "1") for path in "1a/"),
     ("[^a]b", "ab", False),
     ("x[^a]b", "x/b", True),
     ("[!a]b", "ab", True),

@@ -219,3 +219,19 @@ def test_default_platform_is_the_machines(machine: str, platform: str, monkeypat
 def test_option_without_a_value_has_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERE", "there")
     assert stages.assigned(["A=b=c", "HERE", "NOWHERE"]) == {"A": "b=c", "HERE": "there", "NOWHERE": ""}
+
+
+def test_stages_say_which_of_them_the_result_consists_of() -> None:
+    text = (
+        "FROM a:1 AS Base\nENV X=1\nONBUILD RUN x\nFROM b AS build\nRUN y\nFROM c AS unused\n"
+        "FROM base\nARG Y=$X\nCOPY --from=build /y /"
+    )
+    stages = inputs(text).stages
+    assert [(stage.name, stage.base, stage.is_in_result) for stage in stages] == [
+        ("base", "a:1", True),
+        ("build", "b", False),
+        ("", "", True),
+    ]
+    assert [each.name for each in stages[2].instructions] == ["RUN", "ARG", "COPY"]
+    assert stages[2].variables == {"X": "1", "Y": "1"}
+    assert [stage.is_in_result for stage in inputs(text, target="build").stages] == [True]

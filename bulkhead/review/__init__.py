@@ -1,0 +1,1 @@
+"""`bulkhead review`: what makes an image large, and what to write instead."""
