@@ -7,7 +7,7 @@ import itertools
 import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,16 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem(
             "adopt_volume", "True", "adopt_volume and volume_file exclude each other: set only one of them"
         )
+    if settings.adopt_filesystem:
+        # Those that say where a volume comes from, or how large it becomes; a filesystem that is adopted is there, and whole.
+        others = ("volume_disks", "volume_file", "adopt_volume", "volume_size", "extra_volumes")
+        beside = [
+            *(["volume_group"] if settings.volume_group != "auto" else []),
+            *filter(partial(getattr, settings), others),
+        ]
+        for name in beside:
+            allowed = f"adopt_filesystem and {name} exclude each other: set only one of them"
+            yield SettingProblem("adopt_filesystem", "True", allowed)
     if settings.logical_volume in settings.extra_volumes:
         yield SettingProblem(
             "extra_volumes", "", f'must not have "{settings.logical_volume}", which is Docker\'s volume'

@@ -136,7 +136,7 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
             "a blank disk: a disk that carries anything is never overwritten",
             _advice(storage, path, device, is_used=bool(uses or device.mount_points)),
         )
-    if _is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
+    if is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
         yield Finding(
             f"{name} is an ephemeral disk{f' ({device.model})' if device.model else ''}: the cloud empties it when the "
             "machine is stopped or moved",
@@ -169,7 +169,7 @@ def unsuitable(storage: Storage, device: BlockDevice) -> str:
     return _OTHER_TYPES.get(device.type, "")
 
 
-def _is_ephemeral(storage: Storage, device: BlockDevice) -> bool:
+def is_ephemeral(storage: Storage, device: BlockDevice) -> bool:
     below = storage.ancestors(device)
     links = (alias for other in (*below, *storage.descendants(device)) for alias in other.aliases)
     return any(_EPHEMERAL_MODEL.fullmatch(other.model) for other in below) or any(
@@ -229,7 +229,7 @@ def disk_warnings(settings: Settings, storage: Storage, group: str) -> Iterator[
         device = storage.device(path)
         if device and path == device.path and _stable_name(device) != path:
             yield f"{path} can be another disk after a boot; name it {_stable_name(device)} in volume_disks"
-        if device and _is_ephemeral(storage, device):
+        if device and is_ephemeral(storage, device):
             yield f"{path} is an ephemeral disk: Docker's data is lost when the machine is stopped or moved"
 
 
@@ -242,7 +242,7 @@ def another_disk(settings: Settings, storage: Storage) -> str:
         and device.size > MINIMUM
         and not not_blank(device)
         and not unsuitable(storage, device)
-        and not _is_ephemeral(storage, device)
+        and not is_ephemeral(storage, device)
         and not {device.path, *device.aliases} & {*settings.volume_disks}
     )
     listed = ", ".join(f"{_stable_name(device)} ({human(device.size)})" for device in blank)
