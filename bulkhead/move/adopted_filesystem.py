@@ -10,6 +10,7 @@ import contextlib
 import glob
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ ADOPTING = "docker.adopting"  # everything of Docker's, until it is complete and
 _MARKERS = (MARKER, f"{MARKER}.new")  # the latter where a cut ended its making
 _OURS = "|".join(map(re.escape, (ADOPTING, BALLAST, *_MARKERS)))
 _STAYS = re.compile(rf"lost\+found|{_OURS}|containerd\.(moving|left-\d+)")
+_ATTEMPTS, _INTERVAL = 5, 1.0  # seconds between two attempts to unmount the filesystem
 _IMAGES = ("io.containerd.content.v1.content/blobs/*/*", "io.containerd.snapshotter.v1.*/snapshots/*")
 
 
@@ -125,10 +127,15 @@ class AdoptedFilesystem:
         gather(self._volume)
 
     def _unmount_store(self) -> None:
+        attempts = _ATTEMPTS
         while is_mounted(self._store):
             try:
                 run("umount", self._store)
             except Failed as failed:
+                attempts -= 1
+                if attempts:  # what has just ended may still let go of its files
+                    time.sleep(_INTERVAL)
+                    continue
                 users = ", ".join(map(str, users_of([self._store])))
                 raise Failed(
                     f"{self._store} is in use{f': {users}' if users else ''}. End that, and run again ({failed})"

@@ -62,6 +62,7 @@ class AdoptionHost(RelocationHost):
             store.joinpath(BLOB).write_text("an image")
         self.has_docker = True
         self.busy = False  # somebody has a file open on the filesystem
+        self.lets_go = 0  # after so many attempts to unmount it; 0: not at all
         self._link(self.stores["docker"], self.filesystem)
 
         monkeypatch.setattr(fstab, "FSTAB", str(self.table))
@@ -78,6 +79,7 @@ class AdoptionHost(RelocationHost):
         monkeypatch.setattr(outage, "read_fstab", fstab.read_fstab)
         monkeypatch.setattr(adopted_filesystem, "mounts_of", self._mounts)
         monkeypatch.setattr(adopted_filesystem, "_device_of", lambda _: os.stat(self.filesystem).st_dev)
+        monkeypatch.setattr(adopted_filesystem, "_INTERVAL", 0)
         monkeypatch.setattr(adopted_filesystem, "kernel_uses", lambda _: [])
         monkeypatch.setattr(adopted_filesystem, "users_of", lambda _: [Process(9, "bash")] if self.busy else [])
 
@@ -114,6 +116,8 @@ class AdoptionHost(RelocationHost):
                 self.disk._synced[os.stat(path).st_ino] = path.read_bytes()
         elif words[0] == "umount":
             if self.busy and "--lazy" not in words:
+                self.lets_go -= 1
+                self.busy = self.lets_go != 0
                 raise Failed("`umount` failed: target is busy")
             assert not self.up or words[-1] == self.volume, "the ground was taken away under Docker"
             self._unlink(words[-1])
@@ -408,6 +412,12 @@ def test_filesystem_that_somebody_uses_is_left_as_it_is(host: AdoptionHost) -> N
         host.move().relocate()
     host.assert_whole(set(RAN))
     assert host.assert_on_one_side() == "theirs"
+
+
+def test_filesystem_that_somebody_lets_go_of_is_adopted(host: AdoptionHost) -> None:
+    host.busy, host.lets_go = True, 3
+    host.move().relocate()
+    assert host.assert_on_one_side() == "ours"
 
 
 def test_another_filesystem_is_never_touched(host: AdoptionHost, monkeypatch: pytest.MonkeyPatch) -> None:
