@@ -48,7 +48,7 @@ if plan:
         relocation.relocate(name=f"Relocation: {' and '.join(directories)} on their volumes", directories=directories)
     volume.clear_stores(plan)
     fail_closed.refuse_to_start_without_the_volume(settings)
-    if not plan.relocates:
+    if not (plan.relocates or plan.adopts):
         volume.mount_stores(settings, plan)
     daemon.configure(settings, plan)
     engine.install(settings, plan)

@@ -22,8 +22,10 @@ class Config(NamedTuple):
     stores: dict[str, str]  # directory on the volume → where it is bound
     store_fstab: tuple[FstabEntry, ...]  # the lines that bind the stores
     extra_fstab: tuple[FstabEntry, ...]  # the lines that mount the extra volumes
+    volume_fstab: tuple[FstabEntry, ...]  # the line that mounts an adopted filesystem; none for a logical volume
     ordering_drop_ins: dict[str, str]  # path → content: they order Docker after its stores
-    vg_name: str  # the volume group that has Docker's logical volume
+    closed_drop_ins: dict[str, str]  # where a filesystem is adopted: they keep Docker down without its volume
+    vg_name: str  # the volume group that has Docker's logical volume; empty: the volume is an adopted filesystem
     reserve_bytes: int  # that should stay free in the group; 0 where a volume_size in bytes may use up the reserve
     disk_file_bytes: int  # bytes of the file that is Docker's disk; 0: the volume is on disks
     receiver_names: tuple[str, ...]  # of alert_receivers; the addresses are secrets, in a file of their own
@@ -55,6 +57,13 @@ class Config(NamedTuple):
         """Return the name that our snapshot of Docker's volume has."""
         return f"{self.logical_volume}-snapshot"
 
+    @property
+    def way_to_grow(self) -> str:
+        """Return how Docker's volume becomes larger, as a part of a sentence."""
+        return (
+            "grow the volume (setting volume_size)" if self.vg_name else "grow its disk and filesystem (docs/adopt.md)"
+        )
+
     @classmethod
     def load(cls, path: str = PATH) -> "Config":
         """Read the configuration.
@@ -65,7 +74,7 @@ class Config(NamedTuple):
         try:
             with open(path, encoding="utf-8") as file:
                 values: dict[str, Any] = json.load(file)
-            for name in ("store_fstab", "extra_fstab"):
+            for name in ("store_fstab", "extra_fstab", "volume_fstab"):
                 values[name] = tuple(FstabEntry.of(*line) for line in values[name])
             for name in ("receiver_names", "watched_units", "prune_keep"):
                 values[name] = tuple(values[name])

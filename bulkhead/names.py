@@ -19,6 +19,9 @@ DOCKER_START_PER_CONTAINER = 5
 MARKER = ".docker-bulkhead"
 MARKER_TEXT = "The volume of docker-bulkhead. Docker starts only if this file is there.\n"
 
+# What was there before this project is kept with this suffix: a store that held no data, daemon.json, fstab.
+BEFORE = ".before-bulkhead"
+
 # On the volume: the guard deletes it where it was too slow, so that Docker can answer.
 BALLAST = ".bulkhead-ballast"
 

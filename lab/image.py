@@ -2,7 +2,7 @@
 
 This needs neither root nor device-mapper on this machine: fakeroot fills the filesystem, and the image's own kernel and
 tools make the volume group of the layout ``shared-vg``, and the xfs of ``single-root-xfs``, in a virtual machine that runs
-one script.
+one script. The disk of ``own-disk`` is filled once by the booted machine.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LAYOUTS = {
     "decoy": "as spare-disk, and a third disk that holds data",
     "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
     "single-root-xfs": "the same with root on xfs",
+    "own-disk": "a plain root disk, and a second disk of 20 GB whose partition is mounted on /var/lib/docker, with Docker's data",
 }
 DOCKER = ("absent", "preinstalled")
 
@@ -101,6 +102,45 @@ sleep 60
 """
 
 
+# Runs on the booted machine of the layout own-disk, before its snapshot is taken. Docker's data is on the partition, by a
+# line of fstab as people write it: images, containers that run and that do not, and a named volume with a file.
+OWN_DISK = r"""
+set -eu
+disk=/dev/disk/by-id/virtio-spare
+printf 'label: gpt\n,,L\n' | sfdisk --quiet --wipe always "$disk"
+udevadm settle
+mkfs.ext4 -q "$disk-part1"
+udevadm settle
+if systemctl cat docker.service >/dev/null 2>&1; then
+    systemctl stop docker.socket docker.service containerd.service
+    mkdir /run/new
+    mount "$disk-part1" /run/new
+    cp -a /var/lib/docker/. /run/new/
+    umount /run/new
+    rm -rf /var/lib/docker
+fi
+mkdir -p /var/lib/docker
+echo "UUID=$(blkid -s UUID -o value "$disk-part1") /var/lib/docker ext4 defaults,noatime 0 2" >>/etc/fstab
+systemctl daemon-reload
+mount /var/lib/docker
+if systemctl cat docker.service >/dev/null 2>&1; then
+    systemctl start docker.service
+    mkdir -p /root/image/bin
+    cp /bin/busybox /root/image/bin/busybox
+    for name in sh dd sleep cat env true; do ln -sf busybox "/root/image/bin/$name"; done
+    tar -C /root/image -c . | docker import - box >/dev/null
+    printf 'FROM box\nRUN dd if=/dev/urandom of=/layer bs=1M count=20\n' | docker build --quiet --network none --tag app - >/dev/null
+    docker volume create named >/dev/null
+    docker run --rm --network none --volume named:/data app dd if=/dev/urandom of=/data/sentinel bs=1M count=30 2>/dev/null
+    docker run --detach --name web --restart always --network none --stop-signal KILL --volume named:/data app sleep 1000000 \
+        >/dev/null
+    docker run --detach --name plain --network none --stop-signal KILL app sleep 1000000 >/dev/null
+    docker run --name ended --network none app true >/dev/null
+fi
+sync
+"""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The ingredients of an image."""
@@ -122,18 +162,25 @@ class Recipe:
         return self.layout == "single-root-xfs"
 
     @property
+    def own_disk(self) -> bool:
+        return self.layout == "own-disk"
+
+    @property
     def packages(self) -> list[str]:
         # An installer that puts root on LVM installs lvm2. On a plain root without an engine the deploy must do so.
         if self.docker == "absent":
-            return [*_PACKAGES, *(["lvm2"] if self.lvm else []), *(["xfsprogs"] if self.xfs else [])]
+            of_layout = {"shared-vg": ["lvm2"], "single-root-xfs": ["xfsprogs"], "own-disk": ["fdisk"]}
+            return [*_PACKAGES, *of_layout.get(self.layout, [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
-        return [*_PACKAGES, "lvm2", *engine, *_TEST_TOOLS, *([] if self.lvm else ["xfsprogs"])]
+        tools = ["fdisk"] if self.own_disk else [] if self.lvm else ["xfsprogs"]
+        return [*_PACKAGES, *([] if self.own_disk else ["lvm2"]), *engine, *_TEST_TOOLS, *tools]
 
     @property
     def name(self) -> str:
         public_key = cache.ssh_key().with_suffix(".pub").read_text()
         sizes = (ROOT_DISK, SPARE_DISK, DECOY_DISK)
-        of_layout = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else ()  # the images of other layouts keep their names
+        # The images of other layouts keep their names.
+        of_layout = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else (OWN_DISK,) if self.own_disk else ()
         text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, *sizes, public_key, *of_layout))
         return f"{self.suite}-{self.layout}-{self.docker}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import LabError, cache, qemu
-from lab.image import Recipe, image
+from lab.image import OWN_DISK, Recipe, image
 from lab.progress import step
 
 BOOT_TIMEOUT = 600  # seconds; 45 s are usual without KVM
@@ -449,6 +449,8 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
     settings: dict[str, Any] = {"engine_source": "distro"}
     if recipe and recipe.single_root:
         settings["volume_file"] = "60%"
+    elif recipe and recipe.own_disk:
+        settings["adopt_filesystem"] = True
     elif not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     if recipe and recipe.suite == "sid":
@@ -470,6 +472,8 @@ def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
                 machine.boot()
                 # "degraded" will do: a unit may fail in a virtual machine.
                 machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
+                if recipe.own_disk:
+                    machine.run(OWN_DISK, timeout=BOOT_TIMEOUT)
                 machine.snapshot(BOOTED)
                 machine.cut()
                 new = booted.with_name(f"{booted.name}.part")

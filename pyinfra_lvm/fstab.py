@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 
 class FstabEntry(NamedTuple):
@@ -73,6 +73,34 @@ def fstab_without(text: str, target: str, source: str = "") -> str:
     return "\n".join(
         line for line, found in entries if not (found and found.target == target and source in ("", found.source))
     )
+
+
+def fstab_replaced(text: str, targets: Collection[str], new: Sequence[str]) -> str:
+    """Return ``text`` with these lines in place of all lines for some targets. Every other line stays byte for byte.
+
+    Args:
+        new: whole lines. They stand where the first of the lines for the targets stood; at the end if there is none.
+
+    >>> print(fstab_replaced("/a /b ext4 ro 0 2\\n# mine\\n", ["/b", "/c"], ["/a /c", "/c/d /b"]), end="")
+    /a /c
+    /c/d /b
+    # mine
+    """
+    lines: list[str] = []
+    rest = [*new]
+    for line in text.removesuffix("\n").split("\n") if text else []:
+        found = _parse_line(line)
+        if found and found.target in targets:
+            lines += rest
+            rest = []
+        else:
+            lines.append(line)
+    return "\n".join([*lines, *rest]) + "\n"
+
+
+def fstab_lines(text: str, target: str) -> list[str]:
+    """Return the lines for a target, as they are."""
+    return [line for line in text.split("\n") if (found := _parse_line(line)) and found.target == target]
 
 
 def format_entry(entry: FstabEntry) -> str:

@@ -7,7 +7,7 @@ import itertools
 import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,16 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     if settings.volume_file and "discard" in settings.volume_mount_options:
         allowed = "must be without 'discard' beside volume_file: it would give the file's space to others"
         yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
+    if settings.adopt_filesystem:
+        # Those that say where a volume comes from, or how large it becomes; a filesystem that is adopted is there, and whole.
+        others = ("volume_disks", "volume_file", "adopt_volume", "volume_size", "extra_volumes")
+        beside = [
+            *(["volume_group"] if settings.volume_group != "auto" else []),
+            *filter(partial(getattr, settings), others),
+        ]
+        for name in beside:
+            allowed = f"adopt_filesystem and {name} exclude each other: set only one of them"
+            yield SettingProblem("adopt_filesystem", "True", allowed)
     if settings.logical_volume in settings.extra_volumes:
         yield SettingProblem(
             "extra_volumes", "", f'must not have "{settings.logical_volume}", which is Docker\'s volume'

@@ -48,6 +48,7 @@ class Settings(BaseModel):
     volume_mount_options: list[Annotated[str, AfterValidator(fields.check_mount_option)]]
     volume_mount: Annotated[str, AfterValidator(fields.check_mount_point)]
     adopt_volume: bool
+    adopt_filesystem: bool
     replace_lost_volumes: bool
     extra_volumes: dict[LogicalVolumeName, ExtraVolume]
     engine_source: Literal["auto", "docker-ce", "distro", "present"]

@@ -37,7 +37,7 @@ from tasks.support import packages
 from tasks.support.archive import archive
 from tasks.support.files import replace_file, verbatim
 from tasks.support.paths import STORES
-from tasks.volume import extra_entry, store_entry
+from tasks.volume import extra_entry, store_entry, volume_entry
 
 # $1: the program. Print the digest of its sources, and whether its bytecode is of this host's Python.
 _DIGEST_SCRIPT = """
@@ -57,7 +57,9 @@ def configuration(settings: Settings, plan: Plan) -> str:
         "stores": STORES,
         "store_fstab": _lines(store_entry(settings, directory) for directory in STORES),
         "extra_fstab": _lines(extra),
+        "volume_fstab": _lines([volume_entry(settings, plan)] if plan.adopted else []),
         "ordering_drop_ins": fail_closed.ordering(),
+        "closed_drop_ins": fail_closed.drop_ins(settings) if plan.adopted else {},
         "relocation_patience": settings.relocation_patience,
         "docker_start_limit": settings.docker_start_limit,
         "vg_name": plan.volume_group,

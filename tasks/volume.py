@@ -34,18 +34,28 @@ from tasks.support.paths import BEFORE, STORES, TAG
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
 
+# What a line of somebody else's says of it, and ours says itself.
+_DEVICE_TIMEOUT = "x-systemd.device-timeout="
+_OWN_OPTIONS = {"defaults", "auto", "nofail", "private", "shared", "slave", "rprivate", "rshared", "rslave"}
+
 # On the volume. Its own marker is made last: it shows that the volume is complete.
 _MARKERS = (*(f"{directory}/{MARKER}" for directory in STORES), MARKER)
 
 
 @deploy("Volume")
 def provision(settings: Settings, plan: Plan) -> None:
-    """Make the logical volume with its filesystem, mount it, and make the stores' directories and the marker in it."""
-    packages.installed(
-        name="LVM and the filesystem's tools are installed",
-        packages=volume_tools(plan),
-        lock_timeout=settings.apt_lock_timeout,
-    )
+    """Make the logical volume with its filesystem, mount it, and make the stores' directories and the marker in it.
+
+    A filesystem that was adopted is there, and only mounted. One that is going to be is left to the move.
+    """
+    if plan.adopts:
+        return
+    if tools := volume_tools(plan):
+        packages.installed(
+            name="LVM and the filesystem's tools are installed",
+            packages=tools,
+            lock_timeout=settings.apt_lock_timeout,
+        )
     if plan.disk_file_bytes:
         volume_file.provision(settings, plan)
     for device in plan.new_physical_volumes:
@@ -62,22 +72,22 @@ def provision(settings: Settings, plan: Plan) -> None:
         lvm.grown_physical_volume(name=f"{device} is used over its whole size", device=device)
     if plan.leaves_file:
         volume_file.leave(plan)
-    per_inode = settings.volume_bytes_per_inode
-    _logical_volume(
-        plan.volume_group,
-        plan.logical_volume,
-        plan.size,
-        plan.filesystem,
-        ["-i", str(per_inode)] if per_inode else [],
-    )
+    if not plan.adopted:
+        per_inode = settings.volume_bytes_per_inode
+        _logical_volume(
+            plan.volume_group,
+            plan.logical_volume,
+            plan.size,
+            plan.filesystem,
+            ["-i", str(per_inode)] if per_inode else [],
+        )
+    entry = volume_entry(settings, plan)
     lvm.mount(
         name=f"{settings.volume_mount} is mounted",
-        path=settings.volume_mount,
-        device=plan.device,
-        fstype=plan.filesystem,
-        # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount
-        # fails.
-        options=["defaults", "private", *FSTAB_OPTIONS, *settings.volume_mount_options],
+        path=entry.target,
+        device=entry.source,
+        fstype=entry.fstype,
+        options=list(entry.options),
         immutable_mount_point=True,
     )
     stores(name="The volume has a directory for each store, with its marker", volume=settings.volume_mount)
@@ -135,6 +145,15 @@ def mount_stores(settings: Settings, plan: Plan) -> None:
             # An old tree stays beneath the mount until it is finalized.
             immutable_mount_point=not plan.old_trees,
         )
+
+
+def volume_entry(settings: Settings, plan: Plan) -> FstabEntry:
+    """Return the line of fstab that mounts Docker's volume. That of an adopted filesystem keeps its owner's options."""
+    theirs = plan.adopted.options if plan.adopted else ()
+    kept = (option for option in theirs if option not in _OWN_OPTIONS and not option.startswith(_DEVICE_TIMEOUT))
+    # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount fails.
+    options = dict.fromkeys(("defaults", "private", *kept, *FSTAB_OPTIONS, *settings.volume_mount_options))
+    return FstabEntry.of(plan.device, settings.volume_mount, plan.filesystem, tuple(options))
 
 
 def store_entry(settings: Settings, directory: str) -> FstabEntry:

@@ -150,7 +150,7 @@ class Checklist:
         if not self.can_fit():
             size = human(space_of(self.config.volume_mount).size)
             return found._replace(
-                text=f"{found.text}. The volume has only {size}: grow it (setting volume_size), or give a smaller --need"
+                text=f"{found.text}. The volume has only {size}: {self.config.way_to_grow}, or give a smaller --need"
             )
         wait = " Or wait for the other builds: --wait" if self.reserved else ""
         return found._replace(text=f"{found.text}. {advice(self.wanted, self.config)}{wait}")
@@ -179,7 +179,7 @@ class Checklist:
 
 def advice(wanted: int, config: Config) -> str:
     """Return what makes so many bytes free, in a sentence. Advise `bulkhead reclaim` only for what it does not refuse."""
-    grow, missing = "grow the volume (setting volume_size)", wanted - space_of(config.volume_mount).available
+    grow, missing = config.way_to_grow, wanted - space_of(config.volume_mount).available
     if missing <= 0:
         return "Enough is free now: build again"
     try:

@@ -20,6 +20,7 @@ from bulkhead.outage import lock
 from bulkhead.prune.pruner import Pruner, reclaim_in_portions
 from bulkhead.sizes import human
 from bulkhead.storage.mounts import is_mounted
+from bulkhead.storage.volume import NO_LOGICAL_VOLUME
 from bulkhead.text import count
 from bulkhead.watch.advice import largest_directories
 
@@ -95,7 +96,8 @@ class Rescue:
             self._say("nothing needs a rescue; nothing was changed")
             return []
         again = [self.start, self.reclaim]
-        for step in [self.give_back_ballast, *again, self.drop_snapshot, self.grow, *again]:
+        extending = [self.drop_snapshot, self.grow] if self._config.vg_name else [self.say_that_it_cannot_grow]
+        for step in [self.give_back_ballast, *again, *extending, *again]:
             if self._volume.is_enough() and not self._docker.problem():
                 break
             try:
@@ -156,6 +158,10 @@ class Rescue:
             self._refuse_in_vain()
             self._extender.extend()
 
+    def say_that_it_cannot_grow(self) -> None:
+        if not self._volume.is_enough():
+            self._say(NO_LOGICAL_VOLUME)
+
     def _refuse_in_vain(self) -> None:
         """Refuse a step that cannot be undone if it would not help Docker.
 
@@ -173,7 +179,7 @@ class Rescue:
         if problem := self._docker.problem():
             wrong.append(f"Docker {problem}. The end of its log: {self._docker.end_of_log() or 'none'}")
         mount, volume = self._config.volume_mount, self._volume
-        way_out = "Remove some of it, or set a larger volume_size and run the deploy"
+        way_out = f"Remove some of it, or {self._config.way_to_grow}"
         if not volume.has_space():
             free, floor = human(volume.free()), human(volume.floor())
             wrong.append(

@@ -129,7 +129,7 @@ def rollback(config: Config, options: argparse.Namespace) -> int:
     _refuse_snapshot(config, move)
     for line in move.written_since():
         print(line)
-    if not consents(options, f"{move.stops} Data written since the move stays on the volume, set apart."):
+    if not consents(options, move.stops):
         return 1
     unit.begin("rollback", "--foreground", options.directory)
     unit.follow()

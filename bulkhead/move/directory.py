@@ -18,7 +18,7 @@ from bulkhead.errors import Failed, in_words
 from bulkhead.files import is_within
 from bulkhead.move import rsync
 from bulkhead.move.directory_volume import KEPT, LEFT, LOST_AND_FOUND, DirectoryVolume, identity_of, unmount_staged
-from bulkhead.move.move import Move, refuse_too_little_room
+from bulkhead.move.move import LEFT_ON_VOLUME, Move, refuse_too_little_room
 from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
@@ -48,7 +48,7 @@ class DirectoryMove(Move):
         login: of those who asked for the move. Its processes may have their working directory in the directory.
     """
 
-    stops = "Nothing is stopped. The rollback is refused while anybody uses the directory."
+    stops = f"Nothing is stopped. The rollback is refused while anybody uses the directory. {LEFT_ON_VOLUME}"
 
     def __init__(self, entry: FstabEntry, say: Callable[[str], None], login: Login) -> None:
         super().__init__(Journal.load(move_journal(entry.target)), say)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bulkhead.outage.journal import Journal
 
 
+LEFT_ON_VOLUME = "Data written since the move stays on the volume, set apart."
+
+
 class Move(ABC):
     """One move of data onto a volume.
 
@@ -31,7 +34,7 @@ class Move(ABC):
     """
 
     path: str  # the directory that is moved, as it is named on a command line
-    stops: str  # sentences that say what a rollback stops
+    stops: str  # sentences that say what a rollback stops, and leaves behind
 
     def __init__(self, journal: Journal, say: Callable[[str], None]) -> None:
         self.journal = journal

@@ -3,6 +3,8 @@
 The old data stays where it is; the volume's directories are mounted over it. The rename of an fstab with the lines of
 both stores commits the move. The journal keeps the phase, and `Relocation.recover` continues from it: after a failure,
 after a kill, and at boot.
+
+Where Docker's store is a filesystem that is adopted, its files are not copied but renamed, in the same outage.
 """
 
 from __future__ import annotations
@@ -15,16 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkhead.command import run
-from bulkhead.docker.daemon import is_shutting_down
+from bulkhead.docker.daemon import UNITS, existing_units, is_shutting_down
 from bulkhead.docker.engine import Engine, EngineError
 from bulkhead.docker.start import start_limit
 from bulkhead.errors import Failed, in_words
 from bulkhead.files import hold_reserve, replace_file
 from bulkhead.move import rsync
-from bulkhead.move.move import Move, refuse_too_little_room
+from bulkhead.move.adopted_filesystem import AdoptedFilesystem, holds_images
+from bulkhead.move.move import LEFT_ON_VOLUME, Move, refuse_too_little_room
 from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.move.volume_stores import VolumeStores
-from bulkhead.names import DOCKER_STORE
+from bulkhead.names import DOCKER, DOCKER_STORE
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
 from bulkhead.outage.outage import Outage, foreign_writers, writers
@@ -59,7 +62,7 @@ class Relocation(Move):
     """
 
     path = DOCKER_STORE  # containerd's store moves with it
-    stops = "Docker and its containers stop, and start again on the old data."
+    stops = "Docker and its containers stop, and start again on the old data. " + LEFT_ON_VOLUME
 
     def __init__(self, config: Config, say: Callable[[str], None], engine: Engine | None = None) -> None:
         super().__init__(Journal.load(journal.PATH), say)
@@ -67,13 +70,26 @@ class Relocation(Move):
         self._engine = engine or Engine()
         self._outage = Outage(config, self.journal, say, self._engine)
         self._volume_stores = VolumeStores(config)
+        self._filesystem = AdoptedFilesystem(config, self.journal, say) if config.volume_fstab else None
+        if self._adopted:
+            self.stops = "Docker and its containers stop, and start again with their filesystem where it was."
         self._copies: dict[str, tuple[TreeCopy, set[str]]] = {}  # by store; with its layers that need no further copy
 
     # -- where it stands
 
     @property
     def is_pending(self) -> bool:
-        return self.journal.phase in journal.UNFINISHED or bool(self._old_trees())
+        return self.journal.phase in journal.UNFINISHED or self._is_adopting or bool(self._old_trees())
+
+    @property
+    def _is_adopting(self) -> bool:
+        """Whether a filesystem is mounted on Docker's store that is to be adopted."""
+        return self._filesystem is not None and self._filesystem.is_pending
+
+    @property
+    def _adopted(self) -> AdoptedFilesystem | None:
+        """The filesystem that this move adopts, or has adopted; None: it copies Docker's data."""
+        return self._filesystem if self.journal.fstab else None
 
     @property
     def is_on_volume(self) -> bool:
@@ -93,11 +109,18 @@ class Relocation(Move):
         return [*self._config.stores.values()]
 
     def _old_trees(self) -> list[str]:
-        """Return the stores that are not mounted, and hold anything."""
+        """Return the stores that are not mounted, and hold anything; beside a filesystem that is adopted, only images."""
         paths = self._directories()
-        return [path for path in paths if os.path.isdir(path) and not is_mounted(path) and os.listdir(path)]
+        found = [path for path in paths if os.path.isdir(path) and not is_mounted(path) and os.listdir(path)]
+        return [path for path in found if not self._is_adopting or holds_images(path)]
+
+    def _used(self) -> list[str]:
+        """Return the directories that nobody may write to when Docker has stopped."""
+        return [*self._old_trees(), *([self.path] if self._is_adopting else [])]
 
     def _is_committed(self) -> bool:
+        if self._adopted:
+            return self._adopted.is_committed()
         text = read_fstab()
         return all(fstab_lists(text, entry) for entry in self._config.store_fstab)
 
@@ -106,12 +129,16 @@ class Relocation(Move):
         text = read_fstab()
         return any(fstab_lists(text, entry) for entry in self._config.store_fstab)
 
+    def _has_docker(self) -> bool:
+        """Return whether this host has Docker. A filesystem can be adopted before Docker is installed."""
+        return not self._adopted or DOCKER in existing_units(UNITS)
+
     # -- the move
 
     def relocate(self) -> None:
         if self.journal.phase in journal.UNFINISHED:
             self.recover("the move was interrupted")
-            if self.journal.phase == journal.DONE:
+            if self.journal.phase in (journal.DONE, journal.FINALIZED):
                 return
         try:
             self.copy()
@@ -138,25 +165,33 @@ class Relocation(Move):
             CopyError: rsync failed.
         """
         old = {path: rsync.size_of(path) for path in self._old_trees()}
-        if not old:
+        lines = self._filesystem.lines() if self._filesystem and self._is_adopting else []
+        if not old and not lines:
             raise Failed("there is nothing to move: Docker's stores are on the volume already, or empty")
+        if self._filesystem and lines:
+            self._filesystem.mount_beside()
         if not is_mounted(self._config.volume_mount):
             raise Failed(f"{self._config.volume_mount} is not mounted")
-        self._volume_stores.refuse_foreign_volume()
         begun = self.journal.old if self.journal.phase in (journal.FAILED, journal.COPYING) else ()
-        self._volume_stores.refuse_unknown_data(begun)
+        if not lines:  # what lies on a filesystem that is adopted is Docker's
+            self._volume_stores.refuse_foreign_volume()
+            self._volume_stores.refuse_unknown_data(begun)
         left = "If nobody needs what an earlier move or rollback has left there (docker.left-…), remove it"
         refuse_too_little_room(self._config.volume_mount, sum(old.values()), self._volume_stores.copies(), left)
         self._outage.refuse_foreign_mounts()
         hold_reserve()
-        self.journal.enter(journal.COPYING, old=old, reason="", asked=False, lived=False, ran=[], before={})
-        limit = _BOOT_LIMIT.format(start_limit(self._config.docker_start_limit) + _MARGIN)
-        for drop_in, content in self._config.ordering_drop_ins.items():
-            replace_file(drop_in, content + limit)
+        fresh = {"reason": "", "asked": False, "lived": False, "ran": [], "before": {}, "set_aside": ""}
+        self.journal.enter(journal.COPYING, old=old, fstab=lines, **fresh)
+        self._write_drop_ins(self._config.ordering_drop_ins)
         self._outage.write_units()
         for path, size in old.items():
             self._copy_bulk(path, size)
         self._wait_until_idle()
+
+    def _write_drop_ins(self, drop_ins: dict[str, str]) -> None:
+        limit = _BOOT_LIMIT.format(start_limit(self._config.docker_start_limit) + _MARGIN)
+        for path, content in drop_ins.items():
+            replace_file(path, content + limit)
 
     def _copy_bulk(self, path: str, size: int) -> None:
         target = self._volume_stores.copy_of(path)
@@ -184,7 +219,9 @@ class Relocation(Move):
 
     def _reasons_to_wait(self) -> list[str]:
         """Describe what stopping Docker now would destroy, and who would continue to write to the old data."""
-        writing = [f"{user}, which writes to Docker's data" for user in foreign_writers(self._old_trees())]
+        if not self._has_docker():
+            return []
+        writing = [f"{user}, which writes to Docker's data" for user in foreign_writers(self._used())]
         # The containers that Docker itself runs are stopped before the switch.
         bound = [
             f"{path}, which is {where}"
@@ -200,8 +237,11 @@ class Relocation(Move):
             Failed: something does not stop, or other programs still use the old data.
             EngineError: Docker does not answer.
         """
-        self._outage.begin()
-        if users := writers(self._old_trees()):
+        if self._has_docker():
+            self._outage.begin()
+        else:  # a filesystem that waits for Docker to be installed
+            self.journal.enter(journal.STOPPING)
+        if users := writers(self._used()):
             raise Failed(f"other programs write to Docker's data: {', '.join(map(str, users))}. Stop them first")
         if bound := [f"{path} is {where}" for path in self._old_trees() for where in bound_elsewhere(path)]:
             raise Failed(
@@ -225,9 +265,20 @@ class Relocation(Move):
         """
         self.journal.enter(journal.SWITCHING, switched=time.time())
         self._say("switching to the volume")
+        if self._adopted:
+            self._write_drop_ins(self._config.closed_drop_ins)
+            run("systemctl", "daemon-reload")
+            self._adopted.take_over()
         self._volume_stores.put_in_place(self.journal.old)
-        replace_fstab(lambda text: with_entries(text, self._config.store_fstab))
+        if self._adopted:
+            self._adopted.complete()
+            self._adopted.commit()
+        else:
+            replace_fstab(lambda text: with_entries(text, self._config.store_fstab))
         self.journal.enter(journal.CHECKING)
+        if self._adopted:
+            run("systemctl", "daemon-reload")  # or a start of Docker's unit could mount the filesystem by the old line
+            self._adopted.uncover_store()
         for path in self._directories():
             run("mount", path)  # at once. systemd notices the mounts, and reads fstab when the move ends
         self._outage.refuse_other_mounts()
@@ -240,10 +291,11 @@ class Relocation(Move):
         """
         self._say("starting Docker on the volume")
         self.journal.enter(journal.CHECKING, lived=True)
-        self._outage.start_docker()
-        if missing := self._outage.start_what_ran():
-            raise Failed(f"Docker did not come back complete on the volume: {'; '.join(missing[:_SHOWN])}")
-        self.journal.enter(journal.DONE)
+        if self._has_docker():
+            self._outage.start_docker()
+            if missing := self._outage.start_what_ran():
+                raise Failed(f"Docker did not come back complete on the volume: {'; '.join(missing[:_SHOWN])}")
+        self.journal.enter(journal.DONE if self.journal.old else journal.FINALIZED)
         self._outage.end()
         self._say("Docker runs on the volume, with all that it had")
 
@@ -279,6 +331,8 @@ class Relocation(Move):
         elif phase == journal.STOPPING:
             self._resume_on_old_data(reason)
         else:
+            if self._filesystem and self._is_adopting:
+                self._filesystem.give_back()  # it is only mounted in its new place too
             if phase == journal.COPYING:
                 self.journal.enter(journal.FAILED, reason=reason)
             self._outage.end()
@@ -289,31 +343,43 @@ class Relocation(Move):
         self.journal.enter(journal.RETURNING, reason=reason, asked=asked or self.journal.asked)
         self._say(f"going back to the old data: {reason}")
         # A Docker that is back on the old data and still starts must not be stopped: it would never come up.
-        if self._is_listed() or any(map(is_mounted, self._directories())):
+        # By somebody's own line, an adopted filesystem is mounted on the store that it has come back to.
+        is_bound = self._adopted.is_bound() if self._adopted else any(map(is_mounted, self._directories()))
+        if self._is_listed() or is_bound:
             self._leave_the_volume()
         self._resume_on_old_data(reason)
 
     def _leave_the_volume(self) -> None:
         """Stop Docker, and unmount the volume from its stores, for now and for the next boot."""
         self._outage.block_starts()
-        with contextlib.suppress(EngineError, Failed):
-            for _ in self._outage.stop_containers():
-                pass
-        self._outage.stop_docker()
-        replace_fstab(lambda text: without_entries(text, self._config.store_fstab))
+        if self._has_docker():
+            with contextlib.suppress(EngineError, Failed):
+                for _ in self._outage.stop_containers():
+                    pass
+            self._outage.stop_docker()
+        if self._adopted:
+            self._adopted.uncommit()
+        else:
+            replace_fstab(lambda text: without_entries(text, self._config.store_fstab))
         run("systemctl", "daemon-reload")
         for path in self._directories():
             while is_mounted(path):
                 run("umount", "--lazy", path)  # a program that reads there does not prevent it
 
     def _resume_on_old_data(self, reason: str) -> None:
+        if self._adopted:
+            self._adopted.give_back()  # and only then may Docker start
         for drop_in in self._config.ordering_drop_ins:
             Path(drop_in).unlink(missing_ok=True)
         run("systemctl", "daemon-reload")
-        self._outage.start_docker(then_by_hand=True)
-        missing = self._outage.start_what_ran()
+        missing = []
+        if self._has_docker():
+            self._outage.start_docker(then_by_hand=True)
+            missing = self._outage.start_what_ran()
         try:
-            if self.journal.lived:
+            if self._adopted:
+                pass  # it has taken everything with it
+            elif self.journal.lived:
                 self._volume_stores.set_apart()
             else:
                 self._volume_stores.take_back(self.journal.old)
@@ -326,7 +392,15 @@ class Relocation(Move):
 
     # -- afterwards
 
+    def refuse_impossible_rollback(self) -> None:
+        if self._adopted and self.journal.phase in (journal.DONE, journal.FINALIZED):
+            self._adopted.refuse_to_split()
+        else:
+            super().refuse_impossible_rollback()
+
     def written_since(self) -> list[str]:
+        if self._adopted:
+            return [f"the filesystem is mounted on {self.path} again, with all that it holds: nothing is left behind"]
         lines = []
         try:
             now = self._engine.inventory()
@@ -356,6 +430,8 @@ class Relocation(Move):
         if others := foreign_writers(self._directories()):
             raise Failed(f"other programs write to Docker's data: {', '.join(map(str, others))}. Stop them first")
         with contextlib.suppress(EngineError):  # a Docker that does not answer is a reason to go back
+            if self._adopted:
+                self.journal.before = self._engine.inventory()
             ran = [container for container in self._engine.running() if container in self.journal.before["containers"]]
-            self.journal.enter(journal.DONE, ran=ran)
+            self.journal.enter(self.journal.phase, ran=ran)
         self._go_back("a rollback was requested", asked=True)

@@ -24,6 +24,7 @@ COPYING, STOPPING, SWITCHING, CHECKING, RETURNING = UNFINISHED = names.UNFINISHE
 # DONE: Docker runs on the volume, and its old data is kept.
 # FINALIZING: the old data is being removed. A rollback is no longer possible.
 DONE, FINALIZING = names.RELOCATED
+# FINALIZED: there is no old data, or none any more. An adopted filesystem can go back.
 FINALIZED = "finalized"
 
 FAILED = "failed"  # Docker runs on its old data; `reason` says why
@@ -48,6 +49,8 @@ class Journal:
     before: dict[str, Any] = field(default_factory=dict)  # what Docker held before it was stopped
     switched: float = 0  # since when nobody has used the old data, in seconds since the epoch
     old: dict[str, int] = field(default_factory=dict)  # directory → bytes of its old data
+    fstab: list[str] = field(default_factory=list)  # where a filesystem is adopted: its lines as they were
+    set_aside: str = ""  # where a store that nobody used was renamed to
     volume: str = ""  # of an extra volume: the UUID of the filesystem that the files are copied to
 
     @classmethod

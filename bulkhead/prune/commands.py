@@ -101,5 +101,10 @@ def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
         )
     if any(NO_SPACE in failure for failure in pruner.failed):
         name = f"{config.vg_name}/{config.logical_volume}"
-        print(f"Docker needs a little free space to remove objects. Make some: `lvextend --resizefs --size +1G {name}`")
+        some = (
+            f"`lvextend --resizefs --size +1G {name}`"
+            if config.vg_name
+            else f"{config.way_to_grow}, or `bulkhead rescue`"
+        )
+        print(f"Docker needs a little free space to remove objects. Make some: {some}")
     return int(not succeeded)

@@ -94,6 +94,6 @@ def _refuse_in_vain(plan: Pruner, options: argparse.Namespace) -> None:
         lines.append(f"Take what can be had: `bulkhead reclaim{volumes} --need {figure}M`.")
     lines.append(
         "The rest is in use, or your settings or labels keep it: `bulkhead status` shows what fills the volume. More space: "
-        "set a larger volume_size and run the deploy"
+        f"{plan.config.way_to_grow}"
     )
     raise Failed(" ".join(lines))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bulkhead import state
 from bulkhead.snapshot.snapshots import FULL, HOUR, LOST, NOTES, STATE, Snapshot, create, drop, ours, removable
 from bulkhead.storage.space import space_of
+from bulkhead.storage.volume import NO_LOGICAL_VOLUME
 
 if TYPE_CHECKING:
     import argparse
@@ -66,10 +67,14 @@ def _list(config: Config, options: argparse.Namespace) -> int:
         shown = [{**each._asdict(), **values, "note": note} for each, values in zip(snapshots, more, strict=True)]
         print(json.dumps(shown))
     elif not snapshots:
-        print(f"there is no snapshot of {config.vg_name}/{config.logical_volume}")
+        print(_none(config))
     else:
         print("\n".join(describe(config, each, now) for each in snapshots))
     return 0
+
+
+def _none(config: Config) -> str:
+    return f"there is no snapshot of {config.vg_name}/{config.logical_volume}" if config.vg_name else NO_LOGICAL_VOLUME
 
 
 def describe(config: Config, snapshot: Snapshot, now: float) -> str:
@@ -97,7 +102,7 @@ def _drop(config: Config, options: argparse.Namespace) -> int:
     del options
     names = [volume.name for volume in removable(config)]
     if not names:
-        print(f"there is no snapshot of {config.vg_name}/{config.logical_volume}")
+        print(_none(config))
     for name in names:
         drop(config, name, "a user asked for it")
         print(f"snapshot {config.vg_name}/{name} is removed; the volume is unchanged")

@@ -77,6 +77,9 @@ def removable(config: Config) -> list[lvm.VolumeRecord]:
         OSError: LVM does not answer.
     """
 
+    if not config.vg_name:
+        return []
+
     def is_leftover(volume: lvm.VolumeRecord) -> bool:
         return volume.name == config.snapshot and not volume.origin and not volume.is_open
 

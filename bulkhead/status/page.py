@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import names
 from bulkhead.sizes import human
+from bulkhead.storage.volume import NO_LOGICAL_VOLUME
 from bulkhead.terminal import COLOURS, INDENT, NARROWEST, Page
 from bulkhead.text import count, plain, short, span
 from bulkhead.watch.check import SKIPPED_NIGHTS
@@ -197,6 +198,8 @@ def _places(status: Status, page: Page) -> Iterator[str]:
     for result in status.observation.results:
         if result.key in ("isolation", "disk-file"):
             yield from page.paragraph(f"{result.text}.")
+    if not status.group:
+        yield from page.paragraph(f"{NO_LOGICAL_VOLUME}.")
     for place in reversed(status.places):
         if not place.since and not place.reason:
             continue  # it was never moved

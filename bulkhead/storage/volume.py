@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from bulkhead.sizes import Size
 
 
+NO_LOGICAL_VOLUME = (
+    "This host's Docker volume is no logical volume: it is a filesystem that was adopted. It has no snapshots, no reserve and "
+    "no growth by bulkhead (docs/adopt.md)"
+)
+
 # The floor "auto": a twentieth of the volume, but no less and no more than these bytes. The guard stops builds before the
 # floor, by what is written while it reacts, so a large volume needs no larger floor.
 _FLOOR_PERCENT, _FLOOR_LEAST, _FLOOR_MOST = 5, 2 * 2**30, 50 * 2**30
@@ -75,9 +80,11 @@ def docker_volume(config: Config) -> lvm.VolumeRecord:
     """Return the record of Docker's logical volume.
 
     Raises:
-        Problem: it does not exist, is not mounted where it should be, or does not hold Docker's data.
+        Problem: there is none, it is not mounted where it should be, or it does not hold Docker's data.
         OSError: LVM does not answer.
     """
+    if not config.vg_name:
+        raise Problem(NO_LOGICAL_VOLUME)
     name = f"{config.vg_name}/{config.logical_volume}"
     volume = next((volume for volume in lvm.list_volumes(config.vg_name) if volume.name == config.logical_volume), None)
     if not volume:

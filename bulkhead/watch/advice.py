@@ -43,7 +43,7 @@ def way_out(config: Config) -> str:
         space = space_of(config.volume_mount)
     except OSError:
         return _DETAILS
-    return advice(config.volume_mount, space, answers[-1], config.check_threshold)
+    return advice(config, space, answers[-1])
 
 
 def _ask(config: Config, answers: list[DockersAnswer]) -> None:
@@ -62,21 +62,16 @@ def _ask(config: Config, answers: list[DockersAnswer]) -> None:
         return
 
 
-def advice(mount: str, space: Space, docker: DockersAnswer, threshold: int) -> str:
-    """Return what helps, in lines.
-
-    Args:
-        mount: where the volume is mounted.
-        threshold: of the check's warning, in percent.
-    """
+def advice(config: Config, space: Space, docker: DockersAnswer) -> str:
+    """Return what helps, in lines."""
     if docker.silence:
         return f"Reclaimable: unknown, {docker.silence}. `bulkhead rescue --dry-run` shows what would bring it back. {_DETAILS}"
     whole, available = space.used + space.available, space.available
-    wanted = enough(whole, threshold)
+    wanted = enough(whole, config.check_threshold)
     total = sum(size for _, size in docker.reclaimable)
     names = ", ".join(f"{name[-_NAME:]} {short(size)}" for name, size in docker.reclaimable[:_NAMED])
     lines = [f"Reclaimable: {names if total >= _LEAST else 'nothing worth it'}."]
-    is_short_of_inodes = space.inodes_percent >= threshold - _EASE
+    is_short_of_inodes = space.inodes_percent >= config.check_threshold - _EASE
     if is_short_of_inodes:
         lines.append(f"Inodes: {space.inodes_free} of {space.inodes} are free. Each file takes one.")
     if total >= _LEAST:
@@ -87,11 +82,11 @@ def advice(mount: str, space: Space, docker: DockersAnswer, threshold: int) -> s
         need = wanted if available < wanted <= available + total * 9 // 10 else available + some * 9 // 10
         lines.append(f"Reclaim it: `bulkhead reclaim --need {_as_option(need)}`.")
     if total < _LEAST or available + total * 9 // 10 < wanted:
-        lines += _elsewhere(mount, space, docker.usage, is_short_of_inodes)
+        lines += _elsewhere(config, space, docker.usage, is_short_of_inodes)
     return "\n".join([*lines, _DETAILS])
 
 
-def _elsewhere(mount: str, space: Space, usage: Usage | None, is_short_of_inodes: bool) -> list[str]:
+def _elsewhere(config: Config, space: Space, usage: Usage | None, is_short_of_inodes: bool) -> list[str]:
     """Return what fills the volume beside what can be reclaimed, and what helps."""
     lines = []
     if usage:
@@ -107,8 +102,8 @@ def _elsewhere(mount: str, space: Space, usage: Usage | None, is_short_of_inodes
         rest = space.used - sum(kinds.values())
         if rest > space.size * _UNKNOWN_PART // 100:
             lines.append(f"{short(rest)} are neither images, build cache, containers, volumes nor logs.")
-    where = largest_directories(mount, of_inodes=is_short_of_inodes)
-    lines.append(f"Where it is: `{where}`. Remove what nobody needs, or grow the volume (setting volume_size).")
+    where = largest_directories(config.volume_mount, of_inodes=is_short_of_inodes)
+    lines.append(f"Where it is: `{where}`. Remove what nobody needs, or {config.way_to_grow}.")
     return lines
 
 

@@ -95,6 +95,13 @@ volume_mount = "/srv/docker-volume"
 # volume must have the right filesystem and be mounted nowhere.
 adopt_volume = False
 
+# True: the filesystem that is mounted on /var/lib/docker by fstab (a disk, a partition or a logical volume of its own, ext4 or
+# xfs) becomes Docker's volume in place. Docker stops for seconds: what is on it is renamed, and nothing is copied.
+# `bulkhead rollback` goes back. Such a volume has no snapshots, no reserve and no growth by this project (docs/adopt.md).
+# Excludes volume_disks, volume_file, volume_group, volume_size, adopt_volume and extra_volumes; filesystem and
+# logical_volume do not apply.
+adopt_filesystem = False
+
 # True: the data of a volume that this host has lost is gone for good. A volume is lost if /etc/fstab, the program's
 # configuration or the journal of a move names it, and it is not there: its disk may be detached. A new, empty volume
 # takes its place. Set it for that host and that run only: `--limit web-1.example.com --data replace_lost_volumes=True`.

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from bulkhead.sizes import Size, human
 from settings.model import Settings
+from tasks.preflight import adoption
+from tasks.preflight.adoption import Adoption
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import Container, HostState
 
@@ -30,13 +32,17 @@ def judge_consent(settings: Settings, state: HostState, directories: Sequence[st
         )
 
 
-def notices(settings: Settings, state: HostState, *, relocates: bool) -> Iterator[str]:
+def notices(settings: Settings, state: HostState, *, relocates: bool, adopted: Adoption | None = None) -> Iterator[str]:
     """Yield what the owner of a living host should know before its first run.
 
     Args:
         relocates: Docker's data moves onto its volume.
+        adopted: the filesystem that becomes Docker's volume in this run.
     """
-    if relocates:
+    if adopted:
+        running = _running(state)
+        yield adoption.notice(state, adopted, _listed(running) if running else "", copies=relocates)
+    elif relocates:
         running = _running(state)
         yield (
             f"Docker's data moves onto its volume: {human(state.store_bytes)} in {state.store_inodes} files. For the switch "
@@ -47,7 +53,7 @@ def notices(settings: Settings, state: HostState, *, relocates: bool) -> Iterato
     stale = [container.name for container in state.containers if _is_stale(settings, container)]
     dangling = {*state.dangling_images} - {container.image for container in state.containers}
     # Nobody has counted build cache and networks: a host in use has the one or the other.
-    if settings.prune_time and (relocates or stale or dangling):
+    if settings.prune_time and (relocates or adopted or stale or dangling):
         hours = settings.prune_hours
         removed = [
             *([f"{_listed(stale)} that stopped at least {hours} h ago"] if stale else []),

@@ -9,6 +9,7 @@ from bulkhead.names import RELOCATED, UNFINISHED
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.preflight import (
+    adoption,
     chosen_disks,
     consent,
     daemon_json,
@@ -21,11 +22,13 @@ from tasks.preflight import (
     relocation,
     system,
 )
+from tasks.preflight.adoption import EMPTY, FilesystemRoot
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.grown_disks import grown_disks, grown_notices, grown_warnings, with_grown_disks
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import Plan
+from tasks.preflight.volume_file import FilePlan
 from tasks.preflight.volume_group import plan_file, plan_volume
 from tasks.support.paths import STORES
 
@@ -42,7 +45,12 @@ class Examination:
 
 
 def examine(
-    settings: Settings, state: HostState, storage: Storage, lock_holder: str = "", adopted: Sequence[str] = ()
+    settings: Settings,
+    state: HostState,
+    storage: Storage,
+    lock_holder: str = "",
+    adopted: Sequence[str] = (),
+    root: FilesystemRoot = EMPTY,
 ) -> Examination:
     """Decide whether a host can be provisioned, and as what. All findings are reported, not only the first.
 
@@ -51,6 +59,7 @@ def examine(
         state, storage: its facts.
         lock_holder: who holds the run lock, in words; empty for nobody.
         adopted: names of what lies on the volume that the settings take over.
+        root: of the filesystem that is going to be adopted.
     """
     if state.uid != 0:
         return Examination((system.not_root(),))  # without root the facts are not complete
@@ -61,7 +70,10 @@ def examine(
     for what, phase in (("move", state.relocation), ("rollback", state.rollback)):
         if phase in UNFINISHED:  # everything else that is wrong follows from it
             return Examination((*findings, relocation.unfinished(what, phase)))
-    relocates = engine.has_data_off_the_volume(state, storage)
+    if found := [*adoption.judge_setting(settings, state, storage)]:
+        return Examination((*findings, *found))
+    adopts = adoption.is_wanted(settings, state, storage)
+    relocates = (adoption.has_images_in_containerd if adopts else engine.has_data_off_the_volume)(state, storage)
     findings += [
         *([system.another_run(lock_holder)] if lock_holder else []),
         *system.judge_system(settings, state),
@@ -69,18 +81,25 @@ def examine(
         *engine.judge_silence(state, storage),
         *nvidia.judge_nvidia(settings, state),
         *logical_volume.judge_adopted_contents(settings, adopted),
-        *(relocation.judge_move(state, storage) if relocates and not is_down else ()),
+        *(relocation.judge_move(state, storage) if (relocates or (adopts and state.engine)) and not is_down else ()),
         *mount_points.judge_mount_units(state),
     ]
     wanted = settings
     try:
-        file = plan_file(settings, storage, state.store_bytes if relocates else 0)
-        settings, grown = file.settings, grown_disks(file.settings, file.storage)
+        filesystem = adoption.plan_adoption(settings, state, storage, root) if settings.adopt_filesystem else None
+        file = (
+            FilePlan(settings, storage)
+            if filesystem
+            else plan_file(settings, storage, state.store_bytes if relocates else 0)
+        )
+        settings, grown = file.settings, () if filesystem else grown_disks(file.settings, file.storage)
         storage = with_grown_disks(file.storage, grown)
-        volume = plan_volume(settings, storage)
+        volume = filesystem.volume if filesystem else plan_volume(settings, storage)
     except Refused as refused:
         findings += daemon_json.judge_obstacle(settings, state, None)
-        findings += [*refused.findings, *mount_points.judge_mount_points(settings, storage, old_trees=True)]
+        findings += refused.findings
+        if not adopts:
+            findings += mount_points.judge_mount_points(settings, storage, old_trees=True)
         return Examination(tuple(findings))
     extra_volumes = plan_extra_volumes(settings, state, storage, volume)
     wants_nvidia = nvidia.is_wanted(settings, state)
@@ -91,15 +110,17 @@ def examine(
         logical_volume=settings.logical_volume,
         size=volume.size,
         reserve=volume.reserve,
-        filesystem=settings.filesystem,
+        filesystem=filesystem.entry.fstype if filesystem else settings.filesystem,
         engine=engine.engine_to_install(settings, state),
         os_id=state.os_id,
         os_codename=state.os_codename,
-        unused_stores=() if relocates else mount_points.unused_stores(storage),
+        unused_stores=() if relocates or adopts else mount_points.unused_stores(storage),
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
         disk_file_bytes=file.size,
+        adopted=filesystem.entry if filesystem else None,
+        adopts=adopts,
         leaves_file=file.leaves,
         log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
@@ -111,9 +132,10 @@ def examine(
     plan = replace(plan, installs=packages.are_missing(settings, state, plan))
     findings += daemon_json.judge_obstacle(settings, state, plan)
     findings += [*volume.findings, *extra_volumes.findings]
-    findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
+    if not adopts:
+        findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)
-    if relocates:
+    if relocates and not adopts:
         # The reserve is a part of the file, and the volume is the rest of it.
         largest = file.largest - settings.volume_reserve.bytes_of(file.largest) if file.size else volume.largest
         setting = "volume_file" if file.size else "volume_size"
@@ -138,6 +160,6 @@ def examine(
     notices = (
         *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size),
         *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
-        *consent.notices(settings, state, relocates=relocates),
+        *consent.notices(settings, state, relocates=relocates, adopted=filesystem if adopts else None),
     )
     return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)

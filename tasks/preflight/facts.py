@@ -553,7 +553,7 @@ def _toml_root(line: str) -> str:
 
 
 def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
-    """Return the mapper path of Docker's volume in the program's configuration, and those of extra volumes by mount point.
+    """Return the name of Docker's volume in the program's configuration, and those of extra volumes by mount point.
 
     The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be
     read: the deploy writes it anew.
@@ -562,7 +562,8 @@ def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
         values = json.loads("\n".join(line[1:] for line in lines))
         extra = {target: source for source, target, *_ in values["extra_fstab"]}
         on_file = bool(values.get("disk_file_bytes"))  # which earlier versions did not write
-        return mapper_path(values["vg_name"], values["logical_volume"]), extra, on_file
+        adopted = [source for source, *_ in values.get("volume_fstab", [])]  # which earlier versions did not write
+        return (*adopted, mapper_path(values["vg_name"], values["logical_volume"]))[0], extra, on_file
     except (AttributeError, KeyError, TypeError, ValueError):
         return "", {}, False
 

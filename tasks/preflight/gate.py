@@ -11,13 +11,16 @@ from collections.abc import Generator, Sequence
 from pyinfra import host, logger
 from pyinfra.api import StringCommand
 
-from bulkhead.names import VOLUME_FILE
+from bulkhead.names import DOCKER_STORE, VOLUME_FILE
 from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
 from pyinfra_lvm.operations import refusal
 from settings.fields import BLANK
 from settings.model import Settings
 from tasks import relocation
+from tasks.preflight.adoption import EMPTY
+from tasks.preflight.adoption import is_wanted as is_adoption_wanted
+from tasks.preflight.adoption_facts import RootOfFilesystem
 from tasks.preflight.examine import Examination, examine
 from tasks.preflight.facts import HostFacts, VolumeRoot
 from tasks.preflight.finding import Finding, report
@@ -101,7 +104,9 @@ def _examine_host(settings: Settings, questions: Sequence[Question], *, take_loc
         return None
     foreign = to_be_adopted(settings, storage)
     adopted = [name for volume in foreign for name in host.get_fact(VolumeRoot, device=volume.mapper_path)]
-    return examine(settings, state, storage, holder, adopted)
+    is_wanted = is_adoption_wanted(settings, state, storage) and storage.mount(DOCKER_STORE)
+    root = host.get_fact(RootOfFilesystem, path=DOCKER_STORE) if is_wanted else EMPTY
+    return examine(settings, state, storage, holder, adopted, root)
 
 
 def _questions(settings: Settings) -> tuple[Question, Question]:

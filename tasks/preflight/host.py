@@ -98,7 +98,8 @@ class HostState:
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
     mount_units: tuple[MountUnit, ...] = ()  # of the volumes' mount points and the stores
     fails_closed: bool = False  # our drop-ins keep Docker from starting without the volume
-    configured_volume: str = ""  # mapper path of Docker's volume in the program's configuration; empty without one
+    # Docker's volume in the program's configuration: its mapper path, UUID=… for an adopted filesystem; empty without one.
+    configured_volume: str = ""
     configured_file: bool = False  # that volume is on the file that is Docker's disk, likewise
     configured_extra_volumes: dict[str, str] = field(default_factory=dict)  # mount point → mapper path, likewise
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker

@@ -64,6 +64,7 @@ def _lost_docker_volume(settings: Settings, state: HostState, storage: Storage) 
         settings.logical_volume,
         settings.volume_mount,
         state.configured_volume,
+        is_ours=bool(bound),
         told_by=(*((FSTAB,) if bound else ()), *journal),
         stale_lines=bound,
         stale_files=(
@@ -80,11 +81,16 @@ def _lost_volume(
     mount: str,
     configured: str,
     *,
+    is_ours: bool = False,
     told_by: tuple[str, ...],
     stale_lines: tuple[tuple[str, str], ...] = (),
     stale_files: tuple[str, ...],
 ) -> LostVolume | None:
-    listed = [entry.source for entry in storage.fstab if entry.target == mount and names_in(entry.source)]
+    sources = [entry.source for entry in storage.fstab if entry.target == mount]
+    listed = [source for source in sources if names_in(source)]
+    if not listed and is_ours and not names_in(configured):
+        # The stores are bound from a filesystem that was adopted.
+        listed = [source for source in sources if source.startswith("UUID=")]
     devices = [*listed, *([configured] if configured else [])]
     if not devices and not told_by:
         return None
@@ -222,7 +228,7 @@ def _restoring(volume: LostVolume) -> str:
 
 def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
     """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
-    if _phase(settings, state, volume) != "done":
+    if _phase(settings, state, volume) != "done" or volume.device.startswith("UUID="):  # the one copy is on it
         return ""
     if _is_dockers(volume, settings):
         return "; `bulkhead rollback` on the host goes back to the data from before the move"

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyinfra_lvm.model import Storage
+from bulkhead.names import DOCKER_STORE
+from pyinfra_lvm.model import Mount, Storage
 from settings.model import Settings
 from tasks.preflight.finding import LEAVE_OUT, Finding
 from tasks.preflight.host import HostState
@@ -68,8 +69,8 @@ def judge_mount_point(storage: Storage, place: MountPoint) -> Iterator[Finding]:
         yield Finding(
             f"{path} is on a filesystem of its own already: {what}" if is_store else f"{what} is mounted on {path}",
             f"{place.source or 'our volume'}, or nothing mounted there",
-            "leave this host out; a logical volume that has only docker/ and containerd/ on it can be taken over: "
-            "unmount it, take its line out of fstab, set logical_volume to its name and adopt_volume = True"
+            f"{_taking_over(path, found)}leave this host out; a logical volume that has only docker/ and containerd/ on it can be "
+            "taken over: unmount it, take its line out of fstab, set logical_volume to its name and adopt_volume = True"
             if is_store
             else f"unmount it, {place.alternative}",
         )
@@ -95,6 +96,15 @@ def judge_mount_point(storage: Storage, place: MountPoint) -> Iterator[Finding]:
             if found
             else f"empty it, {place.alternative}",
         )
+
+
+def _taking_over(path: str, found: Mount) -> str:
+    """Return the advice to adopt what is mounted on Docker's store, as the beginning of a sentence; empty for another mount."""
+    if path != DOCKER_STORE or found.root != "/":
+        return ""
+    return (
+        "set adopt_filesystem = True, which makes Docker's volume of it in place, if it qualifies (docs/adopt.md); or "
+    )
 
 
 def judge_mount_units(state: HostState) -> Iterator[Finding]:

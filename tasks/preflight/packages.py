@@ -40,7 +40,9 @@ def pinned_toolkit(settings: Settings) -> Pinned:
 
 
 def volume_tools(plan: Plan) -> list[str]:
-    """Return the packages that make volumes and their filesystems."""
+    """Return the packages that make volumes and their filesystems. An adopted filesystem needs none of them."""
+    if plan.adopted:
+        return []
     kinds = [plan.filesystem, *(volume.filesystem for volume in plan.extra_volumes)]
     return ["lvm2", *dict.fromkeys(package_names.VOLUME_TOOLS[kind] for kind in kinds)]
 

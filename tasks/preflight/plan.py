@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bulkhead.names import DOCKER_STORE
-from pyinfra_lvm.model import mapper_path, names_in
+from pyinfra_lvm.model import FstabEntry, mapper_path, names_in
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Plan:
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
     disk_file_bytes: int = 0  # bytes of the file that the group is on; 0: it is on disks
+    adopted: FstabEntry | None = None  # the volume is an adopted filesystem, not a logical volume: its line of fstab
+    adopts: bool = False  # that filesystem is mounted on Docker's store still, and becomes the volume
     leaves_file: bool = False  # the group moves from the file to the named disks, and the file is removed
     log_driver: str = "json-file"  # that containers get; empty: the host keeps its own, with its options
     grown_disks: tuple[str, ...] = ()  # disks of the group that have grown, and whose new space it takes
@@ -46,7 +48,7 @@ class Plan:
     def directories_to_move(self) -> list[str]:
         """Return the directories that move onto their volumes. Docker's store stands for containerd's too."""
         directories = [volume.mount for volume in self.extra_volumes if volume.relocates]
-        return [*directories, *([DOCKER_STORE] if self.relocates else [])]
+        return [*directories, *([DOCKER_STORE] if self.relocates or self.adopts else [])]
 
     @property
     def keeps_old_trees(self) -> bool:
@@ -55,8 +57,8 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """Return the mapper path of Docker's volume."""
-        return mapper_path(self.volume_group, self.logical_volume)
+        """Return the mapper path of Docker's volume; for an adopted filesystem its name in fstab."""
+        return self.adopted.source if self.adopted else mapper_path(self.volume_group, self.logical_volume)
 
 
 @dataclass(frozen=True)
@@ -86,4 +88,5 @@ class LostVolume:
 
     def __str__(self) -> str:
         names = names_in(self.device)
-        return f"the volume {'/'.join(names) if names else self.name} for {self.mount}"
+        name = self.device if self.device.startswith("UUID=") else self.name
+        return f"the volume {'/'.join(names) if names else name} for {self.mount}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bulkhead.sizes import human, setting_of
-from pyinfra_lvm.model import Storage
+from pyinfra_lvm.model import Mount, Storage
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support.paths import STORES
@@ -42,8 +42,7 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
         )
     within = tuple(f"{path}/" for path in STORES.values())
     for mount in storage.mounts:
-        is_dockers_own = mount.fstype in _DOCKERS_MOUNTS or mount.target in state.device_volumes
-        if mount.target.startswith(within) and not is_dockers_own:
+        if mount.target.startswith(within) and not is_dockers_mount(state, mount):
             yield Finding(
                 f"{mount.source} is mounted on {mount.target}, in Docker's data",
                 "no mounts of others there: the move would leave their contents behind",
@@ -56,6 +55,11 @@ def judge_move(state: HostState, storage: Storage) -> Iterator[Finding]:
                 "no other way to Docker's old data, which would be used on after the volume is mounted over it",
                 f"unmount {target} for the move, or leave this host out",
             )
+
+
+def is_dockers_mount(state: HostState, mount: Mount) -> bool:
+    """Return whether Docker made a mount in its stores, and makes it again."""
+    return mount.fstype in _DOCKERS_MOUNTS or mount.target in state.device_volumes
 
 
 def judge_room(

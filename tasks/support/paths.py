@@ -15,15 +15,15 @@ from bulkhead.names import (
     PRUNE_TIMER,
     VOLUME_FILE_SERVICE,
 )
+from bulkhead.names import (
+    BEFORE as BEFORE,
+)
 
 # Directory on the volume → where it is bind-mounted.
 STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}
 
 # LVM's tag on our logical volumes from their creation on. It marks them as ours before they are mounted.
 TAG = "docker-bulkhead"
-
-# A store that held no data, and the daemon.json from before this project, are kept with this suffix.
-BEFORE = ".before-bulkhead"
 
 # The loop device of the file that is Docker's disk: udev makes this name for whichever number it has.
 VOLUME_FILE_DEVICE = "/dev/disk/by-id/docker-disk"

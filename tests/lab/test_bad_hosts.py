@@ -79,6 +79,11 @@ BAD = {
 }
 
 
+ADVICE = {
+    "store_on_a_filesystem_of_its_own": "set adopt_filesystem = True, which makes Docker's volume of it in place",
+}
+
+
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("name", BAD)
 def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> None:
@@ -88,6 +93,7 @@ def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> Non
     run = deploy(machine)
     assert run.code == 1
     assert found in run.output, run.output
+    assert ADVICE.get(name, "") in run.output, run.output
     assert "was left untouched" in run.output
     assert fingerprint(machine) == before
     assert machine.out(SENTINEL) == sentinel

@@ -171,9 +171,18 @@ class Target:
     def device(self) -> str:
         return str(self.mount(self.volume)["source"])
 
+    @property
+    def name_in_fstab(self) -> str:
+        """Return how fstab names the volume: an adopted filesystem by its UUID, a logical volume by its device."""
+        if not self.settings.adopt_filesystem:
+            return self.device
+        return "UUID=" + self.run(f"findmnt --noheadings --output UUID {self.volume}")
+
     @cached_property
     def logical_volume(self) -> dict[str, str]:
-        """Return LVM's report on the volume and its group."""
+        """Return LVM's report on the volume and its group; skip the test if it is an adopted filesystem."""
+        if self.settings.adopt_filesystem:
+            pytest.skip("the volume is a filesystem that was adopted")
         report = self.run(
             "lvs --reportformat json --units b --nosuffix "
             f"-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
@@ -184,6 +193,8 @@ class Target:
     @cached_property
     def extra_devices(self) -> dict[str, str]:
         """Return the device of each extra volume, by its mount point, as LVM names it."""
+        if not self.settings.extra_volumes:
+            return {}
         group = self.logical_volume["vg_name"]
         return {
             volume.mount: self.run(f"lvs --noheadings -o lv_dm_path {group}/{name}")

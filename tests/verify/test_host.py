@@ -46,6 +46,8 @@ def test_volume_is_a_plain_logical_volume(target: Target) -> None:
 
 
 def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:
+    if target.settings.adopt_filesystem:
+        pytest.skip("a filesystem that was adopted stays what it is")
     assert target.mount(target.volume)["fstype"] == target.settings.filesystem
 
 
@@ -53,6 +55,20 @@ def test_volume_fills_its_logical_volume(target: Target) -> None:
     size = int(target.run(f"findmnt --noheadings --bytes --output SIZE {target.volume}"))
     # The size of an ext4 does not count inode tables and journal: about 2 %.
     assert size > 0.95 * int(target.logical_volume["lv_size"])
+
+
+def test_adopted_filesystem_has_nothing_but_the_volume_at_its_top(target: Target) -> None:
+    if not target.settings.adopt_filesystem:
+        pytest.skip("the volume is a logical volume")
+    names = set(target.run(f"ls -A {target.volume}").splitlines())
+    assert {*STORES, MARKER} <= names
+    # What an adoption or a move that went back has left stays there until its owner removes it.
+    assert not [
+        name
+        for name in names
+        if not re.fullmatch(rf"{MARKER}|{BALLAST}|lost\+found|(docker|containerd)(\.left-\d+)?", name)
+    ]
+    assert target.fails("test -e /var/lib/docker/lost+found")
 
 
 def test_volume_leaves_the_reserve_to_its_group(target: Target) -> None:
@@ -138,7 +154,7 @@ def test_docker_and_root_are_on_different_devices(target: Target) -> None:
 def test_fstab_mounts_every_volume_and_never_delays_the_boot(target: Target) -> None:
     lines = [line.split() for line in target.run("cat /etc/fstab").splitlines()]
     found = {fields[1]: fields for fields in lines if len(fields) > 3 and not fields[0].startswith("#")}
-    dockers = {target.volume: target.device} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
+    dockers = {target.volume: target.name_in_fstab} | {path: f"{target.volume}/{name}" for name, path in STORES.items()}
     for sources, seconds in ((dockers, 90), (target.extra_devices, 30)):
         assert {path: fields[0] for path, fields in found.items() if path in sources} == sources
         for path in sources:
@@ -240,7 +256,7 @@ def test_docker_has_the_configuration(target: Target) -> None:
     assert docker["LiveRestoreEnabled"] == target.settings.live_restore
     if not in_containerd(docker):
         backing = dict(docker["DriverStatus"])["Backing Filesystem"]
-        assert backing == {"ext4": "extfs", "xfs": "xfs"}[target.settings.filesystem]
+        assert backing == {"ext4": "extfs", "xfs": "xfs"}[target.mount(target.volume)["fstype"]]
 
 
 @pytest.mark.parametrize("unit", DROP_INS)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from pyinfra_lvm.fstab import format_entry, fstab_lists, fstab_with, fstab_without, parse_fstab
+from pyinfra_lvm.fstab import (
+    format_entry,
+    fstab_lines,
+    fstab_lists,
+    fstab_replaced,
+    fstab_with,
+    fstab_without,
+    parse_fstab,
+)
 from pyinfra_lvm.model import FstabEntry
 
 TEXT = "# root\n/dev/vda1  /\text4\terrors=remount-ro 0 1\n\n//nas/a\\040b /mnt/a\\040b cifs ro\nnonsense\n"
@@ -74,3 +82,15 @@ def test_line_is_taken_out_and_the_others_stay_byte_for_byte() -> None:
     assert fstab_without(fstab_with(TEXT, ENTRY), ENTRY.target) == TEXT
     assert fstab_without(TEXT, "/srv/none") == TEXT
     assert fstab_without("", "/srv/none") == ""
+
+
+def test_lines_are_replaced_as_a_whole_and_back_again() -> None:
+    theirs = "UUID=1\t/data  ext4 noatime 0 2"
+    before = f"# mine \n/dev/a / ext4 defaults 0 1\n{theirs}\n\tswap\f none swap sw 0 0"
+    assert fstab_lines(before, "/data") == [theirs]
+    ours = ["UUID=1 /srv ext4 private 0 2", "/srv/a /data none bind 0 0"]
+    after = fstab_replaced(before, ["/data", "/srv"], ours)
+    assert after == before.replace(theirs, "\n".join(ours)) + "\n"
+    assert fstab_replaced(after, ["/data", "/srv"], [theirs]) == before + "\n"
+    assert fstab_replaced("/dev/a / ext4 defaults 0 1", ["/data"], ours).splitlines()[1:] == ours
+    assert fstab_replaced("", ["/data"], ours) == "\n".join(ours) + "\n"

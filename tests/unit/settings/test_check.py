@@ -408,6 +408,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"volume_group_extend": True, "volume_group": "vg"},
         "volume_group_extend = True: needs volume_disks and the name of an existing volume_group",
     ),
+    *(
+        (
+            {"adopt_filesystem": True} | {name: value},
+            f"adopt_filesystem = True: adopt_filesystem and {name} exclude each other: set only one of them",
+        )
+        for name, value in {
+            "volume_group": "data-vg",
+            "volume_disks": ["/dev/vdb"],
+            "volume_file": "60%",
+            "volume_size": "60G",
+            "adopt_volume": True,
+            "extra_volumes": {"home-lv": {"mount": "/home", "size": "5G"}},
+        }.items()
+    ),
     (
         {"volume_bytes_per_inode": 8192, "filesystem": "xfs"},
         'volume_bytes_per_inode = 8192: needs filesystem "ext4": xfs makes inodes as it needs them',

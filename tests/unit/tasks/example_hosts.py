@@ -35,6 +35,9 @@ SPARE = "/dev/disk/by-id/virtio-spare"
 VOLUME_MOUNT = "/srv/docker-volume"
 MOUNT_POINTS = (VOLUME_MOUNT, *STORES.values())
 
+OWN_DISK = "UUID=5d1f9a52-7c1e-4b7e-9b0f-2f0c8a6d3e11"
+ADOPTED = OWN_DISK.replace("UUID=", "/dev/disk/by-uuid/")
+
 DEVICE = "/dev/mapper/ubuntu--vg-docker--lv"
 
 DEBIAN_UNIT = "/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS"
@@ -129,6 +132,45 @@ def single_root(size: int = 100 * GIB, free: int = 80 * GIB, fstype: str = "ext4
     mount = Mount("/", "/dev/vda1", "/dev/vda1", "/", fstype, ("rw",), "shared", size, free)
     return replace(
         spare_disk(), devices=(replace(disk, size=size), replace(part, size=size)), mounts=(mount,), kernel=(6, 1)
+    )
+
+
+def own_disk(**changes: Any) -> Storage:
+    """A plain root, and a second disk with a partition that somebody mounted on /var/lib/docker."""
+    root, *_ = spare_disk().mounts
+    disk, part, _ = spare_disk().devices
+    store = replace(
+        BlockDevice("/dev/vdb1", "part", 100 * GIB, False, (ADOPTED,), ("ext4",), (), ("/var/lib/docker",)), **changes
+    )
+    second = replace(disk, path="/dev/vdb", size=101 * GIB, children=(store.path,))
+    mount = Mount(
+        "/var/lib/docker", "/dev/vdb1", store.path, "/", "ext4", ("rw", "noatime"), "shared", 99 * GIB, 40 * GIB
+    )
+    return replace(
+        spare_disk(),
+        devices=(disk, part, second, store),
+        mounts=(root, mount),
+        fstab=(
+            FstabEntry("/dev/vda1", "/", "ext4", ("defaults",)),
+            FstabEntry(OWN_DISK, "/var/lib/docker", "ext4", ("defaults", "noatime")),
+        ),
+        directories=(*absent_mount_points()[:1], Directory("/var/lib/docker", "directory"), *absent_mount_points()[2:]),
+    )
+
+
+def adopted_disk() -> Storage:
+    """The same after it has become Docker's volume."""
+    storage = own_disk()
+    root, store = storage.mounts
+    stores = tuple(replace(store, target=path, root=f"/{name}") for name, path in STORES.items())
+    options = ("defaults", "private", "noatime", "nofail", "x-systemd.device-timeout=90s")
+    volume = FstabEntry.of(OWN_DISK, VOLUME_MOUNT, "ext4", options)
+    binds = (FstabEntry(f"{VOLUME_MOUNT}/{name}", path, "none", ("bind",)) for name, path in STORES.items())
+    return replace(
+        storage,
+        mounts=(root, replace(store, target=VOLUME_MOUNT, propagation="private"), *stores),
+        fstab=(storage.fstab[0], volume, *binds),
+        directories=tuple(Directory(path, "directory", immutable=True) for path in MOUNT_POINTS),
     )
 
 

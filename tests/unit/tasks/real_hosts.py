@@ -90,7 +90,7 @@ def verdict(result: Examination) -> str:
 def described(result: Examination) -> str:
     """Return verdict and message."""
     messages = [f"{found.found}. Do: {found.action}" for found in result.findings] or [*result.warnings]
-    size = f"{human(result.plan.size)} in {result.plan.volume_group}" if result.plan else ""
+    size = f"{human(result.plan.size)} in {result.plan.volume_group or 'place'}" if result.plan else ""
     return ": ".join([f"**{verdict(result)}**", "; ".join(filter(None, [size, *messages]))]).replace("|", "\\|")
 
 

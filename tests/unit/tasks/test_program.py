@@ -381,7 +381,7 @@ def test_a_setting_keeps_its_name_on_its_way_to_the_host(tmp_path: Path) -> None
     """What the deploy computes has names that no setting has, so that no name means two things."""
     config = loaded(tmp_path, settings())
     computed = {"stores", "store_fstab", "extra_fstab", "ordering_drop_ins", "vg_name", "reserve_bytes"}
-    computed |= {"receiver_names", "watched_units", "disk_file_bytes"}
+    computed |= {"receiver_names", "watched_units", "disk_file_bytes", "volume_fstab", "closed_drop_ins"}
     assert computed.isdisjoint(Settings.model_fields)
     assert {*Config._fields} - computed <= {*Settings.model_fields}
     same = {*Config._fields} - computed - {"prune_keep", "guard_ballast"}  # a tuple; bytes

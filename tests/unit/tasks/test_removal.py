@@ -25,9 +25,12 @@ from .example_hosts import (
     DEVICE,
     GIB,
     MOUNT_POINTS,
+    OWN_DISK,
     VOLUME_MOUNT,
+    adopted_disk,
     converged,
     our_docker_ce_host,
+    own_disk,
     settings,
     shared_vg,
     with_docker_volume,
@@ -134,6 +137,18 @@ def test_project_stays_while_a_mount_is_missing_without_which_docker_does_not_st
         assert finding.found == f"nothing is mounted on {missing}"
         assert "run deploy.py, which mounts them" in finding.action
         assert judge(our_docker_ce_host(), half) == [], "the host is removed from already, or was never provisioned"
+
+
+def test_adopted_filesystem_may_stay_the_volume_or_be_where_it_was() -> None:
+    wanted, after = settings(adopt_filesystem=True), {"configured_volume": OWN_DISK}
+    adopted = our_docker_ce_host(fails_closed=True, relocation="finalized", **after)
+    assert removal.judge(wanted, adopted, adopted_disk(), "") == []
+    back = our_docker_ce_host(relocation="rolled-back", **after)
+    assert removal.judge(wanted, back, own_disk(), "") == []
+    (found,) = removal.judge(
+        wanted, our_docker_ce_host(fails_closed=True, relocation="done", **after), adopted_disk(), ""
+    )
+    assert "the old data of a move is kept" in found.found
 
 
 def left(storage: Storage = VOLUME) -> Deployment:

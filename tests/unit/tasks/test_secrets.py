@@ -59,7 +59,14 @@ SECRETS: dict[str, Any] = {
     },
 }
 NO_SECRET = {
-    *("adopt_volume", "allow_ephemeral_disks", "allow_unsupported_release", "alert_reminder", "apt_lock_timeout"),
+    *(
+        "adopt_filesystem",
+        "adopt_volume",
+        "allow_ephemeral_disks",
+        "allow_unsupported_release",
+        "alert_reminder",
+        "apt_lock_timeout",
+    ),
     *("build_cache_size", "check_critical", "check_hours_left", "check_interval", "check_threshold"),
     *("docker_repository", "docker_repository_channel", "docker_repository_fingerprint", "docker_repository_key"),
     *(

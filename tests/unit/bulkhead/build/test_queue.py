@@ -157,7 +157,7 @@ def test_build_that_never_fits_is_not_queued(
     assert run(need=99 * G, wait=600.0) == 3
     assert clock.now == 1000
     output = capsys.readouterr().err
-    assert "The volume has only 100.0 GiB: grow it (setting volume_size), or give a smaller --need" in output
+    assert "The volume has only 100.0 GiB: grow the volume (setting volume_size), or give a smaller --need" in output
     assert "reclaim" not in output
     assert host.cache == 3 * G, "nothing was removed in vain"
 

@@ -308,7 +308,7 @@ def test_volume_that_stays_without_inodes_is_reported(host_without_inodes: Rescu
     assert host_without_inodes.rescue() == [
         "/srv/docker-volume has 1 inode free, and 196608 must stay free: "
         "`du --inodes -x --max-depth=2 /srv/docker-volume | sort -n | tail` shows where the files are. Remove some of it, or "
-        "set a larger volume_size and run the deploy"
+        "grow the volume (setting volume_size)"
     ]
 
 
@@ -357,6 +357,15 @@ def test_volume_without_space_and_inodes_grows_for_both(host: RescueHost) -> Non
     assert host.inodes_free >= host.inodes * 5 // 100
 
 
+def test_volume_that_is_no_logical_volume_is_rescued_without_growing(host: RescueHost) -> None:
+    host.config = config(guard_floor=Size.parse("3G"), vg_name="")
+    wrong = host.rescue()
+    assert any(line.startswith("This host's Docker volume is no logical volume") for line in host.journal)
+    assert "ballast" in host.did
+    assert not [step for step in host.did if step.startswith(("lv", "resize", "xfs"))]
+    assert wrong[-1].endswith("Remove some of it, or grow its disk and filesystem (docs/adopt.md)")
+
+
 # -- what stays wrong
 
 
@@ -366,7 +375,7 @@ def test_group_without_free_space_is_reported(host: RescueHost) -> None:
     assert "grow: volume group ubuntu-vg has no free space: ubuntu-vg/docker-lv cannot grow" in host.journal
     assert wrong == [
         "/srv/docker-volume has 256.0 MiB free, and 3.0 GiB must stay free: `bulkhead status` shows what fills it. Remove some "
-        "of it, or set a larger volume_size and run the deploy"
+        "of it, or grow the volume (setting volume_size)"
     ]
 
 

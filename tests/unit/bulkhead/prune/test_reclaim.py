@@ -105,7 +105,7 @@ def test_reclaim_beyond_what_can_be_had_removes_nothing(contents: FakeContents) 
     assert str(refusal.value) == (
         "13.0 GiB are needed on /srv/docker-volume, and at most 12.0 GiB can be had. Nothing was removed. Take what can be "
         "had: `bulkhead reclaim --need 12247M`. The rest is in use, or your settings or labels keep it: `bulkhead status` "
-        "shows what fills the volume. More space: set a larger volume_size and run the deploy"
+        "shows what fills the volume. More space: grow the volume (setting volume_size)"
     )
     assert reclaim(12247 * 2**20) == 0
     assert contents.names() == {"used", "kept", "c"}

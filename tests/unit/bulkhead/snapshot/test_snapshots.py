@@ -505,3 +505,19 @@ def test_move_goes_back_without_the_volumes_group(group: FakeGroup, monkeypatch:
     group.is_gone = True
     move_commands._roll_back(config(), "/var/lib/docker")
     assert moved == ["off"]
+
+
+@pytest.mark.parametrize("action", ["list", "drop", "create", "rollback"])
+def test_volume_that_is_no_logical_volume_has_no_snapshots(
+    group: FakeGroup, capsys: pytest.CaptureFixture[str], action: str
+) -> None:
+    options = argparse.Namespace(action=action, json=False, size=None, foreground=False, yes=True)
+    adopted = config(vg_name="")
+    del group
+    if action in ("list", "drop"):
+        assert commands.run(adopted, options) == 0
+        assert capsys.readouterr().out.startswith("This host's Docker volume is no logical volume")
+    else:
+        with pytest.raises(Problem, match="This host's Docker volume is no logical volume"):
+            commands.run(adopted, options)
+    assert snapshots.ours(adopted) == []

@@ -236,3 +236,9 @@ def test_guarded_builds_are_shown_with_what_they_have_reserved() -> None:
         "  waiting     web for 1 min: needs 30G\n"
     ) in page
     assert "only root and members" in render(example_status(failed={"builds": "only root and members"}), False, 80)
+
+
+def test_volume_that_is_no_logical_volume_is_named_as_such() -> None:
+    page = " ".join(render(example_status(group="", reserve=0), False, 80).split())
+    assert "This host's Docker volume is no logical volume: it is a filesystem that was adopted." in page
+    assert "no logical volume" not in render(example_status(), False, 80)

@@ -32,7 +32,7 @@ def space(free: int, size: int = 60 * G, inodes: int = 0, inodes_free: int = 0) 
 
 
 def advise(at: Space, *reclaimable: tuple[str, int], usage: Usage | None = USAGE) -> str:
-    return advice.advice(VOLUME, at, DockersAnswer(reclaimable=reclaimable, usage=usage), 80)
+    return advice.advice(config(), at, DockersAnswer(reclaimable=reclaimable, usage=usage))
 
 
 def need(text: str) -> int:
