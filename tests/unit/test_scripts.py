@@ -498,12 +498,14 @@ def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Check
 def test_verification_takes_the_callers_files_and_this_machine(checkout: Checkout, tmp_path: Path) -> None:
     checkout.with_venv(python="")
     (tmp_path / "hosts.py").touch()
-    checkout.run("verify", "hosts.py", "--limit", "web", "--junit", "results.xml", "--disruptive", cwd=tmp_path)
+    options = ("--limit", "web", "--junit", "results.xml", "--containers", "--disruptive")
+    checkout.run("verify", "hosts.py", *options, cwd=tmp_path)
     (call,) = checkout.calls("python")
     for words in (
         f"--inventory={tmp_path}/hosts.py ",
         "--limit=web",
         f"--junit-xml={tmp_path}/results.xml",
+        "--containers",
         "--disruptive",
     ):
         assert words in call
