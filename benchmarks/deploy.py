@@ -57,7 +57,8 @@ STATE = {
         for unit in (DOCKER, CONTAINERD, GUARD_SERVICE, PRUNE_TIMER, ALERT_SERVICE)
     ),
     "mounts": "; ".join(
-        f"findmnt --kernel --noheadings --raw -o TARGET,SOURCE,FSTYPE,PROPAGATION --mountpoint {path}" for path in _MOUNTS
+        f"findmnt --kernel --noheadings --raw -o TARGET,SOURCE,FSTYPE,PROPAGATION --mountpoint {path}"
+        for path in _MOUNTS
     ),
     "fstab": f"awk '$2 ~ \"^({'|'.join(_MOUNTS)})$\" {{ print $1, $2, $3, $4, $5 + 0, $6 + 0 }}' {FSTAB}",
     "volumes": "lvs --noheadings --units b -o lv_name,lv_size,segtype,lv_tags",
@@ -173,7 +174,12 @@ class Contest:
         }
         began = time.monotonic()
         done = subprocess.run(
-            line, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            line,
+            cwd=TOP,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
         seconds = time.monotonic() - began
         shutil.rmtree(control, ignore_errors=True)

@@ -26,7 +26,7 @@ from settings.model import Settings
 
 _SIZES = (10, 100, 1000)
 _FEW = 100  # hosts: fleets of fewer run several times
-_RUNS = 5
+_RUNS = 3
 _DEPLOYS = {"deploy.py": "deploy.py", "pyinfra alone": "benchmarks/idle_deploy.py"}
 
 
@@ -74,7 +74,15 @@ def main() -> None:
                 f"{name}: each host of {sizes[-1]} costs {each[-1].cpu / each[0].cpu:.2f} times the CPU time and "
                 f"{each[-1].memory / each[0].memory:.2f} times the memory of each of {sizes[0]}."
             )
-    columns = ("deploy", "hosts", "seconds", "CPU seconds", "peak MiB", "ms of CPU a further host", "KiB a further host")
+    columns = (
+        "deploy",
+        "hosts",
+        "seconds",
+        "CPU seconds",
+        "peak MiB",
+        "ms of CPU a further host",
+        "KiB a further host",
+    )
     publish("fleet", columns, rows, [*ratios, _settings()])
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
@@ -15,7 +15,7 @@ OPERATIONS = 18
 
 
 @operation()
-def idle() -> Iterator[StringCommand]:
+def idle() -> Generator[StringCommand, None, None]:
     """Do nothing."""
     host.noop("nothing is to be done")
     yield from ()

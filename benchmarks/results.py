@@ -113,4 +113,8 @@ def _section(result: Result) -> str:
     rows = [" | ".join(cell(value) for value in row) for row in result.rows]
     table = "\n".join(f"| {line} |" for line in (" | ".join(result.columns),)) + f"\n|{rule}|\n"
     notes = "".join(f"\n{note}\n" for note in result.notes)
-    return f"\n{table}" + "".join(f"| {row} |\n" for row in rows) + f"{notes}\n{result.day}, version {result.version}, on {result.machine}.\n\n"
+    return (
+        f"\n{table}"
+        + "".join(f"| {row} |\n" for row in rows)
+        + f"{notes}\n{result.day}, version {result.version}, on {result.machine}.\n\n"
+    )

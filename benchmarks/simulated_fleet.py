@@ -29,11 +29,11 @@ def answer_from(answers: list[list[str]]) -> None:
         lines = [line for answer in answers for line in (mark[1], *answer, "")] + [mark[1]] if mark else []
         return True, CommandOutput([OutputLine("stdout", line) for line in lines])
 
-    FakeConnector._lookup_response = lookup  # type: ignore[method-assign]
+    setattr(FakeConnector, "_lookup_response", lookup)  # noqa: B010 - mypy takes an assignment for a mistake
 
 
 def _main() -> Any:
-    FakeConnector._sleep = lambda _: None  # type: ignore[method-assign]
+    setattr(FakeConnector, "_sleep", lambda _: None)  # noqa: B010 - likewise
     answer_from(json.loads(Path(os.environ[ANSWERS]).read_text()))
     return main(sys.argv[1:])
 

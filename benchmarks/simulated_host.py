@@ -68,14 +68,18 @@ def answers(settings: Settings) -> list[tuple[Question, list[str]]]:
     """Return every question of a run, and the lines that a host answers which is as these settings want it."""
     layout = split_sections((LAYOUTS / "incident-ubuntu-24.04.txt").read_text().splitlines(), "##")
     host = _host(layout["HOST## os"])
-    bare = parse_storage([line for name, lines in layout.items() if name.startswith("STOR") for line in (f"##{name}", *lines)])
+    bare = parse_storage(
+        [line for name, lines in layout.items() if name.startswith("STOR") for line in (f"##{name}", *lines)]
+    )
     state = parse_host(host)
-    facts = {HostFacts: state, RunLockHolder: Holder(), JournalLimits: []}
+    facts: dict[Any, Any] = {HostFacts: state, RunLockHolder: Holder(), JournalLimits: []}
     run = deployed("deploy.py", settings, OperationHost({**facts, StorageLayout: bare}))
-    storage = _storage(layout, [_fstab(arguments) for name, arguments in run.arguments if name.endswith("operations.mount")])
+    storage = _storage(
+        layout, [_fstab(arguments) for name, arguments in run.arguments if name.endswith("operations.mount")]
+    )
     # The configuration depends on what the volume has become.
     run = deployed("deploy.py", settings, OperationHost({**facts, StorageLayout: parse_storage(storage)}))
-    texts = {
+    texts: dict[Any, list[str]] = {
         RunLockHolder: ["free"],
         HostFacts: host,
         StorageLayout: storage,
@@ -105,7 +109,12 @@ def _host(os_release: Sequence[str]) -> list[str]:
         "info": [json.dumps(_INFO)],
     }
     absent = ("daemon-json-applied", "daemon-json-obstacle", "docker-hangs", "containers", "dangling-images", "journal")
-    return [line for title in dict.fromkeys(titles) if title not in absent for line in (f"##HOST## {title}", *known.get(title, []))]
+    return [
+        line
+        for title in dict.fromkeys(titles)
+        if title not in absent
+        for line in (f"##HOST## {title}", *known.get(title, []))
+    ]
 
 
 def _storage(layout: dict[str, list[str]], fstab: list[FstabEntry]) -> list[str]:
@@ -162,10 +171,17 @@ def _written(run: Deployment) -> dict[Any, list[str]]:
         *(f"{state.split()[1]} {path}" for path, state in files.items()),
     ]
     names = sorted({path.removesuffix(".d/docker-bulkhead.conf").rpartition("/")[2] for path in units})
-    shown = [f"Id={name}\nNeedDaemonReload=no\nActiveState=active\nUnitFileState=enabled\nExecMainStartTimestamp={_STARTED}\n" for name in names]
+    shown = [
+        f"Id={name}\nNeedDaemonReload=no\nActiveState=active\nUnitFileState=enabled\nExecMainStartTimestamp={_STARTED}\n"
+        for name in names
+    ]
     found[SystemdFiles] = [
         *"\n".join(shown).splitlines(),
         *(f"file {_WRITTEN} {path}" for path in units),
-        *(line for path, content in units.items() for line in (f"in {path}", *(f"={one}" for one in content.splitlines()))),
+        *(
+            line
+            for path, content in units.items()
+            for line in (f"in {path}", *(f"={one}" for one in content.splitlines()))
+        ),
     ]
     return found

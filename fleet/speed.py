@@ -22,4 +22,4 @@ def spare() -> None:
     # The installed connectors: they are read from the metadata of every package, twice for each host.
     pyinfra.api.connectors.entry_points = cache(pyinfra.api.connectors.entry_points)
     # The types of the global arguments: for each operation and fact.
-    pyinfra.api.arguments.get_type_hints = cache(get_type_hints)
+    pyinfra.api.arguments.get_type_hints = cache(get_type_hints)  # type: ignore[assignment]

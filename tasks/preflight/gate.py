@@ -14,8 +14,8 @@ from pyinfra.context import ctx_host
 
 from bulkhead.names import VOLUME_FILE
 from fleet.record import note_refusal
-from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm import operations
+from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from settings.model import Settings
 from tasks import relocation
@@ -62,11 +62,11 @@ def refuse(findings: Sequence[Finding]) -> None:
 
 def refusal(reason: Sequence[Finding] | str) -> StringCommand:
     """Return the command that prints why this host is refused and fails it, while pyinfra executes."""
-    is_text = isinstance(reason, str)
-    note_refusal([reason] if is_text else [str(finding) for finding in reason])
-    return operations.refusal(
-        f"{host.name} was left untouched: {reason}" if is_text else report(host.name, reason)
-    )
+    if isinstance(reason, str):
+        note_refusal([reason])
+        return operations.refusal(f"{host.name} was left untouched: {reason}")
+    note_refusal([str(finding) for finding in reason])
+    return operations.refusal(report(host.name, reason))
 
 
 @operation()

@@ -229,7 +229,7 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
     [
         ("deploy", "name an inventory, for example inventory/prod.py"),
         ("verify", "name an inventory, for example inventory/prod.py"),
-        ("benchmark", "name a benchmark: check, guard, context or relocation"),
+        ("benchmark", "name a benchmark: deploy, fleet, check, guard, context or relocation"),
         ("benchmark nonsense", "there is no benchmark nonsense"),
         ("deploy --nonsense", "there is no option --nonsense; arguments for pyinfra come after --"),
         ("deploy one.py two.py", "there are two inventories: one.py and two.py"),
@@ -343,7 +343,9 @@ def deployed(checkout: Checkout) -> list[str]:
 def test_deploy_starts_at_once_and_hands_arguments_on(deploying: Checkout) -> None:
     done = deploying.run("deploy", "inventory/prod.py", "--limit", "web", "--limit=gpu", "--", "--data", "a=b c")
     assert done.returncode == 0, done.stderr
-    assert deployed(deploying) == ["python -m fleet -y --limit web --limit=gpu --data a=b c inventory/prod.py deploy.py"]
+    assert deployed(deploying) == [
+        "python -m fleet -y --limit web --limit=gpu --data a=b c inventory/prod.py deploy.py"
+    ]
 
 
 def test_dry_deploy_shows_the_plan_and_verdicts_are_text_or_json(deploying: Checkout) -> None:

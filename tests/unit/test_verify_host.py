@@ -255,11 +255,11 @@ def test_property_that_does_not_hold_fails_its_test_alone(name: str, answer: str
 def test_message_names_the_command_and_what_it_printed() -> None:
     target = target_of(FakeBackend())
     target.__dict__["answers"] = {"apprise": Output(127, "", "sh: apprise: not found"), "prune": Output(124, "", "")}
-    with pytest.raises(AssertionError, match="^`apprise --version` failed: sh: apprise: not found$"):
+    with pytest.raises(AssertionError, match=r"^`apprise --version` failed: sh: apprise: not found$"):
         target.output("apprise")
-    with pytest.raises(AssertionError, match="^`bulkhead prune --dry-run` did not end within 100 s$"):
+    with pytest.raises(AssertionError, match=r"^`bulkhead prune --dry-run` did not end within 100 s$"):
         target.fails("prune")
-    with pytest.raises(AssertionError, match="^`cat /etc/fstab` has given no answer$"):
+    with pytest.raises(AssertionError, match=r"^`cat /etc/fstab` has given no answer$"):
         target.output("fstab")
 
 
@@ -276,7 +276,7 @@ def test_each_question_has_its_own_answer_whatever_the_others_do(tmp_path: Path)
         "fails": "echo out; echo 'bad 1' >&2; exit 3",
         "hangs": "echo begun; sleep 60",
         "reads": "cat",
-        "it's quoted": "echo \"it's\"",
+        "it's quoted": 'echo "it\'s"',
     }
     done = shell(questions.script(asked, "/srv/docker-volume", "##V## 1", limit=1), tmp_path, stdin="nothing")
     assert (done.returncode, done.stderr) == (0, "")

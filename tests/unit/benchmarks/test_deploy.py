@@ -69,7 +69,7 @@ def test_changes_of_a_run_are_read(way: str, output: dict[str, object], changes:
     ],
 )
 def test_run_that_fails_ends_the_race(way: str, text: str) -> None:
-    with pytest.raises(ValueError, match="no room|failed=1"):
+    with pytest.raises(ValueError, match=r"no room|failed=1"):
         changes_of(way, text)
 
 

@@ -49,21 +49,21 @@ else:
 KINDS = ("unchanged", "changed", "refused", "failed", "unread", "warned")
 
 
-class Run:
-    """A run of a command on the hosts of an inventory."""
-
-    def __init__(self, top: Path, *command: str, kinds: tuple[str, ...] = KINDS, gone: bool = False) -> None:
-        (top / "hosts.py").write_text(f"_KINDS, _GONE = {kinds!r}, {gone}\n{INVENTORY}")
-        (top / "deploy.py").write_text(DEPLOY)
-        self.done = subprocess.run(
-            [*command, "hosts.py", "deploy.py"],
-            cwd=top,
-            env={**os.environ, "PYTHONPATH": str(TOP)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+def run_of(
+    top: Path, *command: str, kinds: tuple[str, ...] = KINDS, gone: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on the hosts of an inventory."""
+    (top / "hosts.py").write_text(f"_KINDS, _GONE = {kinds!r}, {gone}\n{INVENTORY}")
+    (top / "deploy.py").write_text(DEPLOY)
+    return subprocess.run(
+        [*command, "hosts.py", "deploy.py"],
+        cwd=top,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 FLEET = (sys.executable, "-m", "fleet")
@@ -71,7 +71,7 @@ FLEET = (sys.executable, "-m", "fleet")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    return Run(tmp_path_factory.mktemp("run"), *FLEET, "-y", gone=True).done
+    return run_of(tmp_path_factory.mktemp("run"), *FLEET, "-y", gone=True)
 
 
 def test_each_host_has_a_line_and_what_differs_its_details(run: subprocess.CompletedProcess[str]) -> None:
@@ -103,12 +103,12 @@ def test_run_fails_and_shows_the_steps_where_there_is_no_terminal(run: subproces
 
 
 def test_run_that_refuses_nobody_succeeds(tmp_path: Path) -> None:
-    done = Run(tmp_path, *FLEET, "-y", kinds=("unchanged", "changed")).done
+    done = run_of(tmp_path, *FLEET, "-y", kinds=("unchanged", "changed"))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 hosts: 1 unchanged, 1 changed")
 
 
 def test_dry_run_waits_for_nobody_and_predicts_in_json(tmp_path: Path) -> None:
-    done = Run(tmp_path, *FLEET, "--json", "--dry").done
+    done = run_of(tmp_path, *FLEET, "--json", "--dry")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["dry"] is True
@@ -123,13 +123,13 @@ def test_dry_run_waits_for_nobody_and_predicts_in_json(tmp_path: Path) -> None:
 
 
 def test_own_output_of_pyinfra_is_shown_on_demand(tmp_path: Path) -> None:
-    done = Run(tmp_path, *FLEET, "-y", "-v", kinds=("changed",)).done
+    done = run_of(tmp_path, *FLEET, "-y", "-v", kinds=("changed",))
     assert "[@fake/changed] Success" in done.stderr
     assert done.stdout.endswith("1 host: 1 changed\n")
 
 
 def test_pyinfra_itself_ends_with_the_verdicts(tmp_path: Path) -> None:
-    done = Run(tmp_path, str(Path(sys.executable).with_name("pyinfra")), "-y").done
+    done = run_of(tmp_path, str(Path(sys.executable).with_name("pyinfra")), "-y")
     assert done.returncode == 1
     assert done.stderr.endswith(
         "\n@fake/unchanged  unchanged\n"
@@ -144,7 +144,7 @@ def test_pyinfra_itself_ends_with_the_verdicts(tmp_path: Path) -> None:
 
 
 def test_run_that_ends_before_any_host_is_examined_shows_why_alone(tmp_path: Path) -> None:
-    done = Run(tmp_path, *FLEET, "-y", kinds=("unknown",)).done
+    done = run_of(tmp_path, *FLEET, "-y", kinds=("unknown",))
     assert done.returncode == 1
     assert done.stdout == ""
     assert "KeyError" in done.stderr
@@ -152,7 +152,7 @@ def test_run_that_ends_before_any_host_is_examined_shows_why_alone(tmp_path: Pat
 
 @pytest.mark.parametrize("limits", [(), ("--limit", "nobody")])
 def test_run_without_a_host_fails(tmp_path: Path, limits: tuple[str, ...]) -> None:
-    done = Run(tmp_path, *FLEET, "-y", *limits, kinds=("unchanged",) if limits else ()).done
+    done = run_of(tmp_path, *FLEET, "-y", *limits, kinds=("unchanged",) if limits else ())
     assert done.returncode == 1
     wrong = "no host of hosts.py matches --limit nobody" if limits else "there is no host in hosts.py"
     assert done.stderr.endswith(f"scripts/deploy: {wrong}. Nothing was changed\n")

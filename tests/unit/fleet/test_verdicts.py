@@ -27,7 +27,11 @@ def test_each_host_has_a_line_with_its_verdict() -> None:
 
 def test_details_that_are_the_same_on_several_hosts_come_once() -> None:
     fleet = [HostVerdict(f"h{number}", "refused", details=FINDING) for number in range(1000)]
-    assert list(detail_lines(fleet, dry=False)) == ["", "refused, h0, h1, h2 and 997 more:", *(f"  {line}" for line in FINDING)]
+    assert list(detail_lines(fleet, dry=False)) == [
+        "",
+        "refused, h0, h1, h2 and 997 more:",
+        *(f"  {line}" for line in FINDING),
+    ]
 
 
 def test_what_differs_is_shown_at_length_and_what_does_not_is_not() -> None:
