@@ -21,7 +21,7 @@ from pyinfra_cli import cli
 from pyinfra_cli.main import main as pyinfra_main
 
 from fleet import verdicts
-from fleet.record import HostLog, split, take_over, verdicts_of
+from fleet.record import HostLog, is_dry, split, take_over, verdicts_of
 from fleet.speed import spare
 
 _INTERVAL = 0.1  # seconds between two updates of the terminal
@@ -63,8 +63,8 @@ class RunProgress:
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         count = f"{len(self._done)}/{self.hosts}  " if self.hosts else ""
-        width = os.get_terminal_size(self.stream.fileno()).columns
-        print(f"\r\033[K{count}{self._step}"[: width + 3], end="", file=self.stream, flush=True)
+        width = os.get_terminal_size(self.stream.fileno()).columns or 80  # a terminal without a size
+        print(f"\r\033[K{f'{count}{self._step}'[: width - 1]}", end="", file=self.stream, flush=True)
 
 
 class FleetLog(HostLog):
@@ -91,7 +91,7 @@ class FleetLog(HostLog):
             return True
         if host:
             self.progress.done(host)
-        elif message.startswith("--> "):
+        elif record.levelno == logging.INFO and message.startswith("--> "):
             step = message.removeprefix("--> ").removeprefix("Starting operation: ").strip()
             if step != "Results:":
                 self.progress.begin(step)
@@ -149,7 +149,7 @@ class Fleet:
         """Print the verdict on each host. Return the exit code that they make."""
         if self.state is None:
             return 0
-        dry = not self.state.is_executing
+        dry = is_dry(self.state)
         found = verdicts_of(self.state, self.log)
         if as_json:
             print(verdicts.as_json(found, dry=dry))

@@ -80,11 +80,16 @@ def _verdict(state: State, host: Host, log: HostLog) -> HostVerdict:
         return HostVerdict(host.name, "failed", tuple(_changes(state, host)), reason, tuple(errors), warnings)
     if host not in state.activated_hosts or not operations:
         return HostVerdict(host.name, "failed", reason="the run ended before this host was examined")
-    if state.is_executing and not all(one.operation_meta.is_complete() for one in operations.values()):
+    if not is_dry(state) and not all(one.operation_meta.is_complete() for one in operations.values()):
         reason = "the run ended before this host was finished"
         return HostVerdict(host.name, "failed", tuple(_changes(state, host)), reason, (), warnings)
     changes = tuple(_changes(state, host))
     return HostVerdict(host.name, "changed" if changes else "unchanged", changes, warnings=warnings)
+
+
+def is_dry(state: State) -> bool:
+    """Return whether nothing was changed, and pyinfra has predicted what would be."""
+    return not state.is_executing and state.check_for_changes
 
 
 def _at_length(reasons: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -97,7 +102,7 @@ def _changes(state: State, host: Host) -> Iterator[str]:
     """Yield the names of the operations that have changed a host, or in a dry run would."""
     for key, one in state.ops[host].items():
         meta = one.operation_meta
-        if meta.is_complete() and meta.did_change() if state.is_executing else meta._maybe_is_change:
+        if meta._maybe_is_change if is_dry(state) else meta.is_complete() and meta.did_change():
             yield _name(state, key)
 
 
@@ -129,5 +134,5 @@ def take_over(state: State) -> None:
 
 def _print(state: State, log: HostLog) -> None:
     found = verdicts_of(state, log)
-    lines = ["", *host_lines(found, dry=not state.is_executing), summary(found, dry=not state.is_executing)]
+    lines = ["", *host_lines(found, dry=is_dry(state)), summary(found, dry=is_dry(state))]
     print("\n".join(lines), file=sys.stderr)

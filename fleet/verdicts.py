@@ -11,6 +11,7 @@ from typing import Literal
 Verdict = Literal["unchanged", "changed", "refused", "failed"]
 
 VERDICTS: tuple[Verdict, ...] = ("unchanged", "changed", "refused", "failed")
+_WARNINGS = ("Warning", "Note")  # with which this project's own begin
 BAD: frozenset[Verdict] = frozenset({"refused", "failed"})
 
 
@@ -54,7 +55,9 @@ def detail_lines(verdicts: Sequence[HostVerdict], *, dry: bool) -> Iterator[str]
         if found := one.details or one.operations:
             same.setdefault((_word(one.verdict, dry), found), []).append(one.host)
         for warning in one.warnings:
-            same.setdefault(("warning", tuple(warning.splitlines())), []).append(one.host)
+            word, _, text = warning.partition(": ")
+            word, text = (word.lower(), text) if word in _WARNINGS else ("warning", warning)
+            same.setdefault((word, tuple(text.splitlines())), []).append(one.host)
     for (word, lines), hosts in same.items():
         yield from ("", f"{word}, {_listed(hosts)}:", *(f"  {line}" for line in lines))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet.__main__ import RunProgress
+
 TOP = Path(__file__).parents[3]
 
 INVENTORY = """
@@ -91,7 +93,7 @@ def test_each_host_has_a_line_and_what_differs_its_details(run: subprocess.Compl
     )
     assert "refused, @fake/refused:\n    found:  no room\n    do:     add a disk\n" in details
     assert "failed, @fake/failed:\n  Reading\n  E: the list is locked\n" in details
-    assert "warning, @fake/warned:\n  Warning: a volume is larger than set\n" in details
+    assert "warning, @fake/warned:\n  a volume is larger than set\n" in details
     assert run.stdout.endswith("\n\n7 hosts: 2 unchanged, 1 changed, 1 refused, 3 failed\n")
 
 
@@ -120,6 +122,32 @@ def test_dry_run_waits_for_nobody_and_predicts_in_json(tmp_path: Path) -> None:
         "@fake/unread": ("failed", 0),
         "@fake/warned": ("unchanged", 0),
     }
+
+
+def test_run_that_refuses_every_host_is_no_dry_run(tmp_path: Path) -> None:
+    done = run_of(tmp_path, *FLEET, "--json", "-y", kinds=("refused",))
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["dry"], found["summary"]["refused"]) == (False, 1)
+    assert done.stderr.count("No hosts remaining!") == 1
+
+
+def test_terminal_shows_how_far_the_run_is() -> None:
+    terminal, other_side = os.openpty()
+    with os.fdopen(other_side, "w") as stream:
+        progress = RunProgress(stream)
+        progress.hosts = 12
+        progress.begin("Engine | Docker is installed and runs")
+        for host in ("a", "b", "b"):
+            progress._drawn = 0.0  # long ago
+            progress.done(host)
+        progress.end()
+        shown = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    step = "Engine | Docker is installed and runs"
+    assert [line.strip() for line in shown.split("\r\x1b[K")] == [
+        "", f"0/12  {step}", f"1/12  {step}", f"2/12  {step}", f"2/12  {step}", "",
+    ]  # fmt: skip
 
 
 def test_own_output_of_pyinfra_is_shown_on_demand(tmp_path: Path) -> None:

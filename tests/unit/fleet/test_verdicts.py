@@ -11,7 +11,7 @@ FLEET = [
     HostVerdict("web-1", "unchanged"),
     HostVerdict("web-12", "changed", ("Volume | It is mounted",)),
     HostVerdict("web-3", "refused", reason="the volume group is full", details=FINDING),
-    HostVerdict("web-4", "failed", ("Engine",), "Engine: E: locked", ("E: locked",), ("a disk may be lost",)),
+    HostVerdict("web-4", "failed", ("Engine",), "Engine: E: locked", ("E: locked",), ("Note: Docker stops", "a disk may be lost")),
 ]
 
 
@@ -46,6 +46,9 @@ def test_what_differs_is_shown_at_length_and_what_does_not_is_not() -> None:
         "failed, web-4:",
         "  E: locked",
         "",
+        "note, web-4:",
+        "  Docker stops",
+        "",
         "warning, web-4:",
         "  a disk may be lost",
     ]
@@ -67,7 +70,7 @@ def test_json_has_everything() -> None:
         ("web-4", "failed", "Engine: E: locked"),
     ]
     assert found["hosts"][3]["operations"] == ["Engine"]
-    assert found["hosts"][3]["warnings"] == ["a disk may be lost"]
+    assert found["hosts"][3]["warnings"] == ["Note: Docker stops", "a disk may be lost"]
 
 
 def test_run_fails_where_a_host_was_refused_or_has_failed() -> None:
