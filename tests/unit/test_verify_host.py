@@ -259,8 +259,27 @@ def test_message_names_the_command_and_what_it_printed() -> None:
         target.output("apprise")
     with pytest.raises(AssertionError, match=r"^`bulkhead prune --dry-run` did not end within 100 s$"):
         target.fails("prune")
-    with pytest.raises(AssertionError, match=r"^`cat /etc/fstab` has given no answer$"):
+    with pytest.raises(AssertionError, match=r"^`cat /etc/fstab` has given no answer.$"):
         target.output("fstab")
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_host_that_does_not_answer_is_asked_once_and_says_why(raises: bool) -> None:
+    asked = []
+
+    class Silent(FakeBackend):
+        def run(self, command: str) -> Any:
+            asked.append(command)
+            if raises:
+                raise AssertionError("it did not end within 900 s")
+            return SimpleNamespace(stdout="", stderr="sudo: a password is required\n")
+
+    target = target_of(Silent())
+    why = "it did not end within 900 s" if raises else "sudo: a password is required"
+    for _ in range(2):
+        with pytest.raises(AssertionError, match=f"^`cat /etc/fstab` has given no answer. {why}$"):
+            target.output("fstab")
+    assert len(asked) == 1
 
 
 # -- the script

@@ -129,6 +129,7 @@ class Target:
         self.name = name
         self.settings = settings
         self.connection = connection
+        self.unanswered = ""  # why there are no answers
 
     def run(self, command: str) -> str:
         """Return the output of a command, which must succeed.
@@ -150,7 +151,13 @@ class Target:
     def answers(self) -> dict[str, Output]:
         """Return the answers to the questions, by name: one remote command."""
         mark = f"##VERIFY## {secrets.token_hex(8)}"  # which no file on the host has
-        return outputs(self.connection.run(script(self.commands, self.volume, mark)).stdout, mark)
+        try:
+            done = self.connection.run(script(self.commands, self.volume, mark))
+        except AssertionError as error:
+            self.unanswered = str(error)
+            return {}  # once: a property that raises is asked again
+        self.unanswered = done.stderr.strip()
+        return outputs(done.stdout, mark)
 
     def answer(self, name: str) -> Output:
         """Return the answer to a question.
@@ -159,7 +166,7 @@ class Target:
             AssertionError: there is none.
         """
         if name not in self.answers:
-            raise AssertionError(f"`{self.commands[name]}` has given no answer")
+            raise AssertionError(f"`{self.commands[name]}` has given no answer. {self.unanswered}".strip())
         if self.answers[name].code == TIMED_OUT:
             raise AssertionError(f"`{self.commands[name]}` did not end within {LIMIT} s")
         return self.answers[name]
