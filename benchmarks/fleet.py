@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from settings.model import Settings
 _SIZES = (10, 100, 1000)
 _FEW = 100  # hosts: fleets of fewer run several times
 _RUNS = 3
+COLUMNS = ("deploy", "hosts", "seconds", "CPU seconds", "peak MiB", "ms of CPU a further host", "KiB a further host")
+_FIGURES = ("seconds", "cpu", "memory")
+Row = tuple[str, int, float, float, float, float | None, float | None]
 _DEPLOYS = {"deploy.py": "deploy.py", "pyinfra alone": "benchmarks/idle_deploy.py"}
 
 
@@ -38,52 +41,53 @@ class FleetRun:
     cpu: float  # seconds
     memory: float  # MiB at most
 
-    def per_host(self, one: FleetRun, hosts: int) -> FleetRun:
-        """Return what each further host costs beyond a run on one."""
-        more = hosts - 1
-        return FleetRun(
-            (self.seconds - one.seconds) / more, (self.cpu - one.cpu) / more, (self.memory - one.memory) / more
-        )
+    def further(self, smaller: FleetRun, hosts: int) -> FleetRun:
+        """Return what each of so many further hosts costs, beyond a run on a smaller fleet."""
+        return FleetRun(*((getattr(self, name) - getattr(smaller, name)) / hosts for name in _FIGURES))
 
 
 def median(runs: Sequence[FleetRun]) -> FleetRun:
     """Return the median of each figure."""
-    return FleetRun(*(statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "cpu", "memory")))
+    return FleetRun(*(statistics.median(getattr(run, name) for run in runs) for name in _FIGURES))
+
+
+def rows_of(name: str, runs: Mapping[int, FleetRun]) -> tuple[list[Row], str]:
+    """Return the rows of a deploy, and how much more a further host costs in the largest fleet than in the one before.
+
+    Args:
+        runs: number of hosts → run.
+    """
+    rows: list[Row] = []
+    further: list[FleetRun] = []
+    before = 0
+    for size, run in sorted(runs.items()):
+        each = run.further(runs[before], size - before) if before else None
+        costs = (1000 * each.cpu, 1024 * each.memory) if each else (None, None)
+        rows.append((name, size, run.seconds, run.cpu, run.memory, *costs))
+        further += [each] if each else []
+        before = size
+    *_, smaller, largest = further
+    return rows, (
+        f"{name}: a further host costs {largest.cpu / smaller.cpu:.2f} times the CPU time and "
+        f"{largest.memory / smaller.memory:.2f} times the memory of one in the fleet before."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark fleet", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=_SIZES, metavar="HOSTS", help="10, 100 and 1000")
     sizes: list[int] = sorted(parser.parse_args().sizes)
-    rows: list[tuple[str, int, float, float, float, float | None, float | None]] = []
-    ratios = []
+    rows, notes = [], []
     with tempfile.TemporaryDirectory() as top:
         wanted = check({})
         assert isinstance(wanted, Settings)
         Path(top, "answers.json").write_text(json.dumps([lines for _, lines in answers(wanted)]))
         Path(top, "group_data").symlink_to(TOP / "inventory" / "group_data")
         for name, script in _DEPLOYS.items():
-            one = _measured(Path(top), script, 1)
-            rows.append((name, 1, one.seconds, one.cpu, one.memory, None, None))
-            each = []
-            for size in sizes:
-                run = _measured(Path(top), script, size)
-                each.append(run.per_host(one, size))
-                rows.append((name, size, run.seconds, run.cpu, run.memory, 1000 * each[-1].cpu, 1024 * each[-1].memory))
-            ratios.append(
-                f"{name}: each host of {sizes[-1]} costs {each[-1].cpu / each[0].cpu:.2f} times the CPU time and "
-                f"{each[-1].memory / each[0].memory:.2f} times the memory of each of {sizes[0]}."
-            )
-    columns = (
-        "deploy",
-        "hosts",
-        "seconds",
-        "CPU seconds",
-        "peak MiB",
-        "ms of CPU a further host",
-        "KiB a further host",
-    )
-    publish("fleet", columns, rows, [*ratios, _settings()])
+            found, note = rows_of(name, {size: _measured(Path(top), script, size) for size in (1, *sizes)})
+            rows += found
+            notes.append(note)
+    publish("fleet", COLUMNS, rows, [*notes, _settings()])
 
 
 def _measured(top: Path, script: str, hosts: int) -> FleetRun:

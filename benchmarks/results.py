@@ -70,7 +70,7 @@ def machine() -> str:
     count = len(os.sched_getaffinity(0))
     processors = f"{count} processor{'' if count == 1 else 's'} ({cpu[1] if cpu else platform.machine()})"
     system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    return f"{processors}, {memory:.0f} GiB, {system}, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{processors}, {memory:.0f} GiB, {system}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
 
 
 def cell(value: str | float | None) -> str:

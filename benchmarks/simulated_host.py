@@ -31,7 +31,7 @@ from tasks.support.packages import PackageStates
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED, STORES
 from tasks.support.run_lock import Holder, RunLockHolder
 from tasks.support.units import SystemdFiles
-from tasks.volume import _MARKERS, VolumeContents
+from tasks.volume import MARKERS, VolumeContents
 from tasks.watch import JournalLimits
 from tests.unit.tasks.deployment import Deployment, deployed
 from tests.unit.tasks.operations import OperationHost
@@ -85,7 +85,7 @@ def answers(settings: Settings) -> list[tuple[Question, list[str]]]:
         StorageLayout: storage,
         PackageStates: [f"{name} installed" for name in _PACKAGES],
         EngineInstallation: [*(f"package {name} installed 27.5.1" for name in _PACKAGES), "running"],
-        VolumeContents: [*STORES, *_MARKERS],
+        VolumeContents: [*STORES, *MARKERS],
         InstalledProgram: [f"{digest(archive())} True"],
         **_written(run),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet import FleetRun, median
+from benchmarks.fleet import FleetRun, median, rows_of
 from benchmarks.results import TOP
 from benchmarks.simulated_fleet import ANSWERS
 from benchmarks.simulated_host import answers
@@ -19,9 +19,13 @@ from benchmarks.simulated_host import answers
 from ..tasks.example_hosts import settings
 
 
-def test_further_host_costs_what_a_run_takes_beyond_one_host() -> None:
-    one, run = FleetRun(2, 1, 80), FleetRun(20, 10, 260)
-    assert run.per_host(one, 10) == FleetRun(2, 1, 20)
+def test_further_host_costs_what_the_larger_fleet_takes_beyond_the_smaller_one() -> None:
+    runs = {1: FleetRun(2, 1, 80), 11: FleetRun(4, 3, 90), 111: FleetRun(44, 25, 200)}
+    rows, note = rows_of("deploy.py", runs)
+    assert rows[0] == ("deploy.py", 1, 2, 1, 80, None, None)
+    assert rows[1] == ("deploy.py", 11, 4, 3, 90, 200, 1024)
+    assert rows[2][-2:] == (pytest.approx(220), pytest.approx(1.1 * 1024))
+    assert "1.10 times the CPU time and 1.10 times the memory" in note
 
 
 def test_median_is_of_each_figure() -> None:

@@ -11,7 +11,14 @@ FLEET = [
     HostVerdict("web-1", "unchanged"),
     HostVerdict("web-12", "changed", ("Volume | It is mounted",)),
     HostVerdict("web-3", "refused", reason="the volume group is full", details=FINDING),
-    HostVerdict("web-4", "failed", ("Engine",), "Engine: E: locked", ("E: locked",), ("Note: Docker stops", "a disk may be lost")),
+    HostVerdict(
+        "web-4",
+        "failed",
+        ("Engine",),
+        "Engine: E: locked",
+        ("E: locked",),
+        ("Note: Docker stops", "a disk may be lost"),
+    ),
 ]
 
 
