@@ -145,15 +145,19 @@ class Fleet:
             self.progress.end()
         return 0
 
-    def print_verdicts(self, *, as_json: bool) -> int:
-        """Print the verdict on each host. Return the exit code that they make."""
+    def print_verdicts(self, *, as_json: bool, explained: bool) -> int:
+        """Print the verdict on each host. Return the exit code that they make.
+
+        Args:
+            explained: pyinfra has printed an error. Where no host was examined, that is all there is to say.
+        """
         if self.state is None:
             return 0
         dry = is_dry(self.state)
         found = verdicts_of(self.state, self.log)
         if as_json:
             print(verdicts.as_json(found, dry=dry))
-        elif self.state.failed_hosts or any(self.state.ops.values()):  # otherwise pyinfra has printed what is wrong
+        elif not explained or self.state.failed_hosts or any(self.state.ops.values()):
             lines = [*verdicts.host_lines(found, dry=dry), *verdicts.detail_lines(found, dry=dry)]
             print("\n".join([*lines, "", verdicts.summary(found, dry=dry)]))
         return verdicts.exit_code(found)
@@ -170,7 +174,7 @@ def main(arguments: list[str]) -> int | str:
     spare()
     fleet = Fleet(arguments[-2], shows_all=any(one.startswith("-v") for one in arguments))
     ended = fleet.run(arguments)
-    code = fleet.print_verdicts(as_json=as_json)
+    code = fleet.print_verdicts(as_json=as_json, explained=bool(ended))
     return ended or code
 
 

@@ -41,6 +41,8 @@ if kind == "refused":
     failing.state.fail_hosts({failing})
 elif kind == "unread":
     host.get_fact(Kernel)
+elif kind == "silent":
+    pass  # as where a host answers nothing, and no command fails
 else:
     commands = {"unchanged": [], "changed": ["true"], "failed": ["true", "apt-get update"], "warned": []}[kind]
     if kind == "warned":
@@ -176,6 +178,12 @@ def test_run_that_ends_before_any_host_is_examined_shows_why_alone(tmp_path: Pat
     assert done.returncode == 1
     assert done.stdout == ""
     assert "KeyError" in done.stderr
+
+
+def test_host_that_was_not_examined_has_failed(tmp_path: Path) -> None:
+    done = run_of(tmp_path, *FLEET, "-y", kinds=("silent",))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "@fake/silent  failed        the run ended before this host was examined"
 
 
 @pytest.mark.parametrize("limits", [(), ("--limit", "nobody")])
