@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.host import PYTHON, HealthyHost
+from benchmarks.results import publish
 
 RUNS = 31
 
@@ -28,9 +29,13 @@ def main() -> None:
         runs = [{name: host.cpu(*command) for name, command in commands.items()} for _ in range(RUNS)]
         size = host.program.stat().st_size
     median = {name: statistics.median(run[name] for run in runs) for name in commands}
-    for name, cpu in median.items():
-        print(f"{name:<20} {cpu:>6.1f} ms {cpu / median['python3 -c pass']:>6.2f}")
-    print(f"{'size':<20} {size / 1024:>6.0f} KiB")
+    base = median["python3 -c pass"]
+    publish(
+        "check",
+        ("command", "ms of CPU", "ratio"),
+        [(name, cpu, cpu / base) for name, cpu in median.items()],
+        [f"The program has {size / 1024:.0f} KiB. A check's time includes its child processes."],
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.results import publish
 from tasks.support.archive import write
 
 _PER_DIRECTORY = 100  # files
@@ -48,8 +48,8 @@ def main() -> None:
             "a bare walk": (_PYTHON, "-c", _WALK, str(top / "context")),
             "bulkhead context": (_PYTHON, str(top / "bulkhead"), "context", str(top / "context")),
         }
-        for name, command in commands.items():
-            print(f"{name:<18} {_measured(command)}", flush=True)
+        rows = [(name, *_measured(command)) for name, command in commands.items()]
+        publish("context", ("program", "seconds", "CPU seconds", "peak MiB"), rows, [f"{files} empty files."])
     finally:
         shutil.rmtree(top)
 
@@ -68,7 +68,8 @@ def _make(context: Path, files: int) -> None:
             os.close(os.open(directory / f"file{file}.{'py' if file % 3 else 'txt'}", os.O_CREAT | os.O_WRONLY))
 
 
-def _measured(command: tuple[str, ...]) -> str:
+def _measured(command: tuple[str, ...]) -> tuple[float, float, float]:
+    """Return seconds, CPU seconds and MiB of memory at most."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
     _, status, usage = os.wait4(process.pid, 0)
@@ -78,11 +79,7 @@ def _measured(command: tuple[str, ...]) -> str:
         sys.exit(f"{command[1]} ended with the exit code {process.returncode}")
     # Kibibytes on Linux, bytes on macOS (getrusage(2)).
     peak = usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
-    return f"{seconds:>6.2f} s {_cpu(usage):>6.2f} s of CPU {peak:>6.0f} MiB"
-
-
-def _cpu(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
+    return seconds, usage.ru_utime + usage.ru_stime, peak
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.host import PYTHON, HealthyHost
+from benchmarks.results import publish
 
 # The guard's own interval with enough free space (bulkhead.guard.policy).
 LOOP = "import os, sys, time\nwhile True:\n    os.statvfs(sys.argv[1])\n    time.sleep(0.5)"
@@ -64,11 +65,14 @@ def main() -> None:
             before = {pid: cpu(pid) for pid in (guard, loop)}
             time.sleep(options.seconds)
             used = {pid: (cpu(pid) - before[pid]) / options.seconds for pid in before}
-            for name, pid in (("idle loop", loop), ("bulkhead guard", guard)):
-                print(
-                    f"{name:<16} {used[pid]:>7.2f} ms of CPU a second {used[pid] / used[loop]:>6.2f} "
-                    f"{memory(pid) / 1024:>6.1f} MiB"
-                )
+            publish(
+                "guard",
+                ("process", "ms of CPU a second", "ratio", "peak MiB"),
+                [
+                    (name, used[pid], used[pid] / used[loop], memory(pid) / 1024)
+                    for name, pid in (("idle loop", loop), ("bulkhead guard", guard))
+                ],
+            )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results import publish
 from lab.machine import Machine
 from lab.progress import step
 
@@ -110,14 +111,19 @@ def main() -> None:
             rows.append((size, naive, ours))
         finally:
             machine.destroy()
-    print(f"{'GiB':>4} {'':>6} {'outage':>9} {'total':>9}")
-    for size, naive, ours in rows:
-        print(f"{size:>4} {'naive':>6} {naive.outage:>7.1f} s {naive.total:>7.1f} s")
-        print(f"{'':>4} {'ours':>6} {ours.outage:>7.1f} s {ours.total:>7.1f} s")
-        print(f"{'':>4} {'ratio':>6} {ours.outage / naive.outage:>9.2f} {ours.total / naive.total:>9.2f}")
+    figures = {size: {"naive": naive, "ours": ours} for size, naive, ours in rows}
+    table = [(size, way, one.outage, one.total) for size, ways in figures.items() for way, one in ways.items()]
+    ratios = [
+        f"{size} GiB: our outage is {ours.outage / naive.outage:.2f} times the naive one, our move takes "
+        f"{ours.total / naive.total:.2f} times as long."
+        for size, naive, ours in rows
+    ]
     (least, _, before), (most, _, after) = rows[0], rows[-1]
     if most != least:
-        print(f"our outage with {most / least:g} times the data: {after.outage / before.outage:.2f} times as long")
+        ratios.append(
+            f"Our outage with {most / least:g} times the data: {after.outage / before.outage:.2f} times as long."
+        )
+    publish("relocation", ("GiB", "way", "seconds of outage", "seconds in all"), table, ratios)
 
 
 if __name__ == "__main__":

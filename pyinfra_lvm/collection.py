@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -52,16 +52,20 @@ class Answer:
 
     question: Question
     output: list[str]
+    _values: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def value(self, arguments: dict[str, Any]) -> Any:
-        """Return the fact, about these things alone.
+        """Return the fact, about these things alone. It is read once, and nobody may change it.
 
         Raises:
             FactProcessError: the output cannot be read.
         """
         fact = self.question.fact()
         fact.command(**arguments)  # a fact may tell from its arguments what belongs to the answer
-        return fact.process(self.output) if self.output else fact.default()
+        key = repr(vars(fact))
+        if key not in self._values:
+            self._values[key] = fact.process(self.output) if self.output else fact.default()
+        return self._values[key]
 
 
 class Answers(FactBase[list[Answer]]):

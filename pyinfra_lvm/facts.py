@@ -186,8 +186,9 @@ def parse_storage(output: list[str]) -> Storage:
     # Bytes that are not UTF-8 survive decoding and encoding (PEP 383).
     fstab_text = base64.b64decode("".join(sections.get("fstab", []))).decode(errors="surrogateescape")
     nodes = {node["kname"]: node for node in _nodes(_json(sections.get("lsblk", [])).get("blockdevices", []))}
+    aliases = _aliases(sections)
     return Storage(
-        devices=tuple(_device(node, sections, _aliases(sections)) for node in nodes.values()),
+        devices=tuple(_device(node, sections, aliases) for node in nodes.values()),
         physical_volumes=tuple(
             PhysicalVolume(
                 r["pv_name"],

@@ -279,8 +279,14 @@ def check_fleet(hosts: Mapping[str, Mapping[str, object]]) -> dict[str, Settings
     """
     good: dict[str, Settings] = {}
     bad: dict[SettingProblem, list[str]] = {}
+    checked: dict[str, Settings | list[SettingProblem]] = {}
     for name, data in sorted(hosts.items(), key=itemgetter(0)):
-        result = check(data)
+        # Most hosts of a fleet have the same settings, and differ in what pyinfra itself reads: the addresses.
+        own = {key: value for key, value in data.items() if key not in _names_of_pyinfra()}
+        distinct = repr(sorted(own.items(), key=itemgetter(0)))
+        if distinct not in checked:
+            checked[distinct] = check(own)
+        result = checked[distinct]
         if isinstance(result, Settings):
             good[name] = result
         else:

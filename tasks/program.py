@@ -13,6 +13,7 @@ import shlex
 import zipfile
 from collections.abc import Generator, Iterable
 from dataclasses import asdict
+from functools import cache
 
 from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
@@ -95,8 +96,9 @@ def _lines(entries: Iterable[FstabEntry]) -> list[list[str | list[str]]]:
     return [[entry.source, entry.target, entry.fstype, list(entry.options)] for entry in entries]
 
 
+@cache
 def digest(content: bytes) -> str:
-    """Return the digest of the sources in an archive."""
+    """Return the digest of the sources in an archive. Every host of a fleet has the same."""
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         sources = sorted(name for name in packed.namelist() if name.endswith(".py"))
         return hashlib.sha256(b"".join(name.encode() + packed.read(name) for name in sources)).hexdigest()

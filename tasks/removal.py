@@ -24,12 +24,11 @@ from bulkhead.names import (
 from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
-from pyinfra_lvm.operations import refusal
 from settings.model import Settings
 from tasks import daemon, fail_closed, guard, prune, watch
 from tasks.preflight import gate, system
 from tasks.preflight.facts import HostFacts
-from tasks.preflight.finding import Finding, report
+from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.preflight.lost_volumes import find_lost_volumes
 from tasks.support import files, run_lock
@@ -152,9 +151,9 @@ def hold_the_lock(settings: Settings) -> Commands:
     """
     findings = _examine(settings, take_lock=True) if host.state.is_executing else []
     if findings is None:
-        yield refusal(f"{host.name} was left untouched: its facts could not be read")
+        yield gate.refusal("its facts could not be read")
     elif findings:
-        yield refusal(report(host.name, findings))
+        yield gate.refusal(findings)
     else:
         host.noop("this run holds the lock")
 

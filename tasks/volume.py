@@ -39,7 +39,7 @@ _DEVICE_TIMEOUT = "x-systemd.device-timeout="
 _OWN_OPTIONS = {"defaults", "auto", "nofail", "private", "shared", "slave", "rprivate", "rshared", "rslave"}
 
 # On the volume. Its own marker is made last: it shows that the volume is complete.
-_MARKERS = (*(f"{directory}/{MARKER}" for directory in STORES), MARKER)
+MARKERS = (*(f"{directory}/{MARKER}" for directory in STORES), MARKER)
 
 
 @deploy("Volume")
@@ -185,7 +185,7 @@ class VolumeContents(FactBase[set[str]]):
     """
 
     def command(self, volume: str) -> str:
-        names = shlex.join([*STORES, *_MARKERS])
+        names = shlex.join([*STORES, *MARKERS])
         return f"cd {shlex.quote(volume)} 2>/dev/null && ls -d {names} 2>/dev/null; true"
 
     def process(self, output: list[str]) -> set[str]:
@@ -203,13 +203,13 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
     Args:
         volume: its mount point.
     """
-    if fact(VolumeContents, volume=volume) == {*STORES, *_MARKERS}:
+    if fact(VolumeContents, volume=volume) == {*STORES, *MARKERS}:
         host.noop(f"{volume} has its stores and its markers")
         return
     at = shlex.quote(volume)
     yield StringCommand(
         f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made in it' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
-        f"for marker in {shlex.join(_MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker.new && "
+        f"for marker in {shlex.join(MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker.new && "
         "sync $marker.new && mv -f $marker.new $marker && sync -f . || exit 1; done"
     )
 

@@ -80,12 +80,15 @@ _LOGIN = r"""
 line() { # a process and its ancestors
     process=$1
     while [ "${process:-0}" -gt 1 ]; do
-        echo "$process"; process=$(sed -n 's/^PPid:[[:space:]]*//p' "$proc/$process/status" 2>/dev/null)
+        echo "$process"; parent=
+        { while read -r name value; do [ "$name" != PPid: ] || { parent=$value; break; }; done <"$proc/$process/status"
+        } 2>/dev/null
+        process=$parent
     done
 }
 own=$(line "$self") group=$(cat "$proc/$self/cgroup")
 for process in $own; do
-    anchor=$process; case $(cat "$proc/$process/comm") in sshd*) break ;; esac
+    anchor=$process; read -r name <"$proc/$process/comm"; case $name in sshd*) break ;; esac
 done
 is_own() {
     { line "$1" | grep -qx "$anchor"; } || { echo "$own" | grep -qx "$1"; } && return
@@ -294,6 +297,7 @@ done
 [ -e "$journald" ] || [ -e "$applied" ] || { section journal; du -s --block-size=1 /var/log/journal 2>/dev/null; }
 section device-volumes; present "$docker_store"/volumes/*/opts.json
 section places
+[ -z "$places" ] || {
 """
     + _LOGIN
     + _BOUND_ELSEWHERE
@@ -319,7 +323,7 @@ section places
         while read -r path use; do
             case $path in "$place" | "$place"/*) echo "user $place $path, which is $use" ;; esac
         done
-done 2>/dev/null
+done 2>/dev/null; }
 section relocation
 for journal in $journals; do
     [ ! -f "$journal" ] || sed -n "s,^ *\"phase\": \"\(.*\)\"\,*\$,$journal \1,p" "$journal" 2>/dev/null

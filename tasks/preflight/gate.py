@@ -10,11 +10,13 @@ from collections.abc import Generator, Sequence
 
 from pyinfra import host, logger
 from pyinfra.api import StringCommand
+from pyinfra.context import ctx_host
 
 from bulkhead.names import DOCKER_STORE, VOLUME_FILE
+from fleet.record import note_refusal
+from pyinfra_lvm import operations
 from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
-from pyinfra_lvm.operations import refusal
 from settings.fields import BLANK
 from settings.model import Settings
 from tasks import relocation
@@ -56,8 +58,19 @@ def inspect(settings: Settings, questions: Sequence[Question] = ()) -> Plan | No
 
 def refuse(findings: Sequence[Finding]) -> None:
     """Print the findings on this host and fail it, while pyinfra prepares."""
+    note_refusal([str(finding) for finding in findings])
     host.log_styled(report(host.name, findings), fg="red", log_func=logger.error)
-    host.state.fail_hosts({host})
+    failing = ctx_host.get()  # `host` is whichever host pyinfra is at: in a set it would be another one later
+    failing.state.fail_hosts({failing})
+
+
+def refusal(reason: Sequence[Finding] | str) -> StringCommand:
+    """Return the command that prints why this host is refused and fails it, while pyinfra executes."""
+    if isinstance(reason, str):
+        note_refusal([reason])
+        return operations.refusal(f"{host.name} was left untouched: {reason}")
+    note_refusal([str(finding) for finding in reason])
+    return operations.refusal(report(host.name, reason))
 
 
 @operation()
@@ -76,11 +89,11 @@ def hold_the_lock(
         return
     result = _examine_host(settings, questions, take_lock=True)
     if result is None:
-        yield refusal(f"{host.name} was left untouched: its facts could not be read")
+        yield refusal("its facts could not be read")
     elif result.plan is None:
-        yield refusal(report(host.name, result.findings))
+        yield refusal(result.findings)
     elif result.plan != plan:
-        yield refusal(f"{host.name} was left untouched: it has changed since this run examined it. Run again.")
+        yield refusal("it has changed since this run examined it. Run again.")
     else:
         host.noop("this run holds the lock, and the host has not changed")
 

@@ -247,9 +247,9 @@ def dry(machine: Machine, **settings: Any) -> Run:
 
 
 def verification(machine: Machine, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the verification as a user does."""
+    """Run the whole verification as a user does, with a build and containers."""
     return subprocess.run(
-        ["scripts/verify", INVENTORY, "--limit", machine.name, *options],
+        ["scripts/verify", INVENTORY, "--limit", machine.name, "--containers", *options],
         cwd=TOP,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -229,7 +229,7 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
     [
         ("deploy", "name an inventory, for example inventory/prod.py"),
         ("verify", "name an inventory, for example inventory/prod.py"),
-        ("benchmark", "name a benchmark: check, guard, context or relocation"),
+        ("benchmark", "name a benchmark: deploy, fleet, check, guard, context or relocation"),
         ("benchmark nonsense", "there is no benchmark nonsense"),
         ("deploy --nonsense", "there is no option --nonsense; arguments for pyinfra come after --"),
         ("deploy one.py two.py", "there are two inventories: one.py and two.py"),
@@ -323,39 +323,36 @@ def test_image_for_the_lab_is_a_file_of_the_callers_directory(checkout: Checkout
 
 # -- deploy
 
-PYINFRA = """
-case $* in
-    *debug-inventory*) printf '%s' "${HOSTS:-[one]}"; exit 0 ;;
-    *--dry*) read -r answer && echo "answered <$answer>" ;;
-esac
-exit "${CODE:-0}"
-"""
+FLEET = 'exit "${CODE:-0}"'
 
 
 @pytest.fixture
 def deploying(checkout: Checkout) -> Checkout:
-    """A checkout with an inventory and a pyinfra that does nothing."""
-    checkout.with_venv(pyinfra=PYINFRA)
+    """A checkout with an inventory, and a run that does nothing."""
+    checkout.with_venv(python=FLEET)
     (checkout.top / "inventory").mkdir()
     (checkout.top / "inventory/prod.py").touch()
     return checkout
 
 
 def deployed(checkout: Checkout) -> list[str]:
-    """The runs of pyinfra, without those that only read the inventory."""
-    return [call for call in checkout.calls("pyinfra") if "debug-inventory" not in call]
+    """The runs."""
+    return checkout.calls("python")
 
 
 def test_deploy_starts_at_once_and_hands_arguments_on(deploying: Checkout) -> None:
     done = deploying.run("deploy", "inventory/prod.py", "--limit", "web", "--limit=gpu", "--", "--data", "a=b c")
     assert done.returncode == 0, done.stderr
-    assert deployed(deploying) == ["pyinfra -y --limit web --limit=gpu --data a=b c inventory/prod.py deploy.py"]
+    assert deployed(deploying) == [
+        "python -m fleet -y --limit web --limit=gpu --data a=b c inventory/prod.py deploy.py"
+    ]
 
 
-def test_dry_deploy_shows_the_plan_and_goes_on_where_a_host_is_refused(deploying: Checkout) -> None:
-    done = deploying.run("deploy", "--dry", "inventory/prod.py")
-    assert deployed(deploying) == ["pyinfra --dry inventory/prod.py deploy.py"]
-    assert done.stdout == "answered <>\n"
+def test_dry_deploy_shows_the_plan_and_verdicts_are_text_or_json(deploying: Checkout) -> None:
+    deploying.run("deploy", "--dry", "inventory/prod.py")
+    assert deployed(deploying) == ["python -m fleet --dry inventory/prod.py deploy.py"]
+    deploying.run("deploy", "--json", "--dry", "inventory/prod.py")
+    assert deployed(deploying) == ["python -m fleet --json --dry inventory/prod.py deploy.py"]
 
 
 def test_inventory_is_one_of_the_callers_directory_or_of_the_checkout(deploying: Checkout, tmp_path: Path) -> None:
@@ -363,13 +360,13 @@ def test_inventory_is_one_of_the_callers_directory_or_of_the_checkout(deploying:
     own.mkdir()
     (own / "hosts.py").touch()
     deploying.run("deploy", "hosts.py", cwd=own)
-    assert deployed(deploying) == [f"pyinfra -y {own}/hosts.py deploy.py"]
+    assert deployed(deploying) == [f"python -m fleet -y {own}/hosts.py deploy.py"]
     deploying.run("deploy", "inventory/prod.py", cwd=own)
-    assert deployed(deploying) == ["pyinfra -y inventory/prod.py deploy.py"]
+    assert deployed(deploying) == ["python -m fleet -y inventory/prod.py deploy.py"]
     deploying.run("deploy", str(own / "hosts.py"))
-    assert deployed(deploying) == [f"pyinfra -y {own}/hosts.py deploy.py"]
+    assert deployed(deploying) == [f"python -m fleet -y {own}/hosts.py deploy.py"]
     deploying.run("deploy", "one.example.com,two.example.com")
-    assert deployed(deploying) == ["pyinfra -y one.example.com,two.example.com deploy.py"]
+    assert deployed(deploying) == ["python -m fleet -y one.example.com,two.example.com deploy.py"]
 
 
 def test_first_deploy_of_a_user_has_a_place_for_the_hosts_keys(deploying: Checkout) -> None:
@@ -393,9 +390,7 @@ def test_exit_code_of_pyinfra_is_that_of_the_deploy(deploying: Checkout) -> None
 def test_interrupted_deploy_fails(deploying: Checkout) -> None:
     # As pyinfra does.
     running = 'trap "exit 0" INT; touch "$LOG.runs"; while :; do sleep 0.05; done'
-    deploying.stand_in(
-        "pyinfra", f"case $* in *debug-inventory*) echo x ;; *) {running} ;; esac", deploying.top / ".venv/bin"
-    )
+    deploying.stand_in("python", running, deploying.top / ".venv/bin")
     line = [deploying.top / "scripts/deploy", "inventory/prod.py"]
     with subprocess.Popen(
         line,
@@ -424,7 +419,7 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
     ):
         deploying.stand_in("id", f"echo {user}")
         deploying.run("deploy", "@local", *arguments)
-        assert deployed(deploying) == [f"pyinfra {options} @local deploy.py"]
+        assert deployed(deploying) == [f"python -m fleet {options} @local deploy.py"]
 
 
 @pytest.mark.parametrize(
@@ -441,22 +436,22 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
 def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
     deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], output: str
 ) -> None:
-    # The real one: what it prints decides.
-    real = f'exec {sys.executable} -c "from pyinfra_cli.main import main; main()" "$@"'
-    deploying.stand_in("pyinfra", real, deploying.top / ".venv/bin")
+    # The real one: what it logs decides.
+    deploying.stand_in("python", f'PYTHONPATH={TOP} exec {sys.executable} "$@"', deploying.top / ".venv/bin")
+    (deploying.top / "deploy.py").write_text("raise SystemExit('a host is changed')")
     inventory = tmp_path / "hosts.py"
     inventory.write_text(hosts)
     done = deploying.run("deploy", str(inventory), *(f"--limit={limit}" for limit in limits))
     assert done.returncode == 1
-    assert done.stderr == f"scripts/deploy: {output.format(inventory)} Nothing was changed\n"
-    assert deployed(deploying) == []
+    assert done.stderr.splitlines()[-1] == f"scripts/deploy: {output.format(inventory)} Nothing was changed"
+    assert done.stdout == ""
 
 
 def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
     broken = "echo 'no machine of the lab is up' >&2; exit 1"
-    deploying.stand_in("pyinfra", broken, deploying.top / ".venv/bin")
+    deploying.stand_in("python", broken, deploying.top / ".venv/bin")
     done = deploying.run("deploy", "inventory/prod.py")
-    assert (done.returncode, done.stderr) == (1, "no machine of the lab is up\n")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "no machine of the lab is up")
 
 
 # -- a user without an entry in passwd, as in a container of a CI
@@ -477,7 +472,7 @@ def test_user_without_a_name_gets_what_python_asks_for(
 ) -> None:
     (tmp_path / "home").mkdir()
     deploying.stand_in("id", WITHOUT_NAME)
-    deploying.stand_in("pyinfra", f'echo "$LOGNAME $HOME"\n{PYINFRA}', deploying.top / ".venv/bin")
+    deploying.stand_in("python", 'echo "$LOGNAME $HOME"', deploying.top / ".venv/bin")
     del deploying.environment["HOME"]
     if "HOME" in environment:
         environment = environment | {"HOME": str(tmp_path / environment["HOME"])}
@@ -505,12 +500,14 @@ def test_verification_over_ssh_asks_for_the_entry_that_ssh_needs(checkout: Check
 def test_verification_takes_the_callers_files_and_this_machine(checkout: Checkout, tmp_path: Path) -> None:
     checkout.with_venv(python="")
     (tmp_path / "hosts.py").touch()
-    checkout.run("verify", "hosts.py", "--limit", "web", "--junit", "results.xml", "--disruptive", cwd=tmp_path)
+    options = ("--limit", "web", "--junit", "results.xml", "--containers", "--disruptive")
+    checkout.run("verify", "hosts.py", *options, cwd=tmp_path)
     (call,) = checkout.calls("python")
     for words in (
         f"--inventory={tmp_path}/hosts.py ",
         "--limit=web",
         f"--junit-xml={tmp_path}/results.xml",
+        "--containers",
         "--disruptive",
     ):
         assert words in call

@@ -13,7 +13,12 @@ from testinfra.backend.base import BaseBackend, CommandResult
 
 from tasks.support import connection
 
-TIMEOUT = 300  # seconds for a command: Docker on a full volume may never answer
+TIMEOUT = 15 * 60  # seconds for a command: Docker on a full volume may never answer, and several questions are for it
+
+
+def shorten(command: str) -> str:
+    """Return as much of a command as a message needs."""
+    return command if len(command) < 200 else f"{command[:200]} …"
 
 
 class PyinfraBackend(BaseBackend):
@@ -41,5 +46,5 @@ class PyinfraBackend(BaseBackend):
         try:
             done, output = connection.run(self._target, command, TIMEOUT)
         except TimeoutError:
-            raise AssertionError(f"`{command}` did not end within {TIMEOUT} s") from None
+            raise AssertionError(f"`{shorten(command)}` did not end within {TIMEOUT} s") from None
         return self.result(0 if done else 1, self.encode(command), output.stdout, output.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import uuid
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -17,11 +18,11 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from testinfra.host import Host as Connection
 
-from bulkhead.names import PROGRAM
 from settings.check import check_fleet
 from settings.model import Settings
 from tasks.support.paths import STORES
 from tests.verify.backend import PyinfraBackend
+from tests.verify.questions import LIMIT, TIMED_OUT, Output, outputs, questions, script
 from tests.verify.summary import PropertyResult, sentence, summary
 
 TOP = Path(__file__).parent.parent.parent
@@ -38,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--inventory", required=True, help="a pyinfra inventory: a file, host names with commas between them, or @local"
     )
     group.addoption("--limit", action="append", default=[], help="a host, a pattern or a group; may be repeated")
+    group.addoption("--containers", action="store_true", help="also run what builds an image or starts a container")
     group.addoption("--disruptive", action="store_true", help="also run the test that stops Docker for a moment")
 
 
@@ -84,15 +86,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--disruptive"):
-        left_out = [item for item in items if item.get_closest_marker("disruptive")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    left_out = [item for item in items if not is_chosen(item, config)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
     for item in items:
         assert isinstance(item, pytest.Function)
         cases = dict(item.callspec.params)
         host = cases.pop("target")
         item.user_properties += [("host", host.name), ("property", sentence(item.originalname, *cases.values()))]
+
+
+def is_chosen(item: pytest.Item, config: pytest.Config) -> bool:
+    """Return whether a test runs. A test that needs an image makes containers, and runs with --containers only."""
+    if "image" in getattr(item, "fixturenames", ()) and not config.getoption("--containers"):
+        return False
+    return bool(config.getoption("--disruptive")) or not item.get_closest_marker("disruptive")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -110,15 +118,18 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("hosts")
     for line in summary([host.name for host in config.stash[HOSTS]], results):
         terminalreporter.write_line(line)
+    if not config.getoption("--containers"):
+        terminalreporter.write_line("Not checked: a build, and the log of a container. --containers checks them too")
 
 
 class Target:
-    """A host under examination: its settings, and commands on it."""
+    """A host under examination: its settings, its answers, and commands on it."""
 
     def __init__(self, name: str, settings: Settings, connection: Connection) -> None:
         self.name = name
         self.settings = settings
         self.connection = connection
+        self.unanswered = ""  # why there are no answers
 
     def run(self, command: str) -> str:
         """Return the output of a command, which must succeed.
@@ -131,9 +142,49 @@ class Target:
             raise AssertionError(f"`{command}` failed: {done.stderr or done.stdout}")
         return done.stdout.strip()
 
-    def fails(self, command: str) -> bool:
-        """Return whether a command fails."""
-        return self.connection.run(command).failed
+    @cached_property
+    def commands(self) -> dict[str, str]:
+        """Return the commands of the questions, by name."""
+        return questions(self.settings)
+
+    @cached_property
+    def answers(self) -> dict[str, Output]:
+        """Return the answers to the questions, by name: one remote command."""
+        mark = f"##VERIFY## {secrets.token_hex(8)}"  # which no file on the host has
+        try:
+            done = self.connection.run(script(self.commands, self.volume, mark))
+        except AssertionError as error:
+            self.unanswered = str(error)
+            return {}  # once: a property that raises is asked again
+        self.unanswered = done.stderr.strip()
+        return outputs(done.stdout, mark)
+
+    def answer(self, name: str) -> Output:
+        """Return the answer to a question.
+
+        Raises:
+            AssertionError: there is none.
+        """
+        if name not in self.answers:
+            raise AssertionError(f"`{self.commands[name]}` has given no answer. {self.unanswered}".strip())
+        if self.answers[name].code == TIMED_OUT:
+            raise AssertionError(f"`{self.commands[name]}` did not end within {LIMIT} s")
+        return self.answers[name]
+
+    def output(self, name: str) -> str:
+        """Return the output of a question's command, which must succeed.
+
+        Raises:
+            AssertionError: the command failed; its output is in the message.
+        """
+        found = self.answer(name)
+        if found.code:
+            raise AssertionError(f"`{self.commands[name]}` failed: {found.stderr or found.stdout}")
+        return found.stdout
+
+    def fails(self, name: str) -> bool:
+        """Return whether a question's command has failed."""
+        return self.answer(name).code != 0
 
     @property
     def volume(self) -> str:
@@ -146,7 +197,7 @@ class Target:
     @cached_property
     def mounts(self) -> dict[str, dict[str, Any]]:
         """Return the mount table, by mount point."""
-        table = json.loads(self.run("findmnt --kernel --list --json -o TARGET,SOURCE,FSTYPE,PROPAGATION"))
+        table = json.loads(self.output("mounts"))
         return {row["target"]: row for row in table["filesystems"]}
 
     def mount(self, path: str) -> dict[str, Any]:
@@ -158,13 +209,13 @@ class Target:
     @cached_property
     def docker(self) -> dict[str, Any]:
         """Return the output of ``docker info``."""
-        info: dict[str, Any] = json.loads(self.run("docker info --format '{{json .}}'"))
+        info: dict[str, Any] = json.loads(self.output("docker info"))
         return info
 
     @cached_property
     def status(self) -> dict[str, Any]:
         """Return the output of ``bulkhead status``: only for what the system has no word for."""
-        status: dict[str, Any] = json.loads(self.run(f"{PROGRAM} status --json"))
+        status: dict[str, Any] = json.loads(self.output("status"))
         return status
 
     @property
@@ -176,30 +227,23 @@ class Target:
         """Return how fstab names the volume: an adopted filesystem by its UUID, a logical volume by its device."""
         if not self.settings.adopt_filesystem:
             return self.device
-        return "UUID=" + self.run(f"findmnt --noheadings --output UUID {self.volume}")
+        return f"UUID={self.output('UUID of the filesystem')}"
 
     @cached_property
     def logical_volume(self) -> dict[str, str]:
         """Return LVM's report on the volume and its group; skip the test if it is an adopted filesystem."""
         if self.settings.adopt_filesystem:
             pytest.skip("the volume is a filesystem that was adopted")
-        report = self.run(
-            "lvs --reportformat json --units b --nosuffix "
-            f"-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,vg_size,vg_extent_size {self.device}"
-        )
+        assert self.device  # without a mount this says so
+        report = self.output("logical volume")
         row: dict[str, str] = json.loads(report)["report"][0]["lv"][0]
         return row
 
     @cached_property
     def extra_devices(self) -> dict[str, str]:
         """Return the device of each extra volume, by its mount point, as LVM names it."""
-        if not self.settings.extra_volumes:
-            return {}
-        group = self.logical_volume["vg_name"]
-        return {
-            volume.mount: self.run(f"lvs --noheadings -o lv_dm_path {group}/{name}")
-            for name, volume in self.settings.extra_volumes.items()
-        }
+        devices = dict(line.split() for line in self.output("volumes of the group").splitlines())
+        return {volume.mount: devices.get(name, "") for name, volume in self.settings.extra_volumes.items()}
 
 
 @pytest.fixture(scope="session")

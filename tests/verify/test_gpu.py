@@ -6,24 +6,18 @@ import pytest
 
 from tasks.nvidia import REFRESH
 from tasks.support.package_names import TOOLKIT as TOOLKIT_PACKAGES
-from tasks.support.paths import NVIDIA_BROUGHT, NVIDIA_KEY, NVIDIA_PIN, NVIDIA_SOURCE
 from tests.verify.conftest import Target
 
-# A GPU with the driver vfio-pci belongs to a virtual machine.
-_GPUS = (
-    "for device in /sys/bus/pci/devices/*; do case $(cat $device/vendor $device/class) in 0x10de*0x03????) "
-    "readlink $device/driver | grep -q /vfio-pci$ || echo ${device##*/};; esac; done"
-)
 _FIRST_WITH_CDI = 25  # Docker's major version
 
 
 def has_driver(target: Target) -> bool:
-    return not target.fails("command -v nvidia-smi || test -e /proc/driver/nvidia/version")
+    return not target.fails("driver")
 
 
 def wanted(target: Target) -> bool:
     settings = target.settings
-    return settings.nvidia is True or (settings.nvidia == "auto" and bool(target.run(_GPUS)) and has_driver(target))
+    return settings.nvidia is True or (settings.nvidia == "auto" and bool(target.output("GPUs")) and has_driver(target))
 
 
 @pytest.fixture
@@ -37,8 +31,7 @@ def gpu_host(target: Target) -> Target:
 @pytest.fixture
 def managed(gpu_host: Target) -> Target:
     """Such a host whose toolkit this project has installed."""
-    preinstalled = f"test ! -e {NVIDIA_SOURCE} && command -v nvidia-container-runtime"
-    if gpu_host.settings.nvidia == "auto" and not gpu_host.fails(preinstalled):
+    if gpu_host.settings.nvidia == "auto" and not gpu_host.fails("toolkit of others"):
         pytest.skip("the toolkit was there before this project, and is kept as it is")
     return gpu_host
 
@@ -54,13 +47,13 @@ def driven(gpu_host: Target) -> Target:
 @pytest.fixture
 def gpu(driven: Target) -> Target:
     """Such a host with a GPU that containers can use."""
-    if driven.fails("test -c /dev/nvidia0"):
+    if driven.fails("first GPU"):
         pytest.skip("no GPU: there is no /dev/nvidia0 on the host")
     return driven
 
 
 def test_toolkit_is_at_the_version_of_the_settings(managed: Target) -> None:
-    installed = managed.run(f"dpkg-query -W -f '${{Version}}\\n' {' '.join(TOOLKIT_PACKAGES)}").split()
+    installed = managed.output("versions of the toolkit").split()
     assert len(installed) == len(TOOLKIT_PACKAGES)
     assert len(set(installed)) == 1, installed
     # The setting may be the beginning of a version.
@@ -69,7 +62,7 @@ def test_toolkit_is_at_the_version_of_the_settings(managed: Target) -> None:
 
 
 def test_toolkit_stays_at_its_version_whatever_apt_offers(managed: Target) -> None:
-    planned = managed.run("apt-get --quiet=2 --simulate dist-upgrade").splitlines()
+    planned = managed.output("plan of apt").splitlines()
     assert not [line for line in planned if line.startswith(tuple(f"Inst {name} " for name in TOOLKIT_PACKAGES))]
 
 
@@ -85,11 +78,11 @@ def test_container_runs_under_nvidias_runtime(gpu_host: Target, image: str) -> N
 
 @pytest.mark.parametrize("unit", REFRESH)
 def test_unit_that_keeps_cdi_devices_up_to_date_is_enabled(managed: Target, unit: str) -> None:
-    assert managed.run(f"systemctl is-enabled {unit}") == "enabled"
+    assert managed.output(f"{unit} is enabled") == "enabled"
 
 
 def test_cdi_device_is_listed(driven: Target) -> None:
-    assert "nvidia.com/gpu=all" in driven.run("nvidia-ctk --quiet cdi list").split()
+    assert "nvidia.com/gpu=all" in driven.output("CDI devices").split()
     if "DiscoveredDevices" in driven.docker:  # from Docker 28.2 on
         assert "nvidia.com/gpu=all" in [device["ID"] for device in driven.docker["DiscoveredDevices"] or ()]
 
@@ -118,8 +111,8 @@ def test_container_has_a_cuda_device(gpu: Target, image: str) -> None:
 def test_host_without_gpus_has_no_toolkit_of_ours(target: Target) -> None:
     if wanted(target):
         pytest.skip("the host has NVIDIA GPUs")
-    if target.settings.nvidia == "auto" and target.run(_GPUS):
+    if target.settings.nvidia == "auto" and target.output("GPUs"):
         pytest.skip("the host has NVIDIA GPUs, whose driver may come back")
-    assert target.fails(f"ls -d {NVIDIA_SOURCE} {NVIDIA_KEY} {NVIDIA_PIN} {NVIDIA_BROUGHT} | grep .")
-    if target.fails("command -v nvidia-container-runtime"):  # not the toolkit that an image came with
+    assert target.fails("files of the toolkit")
+    if target.fails("toolkit"):  # not the toolkit that an image came with
         assert "nvidia" not in target.docker["Runtimes"].keys() - target.settings.daemon_json.get("runtimes", {}).keys()

@@ -122,6 +122,22 @@ def test_answer_tells_about_fewer_things_too_and_about_no_others() -> None:
     assert asked(ShellHost(), [], names=["b"]) == ["Listed"]
 
 
+def test_output_is_read_once_for_what_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    process = Listed.process
+
+    def noting(asked: Listed, output: list[str]) -> list[str]:
+        read.append(asked.names)
+        return process(asked, output)
+
+    monkeypatch.setattr(Listed, "process", noting)
+    with ctx_host.use(ShellHost()):
+        assert collect([Question(Listed, {"names": ["a", "b"]})])
+        for names in (["a"], ["a"], ["b"]):
+            assert fact(Listed, names=names) == names
+    assert read == [["a"], ["b"]]
+
+
 @operation()
 def changing(commands: int) -> Generator[StringCommand, None, None]:
     """Yield so many commands."""

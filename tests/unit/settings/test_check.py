@@ -608,6 +608,25 @@ def test_three_hosts_with_a_problem_are_named(count: int, names: str) -> None:
         check_fleet({str(number): {"log_max_file": 0} for number in range(count)})
 
 
+def test_settings_that_many_hosts_share_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[object] = []
+
+    def noting(data: Any) -> Any:
+        checked.append(data)
+        return check(data)
+
+    monkeypatch.setattr(settings_check, "check", noting)
+    hosts = {f"web-{n}": {"volume_size": "60G" if n else "70G", "ssh_hostname": f"10.0.0.{n}"} for n in range(5)}
+    fleet = check_fleet(hosts)
+    assert [str(fleet[name].volume_size) for name in hosts] == ["70G", "60G", "60G", "60G", "60G"]
+    assert len(checked) == 2
+
+
+def test_equal_values_of_other_types_are_other_settings() -> None:
+    with pytest.raises(SettingsError, match=r"guard = 1: must be True or False  \[b\]"):
+        check_fleet({"a": {"guard": True}, "b": {"guard": 1}})
+
+
 @pytest.mark.parametrize("is_good", [True, False])
 def test_settings_of_a_fleet_are_checked_once_for_all_of_its_hosts(
     monkeypatch: pytest.MonkeyPatch, is_good: bool

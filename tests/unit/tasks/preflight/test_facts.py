@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -287,6 +288,16 @@ def test_command_has_the_parts_that_are_tested_alone() -> None:
     assert _BOUND_ELSEWHERE in command
     assert _CONTAINERD_CONFIG in command
     assert _SOURCES in command
+
+
+@pytest.mark.parametrize(("places", "asks"), [([], False), (["/home"], True)])
+def test_login_is_looked_for_only_where_a_directory_gets_a_volume(
+    tmp_path: Path, places: list[str], asks: bool
+) -> None:
+    """A host pays for each process, and the ancestors of the command are many."""
+    stand_in(tmp_path, "cat", f'echo "$*" >>{tmp_path}/calls; exec /bin/cat "$@"')
+    assert shell(HostFacts().command(places=places), tmp_path).returncode == 0
+    assert any(re.search("/proc/[0-9]+/cgroup", call) for call in (tmp_path / "calls").read_text().splitlines()) == asks
 
 
 def test_moves_are_told_apart() -> None:
