@@ -3,8 +3,8 @@
 cosmic-ray makes the faults in Python modules. It knows no shell: the faults in shell scripts are made here.
 
 To start pytest and to collect the tests takes longer than most of them. So a process collects the tests once, and forks for
-each fault. The fork gives the functions the faulty code, and runs the tests that reach the faulty line first. What such a
-fork cannot show runs in a new process: a fault in what runs at import, and each that the fork did not notice.
+each fault. The fork gives the functions the faulty code, and runs the tests that reach the faulty line. In a new process all
+tests run for what such a fork does not show: a fault in what runs at import, and each that the fork did not notice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -180,10 +180,11 @@ class Record(NamedTuple):
     costs: dict[str, float]  # seconds, by test
     reaching: dict[int, list[str]]  # tests, by the line of the file that they run
 
-    def order(self, line: int = 0) -> Callable[[pytest.Item], tuple[bool, float]]:
-        """Return the key that sorts tests: those that run the line come first, and the cheapest of them before the others."""
-        reaching = set(self.reaching.get(line, ()))
-        return lambda test: (test.nodeid not in reaching, self.costs.get(test.nodeid, 0))
+    def select(self, tests: Iterable[pytest.Item], line: int = 0) -> list[pytest.Item]:
+        """Return tests, the cheapest first: all, or those that run a line, if any are known to."""
+        reaching = self.reaching.get(line)
+        chosen = [test for test in tests if not reaching or test.nodeid in reaching]
+        return sorted(chosen, key=lambda test: self.costs.get(test.nodeid, 0))
 
 
 class _Recorder:
@@ -249,7 +250,7 @@ class _Collected:
             if passed is None:
                 for function, code in functions or ():
                     function.__code__ = code
-                session.items.sort(key=record.order(_line_of_the_fault(whole, faulty)))
+                session.items = record.select(session.items, _line_of_the_fault(whole, faulty))
                 return None
             noticed.append(not passed)
         self._file.write_text(whole)
@@ -304,7 +305,7 @@ class _Sorted:
         self._record = record
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=self._record.order())
+        items[:] = self._record.select(items)
 
 
 def unnoticed(subject: Subject, copy: Path, faults: Sequence[tuple[Fault, str]]) -> Iterator[Fault | None]:

@@ -142,11 +142,12 @@ def test_tests_that_need_each_other_are_an_error(checkout: Path) -> None:
         [*unnoticed(Subject("amodule.py", ["test_b.py"]), checkout, [])]
 
 
-def test_tests_that_reach_the_fault_come_first_and_the_cheapest_of_them_before_the_others() -> None:
-    record = Record({"a": 1, "b": 2, "c": 3, "d": 0.5}, {7: ["c", "b"]})
+def test_tests_that_reach_the_fault_run_and_the_cheapest_first() -> None:
+    record = Record({"a": 1, "b": 3, "c": 2, "d": 0.5}, {7: ["c", "b"]})
     tests: Any = [SimpleNamespace(nodeid=name) for name in "abcd"]
-    assert [test.nodeid for test in sorted(tests, key=record.order(7))] == ["b", "c", "d", "a"]
-    assert [test.nodeid for test in sorted(tests, key=record.order())] == ["d", "a", "b", "c"]
+    assert [test.nodeid for test in record.select(tests, 7)] == ["c", "b"]
+    assert [test.nodeid for test in record.select(tests, 8)] == ["d", "a", "c", "b"]
+    assert [test.nodeid for test in record.select(tests)] == ["d", "a", "c", "b"]
 
 
 def test_functions_get_the_fault_wherever_they_are_kept(tmp_path: Path) -> None:
