@@ -248,7 +248,7 @@ class _Collected:
             self._file.write_text(faulty)
             passed = functions is None or _fork(record)
             if passed is None:
-                for function, code in functions or ():
+                for function, code in functions:
                     function.__code__ = code
                 session.items = record.select(session.items, _line_of_the_fault(whole, faulty))
                 return None
@@ -283,7 +283,7 @@ def _functions(code: CodeType) -> Iterator[CodeType]:
 
 
 def _import(code: CodeType) -> CodeType:
-    """Return the code of a module or a class without that of its functions, and without its columns: they say where those end."""
+    """Return the code of a module or a class without its functions, and without the columns, which show where those end."""
     constants = [_import(one) if isinstance(one, CodeType) else one for one in code.co_consts if not _is_function(one)]
     return code.replace(co_consts=tuple(constants), co_linetable=b"")
 
