@@ -242,9 +242,11 @@ class _Collected:
             raise session.Failed
         record = Record(*pickle.loads(self._target.read_bytes()))
         whole = self._file.read_text()
+        imported = [one for one in gc.get_objects() if type(one) is FunctionType]
+        gc.freeze()  # otherwise each fork would copy all that the garbage collector touches
         noticed = []
         for _, faulty in self._faults:
-            functions = faulty_functions(self._file, whole, faulty)
+            functions = faulty_functions(imported, self._file, whole, faulty)
             self._file.write_text(faulty)
             passed = functions is None or _fork(record)
             if passed is None:
@@ -258,8 +260,14 @@ class _Collected:
         return True
 
 
-def faulty_functions(file: Path, whole: str, faulty: str) -> list[tuple[FunctionType, CodeType]] | None:
-    """Return the functions of a module that a fault changes, and their faulty code; None if it changes what runs at import."""
+def faulty_functions(
+    imported: Iterable[FunctionType], file: Path, whole: str, faulty: str
+) -> list[tuple[FunctionType, CodeType]] | None:
+    """Return the functions of a module that a fault changes, and their faulty code; None if it changes what runs at import.
+
+    Args:
+        imported: all functions there are.
+    """
     if file.suffix != ".py":
         return []
     try:
@@ -269,7 +277,7 @@ def faulty_functions(file: Path, whole: str, faulty: str) -> list[tuple[Function
     changes = [(one, other) for one, other in zip(_functions(old), _functions(new), strict=False) if one != other]
     if _import(old) != _import(new) or any(one.co_freevars != other.co_freevars for one, other in changes):
         return None
-    functions = [one for one in gc.get_objects() if type(one) is FunctionType and one.__code__.co_filename == str(file)]
+    functions = [function for function in imported if function.__code__.co_filename == str(file)]
     return [(function, new) for old, new in changes for function in functions if function.__code__ == old]
 
 

@@ -154,12 +154,12 @@ def test_functions_get_the_fault_wherever_they_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "amodule.py"
     module: dict[str, Any] = {}
     exec(compile(MODULE, file, "exec", dont_inherit=True), module)
-    kept = [module["low"]]
-    (pair,) = faulty_functions(file, MODULE, MODULE.replace("value < LIMIT", "value <= LIMIT")) or []
-    function, function.__code__ = pair
+    kept = [module["low"], module["high"]]
+    ((function, code),) = faulty_functions(kept, file, MODULE, MODULE.replace("value < LIMIT", "value <= LIMIT")) or []
+    function.__code__ = code
     assert function is kept[0]
     assert kept[0](5)
-    assert faulty_functions(file, MODULE, MODULE.replace("LIMIT = 5", "LIMIT = 6")) is None
+    assert faulty_functions(kept, file, MODULE, MODULE.replace("LIMIT = 5", "LIMIT = 6")) is None
 
 
 def test_modules_operators_are_changed_but_for_the_star_among_parameters() -> None:
