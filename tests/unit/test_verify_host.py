@@ -277,10 +277,10 @@ def test_property_that_does_not_hold_fails_its_test_alone(name: str, answer: str
 def test_adopted_filesystem_is_the_volume(top: str, wrong: set[str]) -> None:
     backend = FakeBackend(mounts=GOOD["mounts"].replace(DEVICE, "/dev/vdb1"), top_of_the_volume=top)
     backend.answers["fstab"] = GOOD["fstab"].replace(DEVICE, "UUID=7a41")
-    backend.answers |= {
-        "UUID of the filesystem": "7a41",
-        "beneath the mounts": GOOD["beneath the mounts"].rpartition("\n")[0],
-    }
+    backend.answers["UUID of the filesystem"] = "7a41"
+    # One mount less: there are no extra volumes.
+    for name, separator in (("mount units", "\n\n"), ("beneath the mounts", "\n")):
+        backend.answers[name] = GOOD[name].rpartition(separator)[0]
     kept = {name: value for name, value in SETTINGS.items() if not name.startswith(("volume_", "extra_volumes"))}
     assert failing(Target("web-1", settings(adopt_filesystem=True, **kept), backend)) == wrong  # type: ignore[arg-type]
 

@@ -92,7 +92,8 @@ class FakeGroup:
 
     def _merge(self) -> None:
         """Begin the merge, which LVM does at once if nobody has the volume open."""
-        if not self.is_held and all(volume.attributes[5] != "o" for volume in self.volumes.values()):
+        merging = [volume for volume in self.volumes.values() if volume.attributes[0] in "OS"]
+        if not self.is_held and all(volume.attributes[5] != "o" for volume in merging):
             self.volumes["docker-lv"] = replace(self.volumes["docker-lv"], percent="40.00")
 
     def activate(self) -> None:

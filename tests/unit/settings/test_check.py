@@ -247,6 +247,16 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "volume_mount = '/srv/docker-volume': must be outside of extra_volumes.srv-lv.mount, /srv",
     ),
     ({"adopt_volume": "yes"}, "adopt_volume = 'yes': must be True or False"),
+    # the file that is Docker's disk
+    *(
+        ({"volume_file": value}, f"volume_file = {value!r}: must be {allowed}, or empty")
+        for value, allowed in {
+            "2047M": "at least 2.0 GiB",
+            "100%": "less than 100 %",
+            "20%FREE": 'a size such as "60G" or "20%", in quotes',
+            20: 'a size such as "60G" or "20%", in quotes',
+        }.items()
+    ),
     # engine
     ({"engine_source": "snap"}, 'engine_source = \'snap\': must be "auto", "docker-ce", "distro" or "present"'),
     ({"engine_version": "27.5 || true"}, "engine_version = '27.5 || true': must be a version"),
@@ -447,6 +457,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
     (
+        {"adopt_volume": True, "volume_file": "60%"},
+        "adopt_volume = True: adopt_volume and volume_file exclude each other",
+    ),
+    (
         {"engine_version": "27.5"},
         'engine_version = \'27.5\': needs engine_source "docker-ce" or "distro"; it is "auto"',
     ),
@@ -529,6 +543,8 @@ GOOD: list[dict[str, Any]] = [
     {"guard_floor": "25%"},
     {"guard_floor": "15G", "volume_size": "60G"},
     {"guard_ballast": "", "guard": False},
+    {"volume_file": "2G"},
+    {"volume_file": "60%", "volume_file_keep": "10G", "volume_size": "96%VG"},
     {"daemon_json": {"registry-mirrors": ["https://mirror.example.com"], "log-opts": {"labels": "team"}}},
     {"daemon_json": {"log-opts": {"compress": "true"}, "runtimes": None}},
     {"daemon_json": {"log-opts": {"compress": "false"}}, "log_max_file": 1, "log_driver": "local"},

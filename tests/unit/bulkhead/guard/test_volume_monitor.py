@@ -54,6 +54,20 @@ def test_another_filesystem_in_its_place_is_no_growth(world: World, monkeypatch:
     assert world.aborted == []
 
 
+@pytest.mark.parametrize("identifier", [6, 8])
+def test_filesystem_that_takes_its_place_at_once_is_no_growth(
+    world: World, monkeypatch: pytest.MonkeyPatch, identifier: int
+) -> None:
+    world.build("big", M)
+    guard = run_guard(world, 6)
+    counts = world.counts
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**{**vars(counts(path)), "f_fsid": identifier}))
+    world.free = FLOOR + 2 * G
+    run_guard(world, 6, guard)
+    assert guard.volume.is_sampled
+    assert world.aborted == []
+
+
 def test_idle_cache_of_a_large_volume_stays_while_a_hundred_gigabytes_are_free(world: World) -> None:
     world.size, world.free, world.cache = 10_000 * G, 101 * G, 900 * G
     run_guard(world, 60)

@@ -227,6 +227,12 @@ def test_cache_is_reclaimed_alone_and_counted_in_bytes(contents: FakeContents) -
     assert contents.names() == {"lost", "old-image"}
 
 
+def test_cache_that_images_share_counts_as_nothing(contents: FakeContents) -> None:
+    contents.cache = [record("old", 90), record("shared", 95, Shared=True)]
+    assert pruner.reclaim_cache(config(), 99 * GIB, print, wait=0) == GIB
+    assert contents.names() == set()
+
+
 def test_cache_stays_where_docker_does_not_run_or_somebody_else_is_at_work(
     contents: FakeContents, monkeypatch: pytest.MonkeyPatch
 ) -> None:

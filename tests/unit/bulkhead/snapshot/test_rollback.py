@@ -603,6 +603,37 @@ def test_lvm_is_waited_for_as_long_as_people_have_patience(host: RollbackHost, m
     assert clock == [222]
 
 
+def test_volume_that_stays_open_is_waited_for_as_long(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.up = False
+    host.patience(60)
+    clock = passes(monkeypatch, start=100, most=500)
+    stays_open(host, monkeypatch)
+    with pytest.raises(Failed, match=r"ubuntu-vg/docker-lv is open\. It is used by: unknown"):
+        host.rollback().unmount()
+    assert clock == [160.5]
+
+
+def test_volumes_of_others_may_be_open(host: RollbackHost) -> None:
+    open_snapshot = {"origin": "docker-lv", "attributes": "swi-aos---"}
+    host.group.volumes |= {
+        "a-lv": FakeVolume(1),
+        "a-lv-snapshot": FakeVolume(1, **{**open_snapshot, "origin": "a-lv"}, tags="bulkhead-snapshot"),
+        "docker-lv-by-hand": FakeVolume(1, **open_snapshot),
+        "root-lv": FakeVolume(1),
+        "root-lv-snapshot": FakeVolume(1, **{**open_snapshot, "origin": "root-lv"}, tags="bulkhead-snapshot"),
+    }
+    opened = merge.Merge(host.config).opened
+    assert opened() == ["docker-lv"]
+    host.group.mount(mounted=False)
+    assert opened() == []
+    host.group.mount(NAME, mounted=True)
+    assert opened() == [NAME]
+    host.group.mount(NAME, mounted=False)
+    host.group.mount(mounted=True)
+    host.rollback().roll_back()
+    host.assert_whole(back=True)
+
+
 def stays_open(host: RollbackHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host.group, "mount", lambda *_, **__: None)
 

@@ -80,6 +80,12 @@ def test_file_with_holes_is_reported_with_the_way_to_fill_them(disk: DiskFile) -
     assert f"others can take 4.0M of its space. `fallocate --length {4 * MIB} {disk.path}`" in disk.problems()
 
 
+def test_part_that_is_a_hole_is_measured(disk: DiskFile) -> None:
+    disk.path.write_bytes(b"x" * MIB)
+    os.truncate(disk.path, 4 * MIB)
+    assert "others can take 3.0M of its space" in disk.problems()
+
+
 def test_file_without_a_loop_device_or_with_two_is_reported(disk: DiskFile) -> None:
     disk.attach("loop4")
     assert "more than one loop device, which destroys its content: loop3, loop4" in disk.problems()
@@ -126,7 +132,10 @@ def test_extents_that_a_copy_shares_are_reported(
 
     def ioctl(_: object, request: int, answer: bytearray) -> None:
         assert request == 0xC020660B
-        starts.append(struct.unpack_from("=Q", answer, 0)[0])
+        start, length, _, _, room = struct.unpack_from("=QQLLL", answer, 0)
+        assert start + length == 2**64 - 1, "it does not ask for the rest of the file"
+        assert len(answer) == 32 + room * 56, "the kernel would write beyond it"
+        starts.append(start)
         extents = answers.pop(0)
         if isinstance(extents, OSError):
             raise extents

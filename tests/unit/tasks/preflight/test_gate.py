@@ -72,6 +72,34 @@ def test_host_that_is_refused_fails_with_its_findings_while_pyinfra_prepares() -
     assert failed == ["web-1"]
 
 
+def test_warnings_are_shown_before_the_run() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    host = _host(our_docker_ce_host(), whole)
+    with ctx_host.use(host):
+        assert gate.inspect(settings(volume_size="50G"))
+    assert [line for line in host.logged if line.startswith("Warning: the volume has 60.0 GiB, more than the 50.0 GiB")]
+
+
+def test_move_that_is_under_way_is_waited_for_and_the_host_examined_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = _host(our_docker_ce_host(relocation_under_way=True, relocation="copying"), shared_vg())
+    monkeypatch.setattr(gate.relocation, "join", lambda host: host.facts.update({HostFacts: our_docker_ce_host()}))
+    with ctx_host.use(host):
+        assert gate.inspect(settings())
+    assert "A move of data is under way from an earlier run; this one waits for it" in host.logged
+
+
+def test_lock_is_taken_for_the_run_and_not_while_pyinfra_prepares(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, taken = _host(bare_host(), shared_vg()), []
+    collect = gate.run_lock.collect
+    monkeypatch.setattr(
+        gate.run_lock, "collect", lambda questions, take: taken.append(take) or collect(questions, take=take)
+    )
+    with ctx_host.use(host):
+        plan = gate.inspect(settings())
+    commands(gate.hold_the_lock, host, settings=settings(), plan=plan)
+    assert taken == [False, True]
+
+
 def test_living_host_is_told_what_the_run_does_before_it() -> None:
     state = docker_host(
         docker_data=EngineData(images=1), containers=(Container("web", "running", "i", 0, True, False),)

@@ -16,6 +16,7 @@ from ..example_hosts import (
     converged,
     docker_host,
     our_docker_ce_host,
+    settings,
     shared_vg,
     with_directory,
     with_docker_volume,
@@ -90,6 +91,11 @@ def test_old_tree_beneath_a_mounted_store_is_refused() -> None:
     storage = with_directory(converged(shared_vg(), fresh), "/var/lib/docker", empty=False)
     found = finding(our_docker_ce_host(), storage)
     assert_says(found, found_has="is not empty beneath the mount", needed="empty", action="mount --bind / /mnt")
+
+
+def test_old_tree_before_the_first_mount_is_moved() -> None:
+    storage = with_directory(shared_vg(), "/var/lib/docker", empty=False)
+    assert plan_of(docker_host(), storage, settings(relocation="move"))
 
 
 def unit(file: str = "", source: str = "", load_state: str = "loaded") -> MountUnit:

@@ -52,6 +52,12 @@ def test_file_can_be_a_share_of_its_filesystem() -> None:
     assert plan_of(bare_host(), single_root(), settings(volume_file="50%")).disk_file_bytes == 50 * GIB
 
 
+def test_size_of_the_file_is_whole_in_steps_of_4_mebibytes() -> None:
+    size = plan_of(bare_host(), single_root(), settings(volume_file="33.3%")).disk_file_bytes
+    assert size % (4 * MIB) == 0
+    assert 33.3 * GIB - 4 * MIB < size < 33.3 * GIB
+
+
 def test_group_has_the_name_of_the_settings() -> None:
     plan = plan_of(bare_host(), single_root(), settings(volume_file="60G", volume_group="my-vg"))
     assert (plan.volume_group, plan.disk_file_bytes) == ("my-vg", 60 * GIB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkhead.sizes import Size, human
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
+from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
 
 G = 2**30
 
@@ -13,6 +13,11 @@ G = 2**30
 def plan(size: str | None, **changes: object) -> PlannedSize:
     group = {"group_size": 100 * G, "group_free": 70 * G, "extent_size": 4 * 2**20, "own_group": False}
     return plan_size(Size.parse(size) if size else None, reserve=Size.parse("5%"), **group | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "extents"), [(9 * 2**20, 2), (9 * 2**20 - 1, 1), (G, 255)])
+def test_disk_gives_whole_extents_beside_what_lvm_takes(size: int, extents: int) -> None:
+    assert usable(size, 4 * 2**20) == extents * 4 * 2**20
 
 
 def test_default_beside_other_volumes_is_60_percent_of_the_group() -> None:

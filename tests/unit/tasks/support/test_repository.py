@@ -19,7 +19,7 @@ import pytest
 from tasks.support.packages import PackageStates
 from tasks.support.repository import RepositoryEntry, RepositoryState, addition_script, repository
 
-from ..operations import OperationHost, commands, performed
+from ..operations import OperationHost, calls, commands, noted, performed, stand_in
 
 # This module's repositories need Debian's own tools.
 needs_apt = pytest.mark.skipif(
@@ -224,6 +224,29 @@ def test_run_that_is_cut_leaves_the_old_entry_and_the_next_one_finishes(
     assert set(target.files()) == {"ours.sources", "ours.asc"}
     for left in (target.server.top / "tmp").iterdir():  # by the shell that was killed
         shutil.rmtree(left)
+
+
+@needs_apt
+def test_key_is_on_the_disk_before_the_entry_that_needs_it(target: AptHost, tmp_path: Path) -> None:
+    programs, key, source = tmp_path / "bin", target.key, target.source
+    programs.mkdir()
+    noted(programs, "mv", "sync")
+    assert target.add(path=str(programs)).returncode == 0
+    assert calls(programs) == [
+        f"sync {key}.new {source}.new",
+        f"mv -fT {key}.new {key}",
+        f"sync {key.parent}",
+        f"mv -fT {source}.new {source}",
+        f"sync {source.parent}",
+    ]
+
+
+@needs_apt
+def test_disk_that_is_full_fails_the_run(target: AptHost, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "install", "exit 1")
+    assert target.add(path=str(tmp_path / "bin")).returncode == 1
+    assert target.files() == {}
 
 
 # -- the operation
