@@ -59,7 +59,7 @@ def _parser() -> Parser:
         "bulkhead",
         description="Keep a full Docker disk from taking down this host. Part of docker-bulkhead.",
         epilog="`bulkhead COMMAND --help` explains a command. Exit codes: 0 done, 1 not done, 2 wrong arguments, 141 done, but "
-        "nobody read the output. check, build, preflight, context and review have their own.",
+        "nobody read the output. check, build, preflight, context, review and gate have their own.",
     )
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
     parser.set_defaults(anybody=False, needs_no_host=False, not_done=1, run="", parser=parser, missing=lambda _: "")
@@ -198,6 +198,19 @@ def _add_building(commands: Commands) -> None:
         metavar="BUILD",
         help="forget what earlier builds took, and build nothing: those of a line of --list, of the arguments, or all",
     )
+    known.add_argument(
+        "--bill",
+        action=_Bill,
+        nargs=0,
+        help="measure the build, and show what it took: peak, image, layers, wasted bytes, cache, context, and what each "
+        "instruction wrote. Works without the deploy too, then without checks. `bulkhead bill` shows it again",
+    )
+    build.add_argument(
+        "--save",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="with --bill: read the image with docker save, for wasted bytes and models (default: if there is room)",
+    )
     build.set_defaults(run="build.commands:run", anybody=True)
     preflight = _add(
         commands,
@@ -228,6 +241,21 @@ def _add_building(commands: Commands) -> None:
 
 
 def _add_images(commands: Commands) -> None:
+    bill = _add(
+        commands,
+        "bill",
+        help="show what builds took, and compare two of them",
+        description="Show the bill of a build that `bulkhead build --bill` measured: the latest one, or that of an image or a "
+        "number, or one in a file. `bulkhead bill compare A B` compares two. Works on any machine, and needs no Docker.",
+        epilog="Exit codes: 0: done; 1: there is no such bill; 2: wrong arguments.",
+    )
+    bill.add_argument(
+        "bills", nargs="*", metavar="BILL", help="a number, an image, a file of --json; or compare and two of these"
+    )
+    bill.add_argument("--list", action="store_true", help="list the bills, or those of an image")
+    bill.add_argument("--svg", default="", metavar="FILE", help="with compare: also draw a picture")
+    bill.add_argument("--json", action="store_true", help="print JSON")
+    bill.set_defaults(run="bill.commands:run", needs_no_host=True)
     context = _add(
         commands,
         "context",
@@ -425,6 +453,13 @@ def _add_moving(commands: Commands) -> None:
 
 
 # -- types of arguments
+
+
+class _Bill(argparse.Action):
+    """Measure the build: with the deploy or without it."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None) -> None:  # noqa: ARG002 # argparse's
+        namespace.run, namespace.needs_no_host = "bill.commands:build", True
 
 
 def _percent(text: str) -> int:
