@@ -256,6 +256,7 @@ def _add_images(commands: Commands) -> None:
     bill.add_argument("--svg", default="", metavar="FILE", help="with compare: also draw a picture")
     bill.add_argument("--json", action="store_true", help="print JSON")
     bill.set_defaults(run="bill.commands:run", needs_no_host=True)
+    _add_gate(commands)
     context = _add(
         commands,
         "context",
@@ -330,6 +331,42 @@ def _add_dockerfile(command: Parser) -> None:
     command.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for docker build")
     command.add_argument("--build-context", action="append", default=[], metavar="NAME=DIR", help="as for docker build")
     command.add_argument("--platform", default="", metavar="PLATFORM", help="as for docker build")
+
+
+def _add_gate(commands: Commands) -> None:
+    gate = _add(
+        commands,
+        "gate",
+        help="hold what a build took to limits, for a CI",
+        description="Hold the bill of a build to limits: the latest bill, or that of an image or a number, or one in a file. The "
+        "limits are in .bulkhead.ini in this directory, section [gate], by the names of the options below, and in the options, "
+        "which come first. Works on any machine, and needs no Docker.",
+        epilog="Exit codes: 0: within the limits; 1: over a limit; 2: wrong arguments; 3: that cannot be told: there is no bill or "
+        "no limit, the build has failed, a file is damaged, or a figure with a limit was not measured.",
+    )
+    gate.add_argument(
+        "bill", nargs="?", default="", metavar="BILL", help="a number, an image, or a file of `bill --json`"
+    )
+    for name, help in (  # noqa: A001 # argparse's
+        ("peak", "what the build takes on disk at its peak"),
+        ("image", "the image's files, unpacked"),
+        ("compressed", "the image's layers as they are pushed"),
+        ("context", "the context that can be sent"),
+        ("wasted", "what a later layer removes or overwrites, or a percentage of the image"),
+        ("models", "model files in the image"),
+        ("increase", "the image's increase since the last build that has passed, or a percentage of that"),
+    ):
+        gate.add_argument(f"--{name}", metavar="SIZE", help=f"limit for {help}")
+    gate.add_argument("--layers", metavar="NUMBER", help="limit for the number of the image's layers")
+    gate.add_argument(
+        "--file", default="", metavar="FILE", help="the file with limits (default: .bulkhead.ini, if there is one)"
+    )
+    gate.add_argument(
+        "--against", default="", metavar="BILL", help="compare with this one (default: the last that has passed)"
+    )
+    gate.add_argument("--junit", default="", metavar="FILE", help="also write the verdicts as JUnit's XML")
+    gate.add_argument("--json", action="store_true", help="print JSON")
+    gate.set_defaults(run="gate.commands:run", needs_no_host=True)
 
 
 def _add_saving(commands: Commands) -> None:
@@ -458,7 +495,7 @@ def _add_moving(commands: Commands) -> None:
 class _Bill(argparse.Action):
     """Measure the build: with the deploy or without it."""
 
-    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: str | None = None) -> None:  # noqa: ARG002 # argparse's
+    def __call__(self, _parser: object, namespace: argparse.Namespace, *_: object) -> None:
         namespace.run, namespace.needs_no_host = "bill.commands:build", True
 
 

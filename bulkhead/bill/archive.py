@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from bulkhead.bill.waste import DIRECTORY, FILE, LINK, Entry, WastedPlace, waste_of
+from bulkhead.bill.waste import DIRECTORY, FILE, LINK, LayerEntry, WastedPlace, waste_of
 from bulkhead.context.junk import MODELS
 from bulkhead.errors import Problem
 
@@ -26,7 +26,17 @@ _BLOCK = 2**20  # bytes that are read at once
 _LARGEST_DOCUMENT = 16 * 2**20  # bytes of a manifest or a configuration
 _SMALLEST_MODEL = 2**20  # bytes
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+_DAMAGED = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+)
 
 
 class Unreadable(Problem):
@@ -68,7 +78,7 @@ class _Blob:
     stored: int  # bytes
     is_compressed: bool
     unread: str = ""
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[LayerEntry] = field(default_factory=list)
 
 
 def read(stream: BinaryIO) -> SavedImage:
@@ -122,7 +132,7 @@ def _blob(content: Any, head: bytes, stored: int) -> _Blob:
             kind = DIRECTORY if member.isdir() else LINK if member.islnk() else FILE
             path = os.path.normpath("/" + member.name).lstrip("/")
             target = os.path.normpath("/" + member.linkname).lstrip("/") if kind == LINK else ""
-            blob.entries.append(Entry(path, kind, member.size if member.isreg() and kind == FILE else 0, target))
+            blob.entries.append(LayerEntry(path, kind, member.size if member.isreg() and kind == FILE else 0, target))
     return blob
 
 
@@ -138,7 +148,10 @@ def _resolved(name: str, links: Mapping[str, str]) -> str:
 def _manifest(documents: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return the names of the layers, from the lowest, and the instruction of each; the image's newest manifest decides."""
     if found := documents.get("manifest.json"):
-        layers, config = [str(name) for name in found[0]["Layers"] or ()], documents[os.path.normpath(found[0]["Config"])]
+        layers, config = (
+            [str(name) for name in found[0]["Layers"] or ()],
+            documents[os.path.normpath(found[0]["Config"])],
+        )
     else:
         manifest = _of_index(documents, documents["index.json"])
         layers = [_path(layer["digest"]) for layer in manifest["layers"]]
@@ -180,5 +193,5 @@ def _image(blobs: list[_Blob], history: list[str]) -> SavedImage:
     return SavedImage(layers, compressed, waste.bytes if waste else None, waste.places if waste else (), unread)
 
 
-def _is_model(entry: Entry) -> bool:
+def _is_model(entry: LayerEntry) -> bool:
     return entry.size >= _SMALLEST_MODEL and entry.path.endswith(MODELS)

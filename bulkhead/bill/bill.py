@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bulkhead.bill.archive import SavedImage
     from bulkhead.bill.cache import CacheChange, CacheRecord
     from bulkhead.bill.client import HistoryEntry
-    from bulkhead.bill.transcript import Step, Transcript
+    from bulkhead.bill.transcript import PrintedStep, Transcript
 
 _LONGEST = 300  # characters of an instruction that are kept
 _FROM = "FROM "
@@ -119,7 +119,7 @@ class Measurement(NamedTuple):
     engine: str
     transcript: Transcript
     peak: int | None
-    peak_step: Step | None
+    peak_step: PrintedStep | None
     change: CacheChange | None
     image: Mapping[str, Any] | None  # as docker inspects it
     history: Sequence[HistoryEntry]
@@ -201,7 +201,9 @@ def _steps(measured: Measurement) -> tuple[tuple[BillStep, ...], int | None]:
         if image is None and stages and _stage(step) not in stages:  # in the image's own stages, the text may differ
             image = 0
         wrote = sum(record.size for record in records) if records else None if step.is_cached else images.get(number)
-        cache = None if added is None else sum(each.size for each in records if number not in images and not each.is_shared)
+        cache = (
+            None if added is None else sum(each.size for each in records if number not in images and not each.is_shared)
+        )
         steps.append(BillStep(_shortened(step.name), step.seconds, step.is_cached, wrote, image, cache))
     if rest:
         steps.append(BillStep(_BASE, None, is_cached=False, wrote=None, image=rest, cache=None))
@@ -211,7 +213,7 @@ def _steps(measured: Measurement) -> tuple[tuple[BillStep, ...], int | None]:
     return tuple(steps), sum(own)
 
 
-def _taken(step: Step, added: list[CacheRecord]) -> list[CacheRecord]:
+def _taken(step: PrintedStep, added: list[CacheRecord]) -> list[CacheRecord]:
     """Return the records that a step has written, and take them out."""
     wanted = command_of(step.name)
     found = [each for each in added if each.description == step.name or command_of(each.description) == wanted]
@@ -246,16 +248,16 @@ def _sizes_in_image(measured: Measurement) -> tuple[dict[int, int], int]:
     return found, sum(size for _, size in pool)
 
 
-def _stage(step: Step) -> str:
+def _stage(step: PrintedStep) -> str:
     """
-    >>> from bulkhead.bill.transcript import Step
-    >>> _stage(Step("[build  2/10] RUN make", 0)), _stage(Step("[2/3] RUN make", 0))
+    >>> from bulkhead.bill.transcript import PrintedStep
+    >>> _stage(PrintedStep("[build  2/10] RUN make", 0)), _stage(PrintedStep("[2/3] RUN make", 0))
     ('build', '')
     """
     return step.name[1:].partition("]")[0].rpartition(" ")[0].strip()
 
 
-def _is_from(step: Step) -> bool:
+def _is_from(step: PrintedStep) -> bool:
     return command_of(step.name).startswith(_FROM)
 
 

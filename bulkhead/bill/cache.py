@@ -49,15 +49,20 @@ def of_text(text: str) -> Records:
 
     Every buildx prints this: before 0.28 with tabs and `Parent:`, since then with blanks and a list `Parents:`. The JSON
     that newer ones print has sizes of four digits too (docker/buildx, commands/diskusage.go).
+
+    Raises:
+        ValueError: it prints something else.
     """
     found = {}
-    for block in re.split(r"\n\s*\n", text):
-        values = dict(match.groups() for match in re.finditer(r"^(\w[\w ]*):[ \t]+(.*)$", block, re.MULTILINE))
-        if "ID" not in values:
-            continue
+    for block in re.split(r"^(?=ID:)", text, flags=re.MULTILINE)[1:]:
+        lines = re.findall(r"^(\w[\w ]*):[ \t]+(.*)$", block, re.MULTILINE)
+        values = dict(reversed(lines))  # what follows the last record has names of the same kind
+        size = bytes_of(values.get("Size", ""))
+        if size is None:
+            raise ValueError(f"docker buildx du prints no size that is known: {values.get('Size')!r}")
         found[values["ID"]] = CacheRecord(
             values["ID"],
-            bytes_of(values.get("Size", "")) or 0,
+            size,
             values.get("Shared") == "true",
             values.get("Type", ""),
             values.get("Description", ""),
@@ -82,7 +87,10 @@ class CacheChange(NamedTuple):
 def change(before: Records, after: Records) -> CacheChange:
     """Compare the cache before and after a build."""
     used = [record for key, record in after.items() if key not in before or record.uses > before[key].uses]
-    added = (record._replace(size=record.size - before[record.id].size if record.id in before else record.size) for record in used)
+    added = (
+        record._replace(size=record.size - before[record.id].size if record.id in before else record.size)
+        for record in used
+    )
     contexts = [record.size for record in used if record.kind == CONTEXT and record.description.startswith(_CONTEXT)]
     return CacheChange(
         added=tuple(record for record in added if record.size >= 0),

@@ -73,7 +73,7 @@ class DockerClient:
         except subprocess.TimeoutExpired:
             raise Failed(f"`docker {words[0]}` did not end within {_TIMEOUT} s") from None
         if done.returncode:
-            raise Failed(f"`docker {words[0]}` failed: {done.stderr.strip()[-300:]}")
+            raise Failed(f"`docker {' '.join(words[:2])}` failed: {_first_line(done.stderr)}")
         return done.stdout
 
     def info(self) -> dict[str, Any]:
@@ -101,7 +101,9 @@ class DockerClient:
         if self._is_plain and not name:
             return Builder(ENGINE)
         try:
-            found = re.search(r"^Driver:\s+(\S+)", self.output("buildx", "inspect", *([name] if name else [])), re.MULTILINE)
+            found = re.search(
+                r"^Driver:\s+(\S+)", self.output("buildx", "inspect", *([name] if name else [])), re.MULTILINE
+            )
         except Failed:  # there is no buildx, and so the engine builds
             return Builder(ENGINE)
         return Builder(found[1] if found else "", name)
@@ -110,13 +112,19 @@ class DockerClient:
         """Return the records of a builder's cache.
 
         Raises:
-            Failed, EngineError: they cannot be had.
+            Failed, ValueError: they cannot be had.
         """
+        complaint = ""
         if builder.driver == ENGINE and (path := self._socket()):
-            with contextlib.suppress(EngineError):
+            try:
                 return cache.of_engine(Engine(path).usage("build-cache")["build-cache"])
+            except EngineError as error:
+                complaint = str(error)
         chosen = ["--builder", builder.name] if builder.name else []
-        return cache.of_text(self.output("buildx", "du", "--verbose", *chosen))
+        try:
+            return cache.of_text(self.output("buildx", "du", "--verbose", *chosen))
+        except Failed as error:
+            raise Failed(complaint or str(error)) from None
 
     def _socket(self) -> str:
         """Return the path of the engine's socket; empty: the engine is reached in another way."""
@@ -166,11 +174,17 @@ class DockerClient:
                 yield process.stdout  # type: ignore[misc] # it is a BinaryIO
             except BaseException as error:
                 process.kill()
-                if isinstance(error, Unreadable) and (complaint := process.stderr.read().decode(errors="replace").strip()):
-                    raise Failed(f"`docker save` failed: {complaint[-300:]}") from error
+                if isinstance(error, Unreadable) and (
+                    complaint := process.stderr.read().decode(errors="replace").strip()
+                ):
+                    raise Failed(f"`docker save` failed: {_first_line(complaint)}") from error
                 raise
             while process.stdout.read(2**20):  # what follows the end of the archive
                 pass
             complaint = process.stderr.read().decode(errors="replace").strip()
         if process.returncode:
-            raise Failed(f"`docker save` failed: {complaint[-300:]}")
+            raise Failed(f"`docker save` failed: {_first_line(complaint)}")
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip()[:300] for line in text.splitlines() if line.strip()), "it says nothing")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead import config as configuration
 from bulkhead.bill import page, picture, store
-from bulkhead.bill.recorder import Recorder
+from bulkhead.bill.recorder import BillRecorder
 from bulkhead.build.arguments import of_options
 from bulkhead.build.progress import say
 from bulkhead.config import Config
@@ -37,7 +37,7 @@ def build(options: argparse.Namespace) -> int:
     """`bulkhead build --bill`: return the exit code of the build."""
     arguments = of_options(options)
     config = _config()
-    recorder = Recorder(arguments, options.save, say)
+    recorder = BillRecorder(arguments, options.save, say)
     if config is None:
         code = _run_docker(options, arguments.command, recorder)
     else:
@@ -62,7 +62,7 @@ def _config() -> Config | None:
         return None
 
 
-def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: Recorder) -> int:
+def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: BillRecorder) -> int:
     """Run docker where nothing guards it, and return its exit code."""
     needs = [f"--{name}" for name in ("need", "limit", "wait", "snapshot") if getattr(options, name)]
     if needs:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.context.page import size
 from bulkhead.terminal import NARROWEST, Page
-from bulkhead.text import count, in_time, printable, span
+from bulkhead.text import count, in_time, printable, short, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from bulkhead.bill.bill import Bill, BillStep
 
 UNKNOWN = "unknown"
-_FIGURES = 45  # characters of the figures of an instruction
+_FIGURES = 34  # characters of the figures of an instruction
 _BAR = 16  # characters
-_SHORTEST_TEXT = 24  # characters of an instruction beside its figures
+_SHORTEST_TEXT, _TEXT = 24, 40  # characters of an instruction beside its figures, beside a bar too
 
 
 def render(bill: Bill, colour: bool, width: int) -> str:
@@ -60,14 +60,16 @@ def _figures(bill: Bill, page: Page) -> Iterator[str]:
     compressed = f"{size(bill.compressed)} compressed" if bill.compressed is not None else ""
     image = ", ".join(part for part in (layers, compressed) if part)
     share = f"{100 * bill.wasted // bill.size} % of the image" if bill.wasted and bill.size else ""
-    sent = f"{figure(bill.sent)} sent" + (f", {size(bill.stored)} in the build cache" if bill.stored is not None else "")
+    sent = f"{figure(bill.sent)} sent" + (
+        f", {size(bill.stored)} in the build cache" if bill.stored is not None else ""
+    )
     total = f"more than before; {size(bill.cache_total)} in all" if bill.cache_total is not None else ""
     steps = [step for step in bill.steps if step.seconds is not None or step.is_cached]
     rows = [
         ("peak on disk", bill.peak, f"during {printable(bill.peak_step)}" if bill.peak_step else ""),
         ("written by RUN", bill.steps_written, "also what was deleted again"),
         ("image", bill.size, image),
-        ("wasted", bill.wasted, share),
+        ("wasted", bill.wasted, f"{share}, removed or overwritten in a later layer" if share else ""),
         ("models", bill.models, "in the image" if bill.models else ""),
         ("build cache", bill.cache_added, total),
         ("context", bill.context, sent),
@@ -93,13 +95,13 @@ def _steps(bill: Bill, page: Page) -> Iterator[str]:
     if not bill.steps:
         return
     yield page.heading("Instructions")
-    yield f"  {'TIME':>9}{'WROTE':>12}{'IN IMAGE':>12}{'IN CACHE':>12}"
-    room = page.room - _FIGURES - 4
-    bar = _BAR if room >= _SHORTEST_TEXT + _BAR + 4 else 0
+    yield f"  {'TIME':>8}{'WROTE':>8}{'IMAGE':>8}{'CACHE':>8}"
+    room = page.room - _FIGURES - 2
+    bar = _BAR if room >= _TEXT + _BAR + 4 else 0
     most = max((_weight(step) for step in bill.steps), default=0) or 1
     for step in bill.steps:
         wrote = "cached" if step.is_cached else _cell(step.wrote)
-        line = f"  {_duration(step):>9}{wrote:>12}{_cell(step.image):>12}{_cell(step.cache):>12}"
+        line = f"  {_duration(step):>8}{wrote:>8}{_cell(step.image):>8}{_cell(step.cache):>8}"
         drawn = f"{page.bar(_weight(step) / most, bar)}  " if bar else ""
         text = printable(step.text)
         if room >= _SHORTEST_TEXT:
@@ -114,19 +116,21 @@ def _weight(step: BillStep) -> int:
 
 
 def _cell(value: int | None) -> str:
-    return "?" if value is None else "-" if value == 0 else size(value)
+    return "?" if value is None else "-" if value == 0 else short(value)
 
 
 def _duration(step: BillStep) -> str:
     if step.seconds is None:
         return "-" if step.is_cached else "?"
-    return f"{step.seconds:.1f} s" if step.seconds < 60 else in_time(step.seconds).replace(" min ", ":").removesuffix(" s")
+    return (
+        f"{step.seconds:.1f} s" if step.seconds < 60 else in_time(step.seconds).replace(" min ", ":").removesuffix(" s")
+    )
 
 
 def _places(bill: Bill, page: Page) -> Iterator[str]:
     if not bill.places:
         return
-    yield page.heading("Wasted most: written in one layer, removed or overwritten in a later one")
+    yield page.heading("What is wasted most")
     for place in bill.places:
         where = f"layer {place.written + 1}, gone in layer {place.removed + 1}"
         yield f"  {size(place.bytes):>11}  {_cut(f'/{printable(place.path)}', page.room - 15)}"

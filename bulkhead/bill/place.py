@@ -67,7 +67,11 @@ def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest
     if uses_containerd(info):
         return ""
     if not place.paths:
-        return "" if size <= largest_unseen else "docker save takes the space of the image once more, and nobody sees what is free"
+        return (
+            ""
+            if size <= largest_unseen
+            else "docker save takes the space of the image once more, and nobody sees what is free"
+        )
     space = space_of(place.paths[0])
     wanted = size + space.size * _MARGIN // 100
     if space.available >= wanted:

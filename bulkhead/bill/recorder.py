@@ -31,7 +31,7 @@ _OF_SAVED = ("compressed", "wasted", "models")
 _OF_CACHE = ("cache_written", "cache_added", "cache_total", "stored")
 
 
-class Recorder:
+class BillRecorder:
     """What measures a build. Call `begin`, start docker with `streams`, call `started`, and `finish` when it has ended.
 
     Args:
@@ -107,7 +107,9 @@ class Recorder:
                 engine=self._engine(),
                 transcript=self._transcript,
                 peak=self._peak.bytes if self._place.paths else None,
-                peak_step=self._transcript.running_at(self._peak.time) if self._place.paths and self._peak.bytes else None,
+                peak_step=self._transcript.running_at(self._peak.time)
+                if self._place.paths and self._peak.bytes
+                else None,
                 change=change,
                 image=image,
                 history=history,
@@ -148,10 +150,12 @@ class Recorder:
         return f"Docker {self._info['ServerVersion']}, {store}"
 
     def _change(self) -> CacheChange | None:
-        if self._before is None:
-            return None
         if self._transcript.builder == CLASSIC:
-            self._unknown |= dict.fromkeys(_OF_CACHE, "the classic builder has no cache of its own: its steps are images")
+            self._unknown |= dict.fromkeys(
+                _OF_CACHE, "the classic builder has no cache of its own: its steps are images"
+            )
+            return None
+        if self._before is None:
             return None
         after = self._asked(self._records, _OF_CACHE)
         return cache.change(self._before, after) if after is not None else None
@@ -189,7 +193,8 @@ class Recorder:
             if obstacle != "":
                 return None
         self._say("reading the image (docker save)")
-        return self._asked(lambda: self._read(str(image["Id"])), _OF_SAVED)
+        saved: SavedImage | None = self._asked(lambda: self._read(str(image["Id"])), _OF_SAVED)
+        return saved
 
     def _read(self, image: str) -> SavedImage:
         with self._client.saved(image) as stream:

@@ -35,7 +35,7 @@ _CLASSIC_IMAGE = re.compile(r"Successfully built ([0-9a-f]{12})")
 
 
 @dataclass
-class Step:
+class PrintedStep:
     """A step of a build, in docker's words."""
 
     name: str
@@ -55,17 +55,17 @@ class Transcript:
     """What docker has printed. Feed it as it comes, from as many threads as there are streams."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[PrintedStep] = []
         self.builder = ""  # BUILDKIT or CLASSIC; empty: that cannot be told
         self.image = ""  # identifier; empty: none was named
         self._clock = clock
-        self._by_key: dict[str, Step] = {}
+        self._by_key: dict[str, PrintedStep] = {}
         self._sent: dict[str, int] = {}
         self._rests: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     @property
-    def instructions(self) -> list[Step]:
+    def instructions(self) -> list[PrintedStep]:
         return [step for step in self.steps if step.is_instruction]
 
     @property
@@ -76,7 +76,7 @@ class Transcript:
         has_context = any(_CONTEXT.match(step.name) for step in self.steps)
         return None if has_context or self.builder != BUILDKIT else 0
 
-    def running_at(self, moment: float) -> Step | None:
+    def running_at(self, moment: float) -> PrintedStep | None:
         """Return the instruction that began last of those that ran at a time, in monotonic seconds."""
         running = [
             step
@@ -106,7 +106,7 @@ class Transcript:
             return
         elif match := _CLASSIC_CONTEXT.match(line):
             self.builder = CLASSIC
-            self._sent[""] = bytes_of(match[1]) or 0
+            self._note_sent("", match[1])
         elif match := _CLASSIC_STEP.match(line):
             self.builder = CLASSIC
             self._end_classic()
@@ -122,8 +122,8 @@ class Transcript:
             step, now = self.steps[-1], self._clock()
             step.ended, step.seconds = now, None if step.is_cached else now - step.began
 
-    def _begin(self, key: str, name: str) -> Step:
-        step = self._by_key[key] = Step(name, self._clock())
+    def _begin(self, key: str, name: str) -> PrintedStep:
+        step = self._by_key[key] = PrintedStep(name, self._clock())
         self.steps.append(step)
         return step
 
@@ -144,12 +144,16 @@ class Transcript:
         else:
             self._note(key, step, text)
 
-    def _note(self, key: str, step: Step, text: str) -> None:
+    def _note(self, key: str, step: PrintedStep, text: str) -> None:
         """Note what a step says of itself."""
         if (sent := _SENT.match(text)) and _CONTEXT.match(step.name):
-            self._sent[key] = bytes_of(sent[2]) or 0
+            self._note_sent(key, sent[2])
         elif image := _IMAGE.match(text):
             self.image = image[2]
+
+    def _note_sent(self, key: str, size: str) -> None:
+        if (known := bytes_of(size)) is not None:
+            self._sent[key] = known
 
     def _raw(self, line: str) -> None:
         try:

@@ -16,7 +16,7 @@ _PLACES = 10  # that are named
 FILE, DIRECTORY, LINK = "file", "directory", "link"  # LINK: a hard link. A file is whatever else is no directory
 
 
-class Entry(NamedTuple):
+class LayerEntry(NamedTuple):
     """An entry of a layer."""
 
     path: str  # without a slash at the beginning or the end
@@ -57,7 +57,7 @@ class _Inode:
 _Tree: TypeAlias = "dict[str, _Inode | _Tree]"
 
 
-def waste_of(layers: Iterable[list[Entry]]) -> Waste:
+def waste_of(layers: Iterable[list[LayerEntry]]) -> Waste:
     """Return what the layers hold in vain.
 
     Args:
@@ -118,7 +118,7 @@ def waste_of(layers: Iterable[list[Entry]]) -> Waste:
     return Waste(tuple(by_layer), tuple(place for _, place in sorted(places, reverse=True)))
 
 
-def _node(root: _Tree, entry: Entry, number: int) -> _Inode | _Tree:
+def _node(root: _Tree, entry: LayerEntry, number: int) -> _Inode | _Tree:
     if entry.kind == DIRECTORY:
         return {}
     if entry.kind == LINK:

@@ -63,7 +63,9 @@ def remember(key: str, peak: int, size: int | None, *, disturbed: bool) -> None:
         OSError: the history cannot be saved.
     """
     with personal_state.locked(HISTORY, _PATIENCE):
-        personal_state.save(HISTORY, with_build(load(), key, {"time": time.time(), "peak": peak, "size": size, "disturbed": disturbed}))
+        personal_state.save(
+            HISTORY, with_build(load(), key, {"time": time.time(), "peak": peak, "size": size, "disturbed": disturbed})
+        )
 
 
 def forget(key: str) -> list[str]:
