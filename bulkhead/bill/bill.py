@@ -196,9 +196,13 @@ def _steps(measured: Measurement) -> tuple[tuple[BillStep, ...], int | None]:
         if number in images:
             in_image |= {record.id for record in records}
         image = images.get(number)
-        if image is None and records and not measured.uses_containerd:  # there nothing shows what an image shares
-            image = sum(record.size for record in records if record.is_shared)
-        if image is None and stages and _stage(step) not in stages:  # in the image's own stages, the text may differ
+        if image is None and records:
+            shared = [record.size for record in records if record.is_shared]
+            # In containerd's store, a record's size has the compressed layer too.
+            if not shared or not (measured.uses_containerd or step.is_cached):
+                image = sum(shared)
+        # In the image's own stages, the text of a layer may differ from the step's, unless each layer has found its step.
+        if image is None and stages and (_stage(step) not in stages or not rest):
             image = 0
         wrote = sum(record.size for record in records) if records else None if step.is_cached else images.get(number)
         cache = (

@@ -6,6 +6,7 @@ docker's output is read on its way, so it is never a terminal's: BuildKit prints
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +23,8 @@ from bulkhead.build.progress import say
 from bulkhead.config import Config
 from bulkhead.errors import PROBLEMS, Failed, Problem, in_words
 from bulkhead.files import replace_file
+from bulkhead.storage.space import space_of
+from bulkhead.storage.volume import floor_of
 from bulkhead.terminal import wants_colour
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def build(options: argparse.Namespace) -> int:
     """`bulkhead build --bill`: return the exit code of the build."""
     arguments = of_options(options)
     config = _config()
-    recorder = BillRecorder(arguments, options.save, say)
+    recorder = BillRecorder(arguments, options.save, say, _floor(config))
     if config is None:
         code = _run_docker(options, arguments.command, recorder)
     else:
@@ -60,6 +63,13 @@ def _config() -> Config | None:
         if os.path.exists(configuration.PATH):
             raise
         return None
+
+
+def _floor(config: Config | None) -> int:
+    """Return the bytes that the guard keeps free; 0 without a guard, or without its volume, where no build starts."""
+    with contextlib.suppress(OSError):
+        return floor_of(config.guard_floor, space_of(config.volume_mount).size) if config else 0
+    return 0
 
 
 def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: BillRecorder) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bulkhead.bill.client import Builder
 
 _CONTAINERD = "io.containerd.snapshotter.v1"  # in DriverStatus, where images are in containerd's store
-_MARGIN = 5  # percent of the filesystem that stay free beside what docker save needs
+_MARGIN = 5  # percent of the filesystem that stay free beside what docker save needs, at least
 
 
 class Place(NamedTuple):
@@ -38,8 +38,9 @@ def place_of(info: Mapping[str, Any], builder: Builder) -> Place:
     if info.get("Name") != host.nodename or info.get("KernelVersion") != host.release:
         return Place((), f"the engine ({info.get('Name') or 'without a name'}) has its data on another machine")
     directories = [str(info.get("DockerRootDir", ""))]
-    if uses_containerd(info):
-        directories.append(roots.containerd_root())
+    # A containerd that dockerd has started itself keeps its data in Docker's directory.
+    if uses_containerd(info) and os.path.isdir(root := roots.containerd_root()):
+        directories.append(root)
     found: dict[int, str] = {}
     try:
         for directory in directories:
@@ -54,7 +55,7 @@ def uses_containerd(info: Mapping[str, Any]) -> bool:
     return any(_CONTAINERD in str(pair) for pair in info.get("DriverStatus") or ())
 
 
-def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest_unseen: int) -> str:
+def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest_unseen: int, floor: int = 0) -> str:
     """Return why docker must not save an image; empty: it may.
 
     Where images are not in containerd's store, `docker save` first writes all of the image beside Docker's data, and only
@@ -63,6 +64,7 @@ def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest
     Args:
         size: bytes of the image.
         largest_unseen: bytes of an image that may be saved where the free space cannot be seen.
+        floor: bytes that the guard keeps free.
     """
     if uses_containerd(info):
         return ""
@@ -73,7 +75,7 @@ def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest
             else "docker save takes the space of the image once more, and nobody sees what is free"
         )
     space = space_of(place.paths[0])
-    wanted = size + space.size * _MARGIN // 100
+    wanted = size + max(space.size * _MARGIN // 100, floor)
     if space.available >= wanted:
         return ""
     return f"docker save takes the space of the image once more: {wanted >> 20} MiB wanted, {space.available >> 20} MiB free"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkhead.bill import archive, cache, place
 from bulkhead.bill.bill import Measurement, bill_of
-from bulkhead.bill.client import DockerClient
+from bulkhead.bill.client import ENGINE, DockerClient
 from bulkhead.bill.meter import Peak, Tee, signals_blocked
 from bulkhead.bill.place import Place
 from bulkhead.bill.transcript import CLASSIC, Transcript
@@ -37,9 +37,10 @@ class BillRecorder:
     Args:
         saves: AUTO, ALWAYS or NEVER.
         say: prints a line.
+        floor: bytes that the guard keeps free; 0: there is none.
     """
 
-    def __init__(self, arguments: Arguments, saves: str, say: Callable[[str], None]) -> None:
+    def __init__(self, arguments: Arguments, saves: str, say: Callable[[str], None], floor: int = 0) -> None:
         self.has_begun = False
         self.streams: dict[int, int] = {}  # standard output and error → the descriptor that docker gets in its place
         self.steps_written: int | None = None
@@ -47,6 +48,7 @@ class BillRecorder:
         self._arguments = arguments
         self._saves = saves
         self._say = say
+        self._floor = floor
         self._client = DockerClient(arguments.command)
         self._transcript = Transcript()
         self._tee = Tee(self._transcript)
@@ -162,18 +164,19 @@ class BillRecorder:
 
     def _image(self, code: int) -> tuple[Any, list[HistoryEntry], SavedImage | None]:
         """Return the image as docker inspects it, its history, and what is in its layers."""
-        name = self._arguments.tag or self._transcript.image
-        reason = (
-            "the build has failed"
-            if code
-            else "the command builds more than one image"
-            if self._arguments.kind != "build"
-            else "docker did not name the image"
-        )
-        image = self._client.image(name) if name and not code and self._arguments.kind == "build" else None
+        image, reason = None, ""
+        if code:
+            reason = "the build has failed"
+        elif self._arguments.kind != "build":
+            reason = "the command builds more than one image"
+        elif not self._transcript.exports_image(by_engine=not self._builder or self._builder.driver == ENGINE):
+            reason = "the engine has got no image: a builder of buildx's keeps it to itself without --load"
+        else:
+            # By its identifier where it is known: the name may be that of another image by now.
+            names = [name for name in (self._transcript.image, self._arguments.tag) if name]
+            image = next(filter(None, map(self._client.image, names)), None)
+            reason = f"the engine has no image {names[-1]}" if names else "docker did not name the image"
         if image is None:
-            if name and not code and self._arguments.kind == "build":
-                reason = f"the engine has no image {name}: a builder of buildx's keeps it to itself without --load"
             self._unknown |= dict.fromkeys(_OF_IMAGE, reason)
             return None, [], None
         history = self._asked(lambda: self._client.history(str(image["Id"])), ()) or []
@@ -186,7 +189,7 @@ class BillRecorder:
         if self._saves == AUTO:
             size = max(size, int(image.get("Size") or 0))
             obstacle = self._asked(
-                lambda: place.obstacle_to_saving(self._info, self._place, size, _LARGEST_UNSEEN), _OF_SAVED
+                lambda: place.obstacle_to_saving(self._info, self._place, size, _LARGEST_UNSEEN, self._floor), _OF_SAVED
             )
             if obstacle:
                 self._unknown |= dict.fromkeys(_OF_SAVED, f"{obstacle}. --save=always saves it all the same")

@@ -1,8 +1,8 @@
 """Read what docker prints while it builds: its steps, how long each took, and which came from the cache.
 
 There are three forms. BuildKit's plain one has lines like `#7 [2/3] RUN make`, then `#7 DONE 1.2s` or `#7 CACHED` (buildkit,
-util/progress/progressui/printer.go). BuildKit's rawjson has an object in each line (buildkit, client/graph.go). The classic
-builder has lines like `Step 2/3 : RUN make` and ` ---> Using cache`.
+util/progress/progressui/printer.go). BuildKit's rawjson has objects (buildkit, client/graph.go), with buildx 0.13 over many lines,
+later in one each. The classic builder has lines like `Step 2/3 : RUN make` and ` ---> Using cache`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _INSTRUCTION = re.compile(r"\[(?:(.*) )? *\d+/\d+\] .")
 _CONTEXT = re.compile(r"\[(?:\S+ )?internal\] load build context|\[(?:\S+ )?context .+\] load from client")
 _CLASSIC_CONTEXT = re.compile(r"Sending build context to Docker daemon +(\S+)")
 _CLASSIC_STEP = re.compile(r"Step (\d+/\d+) : (.+)")
+_STORED = ("exporting to image",)  # names of steps
+_LOADED = ("importing to docker", "exporting to docker image format")
+_QUIET = re.compile(r"sha256:[0-9a-f]{64}")
 _CLASSIC_IMAGE = re.compile(r"Successfully built ([0-9a-f]{12})")
 
 
@@ -61,12 +64,24 @@ class Transcript:
         self._clock = clock
         self._by_key: dict[str, PrintedStep] = {}
         self._sent: dict[str, int] = {}
+        self._object: list[str] = []  # lines of one that has not ended
         self._rests: dict[int, bytes] = {}
         self._lock = threading.Lock()
 
     @property
     def instructions(self) -> list[PrintedStep]:
         return [step for step in self.steps if step.is_instruction]
+
+    def exports_image(self, *, by_engine: bool) -> bool:
+        """Return whether the engine has got an image from the build: not if it was only pushed, or written to a file.
+
+        Args:
+            by_engine: whether the engine itself builds; otherwise a builder sends it the image.
+        """
+        if self.builder != BUILDKIT:
+            return bool(self.image)
+        wanted = _STORED if by_engine else _LOADED
+        return any(step.name.startswith(wanted) for step in self.steps)
 
     @property
     def sent(self) -> int | None:
@@ -77,13 +92,20 @@ class Transcript:
         return None if has_context or self.builder != BUILDKIT else 0
 
     def running_at(self, moment: float) -> PrintedStep | None:
-        """Return the instruction that began last of those that ran at a time, in monotonic seconds."""
+        """Return the instruction that began last of those that ran at a time; if none did, the step that ended last before.
+
+        Args:
+            moment: in monotonic seconds.
+        """
         running = [
             step
             for step in self.steps
             if step.began <= moment and (step.ended is None or step.ended >= moment) and not step.is_cached
         ]
-        return max(running, key=lambda step: (step.is_instruction, step.began), default=None)
+        if running:
+            return max(running, key=lambda step: (step.is_instruction, step.began))
+        before = [step for step in self.steps if step.ended is not None and step.ended < moment]
+        return max(before, key=lambda step: step.ended or 0, default=None)
 
     def feed(self, stream: int, data: bytes) -> None:
         """Take a part of what docker prints.
@@ -95,13 +117,16 @@ class Transcript:
             *lines, rest = _LINE_END.split(self._rests.get(stream, b"") + data)
             self._rests[stream] = rest[:_LONGEST]
             for line in lines:
-                self._read(line.decode(errors="replace"))
+                self._read(line.decode(errors="replace"), is_output=stream == 1)
 
-    def _read(self, line: str) -> None:
+    def _read(self, line: str, *, is_output: bool) -> None:
         if self.builder != CLASSIC and line.startswith("#") and (match := _VERTEX.fullmatch(line)):
             self._plain(match[1], match[2])
-        elif self.builder != CLASSIC and line.startswith("{"):
-            self._raw(line)
+        elif self.builder != CLASSIC and not is_output and (self._object or line.startswith("{")):
+            self._object.append(line)
+            if line.endswith("}") and not line.startswith(" "):
+                self._raw("".join(self._object))
+                self._object = []
         elif self.builder == BUILDKIT:
             return
         elif match := _CLASSIC_CONTEXT.match(line):
@@ -113,6 +138,8 @@ class Transcript:
             self._begin(match[1], f"[{match[1]}] {match[2].strip()}")
         elif self.builder == CLASSIC and line.strip() == "---> Using cache" and self.steps:
             self.steps[-1].is_cached = True
+        elif is_output and _QUIET.fullmatch(line):
+            self.image = line
         elif match := _CLASSIC_IMAGE.match(line):
             self._end_classic()
             self.image = match[1]

@@ -19,7 +19,7 @@ from bulkhead.bill.bill import Bill
 
 from ..fake_engine import fake_engine
 from .bills import BillDocker, M, bill
-from .recordings import CLASSIC, IMAGE
+from .recordings import BUILDKIT_20, CLASSIC, IMAGE
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -149,7 +149,7 @@ def test_classic_builder_gets_a_bill_without_a_cache(docker: BillDocker) -> None
     assert build(docker) == 0
     found = store.find("app")
     assert (found.builder, found.cache_added) == ("classic", None)
-    assert [step.image for step in found.steps] == [None, None, None, 20, 30, 0]
+    assert [step.image for step in found.steps] == [0, 0, 0, 20, 30, 0]
     assert "classic" in found.unknown["cache_added"]
 
 
@@ -191,15 +191,35 @@ def test_save_that_fails_says_why(docker: BillDocker) -> None:
     assert store.find("app").unknown["wasted"] == "`docker save` failed: connection lost"
 
 
-def test_image_that_stays_with_its_builder_is_unknown_and_not_nothing(docker: BillDocker) -> None:
-    docker.image = None
+def test_image_that_stays_with_its_builder_is_unknown_and_not_an_older_one(docker: BillDocker) -> None:
+    (docker.place / "output").write_text(
+        BUILDKIT_20.replace("#8 exporting to image", "#8 exporting to client directory")
+    )
     assert build(docker) == 0
     found = store.find("app")
     assert (found.size, found.layers, found.wasted) == (None, None, None)
     assert (
-        found.unknown["size"]
-        == "the engine has no image app:1: a builder of buildx's keeps it to itself without --load"
+        found.unknown["size"] == "the engine has got no image: a builder of buildx's keeps it to itself without --load"
     )
+
+
+def test_image_that_is_gone_is_unknown_and_not_nothing(docker: BillDocker) -> None:
+    docker.image = None
+    assert build(docker) == 0
+    assert store.find("app").size is None
+    assert store.find("app").unknown["size"] == "the engine has no image app:1"
+
+
+@pytest.mark.parametrize(("step", "layers"), [("importing to docker", 2), ("exporting to image", None)])
+def test_image_of_a_builder_in_a_container_counts_if_it_was_loaded(
+    docker: BillDocker, step: str, layers: int | None
+) -> None:
+    (docker.place / "output").write_text(BUILDKIT_20.replace("#8 exporting to image", f"#8 {step}"))
+    docker.answer(
+        "buildx", "[ $2 = inspect ] && echo 'Driver: docker-container'; [ $2 = build ] && cat output >&2; true"
+    )
+    assert build(docker, "docker", "buildx", "build", "-t", "app", f"{docker.place}/ctx") == 0
+    assert store.find("app").layers == layers
 
 
 def test_size_in_containerds_store_is_that_of_the_unpacked_layers(docker: BillDocker) -> None:

@@ -58,9 +58,12 @@ def test_containerds_store_counts_too_and_one_filesystem_once(monkeypatch: pytes
         )
 
     monkeypatch.setattr(os, "stat", devices)
+    monkeypatch.setattr(os.path, "isdir", lambda path: path in ("/", "/containerd"))
     monkeypatch.setattr(roots, "containerd_root", lambda: "/containerd")
     assert place_of(info(DriverStatus=CONTAINERD), Builder(ENGINE)).paths == ("/", "/containerd")
     assert place_of(info(), Builder(ENGINE)).paths == ("/",), "the classic store has nothing there"
+    monkeypatch.setattr(roots, "containerd_root", lambda: "/no/such")
+    assert place_of(info(DriverStatus=CONTAINERD), Builder(ENGINE)).paths == ("/",), "dockerd has its own containerd"
     monkeypatch.setattr(roots, "containerd_root", lambda: "/")
     assert place_of(info(DriverStatus=CONTAINERD), Builder(ENGINE)).paths == ("/",)
 
@@ -75,6 +78,7 @@ def test_image_is_saved_if_a_twentieth_stays_free(
     monkeypatch.setattr(place, "space_of", lambda _: SimpleNamespace(size=1000 * M, available=available))
     assert (obstacle_to_saving(info(), Place(("/",)), size, 0) == "") is saves
     assert obstacle_to_saving(info(DriverStatus=CONTAINERD), Place(("/",)), size, 0) == "", "it writes no copy"
+    assert (obstacle_to_saving(info(), Place(("/",)), size, 0, floor=900 * M) == "") is (available == 1000 * M)
 
 
 def test_large_image_is_not_saved_where_nobody_sees_the_disk() -> None:

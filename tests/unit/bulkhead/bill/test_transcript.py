@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -18,13 +19,13 @@ def clock() -> Iterator[float]:
         yield now
 
 
-def read(text: str, part: int = 7) -> Transcript:
+def read(text: str, part: int = 7, stream: int = 2) -> Transcript:
     """Feed a text in parts of some bytes, as a pipe may deliver it."""
     ticks = clock()
     transcript = Transcript(lambda: next(ticks))
     data = text.encode() + b"\n"
     for start in range(0, len(data), part):
-        transcript.feed(1, data[start : start + part])
+        transcript.feed(stream, data[start : start + part])
     return transcript
 
 
@@ -57,7 +58,7 @@ def test_image_of_containerds_store_is_its_list_of_manifests() -> None:
 
 
 def test_steps_of_the_classic_builder_are_timed_from_line_to_line() -> None:
-    found = read(CLASSIC)
+    found = read(CLASSIC, stream=1)
     assert (found.builder, found.sent, found.image) == ("classic", 22_960_000, "3608b0af03a1")
     assert [step.name for step in found.instructions] == [
         "[1/6] FROM scratch AS build",
@@ -71,8 +72,9 @@ def test_steps_of_the_classic_builder_are_timed_from_line_to_line() -> None:
     assert all((step.seconds is None) == step.is_cached for step in found.instructions)
 
 
-def test_rawjson_is_read_too() -> None:
-    found = read(RAWJSON)
+@pytest.mark.parametrize("indent", [None, 2], ids=["in_lines", "indented"])
+def test_rawjson_is_read_too(indent: int | None) -> None:
+    found = read("\n".join(json.dumps(json.loads(line), indent=indent) for line in RAWJSON.splitlines()))
     assert [(step.name, step.seconds, step.is_cached) for step in found.instructions] == [
         ("[1/2] RUN make", 2.5, False),
         ("[2/2] RUN waits", None, True),
@@ -86,6 +88,15 @@ def test_rawjson_is_read_too() -> None:
 )
 def test_failed_step_is_known(text: str, failed: bool) -> None:
     assert read(f"#5 [1/1] RUN a\n{text}").steps[0].has_failed is failed
+
+
+def test_quiet_build_names_its_image() -> None:
+    assert read(IMAGE, stream=1).image == IMAGE
+    assert read(f"#5 [1/1] RUN a\n#5 0.1 {IMAGE}").image == ""
+
+
+def test_image_that_goes_to_standard_output_is_no_status() -> None:
+    assert read("{\n" + RAWJSON, stream=1).steps == []
 
 
 def test_two_streams_do_not_mix_their_lines() -> None:
@@ -111,3 +122,6 @@ def test_step_at_the_peak_is_the_instruction_that_began_last() -> None:
     copy = found.instructions[2]
     assert found.running_at(copy.began) is copy
     assert found.running_at(0) is None
+    late = found.running_at(1e9)
+    assert late is not None
+    assert late.name == "exporting to image", "a sample comes a little later than what it shows"
