@@ -126,7 +126,10 @@ def test_bill_in_a_file_is_held_against_another_one(home: Path) -> None:
     (home / "new.json").write_text(json.dumps(bill(9, size=12 * G).as_json()))
     assert gate("new.json", "--against", "old.json", "--increase", "1G") == 1
     assert gate("new.json", "--against", "old.json", "--increase", "2G") == 0
-    assert store.load() == []
+    store.keep(bill(size=10 * G))
+    (home / "first.json").write_text(json.dumps(bill(1, size=12 * G).as_json()))
+    assert gate("first.json", "--image", "20G") == 0
+    assert store.find("1").has_passed is None, "it is another bill of that number"
 
 
 def test_junit_has_a_test_for_each_limit(home: Path) -> None:
