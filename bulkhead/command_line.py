@@ -366,7 +366,7 @@ def _add_gate(commands: Commands) -> None:
     )
     gate.add_argument("--junit", default="", metavar="FILE", help="also write the verdicts as JUnit's XML")
     gate.add_argument("--json", action="store_true", help="print JSON")
-    gate.set_defaults(run="gate.commands:run", needs_no_host=True)
+    gate.set_defaults(run="gate.commands:run", needs_no_host=True, not_done=3)
 
 
 def _add_saving(commands: Commands) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead.bill import store
 from bulkhead.bill.page import title
-from bulkhead.errors import PROBLEMS, Failed, in_words
+from bulkhead.errors import Failed, in_words
 from bulkhead.files import replace_file
 from bulkhead.gate import junit, limits
 from bulkhead.gate.verdict import EXCEEDED, OK, UNKNOWN, judge, last_good
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bulkhead.bill.bill import Bill
-    from bulkhead.gate.limits import Limits
     from bulkhead.gate.verdict import Verdict
 
 _WITHIN, _OVER, _UNMEASURED = 0, 1, 3  # exit codes
@@ -40,14 +39,6 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         options.parser.error(str(error))
         raise
-    try:
-        return _run(options, given)
-    except PROBLEMS as error:
-        print(f"bulkhead: {printable(in_words(error))}", file=sys.stderr)
-        return _UNMEASURED
-
-
-def _run(options: argparse.Namespace, given: Limits) -> int:
     bills = store.load()
     bill = store.find(options.bill, bills)
     file = options.file or (limits.FILE if os.path.exists(limits.FILE) else "")
@@ -69,7 +60,10 @@ def _run(options: argparse.Namespace, given: Limits) -> int:
     else:
         print("\n".join(_page(bill, verdicts, code)))
     if bill in bills:
-        store.mark(bill.number, has_passed=code == _WITHIN)
+        try:
+            store.mark(bill.number, has_passed=code == _WITHIN)
+        except OSError as error:  # the verdict stands
+            print(f"bulkhead: the verdict could not be kept for the next build: {in_words(error)}", file=sys.stderr)
     return code
 
 

@@ -61,6 +61,21 @@ def test_exit_code_says_whether_the_limits_were_kept(words: list[str], code: int
     assert store.find("1").has_passed is (code == 0)
 
 
+def test_verdict_stands_where_it_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.keep(bill())
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(store, "mark", read_only)
+    assert gate("--image", "16G") == 0
+    assert capsys.readouterr().err == (
+        "bulkhead: the verdict could not be kept for the next build: Read-only file system\n"
+    )
+
+
 def test_limits_are_in_the_repository_and_options_come_first(home: Path) -> None:
     store.keep(bill())
     (home / ".bulkhead.ini").write_text("[gate]\nimage = 12G\nlayers = 20\n")
