@@ -59,7 +59,7 @@ def _parser() -> Parser:
         "bulkhead",
         description="Keep a full Docker disk from taking down this host. Part of docker-bulkhead.",
         epilog="`bulkhead COMMAND --help` explains a command. Exit codes: 0 done, 1 not done, 2 wrong arguments, 141 done, but "
-        "nobody read the output. check, build, preflight, context and review have their own.",
+        "nobody read the output. check, build, preflight, context, review and gate have their own.",
     )
     parser.add_argument("--version", action="version", version=f"bulkhead {__version__}")
     parser.set_defaults(anybody=False, needs_no_host=False, not_done=1, run="", parser=parser, missing=lambda _: "")
@@ -198,6 +198,19 @@ def _add_building(commands: Commands) -> None:
         metavar="BUILD",
         help="forget what earlier builds took, and build nothing: those of a line of --list, of the arguments, or all",
     )
+    known.add_argument(
+        "--bill",
+        action=_Bill,
+        nargs=0,
+        help="measure the build, and show what it took: peak, image, layers, wasted bytes, cache, context, and what each "
+        "instruction wrote. Works without the deploy too, then without checks. `bulkhead bill` shows it again",
+    )
+    build.add_argument(
+        "--save",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="with --bill: read the image with docker save, for wasted bytes and models (default: if there is room)",
+    )
     build.set_defaults(run="build.commands:run", anybody=True)
     preflight = _add(
         commands,
@@ -228,6 +241,22 @@ def _add_building(commands: Commands) -> None:
 
 
 def _add_images(commands: Commands) -> None:
+    bill = _add(
+        commands,
+        "bill",
+        help="show what builds took, and compare two of them",
+        description="Show the bill of a build that `bulkhead build --bill` measured: the latest one, or that of an image or a "
+        "number, or one in a file. `bulkhead bill compare A B` compares two. Works on any machine, and needs no Docker.",
+        epilog="Exit codes: 0: done; 1: there is no such bill; 2: wrong arguments.",
+    )
+    bill.add_argument(
+        "bills", nargs="*", metavar="BILL", help="a number, an image, a file of --json; or compare and two of these"
+    )
+    bill.add_argument("--list", action="store_true", help="list the bills, or those of an image")
+    bill.add_argument("--svg", default="", metavar="FILE", help="with compare: also draw a picture")
+    bill.add_argument("--json", action="store_true", help="print JSON")
+    bill.set_defaults(run="bill.commands:run", needs_no_host=True)
+    _add_gate(commands)
     context = _add(
         commands,
         "context",
@@ -302,6 +331,42 @@ def _add_dockerfile(command: Parser) -> None:
     command.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for docker build")
     command.add_argument("--build-context", action="append", default=[], metavar="NAME=DIR", help="as for docker build")
     command.add_argument("--platform", default="", metavar="PLATFORM", help="as for docker build")
+
+
+def _add_gate(commands: Commands) -> None:
+    gate = _add(
+        commands,
+        "gate",
+        help="hold what a build took to limits, for a CI",
+        description="Hold the bill of a build to limits: the latest bill, or that of an image or a number, or one in a file. The "
+        "limits are in .bulkhead.ini in this directory, section [gate], by the names of the options below, and in the options, "
+        "which come first. Works on any machine, and needs no Docker.",
+        epilog="Exit codes: 0: within the limits; 1: over a limit; 2: wrong arguments; 3: that cannot be told: there is no bill or "
+        "no limit, the build has failed, a file is damaged, or a figure with a limit was not measured.",
+    )
+    gate.add_argument(
+        "bill", nargs="?", default="", metavar="BILL", help="a number, an image, or a file of `bill --json`"
+    )
+    for name, help in (  # noqa: A001 # argparse's
+        ("peak", "what the build takes on disk at its peak"),
+        ("image", "the image's files, unpacked"),
+        ("compressed", "the image's layers as they are pushed"),
+        ("context", "the context that can be sent"),
+        ("wasted", "what a later layer removes or overwrites, or a percentage of the image"),
+        ("models", "model files in the image"),
+        ("increase", "the image's increase since the last build that has passed, or a percentage of that"),
+    ):
+        gate.add_argument(f"--{name}", metavar="SIZE", help=f"limit for {help}")
+    gate.add_argument("--layers", metavar="NUMBER", help="limit for the number of the image's layers")
+    gate.add_argument(
+        "--file", default="", metavar="FILE", help="the file with limits (default: .bulkhead.ini, if there is one)"
+    )
+    gate.add_argument(
+        "--against", default="", metavar="BILL", help="compare with this one (default: the last that has passed)"
+    )
+    gate.add_argument("--junit", default="", metavar="FILE", help="also write the verdicts as JUnit's XML")
+    gate.add_argument("--json", action="store_true", help="print JSON")
+    gate.set_defaults(run="gate.commands:run", needs_no_host=True, not_done=3)
 
 
 def _add_saving(commands: Commands) -> None:
@@ -425,6 +490,13 @@ def _add_moving(commands: Commands) -> None:
 
 
 # -- types of arguments
+
+
+class _Bill(argparse.Action):
+    """Measure the build: with the deploy or without it."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, *_: object) -> None:
+        namespace.run, namespace.needs_no_host = "bill.commands:build", True
 
 
 def _percent(text: str) -> int:

@@ -13,6 +13,7 @@ from bulkhead.dockerfile.stages import Options, assigned
 from bulkhead.errors import Problem
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from bulkhead.docker.command_lines import SplitLine
@@ -108,6 +109,15 @@ class Arguments(NamedTuple):
         if self.is_local:
             return f"{os.path.abspath(self.context)} {os.path.abspath(self.dockerfile or self.file)}"
         return self.context if self.context != "-" else ""
+
+
+def of_options(options: argparse.Namespace) -> Arguments:
+    """Return what follows `--` on the command line. End the program with a message if it does more than build."""
+    try:
+        return Arguments.of(options.arguments)
+    except Problem as problem:
+        options.parser.error(str(problem))
+        raise
 
 
 def _command(words: Sequence[str]) -> SplitLine | None:

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead.build import estimate, history
-from bulkhead.build.arguments import Arguments
+from bulkhead.build.arguments import of_options
 from bulkhead.build.checklist import (
     FAILED,
     OK,
@@ -37,7 +37,7 @@ from bulkhead.build.checklist import (
 from bulkhead.build.outcome import CERTAINLY, LEAST, MAYBE, NOT, NOT_STARTED, BuildOutcome, outcome_lines
 from bulkhead.build.progress import ENDING, Display, Gauge, kind_of_display, run_watched, say
 from bulkhead.build.queue import BuildQueue
-from bulkhead.errors import PROBLEMS, Problem, in_words
+from bulkhead.errors import PROBLEMS, in_words
 from bulkhead.guard.reservations import Account, Accounts, is_alive
 from bulkhead.sizes import human
 from bulkhead.text import count, span
@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from bulkhead.build.arguments import Arguments
     from bulkhead.build.estimate import Need
+    from bulkhead.build.progress import BuildRecorder
     from bulkhead.config import Config
 
 
@@ -78,7 +80,7 @@ def _of_snapshot(config: Config) -> str:
 def preflight(config: Config, options: argparse.Namespace) -> int:
     """`bulkhead preflight`: return 3 if the build would not be started."""
     say: Callable[[str], None] = (lambda _: None) if options.json else print
-    checklist = Checklist(config, _arguments(options), options.need, options.limit, say)
+    checklist = Checklist(config, of_options(options), options.need, options.limit, say)
     checklist.inspect()
     checklist.check_room()
     if options.json:
@@ -95,33 +97,34 @@ def preflight(config: Config, options: argparse.Namespace) -> int:
     return NOT_STARTED if checklist.failed else 0
 
 
-def run(config: Config, options: argparse.Namespace) -> int:
-    """`bulkhead build`: return its exit code."""
+def run(config: Config, options: argparse.Namespace, recorder: BuildRecorder | None = None) -> int:
+    """`bulkhead build`: return its exit code.
+
+    Args:
+        recorder: measures the build.
+    """
     if options.list:
         return _list(options)
     if options.json:
         options.parser.error("--json needs --list")
     if options.forget is not None:
         return _forget(options)
-    arguments = _arguments(options)
+    arguments = of_options(options)
     checklist = Checklist(config, arguments, options.need, options.limit, say)
     queue = BuildQueue(checklist, arguments.name, options.limit)
     try:
-        return _run(config, options, arguments, checklist, queue)
+        return _run(config, options, arguments, checklist, queue, recorder)
     finally:
         queue.leave()
 
 
-def _arguments(options: argparse.Namespace) -> Arguments:
-    try:
-        return Arguments.of(options.arguments)
-    except Problem as problem:
-        options.parser.error(str(problem))
-        raise
-
-
 def _run(
-    config: Config, options: argparse.Namespace, arguments: Arguments, checklist: Checklist, queue: BuildQueue
+    config: Config,
+    options: argparse.Namespace,
+    arguments: Arguments,
+    checklist: Checklist,
+    queue: BuildQueue,
+    recorder: BuildRecorder | None,
 ) -> int:
     checklist.inspect()
     if checklist.failed:
@@ -133,7 +136,7 @@ def _run(
     if checklist.failed:
         say(f"not started, because of: {', '.join(checklist.failed)}")
         return NOT_STARTED
-    outcome = _build(config, arguments, checklist.floor, options.limit, queue)
+    outcome = _build(config, arguments, checklist.floor, options.limit, queue, recorder)
     for line in outcome_lines(outcome, checklist.need.bytes, checklist.floor, lambda wanted: advice(wanted, config)):
         say(line)
     if options.snapshot:
@@ -143,17 +146,27 @@ def _run(
     return outcome.exit_code
 
 
-def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: BuildQueue) -> BuildOutcome:
+def _build(
+    config: Config,
+    arguments: Arguments,
+    floor: int,
+    limit: int,
+    queue: BuildQueue,
+    recorder: BuildRecorder | None,
+) -> BuildOutcome:
     progress = arguments.progress or os.environ.get("BUILDKIT_PROGRESS", "")
     display = Display(kind_of_display(progress, sys.stderr.isatty()))
     began, gauge = time.time(), Gauge(config.volume_mount, floor, other_builds)
-    returned, is_interrupted = run_watched(arguments.command, gauge, display, queue.begin)
+    returned, is_interrupted = _run_docker(arguments, gauge, display, queue, recorder)
     ended, has_failed = time.time(), returned != 0 and not is_interrupted
     is_worth_asking = (has_failed or gauge.peak >= LEAST) and guard_is_alive()
     accounts = queue.accounts() if is_worth_asking else Accounts()
     account = accounts.builds.get(queue.process, Account())
     is_disturbed = gauge.is_disturbed or account.is_disturbed
     has_passed = has_failed and account.has_passed_limit
+    if recorder:
+        recorder.steps_written = account.steps if is_worth_asking and not account.is_disturbed else None
+        recorder.is_disturbed = is_disturbed
     return BuildOutcome(
         code=returned if returned >= 0 else 128 - returned,  # as shells report it
         is_interrupted=is_interrupted,
@@ -168,6 +181,24 @@ def _build(config: Config, arguments: Arguments, floor: int, limit: int, queue: 
         free=gauge.volume.available,
         size=size_of(arguments.tag) if arguments.tag and returned == 0 else None,
     )
+
+
+def _run_docker(
+    arguments: Arguments, gauge: Gauge, display: Display, queue: BuildQueue, recorder: BuildRecorder | None
+) -> tuple[int, bool]:
+    """Run docker, and return what `run_watched` does."""
+    if recorder is None:
+        return run_watched(arguments.command, gauge, display, queue.begin)
+
+    def begin(client: int) -> None:
+        recorder.started()
+        queue.begin(client)
+
+    recorder.begin()
+    try:
+        return run_watched(arguments.command, gauge, display, begin, recorder.streams)
+    finally:
+        recorder.ended()
 
 
 def _stopped(accounts: Accounts, client: str, since: float) -> int:
@@ -232,7 +263,7 @@ def _list(options: argparse.Namespace) -> int:
 def _forget(options: argparse.Namespace) -> int:
     """Forget the builds of the key that was given, or of the arguments; of neither, all of them."""
     key = "" if options.forget is True else options.forget
-    if not key and options.arguments and not (key := _arguments(options).key):
+    if not key and options.arguments and not (key := of_options(options).key):
         say("builds without a tag and a context are not remembered")
         return 1
     gone = history.forget(key)

@@ -88,6 +88,15 @@ def _inputs(arguments: Arguments) -> stages.BuildInputs | None:
     return stages.read(syntax.parse(content, os.path.basename(arguments.dockerfile)), arguments.options)
 
 
+def context_size_of(arguments: Arguments) -> tuple[int, bool]:
+    """Return the bytes that Docker can be sent of a local context, and whether that is all: of a huge one a part is counted.
+
+    Raises:
+        Problem, OSError: the Dockerfile or the .dockerignore cannot be read, or Docker would refuse it.
+    """
+    return _context_size(arguments, _inputs(arguments))
+
+
 def _context_size(arguments: Arguments, inputs: stages.BuildInputs | None) -> tuple[int, bool]:
     """Return the bytes that Docker is sent, and whether that is all: of a huge context only a part is counted."""
     contexts = [("", arguments.context, ignore_file_of(arguments.context, arguments.dockerfile))]

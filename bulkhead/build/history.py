@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
-import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bulkhead import files, state
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from bulkhead import personal_state
 
 HISTORY = "builds"
 _BUILDS = 20  # builds of one image that are remembered
 _IMAGES = 100  # images whose builds are remembered
 _PERCENTILE = 90
+_PATIENCE = 5  # seconds for another one that holds the lock
 # "time", "peak": bytes above the start, "size": of the image, or None, "disturbed": whether other builds ran meanwhile
 Build = dict[str, Any]
 History = dict[str, list[Build]]  # by Arguments.key, the latest build last
@@ -46,15 +40,7 @@ def typical_peak(builds: list[Build]) -> int:
 
 def load() -> History:
     """Return the history, without damaged entries."""
-    if os.geteuid() == 0:
-        values = state.load(HISTORY)
-    else:
-        try:
-            with open(_path(), encoding="utf-8") as file:
-                values = json.load(file)
-        except (OSError, ValueError):
-            values = {}
-    return {key: builds for key, builds in values.items() if _is_sound(builds)} if isinstance(values, dict) else {}
+    return {key: builds for key, builds in personal_state.load(HISTORY).items() if _is_sound(builds)}
 
 
 def _is_sound(builds: object) -> bool:
@@ -76,8 +62,10 @@ def remember(key: str, peak: int, size: int | None, *, disturbed: bool) -> None:
     Raises:
         OSError: the history cannot be saved.
     """
-    with _alone():
-        _save(with_build(load(), key, {"time": time.time(), "peak": peak, "size": size, "disturbed": disturbed}))
+    with personal_state.locked(HISTORY, _PATIENCE):
+        personal_state.save(
+            HISTORY, with_build(load(), key, {"time": time.time(), "peak": peak, "size": size, "disturbed": disturbed})
+        )
 
 
 def forget(key: str) -> list[str]:
@@ -86,34 +74,8 @@ def forget(key: str) -> list[str]:
     Raises:
         OSError: the history cannot be saved.
     """
-    with _alone():
+    with personal_state.locked(HISTORY, _PATIENCE):
         history = load()
         gone = [each for each in history if key in ("", each)]
-        _save({each: builds for each, builds in history.items() if each not in gone})
+        personal_state.save(HISTORY, {each: builds for each, builds in history.items() if each not in gone})
     return gone
-
-
-def _save(history: History) -> None:
-    if os.geteuid() == 0:
-        state.save(HISTORY, history)
-    else:
-        files.replace_file(_path(), json.dumps(history), 0o600)
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the lock on the history."""
-    if os.geteuid() == 0:
-        with state.locked(HISTORY, 5):
-            yield
-        return
-    os.makedirs(os.path.dirname(_path()), mode=0o700, exist_ok=True)
-    with open(f"{_path()}.lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _path() -> str:
-    """Return the path of the history of a user other than root."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return f"{base}/bulkhead/{HISTORY}.json"

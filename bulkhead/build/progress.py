@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bulkhead.guard import policy
 from bulkhead.storage.space import Space, space_of
 from bulkhead.text import in_time, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _INTERVAL = 0.5  # seconds between two samples of the volume
 _EVERY = {"title": 1.0, "lines": 10.0}  # seconds between two updates, by kind of display
@@ -69,6 +69,18 @@ class Gauge:
 
     def __str__(self) -> str:
         return describe(self.volume, self.volume.used - self._start, self.rate.value, self.floor)
+
+
+class BuildRecorder(Protocol):
+    """What measures a build from beside it."""
+
+    streams: dict[int, int]  # as run_watched takes them, once the build is about to begin
+    steps_written: int | None  # bytes that the build's steps have written, by the guard's count
+    is_disturbed: bool  # whether other builds ran meanwhile
+
+    def begin(self) -> None: ...
+    def started(self) -> None: ...
+    def ended(self) -> None: ...
 
 
 def describe(volume: Space, written: int, rate: float, floor: int) -> str:
@@ -135,12 +147,17 @@ _KEEP_TITLE, _OLD_TITLE, _SHOW_CURSOR = "\033[22;2t", "\033[23;2t", "\033[?25h"
 
 
 def run_watched(
-    command: Sequence[str], gauge: Gauge, display: Display, begin: Callable[[int], None]
+    command: Sequence[str],
+    gauge: Gauge,
+    display: Display,
+    begin: Callable[[int], None],
+    streams: Mapping[int, int] | None = None,
 ) -> tuple[int, bool]:
     """Run a command as if the user had called it, and sample the volume meanwhile.
 
     Args:
         begin: is called with the command's PID.
+        streams: the command's descriptors that are not ours: number → what the command gets.
 
     Returns:
         Its exit code (below 0: minus the number of the signal that ended it), and whether a signal asked it to end.
@@ -155,7 +172,10 @@ def run_watched(
     try:
         # Python itself ignores these; the command must not inherit that.
         defaults = [signal.SIGPIPE, signal.SIGXFSZ]
-        child = os.posix_spawnp(command[0], [*command], os.environ, setsigmask=before, setsigdef=defaults)
+        given = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in (streams or {}).items()]
+        child = os.posix_spawnp(
+            command[0], [*command], os.environ, file_actions=given, setsigmask=before, setsigdef=defaults
+        )
         with contextlib.suppress(OSError):  # nothing is counted for it, and the build goes on
             begin(child)
         while True:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from bulkhead.dockerfile.stages import BuildInputs
 
+MODELS = (".safetensors", ".ckpt", ".pt", ".pth", ".onnx", ".gguf", ".ggml", ".h5", ".keras", ".tflite")  # suffixes
 _LARGE = 2**20  # bytes
 _NOTHING = "(?!)"  # matches no RUN
 _NODE = r"\b(npm|npx|yarn|pnpm|bun|corepack)\b"
@@ -92,7 +93,7 @@ KINDS = (
     ),
     Kind(
         "models",
-        suffixes=(".safetensors", ".ckpt", ".pt", ".pth", ".onnx", ".gguf", ".ggml", ".h5", ".keras", ".tflite"),
+        suffixes=MODELS,
         is_placed=True,
         is_content=True,
         made_by=_NOTHING,

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from bulkhead import procfs
 from bulkhead.docker import daemon
-from bulkhead.names import CONTAINERD, DOCKER
+from bulkhead.names import CONTAINERD, CONTAINERD_STORE, DOCKER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,14 @@ def _of_docker(runs: bool) -> Iterator[tuple[str, str]]:
 
 
 # -- containerd
+
+
+def containerd_root() -> str:
+    """Return the directory that the running containerd keeps its data in; its default where that cannot be read."""
+    root = CONTAINERD_STORE
+    with contextlib.suppress(OSError, ValueError):
+        *_, (_, root) = _of_containerd(runs=True)
+    return root
 
 
 def _of_containerd(runs: bool) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bulkhead import state
+from bulkhead import personal_state, state
 from bulkhead.build import checklist
 from bulkhead.build import progress as build_progress
 from bulkhead.docker import cgroups, client_engine, daemon, roots
@@ -39,6 +39,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildHost]
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(client_engine, "_is_our_socket", lambda _, host: host == "unix:///var/run/docker.sock")
+    monkeypatch.setattr(personal_state, "DEPLOYED", str(tmp_path))
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
     monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
     monkeypatch.setattr(journal, "PATH", str(tmp_path / "lib/relocation.json"))

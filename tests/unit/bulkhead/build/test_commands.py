@@ -20,7 +20,7 @@ from bulkhead.guard import loop, reservations
 from bulkhead.guard.reservations import Account, Accounts, Stop
 from bulkhead.storage.processes import Process
 
-from .build_host import BuildHost, G, M, as_user, preflight, run
+from .build_host import CONFIG, BuildHost, G, M, as_user, options, preflight, run
 
 
 def test_snapshot_has_room_for_the_need(snapshots: list[dict[str, Any]]) -> None:
@@ -53,6 +53,43 @@ def test_snapshot_is_described_after_the_build(
     assert run() == 0
     assert "snapshot" not in capsys.readouterr().err
     assert len(snapshots) == 3
+
+
+def test_recorder_gets_dockers_output_and_what_the_guard_counted(
+    host: BuildHost, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class FakeRecorder:
+        """One that keeps what docker prints, and does not pass it on."""
+
+        def __init__(self) -> None:
+            self.streams: dict[int, int] = {}
+            self.steps_written: int | None = None
+            self.is_disturbed = True
+            self.events: list[str] = []
+
+        def begin(self) -> None:
+            self.events.append("begin" if not host.has_begun() else "late")
+            self.reader, writer = os.pipe()
+            self.streams = {1: writer, 2: writer}
+
+        def started(self) -> None:
+            self.events.append("started")
+            os.close(self.streams[1])
+
+        def ended(self) -> None:
+            self.events.append(os.read(self.reader, 100).decode())
+
+    host.docker("echo progress >&2; echo $((200 * 1048576)) >written; sleep 0.2; echo done")
+    host.account = Account(steps=150 * M, total=200 * M)
+    recorder = FakeRecorder()
+    assert commands.run(CONFIG, options(), recorder) == 0
+    assert recorder.events == ["begin", "started", "progress\ndone\n"]
+    assert (recorder.steps_written, recorder.is_disturbed) == (150 * M, False)
+    assert "progress" not in (printed := capfd.readouterr()).err
+    assert printed.out == ""
+    refused = FakeRecorder()
+    assert commands.run(CONFIG, options(need=99 * G), refused) == 3
+    assert refused.events == [], "a build that does not start is not measured"
 
 
 def test_password_in_the_context_is_not_in_the_snapshots_note(snapshots: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkhead import state
+from bulkhead import personal_state, state
 from bulkhead.build import history as build_history
 from bulkhead.build.estimate import Need, need_of_earlier
 from bulkhead.build.history import with_build
@@ -52,6 +52,7 @@ def test_history_has_the_hundred_images_that_were_built_last() -> None:
 @pytest.fixture(params=["root", "user"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the path of the history."""
+    monkeypatch.setattr(personal_state, "DEPLOYED", str(tmp_path))
     monkeypatch.setattr(state, "PERSISTENT", str(tmp_path / "lib"))
     monkeypatch.setattr(state, "VOLATILE", str(tmp_path / "run"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))

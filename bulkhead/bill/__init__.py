@@ -1,0 +1,1 @@
+"""Measure what a build takes on disk, and what its image is made of."""

@@ -1,0 +1,1 @@
+"""Hold a build to limits."""
