@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bulkhead.sizes import Size, human
-from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size, usable
+from pyinfra_lvm.model import usable
+from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 
 G = 2**30
 
