@@ -110,7 +110,7 @@ def read(stream: BinaryIO) -> SavedImage:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    while member := archive.next():
+    for member in archive:  # `next` seeks backwards in an empty archive (Python 3.10)
         archive.members.clear()  # type: ignore[attr-defined] # tarfile keeps all of them otherwise
         yield member
 
