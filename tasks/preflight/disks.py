@@ -258,4 +258,6 @@ def another_disk(settings: Settings, storage: Storage) -> str:
 def stable_name(device: BlockDevice) -> str:
     """Return a name that a device keeps; its kernel name where it has no other."""
     directories = ("/dev/disk/by-id/", "/dev/mapper/", "/dev/disk/by-path/")
-    return next((a for start in directories for a in device.aliases if a.startswith(start)), device.path)
+    # udev also names a physical volume by what LVM has written on it: no name that anybody knows the disk by.
+    names = [alias for alias in device.aliases if not alias.startswith("/dev/disk/by-id/lvm-pv-uuid-")]
+    return next((name for start in directories for name in names if name.startswith(start)), device.path)

@@ -34,7 +34,9 @@ NOTICE = f"the disk {SPARE} has grown from 20.0 GiB to 40.0 GiB; the volume grou
 def grown(storage: Storage, path: str, size: int) -> Storage:
     device = storage.device(path)
     assert device
-    return replace(storage, devices=tuple(replace(d, size=size) if d is device else d for d in storage.devices))
+    # udev names a physical volume by its UUID too.
+    larger = replace(device, size=size, aliases=("/dev/disk/by-id/lvm-pv-uuid-5kynUf-a3IS", *device.aliases))
+    return replace(storage, devices=tuple(larger if d is device else d for d in storage.devices))
 
 
 def provisioned(**changes: Any) -> Storage:
