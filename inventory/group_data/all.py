@@ -23,16 +23,17 @@ volume_group = "auto"
 # Blank disks or partitions that form the volume group: ["/dev/disk/by-id/scsi-0QEMU_disk2"]. Use names under
 # /dev/disk/by-id, because /dev/sdb may be another disk after a reboot. A disk with any content is refused, and so are
 # loop devices, RAM disks, network block devices (nbd) and removable ones.
-# Where serial numbers differ from host to host, write a rule instead of names. "blank": the only blank disk of the host.
-# "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*": the only blank disk of which a name matches. Both mean whole disks,
-# RAID arrays and multipath devices of at least volume_disk_minimum, and ephemeral ones only with allow_ephemeral_disks. A
-# host with more than one such disk is refused, and so is one without. "blank" chooses once: when Docker's group has a disk,
-# it never takes another. A pattern that matches a further blank disk later extends the group, like a further name. Name
-# the disks of hosts that share some with other hosts (a SAN) or give some to virtual machines.
+# If serial numbers differ from host to host, write a rule instead of names. "blank": the only blank disk of the host.
+# "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*": the only blank disk with a matching name. A rule chooses only whole
+# disks, RAID arrays and multipath devices of at least volume_disk_minimum, and an ephemeral one only with
+# allow_ephemeral_disks. A host with more than one such disk, or with none, is refused. "blank" chooses once: when Docker's
+# group has a disk, it never takes another. If another blank disk matches a pattern later, it extends the group, like a
+# further name. Do not write a rule for a host that shares disks with other hosts (a SAN) or gives disks to virtual machines:
+# name its disks.
 volume_disks = []
 
-# The size that a disk must have for "blank" or a pattern in volume_disks to choose it: small disks of a cloud, such as
-# those that hold a configuration, are left alone. A disk that you name in full may be smaller.
+# The minimum size of a disk that "blank" or a pattern in volume_disks chooses. So a cloud's small disks, such as those that
+# hold a configuration, are left alone. A disk that you name in full may be smaller.
 volume_disk_minimum = "20G"
 
 # A file as the disk, for hosts whose root filesystem has taken the whole disk: "60G", or "60%" of the filesystem that
@@ -49,9 +50,9 @@ volume_file_keep = "20%"
 # disks is lost later, the host may no longer boot (LVM does not activate a group with a missing disk).
 volume_group_extend = False
 
-# A disk may become larger while the host runs, as a cloud's volume can. A group of Docker's own takes the new space in the
-# next run. True: so does a group that others share. The volume follows if volume_size is "auto" or a percentage of the
-# group, while Docker runs. Partition tables are never changed.
+# A disk can grow while the host runs, as a cloud's volume can. Docker's own group takes the new space in the next run.
+# True: a group that others share takes it too. If volume_size is "auto" or a percentage of the group, the volume then grows
+# while Docker runs. Partition tables are never changed.
 volume_group_grow = False
 
 # True: volume_disks may name an ephemeral disk of a cloud's host machine: EC2's instance store, Compute Engine's local
@@ -77,14 +78,14 @@ volume_reserve = "5%"
 # "ext4" or "xfs". Applies when the volume is created; an existing filesystem is never replaced.
 filesystem = "ext4"
 
-# For ext4: bytes of the volume for each inode, 4096 to 1048576; fewer bytes mean more inodes. Each file of an image needs
-# one, and each takes 256 bytes. "auto": mke2fs's own choice, 16384 up to 4 TiB. xfs makes inodes as it needs them. Applies
-# when the filesystem is created; later, a change is a warning: an existing filesystem is never made anew.
+# For ext4: bytes of the volume for each inode, 4096 to 1048576. Fewer bytes mean more inodes. Each file of an image needs
+# one inode, and each inode takes 256 bytes. "auto": mke2fs's default, 16384 up to 4 TiB. xfs makes inodes as it needs them.
+# Applies when the filesystem is created. A later change only causes a warning: an existing filesystem is never recreated.
 volume_bytes_per_inode = "auto"
 
-# Mount options that the disk needs, beside those that the volume always has: ["_netdev"] for a disk that needs the network
-# (iSCSI), ["noatime"], ["discard"]. Extra volumes get those that every filesystem knows. Options that would endanger the
-# data or keep Docker down are refused. A change applies from the next mount on.
+# Mount options that the disk needs, in addition to those that the volume always has: ["_netdev"] for a disk that needs the
+# network (iSCSI), ["noatime"], ["discard"]. Extra volumes get the options that every filesystem knows. Options that would
+# endanger the data or keep Docker down are refused. A change takes effect at the next mount.
 volume_mount_options = []
 
 # The mount point of the volume: an empty directory of its own, or one that does not exist yet, and no directory of the
@@ -95,11 +96,11 @@ volume_mount = "/srv/docker-volume"
 # volume must have the right filesystem and be mounted nowhere.
 adopt_volume = False
 
-# True: the filesystem that is mounted on /var/lib/docker by fstab (a disk, a partition or a logical volume of its own, ext4 or
-# xfs) becomes Docker's volume in place. Docker stops for seconds: what is on it is renamed, and nothing is copied.
-# `bulkhead rollback` goes back. Such a volume has no snapshots, no reserve and no growth by this project (docs/adopt.md).
-# Excludes volume_disks, volume_file, volume_group, volume_size, adopt_volume and extra_volumes; filesystem and
-# logical_volume do not apply.
+# True: the filesystem that fstab mounts on /var/lib/docker (ext4 or xfs, on its own disk, partition or logical volume)
+# becomes Docker's volume in place. Docker stops for seconds: the files are renamed, not copied. `bulkhead rollback` goes
+# back. This project cannot take a snapshot of such a volume, keep a reserve for it, or grow it (docs/adopt.md). Excludes
+# volume_disks, volume_file, volume_group, volume_size, adopt_volume and extra_volumes. The settings filesystem and
+# logical_volume have no effect.
 adopt_filesystem = False
 
 # True: the data of a volume that this host has lost is gone for good. A volume is lost if /etc/fstab, the program's
