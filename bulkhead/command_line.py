@@ -289,7 +289,7 @@ def _add_images(commands: Commands) -> None:
         "its line, its size where it is known, and what to write instead. Only what ends up in the target counts. If hadolint is "
         "installed, its findings are among them. A comment before an instruction allows a finding: "
         "`# bulkhead: allow=RULE reason`. Works on any machine, deployed or not, and needs no Docker.",
-        epilog="Exit codes: 0: nothing found; 1: a finding of the level of --fail-on or above; 2: wrong arguments, or a file that "
+        epilog="Exit codes: 0: no finding of the level of --fail-on or above; 1: there is one; 2: wrong arguments, or a file that "
         "cannot be read or that Docker refuses.",
     )
     _add_dockerfile(review)

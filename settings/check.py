@@ -127,7 +127,16 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
     if settings.adopt_filesystem:
         # Those that say where a volume comes from, or how large it becomes; a filesystem that is adopted is there, and whole.
-        others = ("volume_disks", "volume_file", "adopt_volume", "volume_size", "extra_volumes")
+        # Its options are those of its own line in fstab.
+        others = (
+            "volume_disks",
+            "volume_file",
+            "adopt_volume",
+            "volume_size",
+            "volume_bytes_per_inode",
+            "volume_mount_options",
+            "extra_volumes",
+        )
         beside = [
             *(["volume_group"] if settings.volume_group != "auto" else []),
             *filter(partial(getattr, settings), others),

@@ -48,7 +48,8 @@ def drop_ins(settings: Settings) -> dict[str, str]:
     """Return the drop-ins that assert the volume, the stores and their markers: path → content."""
     mount_points = [settings.volume_mount, *STORES.values()]
     markers = [f"{mount_point}/{MARKER}" for mount_point in mount_points]
+    wrong = [f"{store}/docker/{MARKER}" for store in STORES.values()]
     return {
-        path: render("drop-in.conf.j2", unit=unit, mount_points=mount_points, markers=markers)
+        path: render("drop-in.conf.j2", unit=unit, mount_points=mount_points, markers=markers, wrong=wrong)
         for unit, path in DROP_INS.items()
     }

@@ -225,6 +225,10 @@ class AdoptedFilesystem:
             _make_mutable(self._store)
             mount_by_fstab(self._store)
         self._take_back_aside()
+        self.leave_new_place()
+
+    def leave_new_place(self) -> None:
+        """Unmount it from the volume's mount point."""
         while is_mounted(self._volume):
             run("umount", "--lazy", self._volume)  # a program that reads there does not prevent it
         if os.path.isdir(self._volume):

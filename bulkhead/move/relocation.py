@@ -332,7 +332,7 @@ class Relocation(Move):
             self._resume_on_old_data(reason)
         else:
             if self._filesystem and self._is_adopting:
-                self._filesystem.give_back()  # it is only mounted in its new place too
+                self._filesystem.leave_new_place()  # nothing has been renamed: Docker runs on it
             if phase == journal.COPYING:
                 self.journal.enter(journal.FAILED, reason=reason)
             self._outage.end()

@@ -85,7 +85,8 @@ volume_bytes_per_inode = "auto"
 
 # Mount options that the disk needs, in addition to those that the volume always has: ["_netdev"] for a disk that needs the
 # network (iSCSI), ["noatime"], ["discard"]. Extra volumes get the options that every filesystem knows. Options that would
-# endanger the data or keep Docker down are refused. A change takes effect at the next mount.
+# endanger the data or keep Docker down are refused. A change takes effect at the next mount. A filesystem that is adopted
+# (adopt_filesystem) keeps the options of its own line in fstab instead.
 volume_mount_options = []
 
 # The mount point of the volume: an empty directory of its own, or one that does not exist yet, and no directory of the

@@ -14,6 +14,7 @@ from settings.model import Settings
 from tasks.preflight.disks import is_ephemeral, unsuitable
 from tasks.preflight.finding import LEAVE_OUT, Finding, Refused
 from tasks.preflight.host import HostState
+from tasks.preflight.lost_volumes import MOVED
 from tasks.preflight.mount_points import MountPoint, judge_mount_point
 from tasks.preflight.relocation import is_dockers_mount
 from tasks.preflight.volume_group import VolumePlan
@@ -59,14 +60,16 @@ def present_entry(settings: Settings, state: HostState, storage: Storage) -> Fst
     bind = f"{settings.volume_mount}/docker"
     is_bound = any((entry.source, entry.target) == (bind, DOCKER_STORE) for entry in storage.fstab)
     listed = next((entry for entry in storage.fstab if entry.target == settings.volume_mount), None)
+    if listed and not listed.source.startswith("UUID="):
+        return None  # a logical volume
     if listed and is_bound:
         return listed
-    # With one of the lines, the other is lost: the program's configuration has the name of the filesystem too. Without both,
-    # an adoption has not begun, or has gone back.
+    # A line that is lost is known from the program's configuration. Without both lines, and unless the journal says that it
+    # ended, an adoption has not begun, or has gone back.
     device = storage.device(state.configured_volume) if state.configured_volume.startswith("UUID=") else None
     if listed and listed.source == state.configured_volume:
         return listed
-    if is_bound and device:
+    if device and (is_bound or state.relocation in MOVED):
         kind = next((one for one in device.signatures if one in _FILESYSTEMS), "")
         return FstabEntry(state.configured_volume, settings.volume_mount, kind, ())
     return None
@@ -103,6 +106,14 @@ def plan_adoption(settings: Settings, state: HostState, storage: Storage, root: 
         if mount is None:
             raise Refused(_not_mounted(storage, entry))
         return Adoption(_volume(mount, ()), entry, is_done=True)
+    if other := next((each.source for each in storage.fstab if each.target == settings.volume_mount), ""):
+        raise Refused(
+            Finding(
+                f"adopt_filesystem is set, and this host has a Docker volume already: {other} on {settings.volume_mount}",
+                "settings that say so",
+                "take adopt_filesystem out of the settings for this host",
+            )
+        )
     mount = storage.mount(DOCKER_STORE)
     if mount is None:
         raise Refused(_nothing_mounted(storage))

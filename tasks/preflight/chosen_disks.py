@@ -108,6 +108,8 @@ def _why_not(settings: Settings, storage: Storage, device: BlockDevice, rule: st
         return "has no name that matches"
     if owner:
         return f"is in the volume group {owner}"
+    if owner == "":
+        return "is a physical volume in no group: name it if it shall be Docker's"
     if kind := unsuitable(storage, device):
         return f"is {kind}"
     if reason := why_not_blank(device, owner):

@@ -20,7 +20,7 @@ from bulkhead.names import (
     VOLUME_FILE_SERVICE,
     move_journal,
 )
-from pyinfra_lvm.model import Storage, names_in
+from pyinfra_lvm.model import LogicalVolume, Storage, names_in
 from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import Settings
 from tasks.preflight.finding import Finding
@@ -105,7 +105,7 @@ def _lost_volume(
 
 def _is_there(storage: Storage, path: str) -> bool:
     """Return whether a volume exists. One that is not active does, and one that a cut run began and left empty does not."""
-    volume = next((v for v in storage.logical_volumes if path in (v.path, v.mapper_path)), None)
+    volume = _listed(storage, path)
     if volume is None:
         return storage.device(path) is not None and not _is_orphaned(storage, path)
     return not is_empty(storage, volume)
@@ -114,12 +114,14 @@ def _is_there(storage: Storage, path: str) -> bool:
 def _is_orphaned(storage: Storage, path: str) -> bool:
     """Return whether the kernel has a logical volume that LVM does not list: its disk was pulled out, or LVM fails."""
     device = storage.device(path)
-    return device is not None and device.type == "lvm" and storage.lvm_installed and not _is_listed(storage, path)
+    return device is not None and device.type == "lvm" and storage.lvm_installed and _listed(storage, path) is None
 
 
-def _is_listed(storage: Storage, path: str) -> bool:
-    """Return whether LVM has a volume of that name."""
-    return any(path in (volume.path, volume.mapper_path) for volume in storage.logical_volumes)
+def _listed(storage: Storage, path: str) -> LogicalVolume | None:
+    """Return the volume that LVM has under a name of its device; fstab names an adopted one by its UUID."""
+    device = storage.device(path)
+    names = {path, *(device.aliases if device else ())}
+    return next((volume for volume in storage.logical_volumes if names & {volume.path, volume.mapper_path}), None)
 
 
 def without_lost_volumes(state: HostState, storage: Storage, lost: Sequence[LostVolume]) -> tuple[HostState, Storage]:
@@ -152,7 +154,7 @@ def judge_lost_volumes(
                 "`pvs` and `dmesg` show what happened to the disk; if it is gone, reboot the host, and run again",
             )
         elif not settings.replace_lost_volumes:
-            empty = ", but for an empty one from a run that did not end" if _is_listed(storage, volume.device) else ""
+            empty = ", but for an empty one from a run that did not end" if _listed(storage, volume.device) else ""
             verb = "names" if len(volume.named_by) == 1 else "name"
             ended = _OFF_THE_VOLUME.get(_phase(settings, state, volume))
             yield Finding(

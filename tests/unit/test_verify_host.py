@@ -37,6 +37,7 @@ LOADED = "\n".join(
         [
             *(["AssertPathIsMountPoint", False, False, path, 1] for path in MOUNTS),
             *(["AssertPathExists", False, False, f"{path}/.docker-bulkhead", 1] for path in MOUNTS),
+            *(["AssertPathExists", False, True, f"{path}/docker/.docker-bulkhead", 1] for path in MOUNTS[1:]),
         ],
     )
 )

@@ -242,6 +242,8 @@ class Target:
     @cached_property
     def extra_devices(self) -> dict[str, str]:
         """Return the device of each extra volume, by its mount point, as LVM names it."""
+        if not self.settings.extra_volumes:
+            return {}  # the host may have no LVM
         devices = dict(line.split() for line in self.output("volumes of the group").splitlines())
         return {volume.mount: devices.get(name, "") for name, volume in self.settings.extra_volumes.items()}
 

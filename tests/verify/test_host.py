@@ -177,6 +177,8 @@ def test_unit_does_not_start_without_the_volume(target: Target, unit: str) -> No
     firm = {(kind, path) for kind, trigger, negated, path, _ in asserts if not trigger and not negated}
     wanted = {("AssertPathIsMountPoint", path) for path in target.mount_points}
     assert wanted | {("AssertPathExists", f"{path}/{MARKER}") for path in target.mount_points} <= firm
+    refused = {(kind, path) for kind, trigger, negated, path, _ in asserts if not trigger and negated}
+    assert {("AssertPathExists", f"{path}/docker/{MARKER}") for path in STORES.values()} <= refused
 
 
 def beneath(output: str, paths: list[str]) -> dict[str, tuple[bool, list[str]]]:

@@ -428,6 +428,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
             "volume_disks": ["/dev/vdb"],
             "volume_file": "60%",
             "volume_size": "60G",
+            "volume_bytes_per_inode": 8192,
+            "volume_mount_options": ["noatime"],
             "adopt_volume": True,
             "extra_volumes": {"home-lv": {"mount": "/home", "size": "5G"}},
         }.items()

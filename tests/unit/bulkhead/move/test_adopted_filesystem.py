@@ -499,9 +499,13 @@ def test_docker_that_is_back_and_needs_more_time_is_not_stopped_again(
 
 
 def test_copy_that_fails_leaves_nothing_in_the_new_place(host: AdoptionHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Somebody has copied a store of ours here, with its marker.
+    Path(host.filesystem, MARKER).touch()
     monkeypatch.setattr(outage, "under_way", lambda _: ["a build"])
     with pytest.raises(Failed, match="still under way after 0 s: a build"):
         host.move().relocate()
+    assert not [event for event in host.disk.events if event.startswith("umount") and host.stores["docker"] in event]
+    Path(host.filesystem, MARKER).unlink()
     host.assert_whole(set(RAN))
     assert host.assert_on_one_side() == "theirs"
     assert "stop web plain" not in host.disk.events

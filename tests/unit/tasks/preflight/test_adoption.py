@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.model import FstabEntry, LogicalVolume, Mount, Storage
+from settings.model import Settings
 from tasks.preflight.adoption import FilesystemRoot, is_wanted
 from tasks.preflight.examine import Examination, examine
 from tasks.preflight.finding import Finding
@@ -320,6 +321,47 @@ def test_line_of_fstab_that_is_lost_comes_back_from_the_configuration(lost: str)
     storage = replace(storage, fstab=tuple(entry for entry in storage.fstab if entry.target != lost))
     plan = planned(adopted_host(), storage)
     assert (plan.adopts, plan.device, plan.filesystem) == (False, OWN_DISK, "ext4")
+
+
+@pytest.mark.parametrize("wanted", [WANTED, settings(), settings(volume_disks="blank")])
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_fstab_without_any_of_our_lines_makes_no_new_volume(wanted: Settings, is_mounted: bool) -> None:
+    mounts = adopted_disk().mounts
+    storage = replace(adopted_disk(), fstab=own_disk().fstab[:1], mounts=mounts if is_mounted else mounts[:1])
+    result = examine(wanted, adopted_host(), storage)
+    if wanted is WANTED and is_mounted:
+        assert result.plan
+        assert result.plan.device == OWN_DISK
+        return
+    found = f"nothing is mounted on {VOLUME_MOUNT}, and {OWN_DISK} belongs there"
+    assert (found if wanted is WANTED else "adopt_filesystem is not set") in " ".join(f.found for f in result.findings)
+    assert "leave adopt_filesystem unset" not in " ".join(f.action for f in result.findings)
+
+
+def as_logical_volume(storage: Storage) -> Storage:
+    """The same filesystem on somebody's logical volume."""
+    volume = LogicalVolume("docker", "data", 100 * GIB, True, "linear", "", ())
+    *others, disk = storage.devices
+    on_lvm = replace(disk, path="/dev/dm-7", type="lvm", aliases=(ADOPTED, volume.mapper_path))
+    mounts = tuple(replace(m, device="/dev/dm-7") if m.device == disk.path else m for m in storage.mounts)
+    return replace(storage, devices=(*others, on_lvm), mounts=mounts, logical_volumes=(volume,), lvm_installed=True)
+
+
+def test_adopted_logical_volume_is_no_lost_one() -> None:
+    assert planned(adopted_host(), as_logical_volume(adopted_disk())).device == OWN_DISK
+    failed = replace(LIVING, configured_volume=OWN_DISK, relocation="failed")
+    assert planned(failed, as_logical_volume(own_disk())).adopts
+
+
+def test_logical_volume_of_this_project_is_not_adopted() -> None:
+    storage = converged(shared_vg(), plan_of(bare_host(), shared_vg()))
+    (found,) = examine(WANTED, docker_host(), storage).findings
+    assert_says(
+        found,
+        found_has="this host has a Docker volume already: /dev/mapper/ubuntu--vg-docker--lv",
+        needed="settings that say so",
+        action="take adopt_filesystem out",
+    )
 
 
 @pytest.mark.parametrize("phase", ["", "failed", "rolled-back"])

@@ -107,16 +107,22 @@ def test_names_need_no_notice() -> None:
     assert examine(ON_SPARE, bare_host(), spare_disk()).notices == ()
 
 
-def test_physical_volume_that_a_cut_left_is_chosen_again() -> None:
-    storage = in_no_group(zeroed_beyond_header=True)
-    assert plan_of(bare_host(), storage, BLANK).new_physical_volumes == (SPARE,)
-    assert "no disk fits" in finding(bare_host(), in_no_group(zeroed_beyond_header=False), BLANK).found
+@pytest.mark.parametrize("zeroed", [True, False])
+@pytest.mark.parametrize("rule", ["blank", PATTERN])
+def test_physical_volume_in_no_group_is_taken_only_by_its_name(zeroed: bool, rule: str) -> None:
+    storage = in_no_group(zeroed_beyond_header=zeroed)
+    found = finding(bare_host(), storage, settings(volume_disks=rule)).found
+    assert f"{SPARE} (/dev/vdb, 20.0 GiB) is a physical volume in no group: name it if it shall be Docker's" in found
+    if zeroed:
+        assert plan_of(bare_host(), storage, ON_SPARE).new_physical_volumes == (SPARE,)
 
 
 def test_cut_at_any_step_leaves_the_disk_chosen() -> None:
     plan = plan_of(bare_host(), spare_disk(), BLANK)
     for step, storage in on_the_way(spare_disk(), plan):
-        again = examine(BLANK, our_docker_ce_host(), storage)
+        # Whose physical volume it is cannot be seen before it is in a group.
+        wanted = ON_SPARE if step == "physical volume made" else BLANK
+        again = examine(wanted, our_docker_ce_host(), storage)
         assert again.plan, (step, again.findings)
         disks = {*again.plan.new_physical_volumes, *(v.path for v in storage.physical_volumes if v.volume_group)}
         assert disks in ({SPARE}, {"/dev/vdb"}), step
