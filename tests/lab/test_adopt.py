@@ -29,7 +29,8 @@ from tests.lab.conftest import (
 )
 from tests.lab.test_relocation import runbook
 
-pytestmark = pytest.mark.turn
+# They take turns in the sample, and join it once they have passed on a machine.
+pytestmark = [pytest.mark.turn, pytest.mark.full]
 
 SUITES = ("bookworm", "trixie")
 VOLUME = "/srv/docker-volume"

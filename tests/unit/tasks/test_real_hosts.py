@@ -46,7 +46,7 @@ ROWS = {
     "LVM, and nothing is free but the reserve": "full group",
     "A blank second disk": "blank disk",
     "More than one volume group": "two groups",
-    "Docker has a disk of its own already": "store on a disk of its own",
+    "Docker already has its own disk": "store on a disk of its own",
     "Root has taken the whole disk": "root has the disk",
     "An ephemeral disk": "ephemeral disk",
     "The disk that you name": "disk in use",

@@ -67,7 +67,7 @@ def test_docker_and_containerd_wait_for_all_three_mounts() -> None:
         section, required, *asserted = lines(content)
         assert section == "[Unit]"
         assert required == "RequiresMountsFor=/srv/images /var/lib/docker /var/lib/containerd"
-        assert len(asserted) == 6
+        assert len(asserted) == 8
 
 
 def test_docker_and_containerd_start_after_the_stores_while_data_moves_and_do_not_need_them() -> None:
