@@ -171,9 +171,9 @@ def _add_building(commands: Commands) -> None:
         commands,
         "build",
         help="check that a build fits, reserve its space, then run docker build",
-        description="Check that Docker's volume has room for the build beside the builds that run. If it has not and you are "
-        "root, remove idle build cache. Then reserve the space and run `docker build` with the arguments, show how the volume "
-        "fills, and remember the peak for the next build. What begins with `docker` runs as it is: "
+        description="Check that Docker's volume has room for the build beside the running builds. If there is not enough room, "
+        "remove idle build cache (only as root). Then reserve the space and run `docker build` with the arguments, show how the volume "
+        "fills, and remember the peak for the next build. A command that begins with `docker` runs unchanged: "
         "`bulkhead build -- docker compose build`, `bulkhead build -- docker buildx bake`.",
         epilog="Exit codes: those of docker; 3: not started, with the reason; 4: the guard stopped the build before the volume "
         "was full; 5: the guard stopped the build because it passed its --limit.",
@@ -186,7 +186,7 @@ def _add_building(commands: Commands) -> None:
         const=3600.0,
         default=0.0,
         metavar="TIME",
-        help="wait for room, in the order of arrival, for at most so long, such as 90s, 30m or 2h (default: 1h)",
+        help="wait for room, in the order of arrival, for at most TIME, such as 90s, 30m or 2h (default: 1h)",
     )
     known = build.add_mutually_exclusive_group()
     known.add_argument("--list", action="store_true", help="list what earlier builds took, and build nothing")
@@ -298,7 +298,7 @@ def _add_images(commands: Commands) -> None:
         choices=("error", "warning", "info", "never"),
         default="warning",
         metavar="LEVEL",
-        help="the least level that makes the exit code 1: error, warning, info, or never (default: warning)",
+        help="the lowest level that gives exit code 1: error, warning, info, or never (default: warning)",
     )
     review.add_argument(
         "--no-hadolint", dest="hadolint", action="store_false", help="leave hadolint out, even if it is installed"
@@ -337,11 +337,10 @@ def _add_gate(commands: Commands) -> None:
     gate = _add(
         commands,
         "gate",
-        help="hold what a build took to limits, for a CI",
-        description="Hold the bill of a build to limits: the latest bill, or that of an image or a number, or one in a file. The "
-        "limits are in .bulkhead.ini in this directory, section [gate], by the names of the options below, and in the options, "
-        "which come first. Works on any machine, and needs no Docker.",
-        epilog="Exit codes: 0: within the limits; 1: over a limit; 2: wrong arguments; 3: that cannot be told: there is no bill or "
+        help="check what a build took against limits, for CI",
+        description="Check the bill of a build against limits. Without BILL, it takes the latest. Limits are in section [gate] of "
+        "./.bulkhead.ini; an option of the same name overrides it. Works on any machine, and needs no Docker.",
+        epilog="Exit codes: 0: within the limits; 1: over a limit; 2: wrong arguments; 3: the gate cannot decide: there is no bill or "
         "no limit, the build has failed, a file is damaged, or a figure with a limit was not measured.",
     )
     gate.add_argument(
@@ -351,7 +350,7 @@ def _add_gate(commands: Commands) -> None:
         ("peak", "what the build takes on disk at its peak"),
         ("image", "the image's files, unpacked"),
         ("compressed", "the image's layers as they are pushed"),
-        ("context", "the context that can be sent"),
+        ("context", "the context that docker can send"),
         ("wasted", "what a later layer removes or overwrites, or a percentage of the image"),
         ("models", "model files in the image"),
         ("increase", "the image's increase since the last build that has passed, or a percentage of that"),

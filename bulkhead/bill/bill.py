@@ -91,10 +91,12 @@ class Bill(NamedTuple):
             is_sound = all(isinstance(getattr(bill, name), int | None) for name in _FIGURES) and all(
                 isinstance(getattr(bill, name), kind) for name, kind in _KINDS
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"it is no bill ({type(error).__name__}: {error})") from None
+        except KeyError as error:
+            raise ValueError(f"{error} is missing") from None
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
         if not is_sound:
-            raise ValueError("it is no bill: a figure in it is no number")
+            raise ValueError("a figure in it is not a number")
         return bill
 
 

@@ -133,7 +133,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([bill.as_json() for bill in bills], indent=4))
     else:
-        print(page.render_list(bills) if bills else "no bill is kept")
+        print(page.render_list(bills) if bills else "there is no bill yet")
     return 0
 
 

@@ -93,7 +93,7 @@ def find(wanted: str, bills: Sequence[Bill] | None = None) -> Bill:
     bills = load() if bills is None else bills
     if not wanted:
         if not bills:
-            raise NoBill("no bill is kept: `bulkhead build --bill` makes one")
+            raise NoBill("there is no bill yet: `bulkhead build --bill` makes one")
         return bills[-1]
     if wanted.isdecimal():
         found = [bill for bill in bills if bill.number == int(wanted)]
@@ -103,7 +103,8 @@ def find(wanted: str, bills: Sequence[Bill] | None = None) -> Bill:
         return found[-1]
     if os.path.isfile(wanted):
         return of_file(wanted)
-    raise NoBill(f"no bill of {wanted} is kept; `bulkhead bill --list` lists what is")
+    what = f"bill {wanted}" if wanted.isdecimal() else f"bill of {wanted}"
+    raise NoBill(f"there is no {what}, and no such file; `bulkhead bill --list` shows all bills")
 
 
 def of_file(path: str) -> Bill:
@@ -118,4 +119,4 @@ def of_file(path: str) -> Bill:
     except OSError as error:
         raise NoBill(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise NoBill(f"{path} is no bill: {error}") from None
+        raise NoBill(f"{path} is not a bill of `bulkhead bill --json`: {error}") from None

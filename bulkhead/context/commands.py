@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         The exit code: 3 if the images differ in more than what the proposed lines name.
     """
     if not os.path.isdir(options.path):
-        raise Failed(f"{options.path} is no directory")
+        raise Failed(f"{options.path} is not a directory")
     content, dockerfile = given_dockerfile(options)
     report = collect(options, content, dockerfile)
     if not options.json:

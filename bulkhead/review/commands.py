@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
         The exit code: 1 if there is a finding of the level of --fail-on or above.
     """
     if not os.path.isdir(options.path):
-        raise Failed(f"{options.path} is no directory")
+        raise Failed(f"{options.path} is not a directory")
     content, dockerfile = given_dockerfile(options)
     if content is None:
-        raise Failed(f"{os.path.join(options.path, 'Dockerfile')} is not there. Name the Dockerfile with --file")
+        raise Failed(f"there is no {os.path.join(options.path, 'Dockerfile')}. Name the Dockerfile with --file")
     result = review(options, content, dockerfile)
     if options.sarif:
         _write_sarif(options.sarif, json.dumps(as_sarif(result, content), indent=2))

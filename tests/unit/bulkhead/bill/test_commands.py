@@ -317,13 +317,16 @@ def test_bill_is_found_by_number_by_image_and_in_a_file(home: Path, capsys: pyte
 
 def test_missing_and_damaged_bills_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 1
-    assert capsys.readouterr().err == "bulkhead: no bill is kept: `bulkhead build --bill` makes one\n"
+    assert capsys.readouterr().err == "bulkhead: there is no bill yet: `bulkhead build --bill` makes one\n"
     assert call("7") == 1
-    assert capsys.readouterr().err == "bulkhead: no bill of 7 is kept; `bulkhead bill --list` lists what is\n"
+    assert (
+        capsys.readouterr().err
+        == "bulkhead: there is no bill 7, and no such file; `bulkhead bill --list` shows all bills\n"
+    )
     for text in ("{", "[]", '{"key": "a"}', json.dumps({**bill().as_json(), "peak": "much"})):
         (home / "bill.json").write_text(text)
         assert call("bill.json") == 1
-        assert capsys.readouterr().err.startswith("bulkhead: bill.json is no bill: ")
+        assert capsys.readouterr().err.startswith("bulkhead: bill.json is not a bill of `bulkhead bill --json`: ")
 
 
 def test_list_shows_one_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:

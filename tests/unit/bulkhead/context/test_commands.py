@@ -100,7 +100,7 @@ def test_dockerfile_may_come_from_standard_input(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{app}/nowhere"], "bulkhead: {app}/nowhere is no directory\n"),
+        (["{app}/nowhere"], "bulkhead: {app}/nowhere is not a directory\n"),
         (["{app}", "-f", "{app}/my.Dockerfile"], "bulkhead: {app}/my.Dockerfile cannot be read\n"),
         (["{app}", "--target", "dev"], "bulkhead: Dockerfile has no stage dev. It has base\n"),
         (["{app}", "-f", "{app}/broken"], "bulkhead: broken:2: there is no instruction CPOY. Did you mean COPY?\n"),

@@ -88,11 +88,11 @@ def test_limits_are_in_the_repository_and_options_come_first(home: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--image", "1G", "web"], "no bill of web is kept; `bulkhead bill --list` lists what is"),
+        (["--image", "1G", "web"], "there is no bill of web, and no such file; `bulkhead bill --list` shows all bills"),
         ([], "there is no limit: give one, such as --image 2G, or write .bulkhead.ini"),
         (["--file", "gone.ini"], "gone.ini cannot be read: No such file or directory"),
         (["--file", "bad.ini"], "bad.ini: [gate] has no limit images. Choose from "),
-        (["--image", "1G", "--against", "bad.ini"], "bad.ini is no bill: "),
+        (["--image", "1G", "--against", "bad.ini"], "bad.ini is not a bill of `bulkhead bill --json`: "),
         (
             ["--image", "1G", "2"],
             "Bill 2: tts:1: the build has failed with exit code 1, so there is nothing to hold to limits",
@@ -114,7 +114,7 @@ def test_what_cannot_be_told_is_three_and_says_why(
 
 def test_no_bill_at_all_is_three(capsys: pytest.CaptureFixture[str]) -> None:
     assert gate("--image", "1G") == 3
-    assert capsys.readouterr().err == "bulkhead: no bill is kept: `bulkhead build --bill` makes one\n"
+    assert capsys.readouterr().err == "bulkhead: there is no bill yet: `bulkhead build --bill` makes one\n"
 
 
 def test_limit_that_is_none_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]) -> None:

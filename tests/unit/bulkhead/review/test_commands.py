@@ -120,9 +120,9 @@ def test_comment_within_a_heredoc_is_no_waiver(app: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "bulkhead: nowhere is no directory\n"),
+        (["nowhere"], "bulkhead: nowhere is not a directory\n"),
         (["-f", "my.Dockerfile"], "bulkhead: my.Dockerfile cannot be read\n"),
-        (["empty"], "bulkhead: empty/Dockerfile is not there. Name the Dockerfile with --file\n"),
+        (["empty"], "bulkhead: there is no empty/Dockerfile. Name the Dockerfile with --file\n"),
         (["-f", "broken"], "bulkhead: broken:2: there is no instruction CPOY. Did you mean COPY?\n"),
         (["--target", "dev"], "bulkhead: Dockerfile has no stage dev. None of its stages has a name\n"),
     ],
