@@ -15,6 +15,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import FactBase, FactProcessError, StringCommand
 
+from bulkhead.names import BEFORE
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.operations import refusal
 from settings import daemon_json as file_format
@@ -24,7 +25,7 @@ from tasks.preflight.plan import Plan
 from tasks.support import gpu
 from tasks.support.daemon_keys import Json, is_in_force, text, wanted, without
 from tasks.support.files import render, sent
-from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
+from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
 from tasks.support.start_limit import start_limit
 
 

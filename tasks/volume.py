@@ -15,7 +15,7 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 
-from bulkhead.names import CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_START_LIMIT, MARKER, MARKER_TEXT
+from bulkhead.names import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_START_LIMIT, MARKER, MARKER_TEXT
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
@@ -28,7 +28,7 @@ from tasks.preflight.host import HostState
 from tasks.preflight.packages import volume_tools
 from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support import packages
-from tasks.support.paths import BEFORE, STORES, TAG
+from tasks.support.paths import STORES, TAG
 
 # nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
@@ -152,8 +152,8 @@ def volume_entry(settings: Settings, plan: Plan) -> FstabEntry:
     theirs = plan.adopted.options if plan.adopted else ()
     kept = (option for option in theirs if option not in _OWN_OPTIONS and not option.startswith(_DEVICE_TIMEOUT))
     # Private: otherwise each overlay mount of a container shows twice, through the bind mount too, and umount fails.
-    options = dict.fromkeys(("defaults", "private", *kept, *FSTAB_OPTIONS, *settings.volume_mount_options))
-    return FstabEntry.of(plan.device, settings.volume_mount, plan.filesystem, tuple(options))
+    options = ("defaults", "private", *kept, *FSTAB_OPTIONS, *settings.volume_mount_options)
+    return FstabEntry.of(plan.device, settings.volume_mount, plan.filesystem, options)
 
 
 def store_entry(settings: Settings, directory: str) -> FstabEntry:

@@ -15,9 +15,6 @@ from bulkhead.names import (
     PRUNE_TIMER,
     VOLUME_FILE_SERVICE,
 )
-from bulkhead.names import (
-    BEFORE as BEFORE,
-)
 
 # Directory on the volume → where it is bind-mounted.
 STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}

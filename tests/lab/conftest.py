@@ -26,6 +26,7 @@ import pytest
 
 from lab.machine import Machine
 from lab.repository import LabRepository
+from tasks.support.archive import write
 from tests.lab import ledger, recorder, sample
 
 TOP = Path(__file__).parent.parent.parent
@@ -343,6 +344,19 @@ def peak_memory(line: list[str]) -> tuple[str, int]:
 def send(machine: Machine, file: Path, to: str) -> None:
     """Copy a text file to a machine."""
     machine.run(f"cat >{to} <<'EOF'\n{file.read_text()}\nEOF")
+
+
+def install_program_alone(machine: Machine, directory: Path) -> None:
+    """Install buildx where Docker has none, and the host program as `scripts/program` writes it, without the deploy.
+
+    Args:
+        directory: an empty one, here.
+    """
+    if machine.recipe.suite == "trixie":
+        machine.run("apt-get -qq update && apt-get -qq -y install docker-buildx >/dev/null 2>&1", timeout=600)
+    write(program := directory / "bulkhead")
+    copy = [*machine.ssh_command(user="root"), "cat >/usr/local/bin/bulkhead && chmod 755 /usr/local/bin/bulkhead"]
+    subprocess.run(copy, input=program.read_bytes(), check=True)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:

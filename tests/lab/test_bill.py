@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from lab.machine import Machine
-from tasks.support.archive import write
+from tests.lab.conftest import install_program_alone
 
 M = 2**20
 
@@ -56,12 +56,7 @@ def machine(
 ) -> Machine:
     """Return a machine with Docker and without the deploy, and with a user who may use Docker and is not root."""
     machine = machines(f"bill-{request.param}", suite=request.param, docker="preinstalled")
-    if request.param == "trixie":
-        machine.run("apt-get -qq update && apt-get -qq -y install docker-buildx >/dev/null 2>&1", timeout=600)
-    program = tmp_path_factory.mktemp("program") / "bulkhead"
-    write(program)
-    copy = [*machine.ssh_command(user="root"), "cat >/usr/local/bin/bulkhead && chmod 755 /usr/local/bin/bulkhead"]
-    subprocess.run(copy, input=program.read_bytes(), check=True)
+    install_program_alone(machine, tmp_path_factory.mktemp("program"))
     machine.run(
         "useradd --create-home --groups docker ci; mkdir -p /srv/app/bin; cp /bin/busybox /srv/app/bin/; cd /srv/app; "
         "head -c 20M /dev/urandom >data.bin; "

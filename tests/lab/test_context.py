@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from bulkhead.dockerfile.context import SENT, Selection, walk
 from bulkhead.dockerfile.ignore import IgnoreRules
 from bulkhead.dockerfile.patterns import PatternError, parse
 from lab.machine import Machine
-from tasks.support.archive import write
+from tests.lab.conftest import install_program_alone
 from tests.unit.bulkhead.dockerfile.test_patterns import FILES, MATCHES
 
 _MAKE = """
@@ -52,12 +51,7 @@ def machine(
 ) -> Machine:
     """Return a machine with Docker and without the deploy, and with the program as `scripts/program` writes it."""
     machine = machines(f"context-{request.param}", suite=request.param, docker="preinstalled")
-    if request.param == "trixie":
-        machine.run("apt-get -qq update && apt-get -qq -y install docker-buildx >/dev/null 2>&1", timeout=600)
-    program = tmp_path_factory.mktemp("program") / "bulkhead"
-    write(program)
-    copy = [*machine.ssh_command(user="root"), "cat >/usr/local/bin/bulkhead && chmod 755 /usr/local/bin/bulkhead"]
-    subprocess.run(copy, input=program.read_bytes(), check=True)
+    install_program_alone(machine, tmp_path_factory.mktemp("program"))
     return machine
 
 

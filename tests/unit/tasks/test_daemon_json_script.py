@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from bulkhead.names import BEFORE
 from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles
-from tasks.support.paths import BEFORE, DAEMON_JSON, DAEMON_JSON_APPLIED
+from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
 
 from .operations import OperationHost, calls, noted, noting, performed, shell, stand_in
 
