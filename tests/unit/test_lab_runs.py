@@ -48,7 +48,9 @@ class LabCheckout:
 
     def __init__(self, top: Path) -> None:
         self.top = top / "checkout"
-        self.environment = {**os.environ, "BULKHEAD_CACHE": str(top / "cache"), "MARKS": str(top)}
+        # What the lab imports of the rest of the project, it finds in the project itself.
+        path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
+        self.environment = {**os.environ, "PYTHONPATH": path, "BULKHEAD_CACHE": str(top / "cache"), "MARKS": str(top)}
         for name in ("lab", "tests/lab"):
             (self.top / name).mkdir(parents=True)
             for source in (TOP / name).glob("*.*"):
