@@ -140,6 +140,7 @@ class FailuresAtOnce:
 # Last: what is drawn is drawn of what -k has selected.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items[:] = on_one_host(items)
     passed = config.stash[PASSED]
     if config.getoption("--full"):
         runs = {item.nodeid for item in items} - passed
@@ -152,6 +153,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.nodeid not in runs]
     items[:] = [item for item in items if item.nodeid in runs]
     config.hook.pytest_deselected(items=left_out)
+
+
+def on_one_host(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests without those whose case another host has, as the mark in_turn says."""
+    marked = [item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("in_turn")]
+    tests = []
+    for item in marked:
+        parameters = dict(item.callspec.params)
+        host = str(parameters.pop(next(item.iter_markers("in_turn")).args[0]))
+        tests.append((f"{item.path}::{item.originalname}", host, str(parameters)))
+    elsewhere = {item for item, runs in zip(marked, sample.on_one_host(tests), strict=True) if not runs}
+    return [item for item in items if item not in elsewhere]
 
 
 def case_of(item: pytest.Item) -> sample.Case:

@@ -54,6 +54,24 @@ class Case:
         return not (self.full or self.turn or self.count)
 
 
+def on_one_host(tests: Sequence[tuple[str, str, str]]) -> list[bool]:
+    """Return for each test whether it runs, where the cases of a function take turns on its hosts.
+
+    Args:
+        tests: the function, the host, and the case, for every case on every host.
+    """
+    hosts: dict[str, list[str]] = {}
+    cases: dict[str, list[str]] = {}
+    for function, host, case in tests:
+        for table, value in ((hosts, host), (cases, case)):
+            if value not in table.setdefault(function, []):
+                table[function].append(value)
+    return [
+        cases[function].index(case) % len(hosts[function]) == hosts[function].index(host)
+        for function, host, case in tests
+    ]
+
+
 def chosen(cases: Sequence[Case], seed: str, table: Durations, budget: float = BUDGET) -> set[str]:
     """Return the tests that run: those that always do, and those that the seed draws, within the budget.
 

@@ -273,6 +273,7 @@ REFUSED = {
 
 
 @pytest.mark.sample(1)
+@pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize("name", REFUSED)
 def test_filesystem_that_does_not_qualify_is_left_as_it_is(adopted: AdoptedHost, name: str) -> None:
     machine = adopted.machine
@@ -354,6 +355,7 @@ def assert_on_one_side(adopted: AdoptedHost) -> None:
 
 
 @pytest.mark.sample(2, of="power cuts while a filesystem is adopted")
+@pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize("number", range(20))
 def test_run_that_a_power_cut_ends_at_a_random_moment_is_finished_by_the_next(
     adopted: AdoptedHost, number: int
@@ -396,6 +398,7 @@ def lengths(adopted: AdoptedHost) -> dict[str, float]:
 
 
 @pytest.mark.sample(2, of="adoptions that are cut")
+@pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize(("line", "share"), MOMENTS)
 def test_nothing_is_lost_when_the_power_is_cut(
     adopted: AdoptedHost, lengths: dict[str, float], line: str, share: float
@@ -413,6 +416,7 @@ def test_nothing_is_lost_when_the_power_is_cut(
 
 
 @pytest.mark.sample(1, of="adoptions that are killed")
+@pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize(("line", "share"), MOMENTS[::4])
 def test_nothing_is_lost_when_the_program_is_killed(
     adopted: AdoptedHost, lengths: dict[str, float], line: str, share: float
@@ -427,6 +431,7 @@ def test_nothing_is_lost_when_the_program_is_killed(
 
 
 @pytest.mark.full
+@pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize("seconds", [0, 2, 4, 6])
 def test_rollback_that_the_power_cuts_ends_on_one_side(adopted: AdoptedHost, machine: Machine, seconds: float) -> None:
     line = [*machine.ssh_command(user="root"), "bulkhead rollback --yes"]

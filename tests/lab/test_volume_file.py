@@ -270,6 +270,7 @@ SEED = 17
 
 
 @pytest.mark.sample(2, of="power cuts while a file becomes the disk")
+@pytest.mark.in_turn("provisioned")
 @pytest.mark.parametrize("number", range(20))
 def test_run_that_a_power_cut_ends_at_a_random_moment_is_finished_by_the_next(
     provisioned: Machine, number: int
@@ -287,6 +288,7 @@ def test_run_that_a_power_cut_ends_at_a_random_moment_is_finished_by_the_next(
 
 
 @pytest.mark.sample(2, of="power cuts while Docker writes to a file")
+@pytest.mark.in_turn("provisioned")
 @pytest.mark.parametrize("number", range(20))
 def test_power_cut_while_docker_writes_loses_nothing_that_was_synced(machine: Machine, number: int) -> None:
     after = random.Random(SEED + number).uniform(5, 40)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.sample import SETUP, TEST, Case, chosen, seconds
+from tests.lab.sample import SETUP, TEST, Case, chosen, on_one_host, seconds
 
 
 def cases(file: str, names: int, **marks: object) -> list[Case]:
@@ -48,3 +48,13 @@ def test_two_workers_share_the_files_and_the_table_says_how_long_they_take() -> 
     assert seconds(tests, {}) == SETUP + 2 * TEST
     assert seconds(tests, {"a.py": {"setup": 1000, "tests": {"test_0": 10}}}) == 1000 + 10 + TEST
     assert seconds(["a.py::test_0[x]"], {"a.py": {"setup": 1000, "tests": {"test_0": 10}}}) == 1010
+
+
+def test_cases_take_turns_on_hosts_so_that_each_runs_once_and_no_host_has_all() -> None:
+    tests = [(function, host, case) for function in "fg" for host in ("old", "new") for case in "abcde"]
+    runs = [test for test, kept in zip(tests, on_one_host(tests), strict=True) if kept]
+    assert [(host, case) for function, host, case in runs if function == "f"] == [
+        *(("old", case) for case in "ace"),
+        *(("new", case) for case in "bd"),
+    ]
+    assert len(runs) == 10
