@@ -68,8 +68,8 @@ def rows_of(name: str, runs: Mapping[int, FleetRun]) -> tuple[list[Row], str]:
         before = size
     *_, smaller, largest = further
     return rows, (
-        f"{name}: a further host costs {largest.cpu / smaller.cpu:.2f} times the CPU time and "
-        f"{largest.memory / smaller.memory:.2f} times the memory of one in the fleet before."
+        f"{name}: in the largest fleet, a further host costs {largest.cpu / smaller.cpu:.2f} times the CPU time and "
+        f"{largest.memory / smaller.memory:.2f} times the memory that it costs in the next smaller one."
     )
 
 

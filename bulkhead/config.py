@@ -87,7 +87,7 @@ class Config(NamedTuple):
             return cls(**values)
         except FileNotFoundError:
             raise Problem(
-                f"docker-bulkhead is not deployed here: there is no {path}; run deploy.py with this host in the inventory"
+                f"docker-bulkhead is not deployed to this host: there is no {path}. Run deploy.py with this host in the inventory"
             ) from None
         except OSError as error:
             reason = error.strerror

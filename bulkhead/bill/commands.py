@@ -76,7 +76,9 @@ def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: B
     """Run docker where nothing guards it, and return its exit code."""
     needs = [f"--{name}" for name in ("need", "limit", "wait", "snapshot") if getattr(options, name)]
     if needs:
-        raise Failed(f"{', '.join(needs)}: only on a host that docker-bulkhead is deployed to. Nothing was built")
+        raise Failed(
+            f"{', '.join(needs)}: this works only on a host that docker-bulkhead is deployed to. Nothing was built"
+        )
     if not shutil.which(command[0]):
         raise Failed(f"{command[0]} is not installed")
     recorder.begin()

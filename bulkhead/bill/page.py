@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 _FIGURES = 34  # characters of the figures of an instruction
 _BAR = 16  # characters
+# The figures that can be unknown, in the words of the page.
+_WORDS = {
+    "size": "image",
+    "sent": "context that was sent",
+    "stored": "context in the build cache",
+    "peak": "peak on disk",
+    "cache_added": "build cache",
+    "cache_total": "build cache in all",
+    "cache_written": "written to the build cache",
+    "steps_written": "written by RUN",
+}
 _SHORTEST_TEXT, _TEXT = 24, 40  # characters of an instruction beside its figures, beside a bar too
 
 
@@ -42,16 +53,17 @@ def figure(value: int | None) -> str:
 
 def title(bill: Bill) -> str:
     number = f"Bill {bill.number}: " if bill.number else ""
-    return f"{number}{printable(bill.name)}"
+    return f"{number}{printable(bill.name) or 'an image without a name'}"
 
 
 def _head(bill: Bill, page: Page) -> Iterator[str]:
     yield page.painted(title(bill), "1")
     how = "built" if bill.code == 0 else f"failed with exit code {bill.code}"
     ago = span(time.time() - bill.time)
-    yield from page.paragraph(f"{how} in {in_time(bill.seconds)}, {ago} ago ({bill.builder}; {printable(bill.engine)})")
+    known = ", ".join(printable(each) for each in (bill.builder, bill.engine) if each not in ("", UNKNOWN))
+    yield from page.paragraph(f"{how} in {in_time(bill.seconds)}, {ago} ago{f' ({known})' if known else ''}")
     if bill.is_disturbed:
-        yield from page.paragraph("Other builds ran meanwhile: what they wrote is in the peak.")
+        yield from page.paragraph("Other builds ran at the same time. The peak has what they wrote, too.")
 
 
 def _figures(bill: Bill, page: Page) -> Iterator[str]:
@@ -140,7 +152,7 @@ def _places(bill: Bill, page: Page) -> Iterator[str]:
 def _unknown(bill: Bill, page: Page) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for name, reason in bill.unknown.items():
-        reasons.setdefault(reason, []).append(name.replace("_", " "))
+        reasons.setdefault(reason, []).append(_WORDS.get(name, name))
     if reasons:
         yield page.heading("Not known")
     for reason, names in reasons.items():

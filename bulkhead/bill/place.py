@@ -72,10 +72,10 @@ def obstacle_to_saving(info: Mapping[str, Any], place: Place, size: int, largest
         return (
             ""
             if size <= largest_unseen
-            else "docker save takes the space of the image once more, and nobody sees what is free"
+            else "docker save needs the space of the image once more, and how much is free cannot be seen from here"
         )
     space = space_of(place.paths[0])
     wanted = size + max(space.size * _MARGIN // 100, floor)
     if space.available >= wanted:
         return ""
-    return f"docker save takes the space of the image once more: {wanted >> 20} MiB wanted, {space.available >> 20} MiB free"
+    return f"docker save needs the space of the image once more: {wanted >> 20} MiB, and {space.available >> 20} MiB are free"

@@ -78,7 +78,9 @@ def _sent(report: Report, page: Page) -> Iterator[str]:
     for row, note in rows:
         yield f"  {row.name:<17}{_figures(row)}  {note}".rstrip()
     if report.inputs is None:
-        yield from page.paragraph("There is no Dockerfile here: this counts as if one copied everything.")
+        yield from page.paragraph(
+            "There is no Dockerfile here. The figures are those of a Dockerfile that copies everything."
+        )
     elif not sent.files:
         yield from page.paragraph("The Dockerfile copies nothing of this directory.")
 
@@ -146,7 +148,7 @@ def _proposal(report: Report, page: Page, takes_all: bool) -> Iterator[str]:
     elif chosen:
         yield ""
         yield from page.paragraph(
-            "--prove builds the image with and without these lines, and compares. --write writes them."
+            "--prove builds the image with and without these lines, and compares the two. --write adds the lines."
         )
 
 

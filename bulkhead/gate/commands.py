@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bulkhead.bill import store
 from bulkhead.bill.page import title
-from bulkhead.errors import Failed, in_words
+from bulkhead.errors import Failed, Problem, in_words
 from bulkhead.files import replace_file
 from bulkhead.gate import junit, limits
 from bulkhead.gate.verdict import EXCEEDED, OK, UNKNOWN, judge, last_good
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bulkhead.bill.bill import Bill
+    from bulkhead.gate.limits import Limit
     from bulkhead.gate.verdict import Verdict
 
 _WITHIN, _OVER, _UNMEASURED = 0, 1, 3  # exit codes
@@ -39,15 +40,24 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         options.parser.error(str(error))
         raise
+    try:
+        return _hold(options, given)
+    except Problem as problem:
+        if options.junit:
+            replace_file(options.junit, junit.document_of_failure(str(problem)), takes_reserve=False)
+        raise
+
+
+def _hold(options: argparse.Namespace, given: dict[str, Limit]) -> int:
     bills = store.load()
     bill = store.find(options.bill, bills)
     file = options.file or (limits.FILE if os.path.exists(limits.FILE) else "")
     held = {**(limits.read(file, bill.key) if file else {}), **given}
     if not held:
-        raise Failed(f"there is no limit: give one, such as --image 2G, or write {limits.FILE}")
+        raise Failed(f"there is no limit. Give one, such as --image 2G, or write the limits into {limits.FILE}")
     if bill.code:
         raise Failed(
-            f"{title(bill)}: the build has failed with exit code {bill.code}, so there is nothing to hold to limits"
+            f"{title(bill)}: the build failed with exit code {bill.code}, so there is nothing to hold to limits"
         )
     before = store.find(options.against, bills) if options.against else last_good(bill, bills)
     verdicts = judge(bill, held, before)
@@ -89,6 +99,4 @@ def _page(bill: Bill, verdicts: Sequence[Verdict], code: int) -> Iterator[str]:
         yield from page.paragraph(
             f"{cached} of {len(bill.steps)} steps came from the cache: the peak of a build from nothing is higher."
         )
-    yield {_WITHIN: "within the limits", _OVER: "over a limit", _UNMEASURED: "cannot be told: a figure is not known"}[
-        code
-    ]
+    yield {_WITHIN: "within the limits", _OVER: "over a limit", _UNMEASURED: "not decided: a figure is not known"}[code]

@@ -44,6 +44,21 @@ def document(bill: Bill, verdicts: Sequence[Verdict]) -> str:
                 case, "failure" if each.level == EXCEEDED else "error", {"type": each.level, "message": message}
             )
             found.text = _printable(f"{message}. {each.note}" if each.note else message)
+    return _text(suites)
+
+
+def document_of_failure(why: str) -> str:
+    """Return the document of a gate that could not begin: one test, with an error."""
+    attributes = {"name": "bulkhead gate", "tests": "1", "failures": "0", "errors": "1"}
+    suites = ElementTree.Element("testsuites", attributes)
+    suite = ElementTree.SubElement(suites, "testsuite", {**attributes, "skipped": "0", "time": "0"})
+    case = ElementTree.SubElement(suite, "testcase", {"classname": "bulkhead.gate", "name": "bill", "time": "0"})
+    message = _printable(why)
+    ElementTree.SubElement(case, "error", {"type": UNKNOWN, "message": message}).text = message
+    return _text(suites)
+
+
+def _text(suites: ElementTree.Element) -> str:
     ElementTree.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
 

@@ -59,7 +59,7 @@ def _judge(bill: Bill, limit: Limit, before: Bill | None) -> Verdict:
     why = bill.unknown.get(key, "") or bill.unknown.get("size", "")
     if limit.name == "peak" and bill.cache_written is not None:
         # A build takes at least what it leaves in the cache. That can exceed a limit, and cannot show that one is kept.
-        why = f"{why}; it was at least {figure(bill.cache_written)}, by the build cache"
+        why = f"{why}; it was at least {figure(bill.cache_written)}: so much was written to the build cache"
         if allowed is not None and bill.cache_written > allowed:
             return Verdict(limit.name, bill.cache_written, allowed, EXCEEDED, why)
     return Verdict(limit.name, None, allowed, UNKNOWN, why)

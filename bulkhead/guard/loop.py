@@ -138,7 +138,7 @@ class Guard:
         volume, self._is_resting = self.volume, False
         if not volume.sample(now):
             return 0.0
-        levels = {supply: self._judge(supply, now) for supply in volume.supplies}
+        levels = {supply: self._judge(supply, now, supply.rate.value) for supply in volume.supplies}
         pause = min(policy.interval(each.free, each.rate.value, each.floor) for each in levels)
         if not any(levels.values()):
             has_begun = self._last_rare > float("-inf")
@@ -150,8 +150,8 @@ class Guard:
         self._act(levels, now)
         return min(pause, AT_ONCE) if now - self.stopper.history.last < SETTLING else pause
 
-    def _judge(self, supply: Supply, now: float) -> int:
-        free, rate, floor = supply.free, supply.rate.value, supply.floor
+    def _judge(self, supply: Supply, now: float, rate: float) -> int:
+        free, floor = supply.free, supply.floor
         if not rate:
             return policy.judge(free, rate, floor, 0)
         return policy.judge(free, rate, floor, self._reaction(supply), self.stopper.history.expected(supply, now))
@@ -174,6 +174,8 @@ class Guard:
         for supply, level in levels.items():
             if level < ABORT or not supply.is_growing:
                 self.unstoppable[supply].end()
+            elif self._judge(supply, now, min(supply.rate.value, supply.history.fill_rate())) < ABORT:
+                pass  # much was taken at once, as an allocated file is: the builds are not to blame, and it does not go on
             elif left_alone := self.stopper.stop_one(now, supply):
                 self.unstoppable[supply].report(now, left_alone)
         if stops.last == now:

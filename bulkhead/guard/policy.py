@@ -150,6 +150,14 @@ class WriteHistory:
             speeds[key] = Speed(*rates or (0, 0))
         return speeds
 
+    def fill_rate(self) -> float:
+        """Return how fast the volume has filled since the scans began; what was written at once before them is not in it."""
+        if not self.is_long_enough():
+            return 0
+        *before, last = self._scans
+        bases = (before[_recent(before, last.at)], before[0])
+        return max((last.used_up - base.used_up) / (last.at - base.at) for base in bases)
+
     def total_speed(self, stopped: Collection[str]) -> Speed:
         """Return how fast the volume fills, without the writers that have ended since, or that were stopped.
 

@@ -27,12 +27,12 @@ def base_latest(image: Image) -> Iterator[ImageFinding]:
 
 
 def base_without_digest(image: Image) -> Iterator[ImageFinding]:
-    """Find base images whose tag can be given to another image."""
+    """Find base images whose tag can move to another image."""
     for stage in _bases(image):
         if _split(stage.base)[2] not in ("", "latest"):
             yield RULES[1].finding(
                 stage.origin,
-                f"The tag of {stage.base} can be given to another image: two builds can differ",
+                f"The tag of {stage.base} can move to another image: the next build may get a different base",
                 instead=f"# docker buildx imagetools inspect {stage.base}\n{with_base(stage.origin, stage.base + '@sha256:DIGEST')}",
             )
 

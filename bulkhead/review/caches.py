@@ -191,10 +191,12 @@ def _found(manager: Manager, call: Call, layer: Layer, image: Image) -> Iterator
             bytes_kept = _TORCH
     elif manager.name == "Yarn" and _is_modern_yarn(image):
         return
-    what = "apt's package lists stay" if manager.name == "apt" else f"The cache of {manager.name} stays"
+    what, it = (
+        ("apt's package lists stay", "them") if manager.name == "apt" else (f"The cache of {manager.name} stays", "it")
+    )
     yield RULES[0].finding(
         layer.instruction,
-        f"{what} in this layer, whatever a later RUN removes",
+        f"{what} in this layer, even if a later RUN removes {it}",
         bytes=bytes_kept,
         instead=_instead(manager, call, layer),
     )

@@ -48,7 +48,7 @@ def incomplete_dockerignore(image: Image) -> Iterator[ImageFinding]:
         return
     yield RULES[1].finding(
         copied.instruction,
-        f"{copied.instruction.name} takes the whole directory, and {os.path.basename(image.rules.path)} leaves in it what no image "
+        f"{copied.instruction.name} copies the whole directory, and {os.path.basename(image.rules.path)} does not exclude what no image "
         f"needs{_among(lines)}",
         bytes=_saved(image, copied, lines),
         is_measured=True,

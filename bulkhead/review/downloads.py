@@ -72,7 +72,7 @@ def model_download(image: Image) -> Iterator[ImageFinding]:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         yield RULES[0].finding(
             layer.instruction,
-            f"{how}{more}: what it downloads becomes a layer, and is downloaded and stored anew whenever a line before it changes. "
+            f"{how}{more}: the download becomes a layer. Whenever an earlier line changes, it is downloaded and stored again. "
             "Let the program download it at run time, into a volume",
             bytes=_size(model),
             instead=_instead(how),

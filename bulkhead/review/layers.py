@@ -245,8 +245,8 @@ def split_install(image: Image) -> Iterator[ImageFinding]:
             ):
                 yield RULES[3].finding(
                     layer.instruction,
-                    f"Line {first[0].instruction.line} installs PyTorch in a layer of its own, and what is installed here can replace "
-                    "it by another version: the image then has both. Install them in one step",
+                    f"Line {first[0].instruction.line} installs PyTorch in a layer of its own. What is installed here can replace it with "
+                    "another version, and the image then holds both. Install them in one step",
                     instead=f"RUN --mount=type=cache,target=/root/.cache/pip \\\n    {_merged(first[1], call)}",
                 )
                 return

@@ -67,7 +67,7 @@ def summary(review: Review) -> str:
         if number
     ]
     whole = sum(each.bytes or 0 for each in review.open)
-    saved = f". What has a size adds up to {size(whole)}" if whole else ""
+    saved = f". Together {size(whole)}, as far as sizes are known" if whole else ""
     return f"{count(len(review.open), 'finding')}: {', '.join(parts)}{saved}."
 
 

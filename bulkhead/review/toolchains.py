@@ -89,7 +89,7 @@ def single_stage(image: Image) -> Iterator[ImageFinding]:
 
 
 def devel_base(image: Image) -> Iterator[ImageFinding]:
-    """Find results that begin with an image to build with."""
+    """Find final images that are based on an image for building."""
     toolbox = _toolbox(image)
     if image.is_work or not toolbox or _compiles_later(image):
         return
@@ -99,7 +99,7 @@ def devel_base(image: Image) -> Iterator[ImageFinding]:
     smaller = _smaller(base, toolbox)
     yield RULES[2].finding(
         image.result[0].origin,
-        f"{base} is an image to build with, and the result begins with it",
+        f"{base} is an image for building, and the final image is based on it",
         bytes=toolbox.bytes,
         instead=with_base(image.result[0].origin, smaller),
     )
@@ -200,6 +200,6 @@ def _stages(image: Image) -> str:
 RULES = (
     Rule("toolchain-in-image", WARNING, "A toolchain stays in the image", toolchain_in_image),
     Rule("single-stage", WARNING, "What the build needs stays in the image: it has one stage", single_stage),
-    Rule("devel-base", WARNING, "The result begins with an image to build with", devel_base),
+    Rule("devel-base", WARNING, "The final image is based on an image for building", devel_base),
     Rule("full-base", INFO, "The result begins with an image that has a compiler", full_base),
 )

@@ -134,8 +134,8 @@ def _several(rule: str, devices: list[BlockDevice]) -> Finding:
     return Finding(
         f'{len(devices)} disks fit "{rule}" in volume_disks: '
         + ", ".join(_described(device, name) for device, name in zip(devices, names, strict=True)),
-        "one disk: which of several Docker gets is never guessed",
-        f"name the one, or all that Docker shall have: volume_disks = [{listed}]; or set volume_disk_minimum above the size of "
+        "exactly one disk: docker-bulkhead never guesses which of several is meant",
+        f"name the disk, or all disks that Docker is to have: volume_disks = [{listed}]; or set volume_disk_minimum above the size of "
         "the others",
     )
 

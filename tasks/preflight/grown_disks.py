@@ -86,8 +86,8 @@ def grown_warnings(settings: Settings, storage: Storage, disks: tuple[GrownDisk,
     for disk in disks:
         if disk.group == group and not disk.is_taken:
             yield (
-                f"{disk.description}; the volume group {group} leaves the new space unused, because others share it: "
-                "volume_group_grow = True has it taken"
+                f"{disk.description}; the volume group {group} leaves the new space unused, because others share it. "
+                "volume_group_grow = True takes it"
             )
     for volume, device in _physical_volumes(storage):
         if volume.volume_group == group and _takes(settings, storage, group):

@@ -58,6 +58,7 @@ def machine(
 @pytest.mark.full
 def test_what_is_sent_is_what_docker_copies(machine: Machine, tmp_path: Path) -> None:
     paths = {path for _, path, _ in [*MATCHES, *FILES] if path.isprintable()}
+    paths.discard("/")
     files = sorted(path for path in paths if not any(each.startswith(path + "/") for each in paths))
     for path in files:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -158,19 +158,21 @@ def test_host_without_the_deploy_is_called_so(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (
-        f"bulkhead: docker-bulkhead is not deployed here: there is no {nowhere}; "
-        "run deploy.py with this host in the inventory\n"
+        f"bulkhead: docker-bulkhead is not deployed to this host: there is no {nowhere}. "
+        "Run deploy.py with this host in the inventory\n"
     )
 
 
 def test_check_of_a_host_without_the_deploy_is_unknown(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["check", "--no-alert"]) == 3
-    assert capsys.readouterr().out.startswith("DISK UNKNOWN - docker-bulkhead is not deployed here: ")
+    assert capsys.readouterr().out.startswith("DISK UNKNOWN - docker-bulkhead is not deployed to this host: ")
     assert command_line.main(["check", "--no-alert", "--json"]) == 3
     shown = json.loads(capsys.readouterr().out)
     assert (shown["level"], shown["status"], shown["filesystems"]) == (3, "UNKNOWN", [])
     assert [(each["key"], each["level"]) for each in shown["findings"]] == [("configuration", 3)]
-    assert shown["findings"][0]["text"].startswith(f"docker-bulkhead is not deployed here: there is no {nowhere}; ")
+    assert shown["findings"][0]["text"].startswith(
+        f"docker-bulkhead is not deployed to this host: there is no {nowhere}. "
+    )
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_no_image_is_saved_where_it_would_not_fit(docker: BillDocker, monkeypatc
     assert build(docker) == 0
     found = store.find("app")
     assert (found.size, found.wasted) == (45 * M, None)
-    why = "docker save takes the space of the image once more: 95 MiB wanted, 90 MiB free. --save=always saves it all the same"
+    why = "docker save needs the space of the image once more: 95 MiB, and 90 MiB are free. --save=always saves it all the same"
     assert found.unknown["wasted"] == why
     assert not any(call.startswith("save") for call in docker.calls)
     assert build(docker, options=("--save=always",)) == 0
@@ -248,7 +248,8 @@ def test_what_the_deploy_provides_is_refused_without_it(
 ) -> None:
     assert build(docker, options=options) == 1
     assert (
-        f"{options[0]}: only on a host that docker-bulkhead is deployed to. Nothing was built" in capfd.readouterr().err
+        f"{options[0]}: this works only on a host that docker-bulkhead is deployed to. Nothing was built"
+        in capfd.readouterr().err
     )
     assert not (docker.place / "calls").exists()
 

@@ -23,12 +23,12 @@ def test_what_is_not_known_is_unknown_and_why() -> None:
     shown = page.render(bill(peak=None, wasted=None, unknown=unknown), colour=False, width=100)
     assert "  peak on disk       unknown\n" in shown.replace("  during [3/6] RUN pip install torch", "")
     assert "  wasted             unknown\n" in shown
-    assert "  peak, wasted: the engine has its data on another machine" in shown
+    assert "  peak on disk, wasted: the engine has its data on another machine" in shown
 
 
 def test_neighbours_and_the_guards_count_are_shown() -> None:
     shown = page.render(bill(is_disturbed=True, steps_written=30 * 2**30), colour=False, width=100)
-    assert "Other builds ran meanwhile: what they wrote is in the peak." in shown
+    assert "Other builds ran at the same time. The peak has what they wrote, too." in shown
     assert "  written by RUN    30.0 GiB  also what was deleted again\n" in shown
 
 

@@ -83,4 +83,4 @@ def test_image_is_saved_if_a_twentieth_stays_free(
 
 def test_large_image_is_not_saved_where_nobody_sees_the_disk() -> None:
     assert obstacle_to_saving(info(), Place(()), 100, 100) == ""
-    assert "nobody sees what is free" in obstacle_to_saving(info(), Place(()), 101, 100)
+    assert "how much is free cannot be seen from here" in obstacle_to_saving(info(), Place(()), 101, 100)

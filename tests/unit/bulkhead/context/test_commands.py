@@ -77,7 +77,7 @@ def test_directory_without_a_dockerfile_counts_as_if_one_copied_everything(
     make(tmp_path, "a", ".git/HEAD")
     assert call(tmp_path) == 0
     shown = capsys.readouterr().out
-    assert "There is no Dockerfile here: this counts as if one copied everything." in shown
+    assert "There is no Dockerfile here. The figures are those of a Dockerfile that copies everything." in shown
     assert "\n  .git  " in shown
 
 
@@ -275,7 +275,7 @@ def test_it_runs_on_a_machine_that_has_nothing_of_linux(app: Path) -> None:
     assert (app / ".dockerignore").exists()
     done = subprocess.run([*command, "status"], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
-    assert "docker-bulkhead is not deployed here" in done.stderr
+    assert "docker-bulkhead is not deployed to this host" in done.stderr
 
 
 def test_it_needs_no_configuration_and_no_root(

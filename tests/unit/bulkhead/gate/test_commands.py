@@ -89,13 +89,13 @@ def test_limits_are_in_the_repository_and_options_come_first(home: Path) -> None
     ("words", "message"),
     [
         (["--image", "1G", "web"], "there is no bill of web, and no such file; `bulkhead bill --list` shows all bills"),
-        ([], "there is no limit: give one, such as --image 2G, or write .bulkhead.ini"),
+        ([], "there is no limit. Give one, such as --image 2G, or write the limits into .bulkhead.ini"),
         (["--file", "gone.ini"], "gone.ini cannot be read: No such file or directory"),
         (["--file", "bad.ini"], "bad.ini: [gate] has no limit images. Choose from "),
         (["--image", "1G", "--against", "bad.ini"], "bad.ini is not a bill of `bulkhead bill --json`: "),
         (
             ["--image", "1G", "2"],
-            "Bill 2: tts:1: the build has failed with exit code 1, so there is nothing to hold to limits",
+            "Bill 2: tts:1: the build failed with exit code 1, so there is nothing to hold to limits",
         ),
         (["--image", "1G", "--junit", "gone/../../nowhere\0x"], ""),
     ],
@@ -112,9 +112,14 @@ def test_what_cannot_be_told_is_three_and_says_why(
     assert printed.out == ""
 
 
-def test_no_bill_at_all_is_three(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gate("--image", "1G") == 3
+def test_no_bill_at_all_is_three_and_an_error_in_junit(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate("--image", "1G", "--junit", "gate.xml") == 3
     assert capsys.readouterr().err == "bulkhead: there is no bill yet: `bulkhead build --bill` makes one\n"
+    suites = ElementTree.parse(home / "gate.xml").getroot()
+    assert [suites.attrib[name] for name in ("tests", "failures", "errors")] == ["1", "0", "1"]
+    error = suites.find("testsuite/testcase/error")
+    assert error is not None
+    assert error.attrib["message"] == "there is no bill yet: `bulkhead build --bill` makes one"
 
 
 def test_limit_that_is_none_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]) -> None:

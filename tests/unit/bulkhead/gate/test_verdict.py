@@ -53,7 +53,10 @@ def test_peak_that_nobody_saw_is_over_a_limit_if_the_cache_alone_is() -> None:
     assert (over.level, over.measured) == (EXCEEDED, 19 * G)
     (unknown,) = judge(remote, {"peak": Limit("peak", 30 * G)}, None)
     assert (unknown.level, unknown.measured) == (UNKNOWN, None)
-    assert unknown.note == "the engine has its data on another machine; it was at least 19.0 GiB, by the build cache"
+    assert (
+        unknown.note
+        == "the engine has its data on another machine; it was at least 19.0 GiB: so much was written to the build cache"
+    )
 
 
 def test_percentage_of_an_unknown_size_is_unknown() -> None:

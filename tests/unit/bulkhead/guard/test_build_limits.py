@@ -338,10 +338,10 @@ def test_docker_is_asked_for_steps_of_the_classic_builder_once_for_all(
     monkeypatch.setattr(clients, "programs_that_build", list)
     for pid in (10, 11):
         proc.add(pid, "docker build .")
+    world.free = FLOOR + G
     guard = run_guard(world, 2)
     reservations.save(Reservation(identity(10), "app", G, 0, 0, 0, client=identity(11)))
-    world.free = FLOOR + G
-    world.build("slow", 20 * M)
+    world.build("slow", 5 * M)
     run_guard(world, 15, guard)
     assert 3 <= len(asked) <= 5, "every five seconds, and not for each of both"
 

@@ -82,6 +82,19 @@ def test_small_builds_go_on_though_a_scan_takes_long_on_a_busy_machine(
     assert world.aborted == []
 
 
+@pytest.mark.parametrize("left", [600 * M, 900 * M])
+@pytest.mark.parametrize("before", [0.0, 3.0, 12.0])
+def test_file_that_somebody_allocates_at_once_stops_no_build(world: World, left: float, before: float) -> None:
+    world.free = FLOOR + left + 4 * G
+    guard = run_guard(world, 5)
+    for name in SMALL:
+        world.build(name, 2 * M, written=200 * M)
+    run_guard(world, before, guard)
+    world.free -= 4 * G
+    run_guard(world, 10, guard)
+    assert world.aborted == []
+
+
 def test_build_that_begins_beside_a_container_is_stopped_within_seconds(world: World) -> None:
     world.free = FLOOR + 4 * G
     world.rates[OTHERS] = 30 * M

@@ -143,7 +143,7 @@ def test_several_disks_are_refused_with_what_to_write_instead() -> None:
         assert_says(
             found,
             found_has="",
-            needed="never guessed",
+            needed="never guesses which",
             action=f'volume_disks = ["{SPARE}", "/dev/disk/by-id/virtio-spare2"]',
         )
 

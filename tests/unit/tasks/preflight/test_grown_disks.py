@@ -116,7 +116,7 @@ def test_group_that_others_share_takes_the_space_only_with_the_setting() -> None
     (warning,) = alone.warnings
     assert warning == (
         "the disk /dev/vda1 has grown from 100.0 GiB to 200.0 GiB; the volume group ubuntu-vg leaves the new space unused, "
-        "because others share it: volume_group_grow = True has it taken"
+        "because others share it. volume_group_grow = True takes it"
     )
 
 
