@@ -71,7 +71,7 @@ def present_entry(settings: Settings, state: HostState, storage: Storage) -> Fst
         return listed
     if device and (is_bound or state.relocation in MOVED):
         kind = next((one for one in device.signatures if one in _FILESYSTEMS), "")
-        return FstabEntry(state.configured_volume, settings.volume_mount, kind, ())
+        return FstabEntry(state.configured_volume, settings.volume_mount, kind, state.configured_options)
     return None
 
 

@@ -449,7 +449,6 @@ def parse_host(output: list[str]) -> HostState:
     info: dict[str, Any] = json.loads("\n".join(sections["info"]) or "{}")
     docker_data = sections["docker-data"]
     phases = dict(line.split(" ", 1) for line in sections["relocation"] if line.startswith("/"))
-    configured_volume, configured_extra_volumes, configured_file = _configured(sections.get("configuration", []))
     networks = {match[1] for line in docker_data if (match := re.match(r'"name":"([^"]+)"', line))}
     return HostState(
         uid=int(uid),
@@ -479,9 +478,7 @@ def parse_host(output: list[str]) -> HostState:
         units=tuple(_units(sections["units"])),
         mount_units=tuple(_mount_units(sections["units"])),
         fails_closed=bool(sections.get("fails-closed")),
-        configured_volume=configured_volume,
-        configured_extra_volumes=configured_extra_volumes,
-        configured_file=configured_file,
+        **_configured(sections.get("configuration", [])),
         docker_options="".join(sections["options"][-1:]).strip().strip("\"'"),
         docker_data=EngineData(**_counts(docker_data, _DOCKER_LAYOUT), networks=len(networks - _DEFAULT_NETWORKS)),
         containerd_data=EngineData(**_counts(sections["containerd-data"], _CONTAINERD_LAYOUT)),
@@ -556,20 +553,24 @@ def _toml_root(line: str) -> str:
     return match[1] if match else ""
 
 
-def _configured(lines: list[str]) -> tuple[str, dict[str, str], bool]:
-    """Return the name of Docker's volume in the program's configuration, and those of extra volumes by mount point.
+def _configured(lines: list[str]) -> dict[str, Any]:
+    """Return what the program's configuration says of Docker's volume and of extra volumes, by the names of HostState.
 
-    The last value tells whether the volume is on a file. All are empty where there is no configuration, or one that cannot be
-    read: the deploy writes it anew.
+    It is empty where there is no configuration, or one that cannot be read: the deploy writes it anew.
     """
     try:
         values = json.loads("\n".join(line[1:] for line in lines))
-        extra = {target: source for source, target, *_ in values["extra_fstab"]}
-        on_file = bool(values.get("disk_file_bytes"))  # which earlier versions did not write
-        adopted = [source for source, *_ in values.get("volume_fstab", [])]  # which earlier versions did not write
-        return (*adopted, mapper_path(values["vg_name"], values["logical_volume"]))[0], extra, on_file
+        volume, options = mapper_path(values["vg_name"], values["logical_volume"]), list[str]()
+        for adopted in values.get("volume_fstab", []):  # earlier versions write neither this nor disk_file_bytes
+            volume, _, _, options = adopted
+        return {
+            "configured_volume": volume,
+            "configured_options": tuple(options),
+            "configured_file": bool(values.get("disk_file_bytes")),
+            "configured_extra_volumes": {target: source for source, target, *_ in values["extra_fstab"]},
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
-        return "", {}, False
+        return {}
 
 
 def _shown(lines: list[str]) -> Iterator[dict[str, str]]:

@@ -100,6 +100,7 @@ class HostState:
     fails_closed: bool = False  # our drop-ins keep Docker from starting without the volume
     # Docker's volume in the program's configuration: its mapper path, UUID=… for an adopted filesystem; empty without one.
     configured_volume: str = ""
+    configured_options: tuple[str, ...] = ()  # of its line of fstab, if it is an adopted filesystem
     configured_file: bool = False  # that volume is on the file that is Docker's disk, likewise
     configured_extra_volumes: dict[str, str] = field(default_factory=dict)  # mount point → mapper path, likewise
     docker_options: str = ""  # DOCKER_OPTS of /etc/default/docker

@@ -112,7 +112,12 @@ def test_program_gets_the_line_of_fstab_and_the_final_drop_ins(tmp_path: Path) -
     # The next run writes the same.
     again = replace(plan, adopts=False, adopted=config.volume_fstab[0])
     assert configuration(WANTED, again) == path.read_text()
-    assert _configured([f"={line}" for line in path.read_text().splitlines()])[0] == OWN_DISK
+    assert _configured([f"={line}" for line in path.read_text().splitlines()]) == {
+        "configured_volume": OWN_DISK,
+        "configured_options": options,
+        "configured_file": False,
+        "configured_extra_volumes": {},
+    }
 
 
 def test_program_of_a_logical_volume_gets_neither() -> None:

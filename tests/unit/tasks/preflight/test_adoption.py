@@ -323,6 +323,14 @@ def test_line_of_fstab_that_is_lost_comes_back_from_the_configuration(lost: str)
     assert (plan.adopts, plan.device, plan.filesystem) == (False, OWN_DISK, "ext4")
 
 
+def test_lost_line_of_the_volume_comes_back_with_its_owners_options() -> None:
+    (line,) = (entry for entry in adopted_disk().fstab if entry.target == VOLUME_MOUNT)
+    written = line._replace(options=(*line.options, "discard"))
+    storage = replace(adopted_disk(), fstab=tuple(entry for entry in adopted_disk().fstab if entry != line))
+    plan = planned(adopted_host(configured_options=written.options), storage)
+    assert "discard" in volume_entry(WANTED, plan).options
+
+
 @pytest.mark.parametrize("wanted", [WANTED, settings(), settings(volume_disks="blank")])
 @pytest.mark.parametrize("is_mounted", [True, False])
 def test_fstab_without_any_of_our_lines_makes_no_new_volume(wanted: Settings, is_mounted: bool) -> None:

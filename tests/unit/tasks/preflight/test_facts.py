@@ -119,6 +119,13 @@ def test_configuration_that_cannot_be_read_names_no_volume(line: str) -> None:
     assert (state.configured_volume, state.configured_extra_volumes) == ("", {})
 
 
+def test_adopted_filesystem_is_known_with_its_owners_options() -> None:
+    line = ["UUID=7", "/srv/docker-volume", "ext4", ["defaults", "discard"]]
+    values = {"vg_name": "docker-vg", "logical_volume": "docker-lv", "extra_fstab": [], "volume_fstab": [line]}
+    state = with_section("configuration", f"={json.dumps(values)}")
+    assert (state.configured_volume, state.configured_options) == ("UUID=7", ("defaults", "discard"))
+
+
 def test_volume_on_a_file_is_known_by_the_configuration() -> None:
     values = {"vg_name": "docker-vg", "logical_volume": "docker-lv", "extra_fstab": [], "disk_file_bytes": 2**36}
     assert with_section("configuration", f"={json.dumps(values)}").configured_file
