@@ -2,7 +2,7 @@
 
 This needs neither root nor device-mapper on this machine: fakeroot fills the filesystem, and the image's own kernel and
 tools make the volume group of the layout ``shared-vg``, and the xfs of ``single-root-xfs``, in a virtual machine that runs
-one script. The disk of ``own-disk`` is filled once by the booted machine.
+one script. The disk of ``own-disk`` is filled once by the booted machine, and that of ``cloud-init`` is partitioned by it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ LAYOUTS = {
     "decoy": "as spare-disk, and a third disk that holds data",
     "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
     "single-root-xfs": "the same with root on xfs",
+    "cloud-init": "a cloud image whose cloud-init left the end of its disk of 40 GB to Docker (docs/new-machines.md)",
     "own-disk": "a plain root disk, and a second disk of 20 GB whose partition is mounted on /var/lib/docker, with Docker's data",
 }
 DOCKER = ("absent", "preinstalled")
@@ -34,11 +35,16 @@ ROOT_VOLUME = "30G"
 PLAIN_ROOT = "30G"
 SPARE_DISK = "20G"
 DECOY_DISK = "256M"
+CLOUD_ROOT = "3G"  # of the image, before cloud-init grows it
+CLOUD_DISK = "40G"
+USER_DATA = Path(__file__).parent.parent / "examples/cloud-init/docker-partition.yaml"
 
 _PACKAGES = (
     "systemd systemd-sysv udev dbus openssh-server python3 sudo ca-certificates cron apparmor iproute2 iptables kmod "
     "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
 ).split()
+
+_CLOUD_INIT = "cloud-init cloud-guest-utils fdisk".split()
 
 # Tools that the tests need. Images with an engine have them, because an emulated machine needs minutes to install them.
 _TEST_TOOLS = "apprise python3-aiosmtpd curl jq".split()
@@ -58,6 +64,16 @@ chroot "$1" systemctl -q enable systemd-networkd.service
 chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer man-db.timer \
     systemd-networkd-wait-online.service getty@tty1.service
 mkdir -p "$1/var/log/journal"
+"""
+
+# The same for a machine with cloud-init. $USER_DATA is the text of its user data. The network and apt's sources stay.
+_SEED = r"""
+seed=$1/var/lib/cloud/seed/nocloud
+mkdir -p "$seed"
+printf '%s' "$USER_DATA" >"$seed/user-data"
+echo 'instance-id: docker-bulkhead-lab' >"$seed/meta-data"
+printf '%s\n' 'datasource_list: [NoCloud]' 'network: {config: disabled}' 'apt: {preserve_sources_list: true}' \
+    >"$1/etc/cloud/cloud.cfg.d/99-lab.cfg"
 """
 
 # PID 1 of the machine that moves root onto LVM, with the layout of Ubuntu's installer. The plain root is on vda, the
@@ -166,13 +182,27 @@ class Recipe:
         return self.layout == "own-disk"
 
     @property
+    def cloud_init(self) -> bool:
+        return self.layout == "cloud-init"
+
+    @property
+    def one_disk(self) -> bool:
+        return self.lvm or self.single_root or self.cloud_init
+
+    @property
     def packages(self) -> list[str]:
         # An installer that puts root on LVM installs lvm2. On a plain root without an engine the deploy must do so.
         if self.docker == "absent":
-            of_layout = {"shared-vg": ["lvm2"], "single-root-xfs": ["xfsprogs"], "own-disk": ["fdisk"]}
+            of_layout = {
+                "shared-vg": ["lvm2"],
+                "single-root-xfs": ["xfsprogs"],
+                "own-disk": ["fdisk"],
+                "cloud-init": _CLOUD_INIT,
+            }
             return [*_PACKAGES, *of_layout.get(self.layout, [])]
         engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
         tools = ["fdisk"] if self.own_disk else [] if self.lvm else ["xfsprogs"]
+        tools += _CLOUD_INIT if self.cloud_init else []
         return [*_PACKAGES, *([] if self.own_disk else ["lvm2"]), *engine, *_TEST_TOOLS, *tools]
 
     @property
@@ -180,13 +210,15 @@ class Recipe:
         public_key = cache.ssh_key().with_suffix(".pub").read_text()
         sizes = (ROOT_DISK, SPARE_DISK, DECOY_DISK)
         # The images of other layouts keep their names.
-        of_layout = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else (OWN_DISK,) if self.own_disk else ()
+        of_layout: tuple[object, ...] = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else (OWN_DISK,) if self.own_disk else ()
+        if self.cloud_init:
+            of_layout = (CLOUD_ROOT, CLOUD_DISK, _SEED, USER_DATA.read_text())
         text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, *sizes, public_key, *of_layout))
         return f"{self.suite}-{self.layout}-{self.docker}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     @property
     def kernel_root(self) -> str:
-        return "/dev/mapper/ubuntu--vg-ubuntu--lv" if self.lvm else "/dev/vda"
+        return "/dev/mapper/ubuntu--vg-ubuntu--lv" if self.lvm else "/dev/vda1" if self.cloud_init else "/dev/vda"
 
 
 def image(recipe: Recipe) -> Path:
@@ -217,16 +249,20 @@ def _make(recipe: Recipe, directory: Path) -> None:
         with step(f"mmdebstrap {recipe.suite}"):
             _debootstrap(recipe, tarball)
         with step("filling the root filesystem"):
-            _fill(tarball, plain, directory, _TO_XFS if recipe.xfs else _TO_LVM.replace("{size}", ROOT_VOLUME))
+            to_layout = _TO_XFS if recipe.xfs else _TO_LVM.replace("{size}", ROOT_VOLUME)
+            size, device = (CLOUD_ROOT, recipe.kernel_root) if recipe.cloud_init else (PLAIN_ROOT, "/dev/vda")
+            _fill(tarball, plain, directory, to_layout, size, device)
         if recipe.lvm:
             with step("moving root onto LVM in a virtual machine"):
                 _lay_out(plain, directory, ROOT_DISK)
         elif recipe.xfs:
             with step("moving root onto xfs in a virtual machine"):
                 _lay_out(plain, directory, PLAIN_ROOT)
+        elif recipe.cloud_init:
+            _into_partition(plain, directory / "root.qcow2")
         else:
             _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
-        if not recipe.lvm and not recipe.single_root:
+        if not recipe.one_disk:
             _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
         if recipe.layout == "decoy":
             _decoy(Path(scratch), directory / "decoy.qcow2")
@@ -245,6 +281,11 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
             # Without root, hooks run as a user who cannot read our files: upload the key, and pass the script as a word.
             f"--customize-hook=upload {shlex.quote(f'{cache.ssh_key()}.pub')} /tmp/lab-key",
             f'--customize-hook=KEY=$1/tmp/lab-key\n{_CUSTOMIZE}rm "$KEY"',
+            *(
+                [f"--customize-hook=USER_DATA={shlex.quote(USER_DATA.read_text())}\n{_SEED}"]
+                if recipe.cloud_init
+                else []
+            ),
             "--skip=cleanup/apt/lists",
             recipe.suite,
             str(tarball),
@@ -253,18 +294,19 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
     )
 
 
-def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str) -> None:
+def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str, size: str, device: str) -> None:
     """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``.
 
     Args:
         to_layout: the script that moves the tree to where the layout has root, as PID 1 of a machine.
+        device: what the filesystem will be on, for fstab.
     """
     script = r"""
     set -eu
     tree=$(mktemp -d -p "$4"); trap 'rm -rf "$tree"' EXIT
     tar -C "$tree" -xf "$1"
     printf '%s' "$5" >"$tree/to-lvm"; chmod 0755 "$tree/to-lvm"
-    echo '/dev/vda / ext4 errors=remount-ro 0 1' >"$tree/etc/fstab"
+    echo "$7 / ext4 errors=remount-ro 0 1" >"$tree/etc/fstab"
     cp "$tree"/boot/vmlinuz-* "$3/vmlinuz"; cp "$tree"/boot/initrd.img-* "$3/initrd.img"; chmod 0644 "$3"/vmlinuz "$3"/initrd.img
     mke2fs -q -t ext4 -L root -d "$tree" "$2" "$6"
     """
@@ -273,7 +315,8 @@ def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str) -> N
             *("fakeroot", "sh", "-c", script, "fill"),
             *map(str, (tarball, filesystem, directory, filesystem.parent)),
             to_layout,
-            PLAIN_ROOT,
+            size,
+            device,
         ],
         check=True,
     )
@@ -297,6 +340,20 @@ def _lay_out(plain: Path, directory: Path, size: str) -> None:
     )
     if "LAID-OUT" not in console.read_text(errors="replace"):
         raise LabError(f"moving root failed; {console} has the output of its console")
+
+
+def _into_partition(filesystem: Path, disk: Path) -> None:
+    """Make a disk with a partition that holds the filesystem, as a cloud image has it, and enlarge the disk."""
+    raw = filesystem.with_suffix(".disk")
+    with raw.open("wb") as file:
+        file.truncate(filesystem.stat().st_size + 2 * 2**20)
+    table = f"label: gpt\nstart=1MiB, size={filesystem.stat().st_size // 512}, type=L\n"
+    subprocess.run(["sfdisk", "--quiet", raw], input=table, check=True, text=True)
+    subprocess.run(
+        ["dd", "status=none", "conv=notrunc,sparse", "bs=1M", "seek=1", f"if={filesystem}", f"of={raw}"], check=True
+    )
+    _qemu_img("convert", "-O", "qcow2", str(raw), str(disk))
+    _qemu_img("resize", "-q", str(disk), CLOUD_DISK)
 
 
 def _decoy(scratch: Path, disk: Path) -> None:

@@ -451,6 +451,8 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
         settings["volume_file"] = "60%"
     elif recipe and recipe.own_disk:
         settings["adopt_filesystem"] = True
+    elif recipe and recipe.cloud_init:
+        settings["volume_disks"] = ["/dev/disk/by-partlabel/docker"]
     elif not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     if recipe and recipe.suite == "sid":
@@ -472,6 +474,8 @@ def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
                 machine.boot()
                 # "degraded" will do: a unit may fail in a virtual machine.
                 machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
+                if recipe.cloud_init:
+                    machine.run("cloud-init status --wait", timeout=FIRST_BOOT_TIMEOUT)
                 if recipe.own_disk:
                     machine.run(OWN_DISK, timeout=BOOT_TIMEOUT)
                 machine.snapshot(BOOTED)

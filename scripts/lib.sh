@@ -145,7 +145,7 @@ need_venv() {
 # Debian's images on Ubuntu.
 need_lab_packages() {
     need_packages qemu-system-x86 qemu-utils mmdebstrap uidmap debian-archive-keyring fakeroot e2fsprogs openssh-client \
-        xorriso gpg gpgconf gpg-agent dpkg-dev apt-utils procps
+        xorriso gpg gpgconf gpg-agent dpkg-dev apt-utils procps fdisk
     # shellcheck source=/dev/null
     [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" != bookworm ] || unpack_newer_qemu
 }

@@ -56,6 +56,15 @@ def test_index_has_every_page() -> None:
     assert not missing, f"docs/README.md lacks {sorted(page.name for page in missing)}"
 
 
+def test_page_shows_the_user_data_that_the_lab_tries() -> None:
+    shown = re.search(
+        r"^    #cloud-config\n(?:(?:    .*)?\n)+?(?=\S)", (TOP / "docs/new-machines.md").read_text(), re.MULTILINE
+    )
+    assert shown
+    text = "".join(line[4:] for line in shown[0].rstrip("\n").splitlines(keepends=True))
+    assert f"{text}\n" == (TOP / "examples/cloud-init/docker-partition.yaml").read_text()
+
+
 def test_readme_names_settings_that_exist_with_their_defaults() -> None:
     defaults = (TOP / "inventory" / "group_data" / "all.py").read_text()
     section = (TOP / "README.md").read_text().partition("## Ten settings that matter")[2].partition("\n## ")[0]

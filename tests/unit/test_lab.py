@@ -85,6 +85,8 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
         assert inventory_settings(Recipe(layout=layout)) == {"engine_source": "distro", "volume_file": "60%"}
     adopting = inventory_settings(Recipe(layout="own-disk", docker="preinstalled"))
     assert adopting == {"engine_source": "distro", "adopt_filesystem": True}
+    partition = inventory_settings(Recipe(layout="cloud-init"))
+    assert partition["volume_disks"] == ["/dev/disk/by-partlabel/docker"]
     assert inventory_settings(Recipe("sid"))["allow_unsupported_release"] is True
     assert inventory_settings(None)["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
 
