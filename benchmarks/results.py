@@ -19,7 +19,7 @@ TOP = Path(__file__).parent.parent
 RESULTS = TOP / "docs" / "benchmarks"
 PAGE = TOP / "docs" / "benchmarks.md"
 
-NAMES = ("deploy", "fleet", "check", "guard", "context", "relocation")  # in the order of the page
+NAMES = ("deploy", "fleet", "check", "guard", "context", "relocation", "volume")  # in the order of the page
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
     [
         ("deploy", "name an inventory, for example inventory/prod.py"),
         ("verify", "name an inventory, for example inventory/prod.py"),
-        ("benchmark", "name a benchmark: deploy, fleet, check, guard, context or relocation"),
+        ("benchmark", "name a benchmark: deploy, fleet, check, guard, context, relocation or volume"),
         ("benchmark nonsense", "there is no benchmark nonsense"),
         ("deploy --nonsense", "there is no option --nonsense; arguments for pyinfra come after --"),
         ("deploy one.py two.py", "there are two inventories: one.py and two.py"),
