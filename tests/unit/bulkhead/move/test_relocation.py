@@ -547,6 +547,24 @@ def test_rollback_goes_back_to_the_old_data_and_keeps_the_new(host: RelocationHo
     assert Path(host.volume, "docker.left-1", "later").exists()
 
 
+def test_move_that_fails_after_a_rollback_is_no_rollback(host: RelocationHost) -> None:
+    host.move().relocate()
+    host.move().roll_back()
+    host.broken_on_volume = True
+    with pytest.raises(Failed, match="Docker runs on its old data"):
+        host.move().relocate()
+    assert host.move().journal.phase == journal.FAILED
+
+
+@pytest.mark.parametrize("name", ["docker", "containerd"])
+def test_rollback_also_unbinds_a_store_that_fstab_no_longer_lists(host: RelocationHost, name: str) -> None:
+    host.move().relocate()
+    host.fstab = "# mine\n"
+    host.mounted = {host.stores[name]}
+    host.move().roll_back()
+    assert (host.mounted, host.up) == (set(), True)
+
+
 def test_rollback_goes_back_to_the_old_data_of_a_volume_that_is_lost(host: RelocationHost) -> None:
     host.move().relocate()
     shutil.rmtree(host.volume)
