@@ -220,8 +220,7 @@ def test_containers_are_never_stopped_whatever_they_look_like(machine: Machine) 
     assert journal(machine).count("stops the build step") == 2
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@SELDOM
 def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine) -> None:
     little = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/part; sleep 1; done"
     # BuildKit runs equal steps of several builds only once.
@@ -241,8 +240,7 @@ def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine)
         build.end()
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@SELDOM
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_of_small_files_is_stopped_before_the_inodes_are_used_up(machine: Machine, builder: str) -> None:
     floor = 50_000  # of the 390,000 inodes that ext4 gives 6 GiB
@@ -307,8 +305,7 @@ def test_builder_in_a_container_is_stopped_through_its_client(machine: Machine) 
     )
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@SELDOM
 def test_client_of_another_engine_is_left_alone(machine: Machine) -> None:
     """An engine that never answers stands for one on another host: the client waits for it, whatever happens here."""
     machine.run(
@@ -344,8 +341,7 @@ START_DIND = (
 )
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@SELDOM
 def test_build_in_a_docker_in_a_container_is_stopped_and_the_container_is_not(machine: Machine) -> None:
     machine.run(DIND)
     machine.run(

@@ -222,8 +222,7 @@ def test_prune_frees_space_on_a_volume_without_a_free_byte(machine: Machine) -> 
     assert {"box:latest", "app:latest"} <= images(left)
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_reclaim_beyond_what_can_be_had_removes_nothing(machine: Machine) -> None:
     before = inventory(machine)
     done = machine.run("bulkhead reclaim --need 900G --yes", check=False, timeout=900)
@@ -244,8 +243,7 @@ def test_reclaim_beyond_what_can_be_had_removes_nothing(machine: Machine) -> Non
     assert {"box:latest", "app:latest"} <= images(left)
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
     send(machine, DATA / "registry.py", "/root/registry.py")
     machine.run("systemd-run --quiet --unit=registry python3 /root/registry.py 1048576")
@@ -263,8 +261,7 @@ def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
     assert len(machine.out("docker images --filter dangling=true --quiet").split()) < len(dangling)
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_network_of_jobs_that_leave_no_container_stays(machine: Machine) -> None:
     machine.run("docker run --rm --network old-net box true")
     machine.run("bulkhead prune", timeout=900)
@@ -279,8 +276,7 @@ def test_network_of_jobs_that_leave_no_container_stays(machine: Machine) -> None
     assert "old-net" not in inventory(machine)["networks"]
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_nothing_goes_just_after_a_boot_nor_because_the_clock_is_set(machine: Machine) -> None:
     before = inventory(machine)
     machine.run(f"rm {UPTIME}")
@@ -295,8 +291,7 @@ def test_nothing_goes_just_after_a_boot_nor_because_the_clock_is_set(machine: Ma
     assert after["images"] == before["images"]
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="what a prune leaves")
 def test_anonymous_volume_goes_only_on_request(machine: Machine) -> None:
     before = inventory(machine)["volumes"]
     machine.run("bulkhead prune", timeout=900)

@@ -311,8 +311,7 @@ ELSEWHERE = {
 }
 
 
-# Joins the sample once it has passed on a machine.
-@pytest.mark.full
+@pytest.mark.sample(1, of="ways to be told")
 @pytest.mark.parametrize("way", ELSEWHERE)
 def test_data_that_leaves_the_volume_is_reported(host: WatchedHost, way: str) -> None:
     command, level, text = ELSEWHERE[way]
