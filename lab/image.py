@@ -66,14 +66,14 @@ chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer e2scrub_al
 mkdir -p "$1/var/log/journal"
 """
 
-# The same for a machine with cloud-init. $USER_DATA is the text of its user data. The network and apt's sources stay.
+# The same for a machine with cloud-init. $USER_DATA is the text of its user data. The network, apt's sources and the locale stay.
 _SEED = r"""
 seed=$1/var/lib/cloud/seed/nocloud
 mkdir -p "$seed"
 printf '%s' "$USER_DATA" >"$seed/user-data"
 echo 'instance-id: docker-bulkhead-lab' >"$seed/meta-data"
 printf '%s\n' 'datasource_list: [NoCloud]' 'network: {config: disabled}' 'apt: {preserve_sources_list: true}' \
-    >"$1/etc/cloud/cloud.cfg.d/99-lab.cfg"
+    'locale: false' >"$1/etc/cloud/cloud.cfg.d/99-lab.cfg"
 """
 
 # PID 1 of the machine that moves root onto LVM, with the layout of Ubuntu's installer. The plain root is on vda, the
