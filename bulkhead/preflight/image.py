@@ -59,7 +59,9 @@ def _review(arguments: Arguments) -> Item:
         return Item("review", OK, f"nothing to report of {arguments.dockerfile}")
     rows = [f"{each.rule} in line {each.line}" for each in found]
     level = FAILED if any(each.level == ERROR for each in found) else WARNING
-    return Item("review", level, f"{count(len(found), 'finding')}: {abbreviated(rows)}. `bulkhead review` explains them")
+    return Item(
+        "review", level, f"{count(len(found), 'finding')}: {abbreviated(rows)}. `bulkhead review` explains them"
+    )
 
 
 def _assignments(values: Mapping[str, str]) -> list[str]:

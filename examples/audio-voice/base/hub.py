@@ -1,6 +1,6 @@
 """Stand for a hub of models: serve the files that a list names, with zeros in them. It can resume, as real hubs can.
 
-    hub.py models.json [PORT]
+hub.py models.json [PORT]
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import json
 import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 CHUNK = bytes(2**16)
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    sizes: dict[str, int] = {}  # path → bytes
+    sizes: ClassVar[dict[str, int]] = {}  # path → bytes
 
     def do_GET(self) -> None:
         size = self.sizes.get(self.path.lstrip("/"))

@@ -53,7 +53,7 @@ class TTS:
             file.writeframes(array("h", samples).tobytes())
 '''
 # coqui-tts comes as source, and needs a compiler. This is its build backend (PEP 517).
-BACKEND = '''\
+BACKEND = """\
 import shutil
 import sys
 
@@ -66,11 +66,7 @@ def build_wheel(directory, *_, **__):
     import stand_ins
 
     return stand_ins.wheel(directory, *stand_ins.COQUI_TTS)
-
-
-def build_sdist(*_):
-    raise NotImplementedError
-'''
+"""
 
 # Name, version, GB in the incident, what it requires, its modules. The first step of the incident brought 8 GB, the second one
 # 6: 4 of them for another version of PyTorch, because f5-tts does not work with the newest one.

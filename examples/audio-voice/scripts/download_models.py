@@ -3,9 +3,9 @@
 It goes on where a cut left it, verifies every file before it gets its name, downloads nothing for which there is no space, and lets
 one container download at a time. What is there is not downloaded again, so a start without a network works from the second time on.
 
-Exit codes: 0: every model is there; 1: what the server sent is not what models.json says; 2: wrong arguments, or a models.json that
-cannot be used; 3: the server cannot be reached, or does not send a file; 4: there is not enough space, or the directory cannot be
-written.
+Exit codes: 0: every model is there; 1: what the server sent is not what models.json says; 2: wrong arguments, or an address or a
+models.json that cannot be used; 3: the server cannot be reached, or does not send a file; 4: there is not enough space, or the
+directory cannot be written.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ def download_all(models: Sequence[Model], directory: Path, address: str, keep_fr
         return
     if not address:
         raise NotDownloaded(UNREACHABLE, "models are missing, and MODELS_URL does not say where they are")
+    if not address.startswith(("http://", "https://")):
+        raise NotDownloaded(UNUSABLE, f"MODELS_URL must begin with https:// or http://, not {address!r}")
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory):
         missing = [model for model in models if not model.is_there(directory)]  # another one may have brought them
@@ -143,7 +145,7 @@ def check_space(missing: Sequence[Model], directory: Path, keep_free: int | None
     """
     counts = os.statvfs(directory)
     size, free = counts.f_blocks * counts.f_frsize, counts.f_bavail * counts.f_frsize
-    keep = min(max(size // 20, 2 * GIB), 50 * GIB) if keep_free is None else keep_free
+    keep = min(max(size // 20, 2 * GIB), 50 * GIB, size // 4) if keep_free is None else keep_free
     need = sum(model.bytes - model.has_come(directory) for model in missing)
     if need + keep > free:
         raise NotDownloaded(
@@ -254,7 +256,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--keep-free",
         type=int,
         metavar="BYTES",
-        help="what stays free beside the models (default: 5 %% of the disk, at least 2 GiB and at most 50 GiB, as the guard's floor)",
+        help="what stays free beside the models (default: what the guard keeps free: 5 %% of the disk, at least 2 GiB and at most 50 GiB, never more than a quarter)",
     )
     options = parser.parse_args(words)
     try:

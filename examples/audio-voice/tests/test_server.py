@@ -13,4 +13,4 @@ class SilentModel:
 
 class SpeechCase(unittest.TestCase):
     def test_text_becomes_speech(self) -> None:
-        self.assertEqual(server.speech(SilentModel(), "hello"), b"speech of hello")
+        assert server.speech(SilentModel(), "hello") == b"speech of hello"

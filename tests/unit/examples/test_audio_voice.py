@@ -92,6 +92,12 @@ def test_health_check_fails_while_nothing_answers(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("the service does not answer: ")
 
 
+def test_tests_of_the_example_pass() -> None:
+    subprocess.run(
+        [sys.executable, "-m", "unittest", "tests.test_server"], cwd=EXAMPLE, check=True, capture_output=True
+    )
+
+
 def test_models_are_in_the_volume_that_the_incident_decided() -> None:
     compose = (EXAMPLE / "compose.yaml").read_text()
     assert "- models_cache:/app/models\n" in compose
@@ -103,9 +109,7 @@ def test_limits_of_the_example_are_limits() -> None:
     assert set(held) == {"peak", "image", "layers", "context", "wasted", "models"}
 
 
-def test_stand_ins_are_installed_by_pip_as_the_dockerfiles_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stand_ins_are_installed_by_pip_as_the_dockerfiles_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a hundredth of their bulk. The step of the incident before brings a version of PyTorch that the service cannot use."""
     stand_ins = load("base/stand_ins.py")
     monkeypatch.setattr(stand_ins, "SCALE", 1)

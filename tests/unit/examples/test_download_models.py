@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,11 +31,11 @@ class FlakyHub(hub.HubHandler):  # type: ignore[misc,name-defined] # the module 
     """The hub of the example. It can cut connections, and it keeps a list of what it is asked."""
 
     sizes = SIZES
-    requests: list[tuple[str, str]] = []  # path and range
-    cut_after: list[int] = []  # bytes, for one request each
+    requests: ClassVar[list[tuple[str, str]]] = []  # path and range
+    cut_after: ClassVar[list[int]] = []  # bytes, for one request each
     status = 0  # 0: as it should be
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 # the server's
         self.requests.append((self.path.lstrip("/"), self.headers.get("Range", "")))
         if self.status:
             self.send_error(self.status)
@@ -156,9 +156,7 @@ def test_next_start_goes_on_where_the_last_one_ended(download: Download, monkeyp
     assert download.models() == SIZES
 
 
-def test_server_that_cannot_resume_sends_everything_again(
-    download: Download, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_that_cannot_resume_sends_everything_again(download: Download, monkeypatch: pytest.MonkeyPatch) -> None:
     original = downloads._request
     monkeypatch.setattr(downloads, "_request", lambda url, _: original(url, 0))
     FlakyHub.cut_after = [M]
@@ -189,6 +187,7 @@ def test_another_version_of_a_model_takes_the_place_of_the_old_one(download: Dow
         (40 * 2**30, 2 * 2**30, [], "The models need 3.0 MiB, and 2.0 GiB must stay free: 3.0 MiB are missing."),
         (100 * 2**30, 5 * 2**30, [], "and 5.0 GiB must stay free"),
         (4000 * 2**30, 50 * 2**30, [], "and 50.0 GiB must stay free"),
+        (4 * 2**30, 2**30, [], "and 1.0 GiB must stay free"),
         (40 * 2**30, 2 * M, ["--keep-free", "0"], "The models need 3.0 MiB, and 0.0 MiB must stay free: 1.0 MiB are"),
     ],
 )
@@ -258,6 +257,14 @@ def test_answer_that_will_not_change_is_not_asked_for_again(
     assert len(FlakyHub.requests) == requests
 
 
+@pytest.mark.parametrize("address", ["file:///etc", "ftp://host/models", "models"])
+def test_address_of_another_kind_is_refused(
+    download: Download, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    assert download.run("--url", address) == 2
+    assert f"must begin with https:// or http://, not '{address}'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"models": [{"path": "a"}]}'])
 def test_list_that_cannot_be_used_is_named(
     download: Download, capsys: pytest.CaptureFixture[str], content: str
@@ -268,9 +275,7 @@ def test_list_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize("path", ["../model.pth", "/etc/model.pth", "a/../../model.pth", ""])
-def test_model_never_leaves_the_directory(
-    download: Download, capsys: pytest.CaptureFixture[str], path: str
-) -> None:
+def test_model_never_leaves_the_directory(download: Download, capsys: pytest.CaptureFixture[str], path: str) -> None:
     download.file.write_text(json.dumps({"models": [{"path": path, "bytes": 5, "sha256": 64 * "0"}]}))
     assert download.run() == 2
     assert "is not a path below the directory" in capsys.readouterr().err
@@ -280,5 +285,3 @@ def test_directory_that_cannot_be_written_is_named(download: Download, capsys: p
     download.directory.write_text("a file")
     assert download.run() == 4
     assert "models cannot be written: " in capsys.readouterr().err
-
-

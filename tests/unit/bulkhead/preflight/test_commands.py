@@ -188,7 +188,11 @@ def test_dockerfile_that_docker_would_refuse_fails(app: Path, capsys: pytest.Cap
     (app / "Dockerfile").write_text("FROM scratch\nCPOY a b\n")
     assert preflight("-t app .") == 3
     found = shown(capsys)
-    assert found["review"] == found["context"] == ("failed", "Dockerfile:2: there is no instruction CPOY. Did you mean COPY?")
+    assert (
+        found["review"]
+        == found["context"]
+        == ("failed", "Dockerfile:2: there is no instruction CPOY. Did you mean COPY?")
+    )
     (app / "Dockerfile").unlink()
     assert preflight("-t app .") == 0
     assert shown(capsys)["review"][0] == "warning"
@@ -201,9 +205,7 @@ def test_compose_and_repositories_are_not_reviewed(capsys: pytest.CaptureFixture
         assert [*shown(capsys)] == [*BUILD, *HOST]
 
 
-def test_gate_judges_the_last_build_and_the_context_as_it_is_now(
-    app: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gate_judges_the_last_build_and_the_context_as_it_is_now(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (app / ".bulkhead.ini").write_text("[gate]\nimage = 12G\ncontext = 1M\n")
     assert preflight("-t tts:2 .") == 0
     assert shown(capsys)["gate"] == (
@@ -220,7 +222,9 @@ def test_gate_judges_the_last_build_and_the_context_as_it_is_now(
     store.keep(bill(size=11 * G))
     store.keep(bill(size=99 * G, code=1))
     assert preflight("-t tts:2 .") == 0
-    assert shown(capsys)["gate"][0] == "ok", "a build that failed says nothing of the image, and the old context is gone"
+    assert shown(capsys)["gate"][0] == "ok", (
+        "a build that failed says nothing of the image, and the old context is gone"
+    )
     make(app, "app", size=2 * 2**20)
     assert preflight("-t tts:2 .") == 3
     assert shown(capsys)["gate"] == ("failed", "context: 2.0 MiB of at most 1.0 MiB (.bulkhead.ini)")
