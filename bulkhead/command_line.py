@@ -215,11 +215,14 @@ def _add_building(commands: Commands) -> None:
     preflight = _add(
         commands,
         "preflight",
-        help="check that a build fits, without running it",
-        description="Run only the checks of `bulkhead build`. Exit code 0: a build with these arguments may start; 3: it "
-        "may not, with the reason.",
+        help="go through a checklist before a build or a deploy: this host, the Dockerfile, the limits",
+        description="Make the checks of `bulkhead build`, and build nothing. Then check the ballast, the last check, the prune, "
+        "who is alerted, and what else `bulkhead check` finds. Of a `docker build`, also review the Dockerfile, measure the "
+        "context, and compare the last bill with the limits of ./.bulkhead.ini.",
+        epilog="Exit codes: 0: nothing has failed; 1: the configuration cannot be read; 2: wrong arguments; 3: a check has failed, "
+        "with the reason. A warning does not count.",
     )
-    preflight.set_defaults(run="build.commands:preflight", anybody=True)
+    preflight.set_defaults(run="preflight.commands:run", anybody=True)
     for command in (build, preflight):
         command.add_argument(
             "--need",

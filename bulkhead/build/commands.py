@@ -1,4 +1,4 @@
-"""`bulkhead build`: check that a build fits, then run docker. `bulkhead preflight`: only check.
+"""`bulkhead build`: check that a build fits, then run docker. `bulkhead preflight` makes the same checks, and more.
 
 The input and the output of docker stay its own; ours goes to standard error. On a terminal, BuildKit redraws its
 lines by moving the cursor back over them. A line of ours, or a region kept free for one, would spoil them; so the volume's
@@ -77,12 +77,19 @@ def _of_snapshot(config: Config) -> str:
     return f"the snapshot: {commands.describe(config, standing[0], time.time())}"
 
 
-def preflight(config: Config, options: argparse.Namespace) -> int:
-    """`bulkhead preflight`: return 3 if the build would not be started."""
+def preflight(
+    config: Config, options: argparse.Namespace, add_others: Callable[[Checklist], None] = lambda _: None
+) -> int:
+    """Print the checks of a build, and return 3 if one has failed.
+
+    Args:
+        add_others: adds what else is checked.
+    """
     say: Callable[[str], None] = (lambda _: None) if options.json else print
     checklist = Checklist(config, of_options(options), options.need, options.limit, say)
     checklist.inspect()
     checklist.check_room()
+    add_others(checklist)
     if options.json:
         values = {
             "fits": not checklist.failed,

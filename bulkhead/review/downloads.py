@@ -189,7 +189,7 @@ def _size(model: str) -> int | None:
 def _instead(how: str) -> str:
     setting = next((name for pattern, name in _SETTINGS if pattern.search(how)), "")
     head = f"ENV {setting}=/models\n" if setting else ""
-    return f"{head}VOLUME /models\n# docker run -v models_cache:/models …"
+    return f"{head}# docker run -v models_cache:/models …"
 
 
 def models_copied(image: Image) -> Iterator[ImageFinding]:

@@ -180,11 +180,12 @@ class Status:
 # -- collecting
 
 
-def collect(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
+def collect(config: Config, moves: Callable[[], Sequence[Move]], *, measures_usage: bool = True) -> Status:
     """Collect every part. A part that fails does not hide the others.
 
     Args:
         moves: returns the moves of extra volumes, and Docker's as the last.
+        measures_usage: whether Docker is asked what fills the volume, which can take seconds.
     """
     status = Status(socket.gethostname(), time.time(), config.volume_mount, config.vg_name, config.reserve_bytes)
 
@@ -198,7 +199,8 @@ def collect(config: Config, moves: Callable[[], Sequence[Move]]) -> Status:
     known = state.load("check")
     status.observation = part("disks", lambda: _observe(config, known), status.observation)
     status.checked = part("last check", lambda: _last_sample(known), None)
-    if any(result.key == "docker" and result.level == OK for result in status.observation.results):
+    docker_answers = any(result.key == "docker" and result.level == OK for result in status.observation.results)
+    if measures_usage and docker_answers:
         status.usage = part("usage", _usage, None)
     status.places = part("places", lambda: [DataLocation.of(move) for move in moves()], [])
     status.under_way = part("under way", unit.is_under_way, False)

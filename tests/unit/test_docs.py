@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2]
-PAGES = sorted([*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("files/**/*.md")])
+PAGES = sorted(
+    [*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("files/**/*.md"), *TOP.glob("examples/**/*.md")]
+)
 # Of the project, as a page names them in its text: tasks/volume.py, settings/.
 _OURS = re.compile(r"`((?:bulkhead|settings|tasks|pyinfra_lvm|inventory|tests|lab|templates|benchmarks)/[a-z0-9_./]*)`")
 
@@ -39,7 +41,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_every_command_that_a_page_names_is_there(page: Path) -> None:
-    for name in set(re.findall(r"scripts/([a-z]+)", page.read_text())):
+    for name in set(re.findall(r"\bscripts/([a-z]+)\b", page.read_text())):
         assert (TOP / "scripts" / name).exists(), f"scripts/{name}"
 
 

@@ -150,7 +150,7 @@ HEAD = "FROM python:3.12-slim@sha256:0\n"
         (
             "RUN ollama pull x\nCMD x",
             "model-download",
-            "ENV OLLAMA_MODELS=/models\nVOLUME /models\n# docker run -v models_cache:/models …",
+            "ENV OLLAMA_MODELS=/models\n# docker run -v models_cache:/models …",
         ),
         (
             "RUN <<EOF\napt-get update\nEOF\nCMD x",

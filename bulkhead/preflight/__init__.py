@@ -1,0 +1,1 @@
+"""Go through a checklist before a build or a deploy."""
