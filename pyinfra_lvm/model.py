@@ -67,6 +67,12 @@ class LogicalVolume:
     origin: str  # of a snapshot; empty otherwise
     tags: tuple[str, ...] = ()
     merging: bool = False  # a snapshot that LVM merges into its origin
+    health: str = ""  # lv_health_status of lvs: partial, refresh needed, mismatches exist …; empty: nothing is wrong
+
+    @property
+    def is_mirror(self) -> bool:
+        """Return whether it has two copies, each on a disk of its own."""
+        return self.segment_type == "raid1"
 
     @property
     def path(self) -> str:
