@@ -80,6 +80,7 @@ def provision(settings: Settings, plan: Plan) -> None:
             plan.size,
             plan.filesystem,
             ["-i", str(per_inode)] if per_inode else [],
+            mirrored=plan.mirrored,
         )
     entry = volume_entry(settings, plan)
     lvm.mount(
@@ -95,8 +96,12 @@ def provision(settings: Settings, plan: Plan) -> None:
         _provision_extra(settings, plan.volume_group, volume)
 
 
-def _logical_volume(group: str, name: str, size: int, filesystem: str, options: Sequence[str] = ()) -> None:
-    lvm.logical_volume(name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG])
+def _logical_volume(
+    group: str, name: str, size: int, filesystem: str, options: Sequence[str] = (), *, mirrored: bool = False
+) -> None:
+    lvm.logical_volume(
+        name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG], mirrored=mirrored
+    )
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",
         volume=name,
