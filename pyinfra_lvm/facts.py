@@ -135,6 +135,8 @@ for image in $3; do
 done
 section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
+read -r release </proc/sys/kernel/osrelease
+for module in /sys/module/dm_raid "/lib/modules/$release"/*/drivers/md/dm-raid.ko*; do [ ! -e "$module" ] || echo dm-raid; done
 if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start

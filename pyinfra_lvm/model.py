@@ -166,7 +166,8 @@ class Storage:
     lvm_installed: bool = True
     images: tuple[DiskImage, ...] = ()
     kernel: tuple[int, int] = (0, 0)  # its version; known where the fact was asked for images
-    tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
+    # Which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate and the kernel's module dm-raid are installed.
+    tools: tuple[str, ...] = ()
 
     def device(self, path: str) -> BlockDevice | None:
         """Return the device that ``path`` names: by kernel name, by an alias, or as in fstab (``UUID=…``)."""

@@ -23,6 +23,7 @@ _EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 # Bytes that LVM keeps beside each copy of a mirror: two superblocks, and a bit for each of at most 2^21 regions
 # (_raid_rmeta_extents and raid_ensure_min_region_size in its raid_manip.c).
 _MIRROR_NOTES = 2 * 4096 + 2**21 // 8
+_MIRROR_MODULE = "dm-raid"
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,12 @@ def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Se
     existing = storage.logical_volume(name, settings.logical_volume)
     if not settings.volume_raid or (existing and existing.is_mirror):
         return
+    if _MIRROR_MODULE not in storage.tools:
+        yield Finding(
+            f"the kernel has no module {_MIRROR_MODULE}, and volume_raid is {settings.volume_raid}",
+            "the module that LVM makes a mirror with",
+            'install a kernel package that has it (`modinfo dm-raid` shows it), or set volume_raid to ""',
+        )
     disks = [*(volume.path for volume in storage.physical_volumes_of(name)), *new_disks]
     if len(disks) < 2:
         yield Finding(

@@ -37,7 +37,7 @@ MIRROR = settings(volume_raid="raid1", volume_disks=[SPARE, SECOND])
 def two_disks(size: int = 20 * GIB, second: int = 20 * GIB) -> Storage:
     """A plain root without LVM, and two blank disks."""
     disk = BlockDevice("/dev/vdc", "disk", second, False, (SECOND,), (), (), (), zeroed=True)
-    return replace(spare_disk(size), devices=(*spare_disk(size).devices, disk))
+    return replace(spare_disk(size), devices=(*spare_disk(size).devices, disk), tools=("dm-raid",))
 
 
 def mirror(size: int, disks: int = 20 * GIB, missing: int = 0, **changes: Any) -> Storage:
@@ -117,18 +117,24 @@ def test_mirror_does_not_fit_where_only_one_disk_has_room() -> None:
 
 
 def test_group_on_one_disk_has_no_mirror() -> None:
-    found = finding(bare_host(), with_disk(shared_vg()), settings(volume_raid="raid1"))
+    storage = replace(with_disk(shared_vg()), tools=("dm-raid",))
+    found = finding(bare_host(), storage, settings(volume_raid="raid1"))
     assert found.found == "the volume group ubuntu-vg is on /dev/vda1, and volume_raid is raid1"
     assert SPARE in found.action
 
 
 def test_group_of_others_on_two_disks_gets_a_mirror() -> None:
-    storage = with_disk(shared_vg())
+    storage = replace(with_disk(shared_vg()), tools=("dm-raid",))
     wanted = settings(volume_raid="raid1", volume_group="ubuntu-vg", volume_disks=[SPARE], volume_group_extend=True)
     result = examine(wanted, bare_host(), storage)
     assert result.plan
     room = 20 * GIB - 2 * EXTENT
     assert result.plan.size == (room * 60 // 100) // EXTENT * EXTENT
+
+
+def test_kernel_without_the_module_makes_no_mirror() -> None:
+    found = finding(bare_host(), replace(two_disks(), tools=()), MIRROR)
+    assert found.found == "the kernel has no module dm-raid, and volume_raid is raid1"
 
 
 def test_linear_volume_is_left_to_its_owner_with_the_commands() -> None:
