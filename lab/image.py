@@ -22,6 +22,7 @@ SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13", "sid": "Debian unstabl
 LAYOUTS = {
     "shared-vg": "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
     "spare-disk": "a plain root disk and a blank second disk of 20 GB",
+    "two-disks": "as spare-disk, and a second blank disk of 20 GB",
     "decoy": "as spare-disk, and a third disk that holds data",
     "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
     "single-root-xfs": "the same with root on xfs",
@@ -264,6 +265,8 @@ def _make(recipe: Recipe, directory: Path) -> None:
             _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
         if not recipe.one_disk:
             _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
+        if recipe.layout == "two-disks":
+            _qemu_img("create", "-q", "-f", "qcow2", str(directory / "second.qcow2"), SPARE_DISK)
         if recipe.layout == "decoy":
             _decoy(Path(scratch), directory / "decoy.qcow2")
 

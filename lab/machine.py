@@ -138,7 +138,9 @@ class Machine:
             raise
 
     def _copy_disks(self, source: Path) -> None:
-        for disk in sorted(source.glob("*.qcow2"), key=lambda path: ("root", "spare", "decoy").index(path.stem)):
+        for disk in sorted(
+            source.glob("*.qcow2"), key=lambda path: ("root", "spare", "second", "decoy").index(path.stem)
+        ):
             copy = self.directory / disk.name
             subprocess.run(["cp", "--sparse=always", "--reflink=auto", disk, copy], check=True)
             self.disks[disk.stem] = str(copy)
@@ -453,6 +455,9 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
         settings["adopt_filesystem"] = True
     elif recipe and recipe.cloud_init:
         settings["volume_disks"] = ["/dev/disk/by-partlabel/docker"]
+    elif recipe and recipe.layout == "two-disks":
+        settings["volume_raid"] = "raid1"
+        settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare", "/dev/disk/by-id/virtio-second"]
     elif not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     if recipe and recipe.suite == "sid":

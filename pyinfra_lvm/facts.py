@@ -32,6 +32,9 @@ XFS_NEW_INODES = 3  # in use on an xfs that mkfs has just made: the root directo
 
 _SECTION = "##STORAGE## "
 
+# Volumes that LVM makes a RAID volume of (lvmraid(7), SubLVs). Nobody else may use such names.
+_PART_OF_RAID = re.compile(r"_r(image|meta)_\d+")
+
 # $1: devices whose ends are read, separated by spaces; the shell expands patterns, and "disks" stands for all. $2: directories that are inspected beneath mounts, likewise. $3:
 # files that are disks, likewise.
 #
@@ -132,11 +135,13 @@ for image in $3; do
 done
 section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
+read -r release </proc/sys/kernel/osrelease
+for module in /sys/module/dm_raid "/lib/modules/$release"/*/drivers/md/dm-raid.ko*; do [ ! -e "$module" ] || echo dm-raid; done
 if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start
     section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
-    section lvs; report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags
+    section lvs; report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags,lv_health_status
 fi
 true
 """
@@ -222,8 +227,10 @@ def parse_storage(output: list[str]) -> Storage:
                 r["origin"],
                 _tags(r["lv_tags"]),
                 merging=bool(r["origin"]) and r["lv_name"].startswith("["),  # LVM hides it from then on
+                health=r.get("lv_health_status", ""),
             )
             for r in _lvm_rows(sections, "lvs", "lv")
+            if not _PART_OF_RAID.search(r["lv_name"])
         ),
         filesystems=tuple(_filesystems(sections)),
         mounts=tuple(_mounts(sections, nodes)),

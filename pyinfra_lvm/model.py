@@ -67,6 +67,12 @@ class LogicalVolume:
     origin: str  # of a snapshot; empty otherwise
     tags: tuple[str, ...] = ()
     merging: bool = False  # a snapshot that LVM merges into its origin
+    health: str = ""  # lv_health_status of lvs: partial, refresh needed, mismatches exist …; empty: nothing is wrong
+
+    @property
+    def is_mirror(self) -> bool:
+        """Return whether it has two copies, each on a disk of its own."""
+        return self.segment_type == "raid1"
 
     @property
     def path(self) -> str:
@@ -160,7 +166,8 @@ class Storage:
     lvm_installed: bool = True
     images: tuple[DiskImage, ...] = ()
     kernel: tuple[int, int] = (0, 0)  # its version; known where the fact was asked for images
-    tools: tuple[str, ...] = ()  # which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate … are installed
+    # Which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate and the kernel's module dm-raid are installed.
+    tools: tuple[str, ...] = ()
 
     def device(self, path: str) -> BlockDevice | None:
         """Return the device that ``path`` names: by kernel name, by an alias, or as in fstab (``UUID=…``)."""

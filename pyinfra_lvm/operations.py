@@ -207,14 +207,18 @@ def volume_group(group: str, devices: list[str], extend: bool = False, mixed_sec
 
 
 @operation()
-def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = None) -> Commands:
+def logical_volume(
+    volume: str, group: str, size: int, tags: list[str] | None = None, mirrored: bool = False
+) -> Commands:
     """
-    Make a linear logical volume, or grow one. It is never shrunk.
+    Make a logical volume, linear or mirrored, or grow one. It is never shrunk.
 
     + volume: name of the logical volume
     + group: name of its volume group
     + size: bytes, rounded down to whole extents
     + tags: LVM tags that the volume carries from its creation on; its other tags stay
+    + mirrored: a new volume has two copies, each on a disk of its own (lvmraid(7), raid1). A mirror stays one when it grows;
+      a linear volume is refused
 
     A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
     its extents are wiped: they were in free space. The name of a snapshot or a thin volume is refused.
@@ -239,13 +243,19 @@ def logical_volume(volume: str, group: str, size: int, tags: list[str] | None = 
     wanted = size // extent * extent
     if found is None:
         added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED_TAG, *(tags or [])))
+        kind = "--type raid1 --mirrors 1 " if mirrored else ""
         yield StringCommand(
-            f"lvcreate --quiet --yes --wipesignatures y {added} "
+            f"lvcreate --quiet --yes --wipesignatures y {kind}{added} "
             f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
         )
     elif found.origin or found.segment_type.startswith("thin"):
         kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"
         yield refusal(f"{group}/{volume} is {kind}, not a volume of its own; it was not touched. Choose another name.")
+    elif mirrored and not found.is_mirror:
+        yield refusal(
+            f"{group}/{volume} is of the type {found.segment_type}, not a mirror; it was not touched. "
+            f"`lvconvert --type raid1 --mirrors 1 {group}/{volume}` adds the second copy."
+        )
     else:
         name = shlex.quote(f"{group}/{volume}")
         missing = [tag for tag in tags or [] if tag not in found.tags]

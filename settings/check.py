@@ -125,6 +125,8 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     if settings.volume_file and "discard" in settings.volume_mount_options:
         allowed = "must be without 'discard' beside volume_file: it would give the file's space to others"
         yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
+    if settings.volume_raid:
+        yield from _of_the_mirror(settings)
     if settings.adopt_filesystem:
         # Those that say where a volume comes from, or how large it becomes; a filesystem that is adopted is there, and whole.
         # Its options are those of its own line in fstab.
@@ -155,6 +157,21 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
     for (one, path), (other, below) in itertools.permutations(places.items(), 2):
         if fields.is_within(below, path) and (below != path or order.index(one) < order.index(other)):
             yield SettingProblem(other, repr(below), f"must be outside of {one}, {path}")
+
+
+def _of_the_mirror(settings: Settings) -> Iterator[SettingProblem]:
+    reasons = {
+        "volume_file": "a file on the root disk has no second disk",
+        "adopt_filesystem": "the filesystem stays on the disk that it is on",
+        "adopt_volume": "a volume of others stays what it is",
+        "extra_volumes": "they would have no mirror, and would be lost with one of the disks",
+    }
+    beside = filter(partial(getattr, settings), reasons)
+    allowed = [f"volume_raid and {name} exclude each other ({reasons[name]}): set only one of them" for name in beside]
+    if len(settings.volume_disks) == 1 and not settings.volume_group_extend:
+        allowed.append(f"needs two disks, and volume_disks has one: {settings.volume_disks[0]}. Name a second one")
+    for text in allowed:
+        yield SettingProblem("volume_raid", repr(settings.volume_raid), text)
 
 
 def _of_the_engine(settings: Settings) -> Iterator[SettingProblem]:

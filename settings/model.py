@@ -40,6 +40,7 @@ class Settings(BaseModel):
     volume_group_extend: bool
     volume_group_grow: bool
     allow_ephemeral_disks: bool
+    volume_raid: Literal["", "raid1"]
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]

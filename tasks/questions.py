@@ -21,6 +21,8 @@ from tasks.support.paths import (
     DROP_INS,
     JOURNALD,
     JOURNALD_DROP_IN,
+    MIRROR_SERVICE,
+    MIRROR_UNIT,
     UNITS,
     VOLUME_FILE_FILES,
 )
@@ -33,7 +35,8 @@ from tasks.watch import JournalLimits
 def of_capabilities(settings: Settings) -> list[Question]:
     """Return what every capability asks of a host that is as it should be."""
     packages, offered = list(every_name()), list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ()))
-    unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES]
+    unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES, MIRROR_UNIT]
+    units = [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE, MIRROR_SERVICE]
     return [
         Question(PackageStates, {"packages": packages}),
         Question(EngineInstallation, {"packages": packages, "where_offered": offered}),
@@ -42,7 +45,7 @@ def of_capabilities(settings: Settings) -> list[Question]:
         Question(FileContents, {"path": PROGRAM_CONFIGURATION}),
         Question(InstalledProgram, {}),
         Question(DaemonJson, {}),
-        Question(SystemdFiles, {"paths": unit_files, "units": [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE]}),
+        Question(SystemdFiles, {"paths": unit_files, "units": units}),
         Question(FileStates, {"paths": [CHECK_DISK, CHECK_CRON, RECEIVERS], "service": ""}),
         Question(FileStates, {"paths": [JOURNALD_DROP_IN], "service": JOURNALD}),
         Question(JournalLimits, {}),

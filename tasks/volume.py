@@ -27,12 +27,16 @@ from tasks.preflight.facts import HostFacts
 from tasks.preflight.host import HostState
 from tasks.preflight.packages import volume_tools
 from tasks.preflight.plan import Plan, PlannedExtraVolume
-from tasks.support import packages
-from tasks.support.paths import STORES, TAG
+from tasks.support import packages, units
+from tasks.support.files import render
+from tasks.support.paths import MIRROR_SERVICE, MIRROR_UNIT, STORES, TAG
 
 # nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
+
+# Seconds for the disks of a mirror at boot, before it goes on without one of them: half of the device's time.
+MIRROR_PATIENCE = 45
 
 # What a line of somebody else's says of it, and ours says itself.
 _DEVICE_TIMEOUT = "x-systemd.device-timeout="
@@ -80,6 +84,14 @@ def provision(settings: Settings, plan: Plan) -> None:
             plan.size,
             plan.filesystem,
             ["-i", str(per_inode)] if per_inode else [],
+            mirrored=plan.mirrored,
+        )
+    if plan.mirrored:
+        units.unit_files(
+            name=f"{MIRROR_SERVICE} activates the mirror at boot without a missing disk",
+            contents={MIRROR_UNIT: mirror_unit(plan)},
+            units=[MIRROR_SERVICE],
+            services=[MIRROR_SERVICE],
         )
     entry = volume_entry(settings, plan)
     lvm.mount(
@@ -95,8 +107,18 @@ def provision(settings: Settings, plan: Plan) -> None:
         _provision_extra(settings, plan.volume_group, volume)
 
 
-def _logical_volume(group: str, name: str, size: int, filesystem: str, options: Sequence[str] = ()) -> None:
-    lvm.logical_volume(name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG])
+def mirror_unit(plan: Plan) -> str:
+    """Return the unit that activates the mirror at boot although a disk is missing."""
+    volume = f"{plan.volume_group}/{plan.logical_volume}"
+    return render("docker-mirror.service.j2", device=plan.device, volume=volume, patience=MIRROR_PATIENCE)
+
+
+def _logical_volume(
+    group: str, name: str, size: int, filesystem: str, options: Sequence[str] = (), *, mirrored: bool = False
+) -> None:
+    lvm.logical_volume(
+        name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG], mirrored=mirrored
+    )
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",
         volume=name,

@@ -98,7 +98,11 @@ class VolumeExtender:
             )
         if not self._dry_run:
             self._extend_filesystem(name)  # a power cut may have kept an earlier rescue from doing it
-        free = next(each.free for each in lvm.list_groups()[0] if each.name == group) + sum(self._would_go.values())
+        if volume.is_mirror:  # where the space of a snapshot that goes would come back, LVM does not tell
+            free = lvm.free_for_mirror(group)
+        else:
+            free = next(each.free for each in lvm.list_groups()[0] if each.name == group)
+            free += sum(self._would_go.values())
         size = size_to_add(self._volume.missing(), free)
         if size <= 0:
             raise Failed(f"volume group {group} has no free space: {name} cannot grow")

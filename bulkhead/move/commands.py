@@ -55,7 +55,7 @@ def _refuse_snapshot(config: Config, move: Move) -> None:
     """
     if not isinstance(move, Relocation):
         return
-    groups, _ = lvm.list_groups()
+    groups = lvm.list_groups()[0]
     if config.vg_name not in [group.name for group in groups]:
         return  # the volume is lost, and its snapshot with it: a rollback of the move may be all that is left
     if snapshots := ours(config):

@@ -170,7 +170,8 @@ def _volume_groups(status: Status, page: Page) -> Iterator[str]:
         text = f"{short(group.free)} of {short(group.size)} free"
         if group.name == status.group and status.reserve:
             text += f"; the reserve is {short(status.reserve)}"
-        if group.name == status.group and group.free - status.reserve >= _WORTH_GROWING:
+        is_mirrored = group.name in {mirror.group for mirror in status.observation.mirrors}  # its disks share the space
+        if group.name == status.group and group.free - status.reserve >= _WORTH_GROWING and not is_mirrored:
             text += f"; Docker's volume can grow by {short(group.free - status.reserve)}"
         yield page.line(group.name, text)
         for disk in status.disk_room:
@@ -187,6 +188,11 @@ def _volume_groups(status: Status, page: Page) -> Iterator[str]:
             if status.snapshot_hours:
                 text += f"; dropped in {span(since + status.snapshot_hours * 3600 - status.now)}"
         yield page.line("snapshot", text)
+    for mirror in status.observation.mirrors:
+        key = f"mirror:{mirror.group}/{mirror.name}"
+        for result in status.observation.results:
+            if result.key == key:
+                yield page.line("mirror", result.text.removeprefix("mirror "), result.level or None)
     if "snapshots" in status.failed:
         yield page.line("unknown", f"which snapshots are ours: {status.failed['snapshots']}", UNKNOWN)
 

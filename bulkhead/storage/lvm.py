@@ -9,7 +9,7 @@ from bulkhead.command import output_of
 
 PATIENCE = 10  # seconds; every command of LVM waits for a suspended device
 
-_GROUPS_COLUMNS = "vg_name,vg_size,vg_free,lv_name,origin,snap_percent"
+_GROUPS_COLUMNS = "vg_name,vg_size,vg_free,lv_name,origin,snap_percent,lv_attr,sync_percent"
 _GROUPS_COMMAND = f"lvs --noheadings --nosuffix --units b --separator | -o {_GROUPS_COLUMNS}".split()
 
 # -a: otherwise lvs hides a snapshot that is being merged.
@@ -20,6 +20,9 @@ _VOLUMES_COMMAND = (
 
 
 _DISKS_COLUMNS = "pv_name,vg_name,pv_size,dev_size,pe_start,vg_extent_size"
+_FREE_COLUMNS = "vg_name,pv_name,pv_free"
+_FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_FREE_COLUMNS}".split()
+
 _DISKS_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_DISKS_COLUMNS}".split()
 
 
@@ -48,6 +51,25 @@ class SnapshotUsage(NamedTuple):
     percent: float  # of its space in use; 100 also when the snapshot is lost
 
 
+class MirrorHealth:
+    """A logical volume of several copies, each on a disk of its own (lvmraid(7)). No NamedTuple: see `VolumeRecord`."""
+
+    def __init__(self, group: str, name: str, problem: str, synced: float) -> None:
+        self.group = group
+        self.name = name
+        self.problem = problem  # one of MIRROR_PROBLEMS; empty: each copy is in use
+        self.synced = synced  # percent of the copies that are the same
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a copy is not written to, so that the loss of another disk may lose data."""
+        return self.problem in ("partial", "refresh")
+
+
+# The ninth of lvs' attributes (lvs(8)) → what is wrong with a mirror.
+MIRROR_PROBLEMS = {"p": "partial", "r": "refresh", "m": "mismatches"}
+
+
 class VolumeRecord:
     """A logical volume, from the columns of its row. No NamedTuple: that would cost a check half a percent more."""
 
@@ -67,13 +89,18 @@ class VolumeRecord:
         return self.attributes[0] in "OS"
 
     @property
+    def is_mirror(self) -> bool:
+        """Whether it has several copies. Its snapshots, and its parts, are none."""
+        return self.attributes[6] == "r"
+
+    @property
     def is_open(self) -> bool:
         """Whether somebody has the device open: a mount above all."""
         return self.attributes[5] == "o"
 
 
-def list_groups() -> tuple[list[GroupUsage], list[SnapshotUsage]]:
-    """Return every volume group that holds a logical volume, and every snapshot in them.
+def list_groups() -> tuple[list[GroupUsage], list[SnapshotUsage], list[MirrorHealth]]:
+    """Return every volume group that holds a logical volume, and every snapshot and every mirror in them.
 
     Without LVM, and to users other than root, there are none.
 
@@ -81,25 +108,27 @@ def list_groups() -> tuple[list[GroupUsage], list[SnapshotUsage]]:
         OSError: LVM does not answer in time, or reports only errors.
     """
     if os.geteuid() != 0:
-        return [], []
+        return [], [], []
     try:
         return parse_groups(output_of(_GROUPS_COMMAND, PATIENCE))
     except FileNotFoundError:
-        return [], []
+        return [], [], []
 
 
-def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage]]:
+def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage], list[MirrorHealth]]:
     """Read what `lvs` prints for `list_groups`.
 
     Raises:
         OSError: nothing of it is a row of the report.
     """
-    groups, snapshots = {}, []
-    for group, size, free, volume, origin, percent in _rows(output, _GROUPS_COLUMNS):
+    groups, snapshots, mirrors = {}, [], []
+    for group, size, free, volume, origin, percent, attributes, synced in _rows(output, _GROUPS_COLUMNS):
         groups[group] = GroupUsage(group, int(size), int(free))
         if percent and origin:  # a percentage without an origin: the volume is being merged with its snapshot
             snapshots.append(SnapshotUsage(group, volume, origin, float(percent)))
-    return list(groups.values()), snapshots
+        if attributes[6:7] == "r":
+            mirrors.append(MirrorHealth(group, volume, MIRROR_PROBLEMS.get(attributes[8], ""), float(synced or 0)))
+    return list(groups.values()), snapshots, mirrors
 
 
 def list_disk_room() -> list[DiskRoom]:
@@ -123,6 +152,16 @@ def list_disk_room() -> list[DiskRoom]:
         if group and room >= 2 * int(extent):
             found.append(DiskRoom(disk, group, room))
     return found
+
+
+def free_for_mirror(group: str) -> int:
+    """Return by how many bytes a mirror of two copies can grow: what the second of the group's disks has free.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors.
+    """
+    rows = _rows(output_of(_FREE_COMMAND, PATIENCE), _FREE_COLUMNS)
+    return sorted([0, 0, *(int(free) for owner, _, free in rows if owner == group)])[-2]
 
 
 def list_volumes(group: str) -> list[VolumeRecord]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bulkhead.storage.filesystems import FilesystemUsage
-    from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+    from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
 
 LOCK_PATIENCE = 30.0  # seconds to wait for another check
 _EASE = 5  # a level ends so many percentage points below its threshold
@@ -152,11 +152,12 @@ def collect(
     if config.disk_file_bytes:
         observation.results.append(check_disk_file(config))
     try:
-        observation.groups, observation.snapshots = lvm.list_groups()
+        observation.groups, observation.snapshots, observation.mirrors = lvm.list_groups()
         observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
+        observation.results += map(check_mirror, observation.mirrors)
     except OSError as error:
         # An alert has not recovered just because LVM is silent.
-        keys = [key for key in standing if key.startswith(("reserve:", "snapshot:"))] or ["lvm"]
+        keys = [key for key in standing if key.startswith(("reserve:", "snapshot:", "mirror:"))] or ["lvm"]
         observation.results += [CheckResult(key, UNKNOWN, f"LVM does not answer: {error}") for key in keys]
     observation.results += units
     observation.results += check_prune(state.load("prune"), config, clock.now, uptime.current().before(_PRUNE_LATE))
@@ -327,6 +328,20 @@ def check_lvm(
         key = f"snapshot:{snapshot.group}/{snapshot.name}"
         text = f"snapshot {snapshot.group}/{snapshot.name} of {snapshot.origin} {int(snapshot.percent)} % full"
         yield CheckResult(key, limits.level(snapshot.percent, standing.get(key, OK)), text)
+
+
+def check_mirror(mirror: MirrorHealth) -> CheckResult:
+    """A copy that is lost is a warning: Docker goes on, and nothing is lost yet."""
+    name = f"{mirror.group}/{mirror.name}"
+    texts = {
+        "partial": "lacks a disk: what is written has one copy. docs/mirror.md says how to replace the disk",
+        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy. "
+        f"`lvchange --refresh {name}` uses it again; docs/mirror.md says how to replace it",
+        "mismatches": "has copies that differ: docs/mirror.md says what that means",
+    }
+    synced = "has both copies" if mirror.synced >= 100 else f"is being synchronized: {int(mirror.synced)} %"
+    text = f"mirror {name} {texts.get(mirror.problem, synced)}"
+    return CheckResult(f"mirror:{name}", WARNING if mirror.problem else OK, text)
 
 
 def _unguarded(config: Config, mounted: Sequence[MountInfo], clock: CheckClock) -> float:

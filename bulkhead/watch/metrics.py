@@ -100,6 +100,9 @@ def _metrics(
     )
     snapshots = {_labels(group=s.group, snapshot=s.name): s.percent / 100 for s in observation.snapshots}
     yield "snapshot_used_ratio", "How full the snapshot is; LVM drops it at 1.", snapshots
+    mirrors = {_labels(group=mirror.group, volume=mirror.name): mirror for mirror in observation.mirrors}
+    yield "mirror_degraded", "1 if a copy of the mirror is not in use.", {k: m.is_degraded for k, m in mirrors.items()}
+    yield "mirror_synced_ratio", "How much of the copies is the same.", {k: m.synced / 100 for k, m in mirrors.items()}
     if prune:
         yield "prune_timestamp_seconds", "When the last prune ended.", {"": prune["time"]}
         yield "prune_freed_bytes", "Bytes that the last prune freed.", {"": prune["freed"]}

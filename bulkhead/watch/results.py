@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bulkhead.storage.filesystems import FilesystemUsage
-    from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+    from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
     from bulkhead.watch.forecast import Forecast
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -36,12 +36,14 @@ class Observation:
         groups: Sequence[GroupUsage] = (),
         snapshots: Sequence[SnapshotUsage] = (),
         results: Sequence[CheckResult] = (),
+        mirrors: Sequence[MirrorHealth] = (),
     ) -> None:
         self.filesystems = list(filesystems)
         self.forecasts = dict(forecasts or {})
         self.groups = list(groups)
         self.snapshots = list(snapshots)
         self.results = list(results)
+        self.mirrors = list(mirrors)
 
     @property
     def level(self) -> int:
@@ -58,6 +60,7 @@ class Observation:
             "forecasts": {mount: trend._asdict() for mount, trend in self.forecasts.items()},
             "groups": [group._asdict() for group in self.groups],
             "snapshots": [snapshot._asdict() for snapshot in self.snapshots],
+            "mirrors": [vars(mirror) for mirror in self.mirrors],
             "findings": [result._asdict() for result in self.results],
         }
 

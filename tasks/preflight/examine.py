@@ -109,6 +109,7 @@ def examine(
         grown_disks=tuple(disk.name for disk in grown if disk.is_taken and disk.group == volume.group),
         logical_volume=settings.logical_volume,
         size=volume.size,
+        mirrored=volume.mirrored,
         reserve=volume.reserve,
         filesystem=filesystem.entry.fstype if filesystem else settings.filesystem,
         engine=engine.engine_to_install(settings, state),
@@ -158,7 +159,7 @@ def examine(
     is_mounted = all(storage.mount(place) for place in places) and {*settings.volume_mount_options} <= options
     existing = storage.logical_volume(volume.group, settings.logical_volume)
     notices = (
-        *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size),
+        *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size, mirrored=plan.mirrored),
         *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
         *consent.notices(settings, state, relocates=relocates, adopted=filesystem if adopts else None),
     )

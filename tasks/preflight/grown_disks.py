@@ -60,19 +60,23 @@ def with_grown_disks(storage: Storage, disks: tuple[GrownDisk, ...]) -> Storage:
     return replace(storage, physical_volumes=volumes, volume_groups=groups)
 
 
-def grown_notices(disks: tuple[GrownDisk, ...], group: str, before: int, after: int) -> Iterator[str]:
+def grown_notices(
+    disks: tuple[GrownDisk, ...], group: str, before: int, after: int, *, mirrored: bool = False
+) -> Iterator[str]:
     """Yield what the run does about each disk of Docker's group that has grown.
 
     Args:
         group: name of the volume group.
         before, after: bytes of Docker's volume.
+        mirrored: it grows only where two disks have room.
     """
+    kept = "until a second disk has as much room" if mirrored else "as volume_size says"
     for disk in disks:
         if disk.is_taken and disk.group == group:
             follows = (
                 f"Docker's volume grows from {human(before)} to {human(after)}"
                 if before < after
-                else "Docker's volume keeps its size, as volume_size says"
+                else f"Docker's volume keeps its size, {kept}"
             )
             yield f"{disk.description}; the volume group {group} takes the new space, and {follows}"
 

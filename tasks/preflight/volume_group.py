@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import Storage, VolumeGroup, usable
+from pyinfra_lvm.model import LogicalVolume, Storage, VolumeGroup, usable
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
 from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
@@ -20,6 +20,11 @@ OWN_GROUP = "docker-vg"
 
 _EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 
+# Bytes that LVM keeps beside each copy of a mirror: two superblocks, and a bit for each of at most 2^21 regions
+# (_raid_rmeta_extents and raid_ensure_min_region_size in its raid_manip.c).
+_MIRROR_NOTES = 2 * 4096 + 2**21 // 8
+_MIRROR_MODULE = "dm-raid"
+
 
 @dataclass(frozen=True)
 class VolumePlan:
@@ -32,6 +37,7 @@ class VolumePlan:
     reserve: int  # bytes of the group that stay free; 0 where a size in bytes may use it up
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
+    mirrored: bool = False  # it has two copies, each on a disk of its own
 
 
 def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
@@ -46,6 +52,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     wrong_disks = [*judge_disks(settings, storage, name)]
     # A disk that the host does not have, or that is not blank, says nothing about the group.
     findings = [*wrong_disks, *_judge_group(settings, storage, name, () if wrong_disks else disks)]
+    findings += [] if wrong_disks else _judge_mirror(settings, storage, name, disks)
     group = storage.volume_group(name)
     if group and (group.missing_physical_volumes or len(_named(storage, name)) > 1):
         # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing, and it may be the
@@ -59,19 +66,23 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     except DoesNotFit as error:
         raise Refused(_no_room(settings, storage, name, disks, error), *judge_volume(volume, storage, name)) from None
     in_bytes = settings.volume_size and settings.volume_size.bytes
+    mirrored = _is_mirrored(settings, storage, name)
+    reserve = settings.volume_reserve.bytes_of(_room(settings, storage, name, disks).size)
     return VolumePlan(
         name,
         disks,
         planned.bytes,
         planned.largest,
-        reserve=0 if in_bytes else settings.volume_reserve.bytes_of(capacity(storage, name, disks).size),
+        reserve=0 if in_bytes else 2 * reserve if mirrored else reserve,  # on each disk of a mirror
         warnings=(
             *_extension_warnings(settings, storage, name, disks),
             *_mirror_warnings(settings, storage, name, disks),
+            *_health_warnings(settings, storage, name),
             *disk_warnings(settings, storage, name),
             *planned.warnings,
         ),
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
+        mirrored=mirrored,
     )
 
 
@@ -85,8 +96,11 @@ def plan_file(settings: Settings, storage: Storage, old_data: int = 0) -> FilePl
         old_data: bytes of Docker's data that move onto the volume.
 
     Raises:
-        Refused: a rule in volume_disks chooses no disk; or the settings want a file, and the host or the file does not qualify.
+        Refused: the mirror that is Docker's volume lacks a disk; a rule in volume_disks chooses no disk; or the settings want
+            a file, and the host or the file does not qualify.
     """
+    if lost := [*_judge_lost_copy(settings, storage)]:
+        raise Refused(*lost)
     group = storage.group_of(VOLUME_FILE_DEVICE)
     named = settings.volume_group
     target = OWN_GROUP if named == "auto" else named
@@ -217,11 +231,80 @@ def _extension_warnings(settings: Settings, storage: Storage, name: str, new_dis
 
 def _mirror_warnings(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[str]:
     count = len(new_disks) + len(storage.physical_volumes_of(name))
-    if new_disks and count > 1 and not settings.volume_group_extend:
+    if new_disks and count > 1 and not settings.volume_group_extend and not _is_mirrored(settings, storage, name):
         yield (
             f"the volume group {name} is on {count} disks without a mirror: if one of them is lost, all of Docker's data is "
-            "lost. A RAID array as the only disk has one"
+            'lost. volume_raid = "raid1" makes one (docs/mirror.md)'
         )
+
+
+# -- a mirror in it
+
+
+def _is_mirrored(settings: Settings, storage: Storage, name: str) -> bool:
+    """Return whether Docker's volume in a group is a mirror, or becomes one."""
+    existing = storage.logical_volume(name, settings.logical_volume)
+    return existing.is_mirror if existing else bool(settings.volume_raid)
+
+
+def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[Finding]:
+    """Yield why Docker's volume in a group cannot be the mirror that the settings want."""
+    existing = storage.logical_volume(name, settings.logical_volume)
+    if not settings.volume_raid or (existing and existing.is_mirror):
+        return
+    if _MIRROR_MODULE not in storage.tools:
+        yield Finding(
+            f"the kernel has no module {_MIRROR_MODULE}, and volume_raid is {settings.volume_raid}",
+            "the module that LVM makes a mirror with",
+            'install a kernel package that has it (`modinfo dm-raid` shows it), or set volume_raid to ""',
+        )
+    disks = [*(volume.path for volume in storage.physical_volumes_of(name)), *new_disks]
+    if len(disks) < 2:
+        yield Finding(
+            f"the volume group {name} is on {', '.join(disks) or 'no disk'}, and volume_raid is {settings.volume_raid}",
+            "two disks, each with room for a copy",
+            f'{another_disk(settings, storage)}; or set volume_raid to ""',
+        )
+    elif existing and TAG in existing.tags:
+        path = f"{name}/{existing.name}"
+        extend = f"`vgextend {name} {' '.join(new_disks)}` and " if new_disks else ""
+        yield Finding(
+            f"the logical volume {path} has one copy ({existing.segment_type}), and volume_raid is {settings.volume_raid}",
+            "a mirror: a run makes a new volume one, and leaves it to the owner to add a copy to a volume with data",
+            f"{extend}`lvconvert --type raid1 --mirrors 1 {path}` on the host while Docker runs, and run again "
+            '(docs/mirror.md); or set volume_raid to ""',
+        )
+
+
+def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
+    """Yield that a disk of the mirror is gone. Its volume is not lost, and the other disks of the settings do not matter."""
+    for volume in storage.logical_volumes:
+        name = volume.volume_group
+        group = storage.volume_group(name)
+        if volume.name != settings.logical_volume or TAG not in volume.tags or not volume.is_mirror:
+            continue
+        if group and group.missing_physical_volumes:
+            path = f"{name}/{volume.name}"
+            yield Finding(
+                f"the volume group {name} lacks {group.missing_physical_volumes} of its disks, and the mirror {path} has "
+                f"{'one copy left, which Docker uses' if volume.active else 'one copy left, and is not active'}",
+                "a complete group: until then LVM changes nothing in it",
+                f"{'' if volume.active else f'`lvchange --activate y --activationmode degraded {path}` brings Docker back; '}"
+                f"if the disk was only detached, attach it, and `lvchange --refresh {path}`; if it is gone for good, replace "
+                f"it while Docker runs: `vgextend {name} NEW_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing "
+                f"{name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",
+            )
+
+
+def _is_degraded(volume: LogicalVolume | None) -> bool:
+    return volume is not None and volume.is_mirror and volume.health not in ("", "mismatches exist")
+
+
+def _health_warnings(settings: Settings, storage: Storage, name: str) -> Iterator[str]:
+    existing = storage.logical_volume(name, settings.logical_volume)
+    if existing and existing.is_mirror and existing.health:
+        kept = "; it keeps its size until it is whole" if _is_degraded(existing) else ""
+        yield f"the mirror {name}/{existing.name} is not whole ({existing.health}): docs/mirror.md repairs it{kept}"
 
 
 # -- room in it
@@ -245,14 +328,32 @@ def capacity(storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
     return Capacity((group.size if group else 0) + added, (group.free if group else 0) + added, extent)
 
 
+def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
+    """Return the room for Docker's volume in a group once it has its new disks. Two disks share it where it is a mirror."""
+    room = capacity(storage, name, new_disks)
+    if not _is_mirrored(settings, storage, name):
+        return room
+    extent = room.extent_size
+    added = [usable(device.size, extent) for device in map(storage.device, new_disks) if device]
+    volumes = storage.physical_volumes_of(name)
+    # LVM puts each copy on disks of its own, so the second largest decides.
+    size = sorted([0, 0, *added, *(volume.size for volume in volumes)])[-2]
+    free = sorted([0, 0, *added, *(volume.free for volume in volumes)])[-2]
+    notes = -(-_MIRROR_NOTES // extent) * extent
+    has_notes = storage.logical_volume(name, settings.logical_volume) is not None
+    return Capacity(max(size - notes, 0), max(free - (0 if has_notes else notes), 0), extent)
+
+
 def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> PlannedSize:
     """Plan the size of Docker's volume in a group that gets new disks.
 
     Raises:
         DoesNotFit: the group has no room for it.
     """
-    room = capacity(storage, name, new_disks)
+    room = _room(settings, storage, name, new_disks)
     existing = storage.logical_volume(name, settings.logical_volume)
+    if existing and _is_degraded(existing):
+        return PlannedSize(existing.size, largest=existing.size)
     own_group = is_own_group(settings, storage, name)
     claimed = _claimed(settings.extra_volumes, storage, name, room)
     present = existing.size if existing else 0
@@ -315,12 +416,13 @@ def _no_room(settings: Settings, storage: Storage, name: str, new_disks: Sequenc
     root = _root_volume(storage)
     taken = f"; {_root(storage)}" if root and root[0] == name else ""
     size = settings.volume_size or "auto"
-    room = capacity(storage, name, new_disks)
+    room = _room(settings, storage, name, new_disks)
     claimed = _claimed(settings.extra_volumes, storage, name, room)
+    mirror = ", which is a mirror, on each of two disks" if _is_mirrored(settings, storage, name) else ""
     beside = f", beside the {human(claimed)} of extra_volumes" if claimed and error.available < room.free else ""
     within = f", of which extra_volumes get {human(claimed)}" if claimed and not beside else ""
     return Finding(
-        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{beside}{within}{taken}",
+        f"volume group {name}{disks} has {human(max(error.available, 0))} for Docker's volume{mirror}{beside}{within}{taken}",
         f"{human(error.needed)}, for volume_size {size} and volume_reserve {settings.volume_reserve}",
         _choices(settings, storage, error.largest),
     )

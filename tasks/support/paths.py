@@ -29,6 +29,10 @@ VOLUME_FILE_UNIT = f"/etc/systemd/system/{VOLUME_FILE_SERVICE}"
 VOLUME_FILE_RULES = "/etc/udev/rules.d/68-docker-disk.rules"  # before LVM's, 69-…: they activate the group
 VOLUME_FILE_FILES = (VOLUME_FILE_UNIT, VOLUME_FILE_SCRIPT, VOLUME_FILE_RULES)
 
+# Activates the mirror that is Docker's volume at boot, without a disk that is missing.
+MIRROR_SERVICE = "docker-mirror.service"
+MIRROR_UNIT = f"/etc/systemd/system/{MIRROR_SERVICE}"
+
 FSTAB = "/etc/fstab"
 CHECK_DISK = "/usr/local/bin/check-disk"
 CHECK_CRON = "/etc/cron.d/check-disk"

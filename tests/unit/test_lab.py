@@ -87,6 +87,9 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
     assert adopting == {"engine_source": "distro", "adopt_filesystem": True}
     partition = inventory_settings(Recipe(layout="cloud-init"))
     assert partition["volume_disks"] == ["/dev/disk/by-partlabel/docker"]
+    mirrored = inventory_settings(Recipe(layout="two-disks"))
+    assert mirrored["volume_disks"] == ["/dev/disk/by-id/virtio-spare", "/dev/disk/by-id/virtio-second"]
+    assert mirrored["volume_raid"] == "raid1"
     assert inventory_settings(Recipe("sid"))["allow_unsupported_release"] is True
     assert inventory_settings(None)["volume_disks"] == ["/dev/disk/by-id/virtio-spare"]
 

@@ -17,7 +17,7 @@ from bulkhead import state, systemd, uptime
 from bulkhead.docker import roots
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
-from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
 from bulkhead.watch import check, metrics
 from bulkhead.watch.check import CheckClock, Limits
 from bulkhead.watch.forecast import Forecast
@@ -38,6 +38,7 @@ WRITTEN = metrics.text(
         [GroupUsage("ubuntu-vg", 100, 20)],
         [SnapshotUsage("ubuntu-vg", "before", "docker-lv", 40.0)],
         [CheckResult("use:/", OK, "/ 70 % used"), CheckResult("unit:docker-guard.service", OK, "it is active")],
+        [MirrorHealth("docker-vg", "docker-lv", "", 100.0)],
     ),
     now=0,
     prune={"time": 0, "freed": 0, "failed": []},
@@ -103,6 +104,7 @@ class Watched(NamedTuple):
     trend: Forecast | None = Forecast(1.0, 30 * 86400.0)
     reserve: int = 5 * G
     snapshot: float = 10.0  # percent
+    mirror: str = ""  # what is wrong with it
     is_lvm_silent: bool = False
     lost: Sequence[str] = ()  # why Docker's data is not on its volume
     unread: Sequence[str] = ()  # what keeps the check from knowing
@@ -135,11 +137,15 @@ class Watched(NamedTuple):
         guard = {"floor": G, "aborted": []}
         return metrics.text(observation, 0, dict(self.prune), guard, {"mail": self.queued})
 
-    def _list_groups(self) -> tuple[list[GroupUsage], list[SnapshotUsage]]:
+    def _list_groups(self) -> tuple[list[GroupUsage], list[SnapshotUsage], list[MirrorHealth]]:
         if self.is_lvm_silent:
             raise OSError("timed out")
         snapshots = [SnapshotUsage("ubuntu-vg", "before-upgrade", "ubuntu-lv", self.snapshot)]
-        return [GroupUsage("ubuntu-vg", 100 * G, self.reserve)], snapshots
+        return (
+            [GroupUsage("ubuntu-vg", 100 * G, self.reserve)],
+            snapshots,
+            [MirrorHealth("docker-vg", "docker-lv", self.mirror, 100.0)],
+        )
 
 
 def pruned(**changed: Any) -> dict[str, Any]:
@@ -163,6 +169,8 @@ ALERTED = {
     "the reserve is gone": (Watched(reserve=5 * G - 1), ["BulkheadReserveGone"]),
     "a snapshot gets full": (Watched(snapshot=85.0), ["BulkheadCheckNotOk"]),
     "a snapshot is full": (Watched(snapshot=95.0), ["BulkheadCheckNotOk"]),
+    "a mirror lacks a disk": (Watched(mirror="partial"), ["BulkheadMirrorNotWhole"]),
+    "a mirror's copies differ": (Watched(mirror="mismatches"), ["BulkheadMirrorNotWhole"]),
     "LVM is silent": (Watched(is_lvm_silent=True), ["BulkheadCheckNotOk"]),
     "Docker is on root": (Watched(lost=["/var/lib/docker is not mounted"]), ["BulkheadIsolationLost"]),
     "nobody can tell where Docker is": (Watched(unread=["no"]), ["BulkheadCheckNotOk"]),

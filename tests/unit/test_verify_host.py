@@ -265,6 +265,36 @@ def test_property_that_does_not_hold_fails_its_test_alone(name: str, answer: str
     assert failing(target_of(backend)) == wrong
 
 
+PARTS = """\
+  docker-lv            docker-lv_rimage_0(0),docker-lv_rimage_1(0)
+  [docker-lv_rimage_0] /dev/vdb(1)
+  [docker-lv_rimage_1] /dev/vdc(1)
+  [docker-lv_rmeta_0]  /dev/vdb(0)
+  [docker-lv_rmeta_1]  /dev/vdc(0)
+"""
+WHOLE = "test_mirror_is_whole_and_each_copy_is_on_a_disk_of_its_own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, set()),
+        ({"health": "partial"}, {WHOLE}),
+        ({"parts": PARTS.replace("vdc(1)", "vdb(9)")}, {WHOLE}),
+        ({"parts": PARTS.replace("/dev/vdc(1)", "")}, {WHOLE}),
+        ({"unit": None}, {WHOLE}),
+    ],
+)
+def test_mirror_has_two_copies_on_two_disks(changes: dict[str, Any], wrong: set[str]) -> None:
+    backend = FakeBackend()
+    volume = json.loads(GOOD["logical volume"].replace("linear", "raid1"))
+    volume["report"][0]["lv"][0]["lv_health_status"] = changes.get("health", "")
+    backend.answers["logical volume"] = json.dumps(volume)
+    backend.answers["parts of the volumes"] = changes.get("parts", PARTS)
+    backend.answers["the mirror's unit is enabled"] = changes.get("unit", "enabled")
+    assert failing(target_of(backend)) == wrong
+
+
 @pytest.mark.parametrize(
     ("top", "wrong"),
     [

@@ -31,6 +31,7 @@ from tasks.support.paths import (
     DAEMON_JSON_APPLIED,
     DROP_INS,
     JOURNALD_DROP_IN,
+    MIRROR_SERVICE,
     NVIDIA_BROUGHT,
     NVIDIA_KEY,
     NVIDIA_PIN,
@@ -130,7 +131,9 @@ def _of_the_volume(mounts: list[str], mounts_of_all: list[str]) -> dict[str, str
     return {
         "mounts": "findmnt --kernel --list --json -o TARGET,SOURCE,FSTYPE,PROPAGATION",
         "logical volume": "lvs --reportformat json --units b --nosuffix "
-        '-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,vg_size,vg_extent_size "$device"',
+        '-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,lv_health_status,vg_size,vg_extent_size "$device"',
+        "parts of the volumes": 'lvs -a --noheadings -o lv_name,devices "$group"',
+        "the mirror's unit is enabled": f"systemctl is-enabled {MIRROR_SERVICE}",
         "volumes of the group": 'lvs --noheadings -o lv_name,lv_dm_path "$group"',
         "UUID of the filesystem": 'findmnt --noheadings --output UUID "$volume"',
         "top of the volume": 'ls -A "$volume"',

@@ -35,8 +35,24 @@ def test_volume_is_a_plain_logical_volume(target: Target) -> None:
     volume = target.logical_volume
     assert volume["lv_name"] == target.settings.logical_volume
     assert target.device == volume["lv_dm_path"]
-    assert volume["segtype"] == "linear"
+    # A mirror that somebody made stays one.
+    assert volume["segtype"] in ({"raid1"} if target.settings.volume_raid else {"linear", "raid1"})
     assert "pyinfra-unfinished" not in volume["lv_tags"].split(",")
+
+
+def test_mirror_is_whole_and_each_copy_is_on_a_disk_of_its_own(target: Target) -> None:
+    if target.logical_volume["segtype"] != "raid1":
+        pytest.skip("the volume is no mirror")
+    assert target.logical_volume["lv_health_status"] == ""
+    rows = [line.split() for line in target.output("parts of the volumes").splitlines()]
+    name = target.logical_volume["lv_name"]
+    disks = [
+        {row[-1].partition("(")[0] for row in rows if len(row) > 1 and row[0] == f"[{name}_rimage_{copy}]"}
+        for copy in (0, 1)
+    ]
+    assert all(disks)
+    assert not disks[0] & disks[1]
+    target.output("the mirror's unit is enabled")
 
 
 def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:

@@ -27,6 +27,7 @@ class FakeGroup:
 
     volumes: dict[str, FakeVolume] = field(default_factory=lambda: {"docker-lv": FakeVolume(60 * 2**30)})
     size: int = 80 * 2**30
+    disks: dict[str, int] = field(default_factory=dict)  # disk → bytes that are free on it, where a mirror asks
     commands: list[tuple[str, ...]] = field(default_factory=list)
     refuses: str = ""  # a command
     is_gone: bool = False  # with its disks
@@ -52,11 +53,14 @@ class FakeGroup:
             raise OSError('`lvs` says: Volume group "ubuntu-vg" not found')
         if command[0] == "lvs":
             return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
+        if command[0] == "pvs":
+            return "".join(f"  ubuntu-vg|{disk}|{free}\n" for disk, free in self.disks.items())
         raise AssertionError(f"{command} would be killed after a while")
 
     def _line(self, name: str, volume: FakeVolume, *, whole: bool) -> str:
         if whole:
-            return f"  ubuntu-vg|{self.size}|{self.free}|{name}|{volume.origin}|{volume.percent}\n"
+            fields = (self.size, self.free, name, volume.origin, volume.percent, volume.attributes, "")
+            return f"  ubuntu-vg|{'|'.join(map(str, fields))}\n"
         shown = f"[{name}]" if volume.attributes[0] == "S" else name
         values = (shown, volume.attributes, volume.size, volume.origin, volume.percent, volume.tags, volume.made)
         return f"  {'|'.join(map(str, values))}\n"

@@ -3,7 +3,7 @@
 The fixtures were recorded on machines of the lab. After a change of the command, record them again.
 The section of signatures was put together by hand, from what wipefs printed for each device.
 lsblk's columns RM and MODEL were put in by hand, as lsblk prints them for virtio disks: false and null. So were vgs' vg_uuid,
-pvs' pe_start (LVM's default), and the count of inodes (mke2fs's default).
+pvs' pe_start (LVM's default), and the count of inodes (mke2fs's default). lvs' lv_health_status is not in them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,21 @@ def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:
         ("kept", False),
         ("lvol0_pmspare", False),
     ]
+
+
+def test_mirror_is_one_volume_with_the_health_that_lvs_shows() -> None:
+    rows = (
+        ("docker-lv", "raid1", "partial"),
+        ("[docker-lv_rimage_0]", "linear", ""),
+        ("[docker-lv_rimage_1]", "linear", "partial"),
+        ("[docker-lv_rmeta_0]", "linear", ""),
+        ("docker-lv_rmeta_1", "linear", "partial"),  # as a cut in lvcreate leaves it: LVM has not hidden it yet
+    )
+    same = {"vg_name": "docker-vg", "lv_size": "4", "lv_active": "active", "origin": "", "lv_tags": "docker-bulkhead"}
+    volumes = [{"lv_name": name, **same, "segtype": kind, "lv_health_status": health} for name, kind, health in rows]
+    found = StorageLayout().process(["##STORAGE## lvs", json.dumps({"report": [{"lv": volumes}]})])
+    (volume,) = found.logical_volumes
+    assert (volume.name, volume.is_mirror, volume.health) == ("docker-lv", True, "partial")
 
 
 # -- the command itself, with stand-ins for the programs that it asks

@@ -219,6 +219,30 @@ def test_logical_volume_of_a_group_that_is_yet_to_be_made_has_its_size() -> None
     assert f" --size {10 * G + 5}b vg " in command
 
 
+def test_mirror_is_made_with_two_copies() -> None:
+    bare = Storage(volume_groups=(GROUP,))
+    (command,) = commands(lvm.logical_volume, bare, volume="data", group="vg", size=10 * G, mirrored=True)
+    assert command == (
+        "lvcreate --quiet --yes --wipesignatures y --type raid1 --mirrors 1 --addtag pyinfra-unfinished "
+        f"--name data --size {10 * G}b vg </dev/null"
+    )
+
+
+def test_mirror_grows_and_stays_one() -> None:
+    mirror = replace(MADE, logical_volumes=(replace(VOLUME, segment_type="raid1"),))
+    for mirrored in (True, False):
+        wanted = {"volume": "data", "group": "vg", "mirrored": mirrored}
+        assert commands(lvm.logical_volume, mirror, **wanted, size=10 * G) == []
+        assert commands(lvm.logical_volume, mirror, **wanted, size=20 * G) == [
+            f"lvextend --quiet --size {20 * G}b vg/data </dev/null"
+        ]
+
+
+def test_linear_volume_does_not_count_as_a_mirror() -> None:
+    message = refused(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G, mirrored=True)
+    assert "`lvconvert --type raid1 --mirrors 1 vg/data` adds the second copy" in message
+
+
 def test_logical_volume_gets_the_tags_that_it_lacks() -> None:
     tagged = replace(MADE, logical_volumes=(replace(VOLUME, tags=("theirs", "mine")),))
     wanted = {"volume": "data", "group": "vg", "size": 10 * G, "tags": ["mine", "new"]}

@@ -458,6 +458,24 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"adopt_volume": True, "volume_disks": ["/dev/vdb"]},
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
+    ({"volume_raid": "raid5"}, 'volume_raid = \'raid5\': must be "" or "raid1"'),
+    (
+        {"volume_raid": "raid1", "volume_disks": ["/dev/vdb"]},
+        "volume_raid = 'raid1': needs two disks, and volume_disks has one: /dev/vdb. Name a second one",
+    ),
+    ({"volume_raid": "raid1", "volume_disks": "blank"}, "needs two disks, and volume_disks has one: blank"),
+    *(
+        (
+            {"volume_raid": "raid1"} | {name: value},
+            f"volume_raid = 'raid1': volume_raid and {name} exclude each other (",
+        )
+        for name, value in {
+            "volume_file": "60%",
+            "adopt_filesystem": True,
+            "adopt_volume": True,
+            "extra_volumes": {"home-lv": {"mount": "/home", "size": "20G"}},
+        }.items()
+    ),
     (
         {"adopt_volume": True, "volume_file": "60%"},
         "adopt_volume = True: adopt_volume and volume_file exclude each other",
@@ -533,6 +551,9 @@ GOOD: list[dict[str, Any]] = [
     {"volume_mount_options": ["_netdev", "x-systemd.requires=iscsid.service", "noatime", "discard", "commit=30"]},
     {"volume_mount_options": ["logbufs=8", "lazytime"], "filesystem": "xfs"},
     {"volume_disks": ["blank"]},
+    {"volume_raid": "raid1"},
+    {"volume_raid": "raid1", "volume_disks": ["/dev/vdb", "/dev/disk/by-id/virtio-second*"]},
+    {"volume_raid": "raid1", "volume_disks": ["/dev/vdb"], "volume_group": "vg", "volume_group_extend": True},
     {"volume_disks": "/dev/vdb"},
     {"volume_disks": "/dev/disk/by-id/scsi-0Google_PersistentDisk_docker-*"},
     {"volume_disks": ["/dev/disk/azure/scsi[12]/lun?", "/dev/vdb"]},

@@ -101,6 +101,7 @@ NO_SECRET = {
         "volume_group_grow",
         "volume_mount",
         "volume_mount_options",
+        "volume_raid",
         "volume_reserve",
         "volume_size",
     ),

@@ -13,6 +13,7 @@ from bulkhead.status.page import render
 from bulkhead.status.report import Aborted, DataLocation, GuardedBuild, GuardStatus, Pruned
 from bulkhead.storage import lvm
 from bulkhead.storage.filesystems import FilesystemUsage
+from bulkhead.watch import check
 from bulkhead.watch.alert_store import OpenAlert
 from bulkhead.watch.results import CRITICAL, UNKNOWN, WARNING, CheckResult, Observation
 
@@ -92,6 +93,16 @@ def test_what_could_grow_is_shown() -> None:
     assert row(page(6 * G - 1), "ubuntu-vg").endswith("; the reserve is 5.0G")
     assert row(page(G), "disk").endswith("/dev/vda has grown by 20G, which are not used; see docs/grow.md")
     assert "has grown" not in page(G, "another-vg")
+
+
+def test_mirror_is_shown_and_its_disks_share_what_is_free() -> None:
+    observation = example_status().observation
+    observation.groups = [lvm.GroupUsage("ubuntu-vg", 100 * G, 50 * G)]
+    observation.mirrors = [lvm.MirrorHealth("ubuntu-vg", "docker-lv", "partial", 100.0)]
+    observation.results += map(check.check_mirror, observation.mirrors)
+    page = render(example_status(observation=observation), False, 120)
+    assert "ubuntu-vg/docker-lv lacks a disk: what is written has one copy" in row(page, "mirror")
+    assert row(page, "ubuntu-vg").endswith("; the reserve is 5.0G")
 
 
 def test_our_snapshot_is_shown_with_its_age_and_its_end() -> None:

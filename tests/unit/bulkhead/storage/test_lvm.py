@@ -16,11 +16,11 @@ from bulkhead.storage.lvm import DiskRoom, GroupUsage, SnapshotUsage
 from ..programs import program
 
 LVS = """\
-  ubuntu-vg|107369988096|10737418240|ubuntu-lv||
-  ubuntu-vg|107369988096|10737418240|docker-lv||
-  ubuntu-vg|107369988096|10737418240|before-build|docker-lv|83.21
-  ubuntu-vg|107369988096|10737418240|lost|docker-lv|100.00
-  data|4290772992|0|thin-snapshot|thin|
+  ubuntu-vg|107369988096|10737418240|ubuntu-lv|||-wi-ao----|
+  ubuntu-vg|107369988096|10737418240|docker-lv|||owi-aos---|
+  ubuntu-vg|107369988096|10737418240|before-build|docker-lv|83.21|swi-a-s---|
+  ubuntu-vg|107369988096|10737418240|lost|docker-lv|100.00|swi-I-s---|
+  data|4290772992|0|thin-snapshot|thin||Vwi---tz-k|
 """
 
 
@@ -39,7 +39,37 @@ def test_groups_and_snapshots_are_listed(programs: Path) -> None:
             SnapshotUsage("ubuntu-vg", "before-build", "docker-lv", 83.21),
             SnapshotUsage("ubuntu-vg", "lost", "docker-lv", 100.0),
         ],
+        [],
     )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "problem", "is_degraded"),
+    [
+        ("rwi-aor---", "", False),
+        ("owi-aor---", "", False),  # it has a snapshot
+        ("rwi-aor-p-", "partial", True),
+        ("owi-aor-r-", "refresh", True),
+        ("Rwi-aor-m-", "mismatches", False),
+    ],
+)
+def test_mirrors_are_listed_with_their_health(programs: Path, attributes: str, problem: str, is_degraded: bool) -> None:
+    lines = f"""\
+  docker-vg|42941284352|2147483648|docker-lv|||{attributes}|42.31
+  docker-vg|42941284352|2147483648|linear|||-wi-ao--p-|
+  docker-vg|42941284352|2147483648|docker-lv-snapshot|docker-lv|3.20|swi-a-s---|
+"""
+    program(programs / "lvs", f"cat <<'E'\n{lines}E")
+    (mirror,) = lvm.list_groups()[2]
+    assert vars(mirror) == {"group": "docker-vg", "name": "docker-lv", "problem": problem, "synced": 42.31}
+    assert mirror.is_degraded == is_degraded
+
+
+def test_mirror_grows_by_what_its_second_disk_has_free(programs: Path) -> None:
+    rows = "docker-vg|/dev/vdb|300\n docker-vg|/dev/vdc|100\n other|/dev/vdd|900\n docker-vg|/dev/vde|40"
+    program(programs / "pvs", f"printf '{rows}\n'")
+    assert lvm.free_for_mirror("docker-vg") == 100
+    assert lvm.free_for_mirror("other") == 0
 
 
 PVS = """\
@@ -73,9 +103,12 @@ def test_volumes_are_listed_with_their_tags_and_whether_they_merge(programs: Pat
   docker-lv|Owi-aos---|6442450944||23.90|docker-bulkhead|1795573124
   [docker-lv-snapshot]|Swi-a-s---|5708447744|docker-lv|23.90|bulkhead-snapshot,mine|1795575357
   ubuntu-lv|-wi-a-----|32212254720||||1795561591
+  mirror|rwi-a-r---|32212254720||||1795561591
+  [mirror_rimage_0]|iwi-aor---|32212254720||||
 """
     program(programs / "lvs", f"cat <<'E'\n{lines}E")
-    origin, copy, root = lvm.list_volumes("ubuntu-vg")
+    origin, copy, root, mirror, part = lvm.list_volumes("ubuntu-vg")
+    assert (mirror.is_mirror, root.is_mirror, part.made) == (True, False, 0)
     assert (origin.is_merging, copy.is_merging, root.is_merging) == (True, True, False)
     assert (origin.is_open, root.is_open) == (True, False)
     assert vars(copy) == {
@@ -91,13 +124,15 @@ def test_volumes_are_listed_with_their_tags_and_whether_they_merge(programs: Pat
 
 
 def test_volume_that_is_merged_is_no_snapshot(programs: Path) -> None:
-    program(programs / "lvs", "echo '  data|20|10|docker-lv||23.90'")
-    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [])
+    program(programs / "lvs", "echo '  data|20|10|docker-lv||23.90|Owi-aos---|'")
+    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
 def test_warning_beside_the_answer_does_not_matter(programs: Path) -> None:
-    program(programs / "lvs", "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv||'; exit 5")
-    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [])
+    program(
+        programs / "lvs", "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv|||-wi-a-----|'; exit 5"
+    )
+    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
 # What LVM writes to standard error for each file that whoever started the program has left open, unless it is told not to
@@ -108,10 +143,10 @@ COMPLAIN = f'[ -n "$LVM_SUPPRESS_FD_WARNINGS" ] || echo "{LEAKED}" >&2'
 
 def test_file_that_somebody_has_left_open_is_neither_an_answer_nor_an_error(programs: Path) -> None:
     program(programs / "lvs", COMPLAIN)
-    assert lvm.list_groups() == ([], [])
+    assert lvm.list_groups() == ([], [], [])
     assert lvm.list_volumes("data") == []
-    program(programs / "lvs", f"{COMPLAIN}; echo '  data|20|10|lv||'")
-    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [])
+    program(programs / "lvs", f"{COMPLAIN}; echo '  data|20|10|lv|||-wi-a-----|'")
+    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
 def test_command_that_changes_something_is_spared_the_complaint_too(programs: Path) -> None:
@@ -123,9 +158,10 @@ def test_command_that_changes_something_is_spared_the_complaint_too(programs: Pa
 def test_messages_between_the_rows_are_no_rows(programs: Path) -> None:
     """As with verbose = 1 in the section log of lvm.conf."""
     program(
-        programs / "lvs", "echo '  Processing VG data'; echo '  data|20|10|lv||'; echo; echo '  Unlocking /run/lock'"
+        programs / "lvs",
+        "echo '  Processing VG data'; echo '  data|20|10|lv|||-wi-a-----|'; echo; echo '  Unlocking /run/lock'",
     )
-    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [])
+    assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
 def test_output_without_a_single_row_is_an_error(programs: Path) -> None:
@@ -137,7 +173,7 @@ def test_output_without_a_single_row_is_an_error(programs: Path) -> None:
 def test_numbers_are_those_of_no_locale(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     comma = '[ "$LC_ALL" = C ] && sign=. || sign=,'
-    program(programs / "lvs", f'{comma}; echo "  data|20|10|copy|lv|83${{sign}}21"')
+    program(programs / "lvs", f'{comma}; echo "  data|20|10|copy|lv|83${{sign}}21|swi-a-s---|"')
     assert lvm.list_groups()[1] == [SnapshotUsage("data", "copy", "lv", 83.21)]
 
 
@@ -159,10 +195,10 @@ def test_hung_device_delays_nobody(programs: Path, monkeypatch: pytest.MonkeyPat
 def test_host_without_lvm_has_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(lvm, "_GROUPS_COMMAND", ["no-such-lvs"])
-    assert lvm.list_groups() == ([], [])
+    assert lvm.list_groups() == ([], [], [])
 
 
 def test_others_than_root_are_not_shown_any(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(programs / "lvs", f"cat <<'E'\n{LVS}E")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert lvm.list_groups() == ([], [])
+    assert lvm.list_groups() == ([], [], [])

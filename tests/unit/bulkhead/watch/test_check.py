@@ -22,7 +22,7 @@ from bulkhead.config import Config
 from bulkhead.docker import daemon, roots
 from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
-from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
 from bulkhead.watch import check
 from bulkhead.watch.check import CheckClock, Limits, remembered
 from bulkhead.watch.forecast import Forecast, forecast
@@ -158,6 +158,22 @@ def test_snapshot_that_fills_is_reported(percent: float, was: int, level: int) -
     (result,) = check.check_lvm([], snapshots, config(), LIMITS, {"snapshot:vg/before": was})
     assert (result.key, result.level) == ("snapshot:vg/before", level)
     assert result.text == f"snapshot vg/before of docker-lv {percent} % full"
+
+
+@pytest.mark.parametrize(
+    ("problem", "synced", "level", "text"),
+    [
+        ("", 100, OK, "mirror docker-vg/docker-lv has both copies"),
+        ("", 42.9, OK, "mirror docker-vg/docker-lv is being synchronized: 42 %"),
+        ("partial", 100, WARNING, "mirror docker-vg/docker-lv lacks a disk: what is written has one copy."),
+        ("refresh", 100, WARNING, "`lvchange --refresh docker-vg/docker-lv` uses it again"),
+        ("mismatches", 100, WARNING, "mirror docker-vg/docker-lv has copies that differ"),
+    ],
+)
+def test_mirror_that_is_not_whole_is_a_warning(problem: str, synced: float, level: int, text: str) -> None:
+    result = check.check_mirror(MirrorHealth("docker-vg", "docker-lv", problem, synced))
+    assert (result.key, result.level) == ("mirror:docker-vg/docker-lv", level)
+    assert text in result.text
 
 
 # -- memory
@@ -359,7 +375,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
-    host.program("lvs", "echo '  ubuntu-vg|107374182400|10737418240|docker-lv||'")
+    host.program("lvs", "echo '  ubuntu-vg|107374182400|10737418240|docker-lv|||-wi-ao----|'")
     return host
 
 
@@ -604,7 +620,7 @@ def test_file_that_is_the_disk_is_watched(
 
 
 def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
-    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv||'")
+    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv|||-wi-ao----|'")
     assert check.run(config()) == WARNING
     assert "volume group ubuntu-vg has 1.0G free, its reserve is 5.0G" in capsys.readouterr().out
 
@@ -612,7 +628,7 @@ def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.Ca
 def test_silent_lvm_is_no_recovery(
     healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|0|docker-lv||'")
+    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|0|docker-lv|||-wi-ao----|'")
     check.run(config())
     healthy.program("lvs", "exec sleep 60")
     monkeypatch.setattr(lvm, "PATIENCE", 0.2)
@@ -621,9 +637,19 @@ def test_silent_lvm_is_no_recovery(
     assert healthy.levels()["reserve:ubuntu-vg"] == UNKNOWN
 
 
+def test_lost_disk_of_a_mirror_alerts_until_it_is_replaced(healthy: CheckHost) -> None:
+    rows = (("p", 100, WARNING), ("", None, UNKNOWN), ("r", 100, WARNING), ("-", 12, OK))
+    for health, synced, level in rows:
+        open_alert()
+        row = f"echo 'docker-vg|9|9|docker-lv|||rwi-aor-{health}-|{synced}.00'" if synced else "echo locked >&2; exit 5"
+        healthy.program("lvs", row)
+        check.run(config())
+        assert healthy.levels().get("mirror:docker-vg/docker-lv", OK) == level
+
+
 def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: CheckHost) -> None:
     for percent, level in ((92, CRITICAL), (None, UNKNOWN), (None, UNKNOWN), (87, CRITICAL), (84, WARNING)):
-        output = f"echo 'vg|9|9|before|docker-lv|{percent}'" if percent else "echo locked >&2; exit 5"
+        output = f"echo 'vg|9|9|before|docker-lv|{percent}|swi-a-s---|'" if percent else "echo locked >&2; exit 5"
         healthy.program("lvs", output)
         check.run(config())
         assert healthy.levels()["snapshot:vg/before"] == level

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bulkhead.storage.filesystems import FilesystemUsage
-from bulkhead.storage.lvm import GroupUsage, SnapshotUsage
+from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
 from bulkhead.watch import metrics
 from bulkhead.watch.forecast import Forecast
 from bulkhead.watch.results import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
@@ -23,6 +23,7 @@ def observation() -> Observation:
         [GroupUsage("ubuntu-vg", 1000, 100)],
         [SnapshotUsage("ubuntu-vg", "before", "docker-lv", 12.5)],
         [CheckResult("isolation", OK, ""), CheckResult("docker", UNKNOWN, ""), CheckResult("use:/", CRITICAL, "")],
+        [MirrorHealth("docker-vg", "docker-lv", "refresh", 42.5)],
     )
 
 
@@ -52,6 +53,8 @@ def text(prune: dict[str, Any] | None = None, guard: dict[str, Any] | None = Non
         'bulkhead_volume_group_size_bytes{group="ubuntu-vg"} 1000.0',
         'bulkhead_volume_group_free_bytes{group="ubuntu-vg"} 100.0',
         'bulkhead_snapshot_used_ratio{group="ubuntu-vg",snapshot="before"} 0.125',
+        'bulkhead_mirror_degraded{group="docker-vg",volume="docker-lv"} 1.0',
+        'bulkhead_mirror_synced_ratio{group="docker-vg",volume="docker-lv"} 0.425',
         'bulkhead_alerts_queued{receiver="mail"} 2.0',
         "bulkhead_alerts_standing 2.0",
     ],

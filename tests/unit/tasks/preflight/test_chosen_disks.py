@@ -88,8 +88,8 @@ def test_disk_that_is_named_is_not_chosen_once_more() -> None:
     assert result.plan
     assert result.plan.new_physical_volumes == (SPARE, "/dev/disk/by-id/virtio-spare2")
     assert result.warnings == (
-        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. A "
-        "RAID array as the only disk has one",
+        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. "
+        'volume_raid = "raid1" makes one (docs/mirror.md)',
     )
     assert result.notices == (f"volume_disks chooses {SECOND.aliases[0]} (/dev/vdc, 20.0 GiB)",)
 

@@ -75,8 +75,8 @@ def test_docker_group_takes_a_further_disk() -> None:
     second = BlockDevice("/dev/vdc", "disk", 20 * GIB, False, (), (), (), (), zeroed=True)
     storage = replace(storage, devices=(*storage.devices, second))
     warning = (
-        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. A "
-        "RAID array as the only disk has one"
+        "the volume group docker-vg is on 2 disks without a mirror: if one of them is lost, all of Docker's data is lost. "
+        'volume_raid = "raid1" makes one (docs/mirror.md)'
     )
     wanted = settings(volume_disks=[SPARE, "/dev/vdc"])
     grown = plan_of(our_docker_ce_host(), storage, wanted, warnings=(warning,))

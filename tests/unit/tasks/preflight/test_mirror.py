@@ -1,0 +1,195 @@
+"""A mirror: how large it becomes, what it needs, and what preflight says of one that is not whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
+from settings.model import Settings
+from tasks.preflight.examine import examine
+from tasks.support.paths import TAG
+
+from ..example_hosts import (
+    EXTENT,
+    GIB,
+    MIB,
+    SPARE,
+    bare_host,
+    our_docker_ce_host,
+    settings,
+    shared_vg,
+    spare_disk,
+    with_disk,
+    with_filesystem,
+    with_group,
+    with_volume,
+)
+from .verdicts import all_found, finding, plan_of
+
+SECOND, NEW = "/dev/disk/by-id/virtio-second", "/dev/disk/by-id/virtio-new"
+DEVICE = "/dev/mapper/docker--vg-docker--lv"
+MIRROR = settings(volume_raid="raid1", volume_disks=[SPARE, SECOND])
+
+
+def two_disks(size: int = 20 * GIB, second: int = 20 * GIB) -> Storage:
+    """A plain root without LVM, and two blank disks."""
+    disk = BlockDevice("/dev/vdc", "disk", second, False, (SECOND,), (), (), (), zeroed=True)
+    return replace(spare_disk(size), devices=(*spare_disk(size).devices, disk), tools=("dm-raid",))
+
+
+def mirror(size: int, disks: int = 20 * GIB, missing: int = 0, **changes: Any) -> Storage:
+    """The same with a mirror of ours on both disks, or on one, with the other missing or removed from the group."""
+    storage = with_group(two_disks(disks), "docker-vg", SPARE)
+    (group,), (first,) = storage.volume_groups, storage.physical_volumes
+    free = first.size - size - EXTENT
+    here = (replace(first, free=free), PhysicalVolume("/dev/vdc", "docker-vg", first.size, free))
+    storage = replace(
+        storage,
+        volume_groups=(replace(group, size=2 * first.size, free=2 * free, missing_physical_volumes=missing),),
+        physical_volumes=here,
+    )
+    volume = {"segment_type": "raid1", "tags": (TAG,)} | changes
+    return with_filesystem(with_volume(storage, "docker-vg", "docker-lv", size, **volume), DEVICE)
+
+
+def without_second(storage: Storage) -> Storage:
+    """The second disk is gone, and so is what LVM knew of it."""
+    return replace(
+        storage,
+        devices=tuple(device for device in storage.devices if SECOND not in device.aliases),
+        physical_volumes=storage.physical_volumes[:1],
+    )
+
+
+@pytest.mark.parametrize(("sizes", "reserve"), [((20, 20), 1), ((20, 60), 1), ((60, 20), 1)])
+def test_mirror_is_as_large_as_the_smaller_disk_less_reserve_and_notes(sizes: tuple[int, int], reserve: int) -> None:
+    plan = plan_of(bare_host(), two_disks(*(size * GIB for size in sizes)), MIRROR)
+    assert plan.mirrored
+    assert plan.new_physical_volumes == (SPARE, SECOND)
+    room = 20 * GIB - 2 * EXTENT  # less what pvcreate takes, and an extent for the notes of a copy
+    assert plan.size == (room * 95 // 100) // EXTENT * EXTENT
+    assert plan.reserve == pytest.approx(2 * reserve * room // 20)
+
+
+def test_volume_on_two_disks_is_no_mirror_unless_the_settings_say_so() -> None:
+    result = examine(settings(volume_disks=[SPARE, SECOND]), bare_host(), two_disks())
+    assert result.plan
+    assert not result.plan.mirrored
+    assert result.plan.size > 37 * GIB
+    assert 'volume_raid = "raid1" makes one' in result.warnings[0]
+
+
+@pytest.mark.parametrize("wanted", [MIRROR, settings(volume_disks=[SPARE, SECOND])], ids=["wanted", "not asked for"])
+def test_mirror_that_is_there_stays_as_it_is(wanted: Settings) -> None:
+    fresh = plan_of(bare_host(), two_disks(), MIRROR)
+    assert plan_of(our_docker_ce_host(), mirror(fresh.size), wanted) == replace(fresh, new_physical_volumes=())
+
+
+def test_mirror_grows_by_what_both_disks_have() -> None:
+    before = plan_of(bare_host(), two_disks(), MIRROR).size
+    after = plan_of(our_docker_ce_host(), mirror(before, disks=30 * GIB), MIRROR).size
+    assert after == plan_of(bare_host(), two_disks(30 * GIB, 30 * GIB), MIRROR).size
+
+
+def test_mirror_keeps_its_size_when_one_disk_has_grown() -> None:
+    size = plan_of(bare_host(), two_disks(), MIRROR).size
+    storage = mirror(size)
+    storage = replace(
+        storage, devices=tuple(replace(d, size=30 * GIB) if SPARE in d.aliases else d for d in storage.devices)
+    )
+    result = examine(MIRROR, our_docker_ce_host(), storage)
+    assert result.plan
+    assert (result.plan.size, result.plan.grown_disks) == (size, (SPARE,))
+    assert "Docker's volume keeps its size, until a second disk has as much room" in result.notices[0]
+
+
+def test_mirror_does_not_fit_where_only_one_disk_has_room() -> None:
+    found = finding(
+        bare_host(),
+        two_disks(60 * GIB, 20 * GIB),
+        settings(volume_raid="raid1", volume_disks=[SPARE, SECOND], volume_size="30G"),
+    )
+    assert found.found.startswith("volume group docker-vg, made of ")
+    assert "has 19.9 GiB for Docker's volume, which is a mirror, on each of two disks" in found.found
+
+
+def test_group_on_one_disk_has_no_mirror() -> None:
+    storage = replace(with_disk(shared_vg()), tools=("dm-raid",))
+    found = finding(bare_host(), storage, settings(volume_raid="raid1"))
+    assert found.found == "the volume group ubuntu-vg is on /dev/vda1, and volume_raid is raid1"
+    assert SPARE in found.action
+
+
+def test_group_of_others_on_two_disks_gets_a_mirror() -> None:
+    storage = replace(with_disk(shared_vg()), tools=("dm-raid",))
+    wanted = settings(volume_raid="raid1", volume_group="ubuntu-vg", volume_disks=[SPARE], volume_group_extend=True)
+    result = examine(wanted, bare_host(), storage)
+    assert result.plan
+    room = 20 * GIB - 2 * EXTENT
+    assert result.plan.size == (room * 60 // 100) // EXTENT * EXTENT
+
+
+def test_kernel_without_the_module_makes_no_mirror() -> None:
+    found = finding(bare_host(), replace(two_disks(), tools=()), MIRROR)
+    assert found.found == "the kernel has no module dm-raid, and volume_raid is raid1"
+
+
+def test_linear_volume_is_left_to_its_owner_with_the_commands() -> None:
+    one = with_group(two_disks(), "docker-vg", SPARE)
+    one = with_filesystem(with_volume(one, "docker-vg", "docker-lv", 19 * GIB, tags=(TAG,)), DEVICE)
+    found = finding(our_docker_ce_host(), one, MIRROR)
+    assert found.found == "the logical volume docker-vg/docker-lv has one copy (linear), and volume_raid is raid1"
+    assert found.action.startswith(
+        f"`vgextend docker-vg {SECOND}` and `lvconvert --type raid1 --mirrors 1 docker-vg/docker-lv` on the host"
+    )
+
+
+def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -> None:
+    lost = without_second(mirror(18 * GIB, missing=1, health="partial"))
+    found = finding(our_docker_ce_host(configured_volume=DEVICE), lost, MIRROR)
+    assert found.found == (
+        "the volume group docker-vg lacks 1 of its disks, and the mirror docker-vg/docker-lv has one copy left, which "
+        "Docker uses"
+    )
+    assert "`lvconvert --repair docker-vg/docker-lv`, `vgreduce --removemissing docker-vg`" in found.action
+    asleep = without_second(mirror(18 * GIB, missing=1, health="partial", active=False))
+    assert (
+        "--activationmode degraded docker-vg/docker-lv` brings" in finding(our_docker_ce_host(), asleep, MIRROR).action
+    )
+
+
+@pytest.mark.parametrize("health", ["refresh needed", "repair needed"])
+def test_mirror_that_does_not_use_a_disk_is_warned_about_and_does_not_grow(health: str) -> None:
+    result = examine(MIRROR, our_docker_ce_host(), mirror(18 * GIB, disks=30 * GIB, health=health))
+    assert result.plan
+    assert result.plan.size == 18 * GIB
+    assert result.warnings == (
+        f"the mirror docker-vg/docker-lv is not whole ({health}): docs/mirror.md repairs it; it keeps its size until it is "
+        "whole",
+    )
+
+
+def test_group_takes_the_disk_that_replaces_a_lost_one() -> None:
+    """After vgreduce the group is complete on one disk, and lvconvert has nowhere to put the second copy."""
+    reduced = without_second(mirror(18 * GIB, health="refresh needed"))
+    disk = BlockDevice("/dev/vdd", "disk", 20 * GIB, False, (NEW,), (), (), (), zeroed=True)
+    reduced = replace(reduced, devices=(*reduced.devices, disk))
+    result = examine(settings(volume_raid="raid1", volume_disks=[SPARE, NEW]), our_docker_ce_host(), reduced)
+    assert result.plan
+    assert (result.plan.new_physical_volumes, result.plan.size) == ((NEW,), 18 * GIB)
+    assert all_found(MIRROR, reduced) == [
+        f"there is no disk {SECOND}; this host has /dev/vda (30.0 GiB), {SPARE} (20.0 GiB), {NEW} (20.0 GiB)"
+    ]
+
+
+def test_small_extents_leave_room_for_the_notes() -> None:
+    storage = with_group(with_group(two_disks(), "data-vg", SPARE), "data-vg", SECOND)
+    group = replace(storage.volume_groups[0], extent_size=MIB // 8, size=40 * GIB, free=40 * GIB)
+    storage = replace(storage, volume_groups=(group,))
+    wanted = settings(volume_raid="raid1", volume_group="data-vg", volume_size="100%FREE", volume_reserve="10G")
+    plan = examine(wanted, bare_host(), storage).plan
+    assert plan
+    assert storage.physical_volumes[0].size - 10 * GIB - plan.size == 3 * MIB // 8
