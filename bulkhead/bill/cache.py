@@ -65,8 +65,8 @@ def of_text(text: str) -> Records:
         lines = re.findall(r"^(\w[\w ]*):[ \t]+(.*)$", block, re.MULTILINE)
         values = dict(reversed(lines))  # what follows the last record has names of the same kind
         size = bytes_of(values.get("Size", ""))
-        if size is None:
-            raise ValueError(f"docker buildx du prints no size that is known: {values.get('Size')!r}")
+        if size is None or "ID" not in values:
+            raise ValueError(f"docker buildx du prints a record of another form: {block[:100]!r}")
         found[values["ID"]] = CacheRecord(
             values["ID"],
             size,

@@ -52,8 +52,9 @@ def build(options: argparse.Namespace) -> int:
     if recorder.has_begun:
         try:
             _show(recorder.finish(code))
-        except PROBLEMS as error:
-            say(f"there is no bill of this build: {in_words(error)}")
+        except Exception as error:  # whatever it is, the exit code is that of the build
+            why = in_words(error) if isinstance(error, PROBLEMS) else repr(error)
+            say(f"there is no bill of this build: {why}")
             _note_missing()
     return streams.exit_code(recorder.output, code)
 

@@ -383,7 +383,7 @@ def test_wrong_arguments_of_bill(words: str, sentence: str, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith(sentence)
 
 
-@pytest.mark.parametrize("what", ["keep", "make"])
+@pytest.mark.parametrize("what", ["keep", "make", "make by mistake"])
 def test_build_without_a_bill_is_not_judged_by_an_older_one(
     docker: BillDocker, monkeypatch: pytest.MonkeyPatch, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -391,8 +391,10 @@ def test_build_without_a_bill_is_not_judged_by_an_older_one(
     with monkeypatch.context() as broken:
         if what == "keep":
             broken.setattr(store, "keep", _disk_is_full)
-        else:
+        elif what == "make":
             broken.setattr("bulkhead.bill.recorder.bill_of", _disk_is_full)
+        else:
+            broken.setattr("bulkhead.bill.recorder.bill_of", dict(a=1).__getitem__)
         assert build(docker) == 0
     capsys.readouterr()
     for words in ([], ["app"], ["app:1"]):
