@@ -117,7 +117,8 @@ _KINDS: _Kinds = {
     **{"number": int, "code": int, "time": int | float, "seconds": int | float, "unknown": dict},
 }
 _STEP_KINDS: _Kinds = {
-    **{"text": str, "seconds": int | float | None},
+    "text": str,
+    "seconds": int | float | None,
     **dict.fromkeys(("wrote", "image", "cache"), int | None),
 }
 _PLACE_KINDS: _Kinds = {"path": str, **dict.fromkeys(("bytes", "written", "removed"), int)}

@@ -83,14 +83,18 @@ def read(path: str, image: str) -> Limits:
         raise BadLimits(f"{path} cannot be read: {error.strerror}") from None
     except (configparser.Error, ValueError) as error:
         raise BadLimits(f"{path} is no INI file: {' '.join(str(error).split())}") from None
-    sections = [name for name in parser.sections() if name.lower().lstrip().startswith(_SECTION)]  # others are of others
+    sections = [
+        name for name in parser.sections() if name.lower().lstrip().startswith(_SECTION)
+    ]  # others are of others
     if not sections:
         raise BadLimits(f"{path} has no section [{_SECTION}]")
     given: dict[str, str] = {}
     for section in sorted(sections, key=len):
         word, _, name = " ".join(section.split()).partition(" ")
         if word != _SECTION or _WITH_TAG.fullmatch(name):  # it would limit nothing
-            raise BadLimits(f"{path}: [{section}] must be [{_SECTION}] or [{_SECTION} IMAGE], with the image's name without a tag")
+            raise BadLimits(
+                f"{path}: [{section}] must be [{_SECTION}] or [{_SECTION} IMAGE], with the image's name without a tag"
+            )
         unknown = [each for each in parser[section] if each not in NAMES]
         if unknown:
             raise BadLimits(f"{path}: [{section}] has no limit {unknown[0]}. Choose from {', '.join(NAMES)}")

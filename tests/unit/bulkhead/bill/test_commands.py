@@ -394,12 +394,14 @@ def test_build_without_a_bill_is_not_judged_by_an_older_one(
         elif what == "make":
             broken.setattr("bulkhead.bill.recorder.bill_of", _disk_is_full)
         else:
-            broken.setattr("bulkhead.bill.recorder.bill_of", dict(a=1).__getitem__)
+            broken.setattr("bulkhead.bill.recorder.bill_of", {}.__getitem__)
         assert build(docker) == 0
     capsys.readouterr()
     for words in ([], ["app"], ["app:1"]):
         assert command_line.main(["gate", "--image", "1G", *words]) == 3
-        assert capsys.readouterr().err.startswith("bulkhead: the latest build has no bill, and an older bill is not its own")
+        assert capsys.readouterr().err.startswith(
+            "bulkhead: the latest build has no bill, and an older bill is not its own"
+        )
     assert command_line.main(["gate", "--image", "1G", "1"]) == 0
     assert build(docker) == 0
     assert command_line.main(["gate", "--image", "1G"]) == 0
@@ -467,7 +469,9 @@ def test_guards_count_is_left_out_where_the_guard_does_not_see_the_steps(
     monkeypatch.setattr(BillRecorder, "started", counted)
     assert build(docker) == 0
     assert store.find("app").steps_written == 0
-    docker.answer("buildx", "[ $2 = inspect ] && echo 'Driver: docker-container'; [ $2 = build ] && cat output >&2; true")
+    docker.answer(
+        "buildx", "[ $2 = inspect ] && echo 'Driver: docker-container'; [ $2 = build ] && cat output >&2; true"
+    )
     words = ("docker", "buildx", "--builder", "b1", "build", "-t", "app", f"{docker.place}/ctx")
     assert build(docker, *words) == 0
     assert store.find("app").steps_written is None

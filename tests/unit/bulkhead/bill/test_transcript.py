@@ -128,12 +128,16 @@ def test_what_a_step_prints_after_a_carriage_return_is_no_status_of_dockers(text
 
 
 @pytest.mark.parametrize(
-    ("stream", "text"),
-    [(2, '{"a": ' + "[" * 100_000 + "\n}"), (1, f"Sending build context to Docker daemon  {'9' * 400}B")],
+    ("stream", "text", "builder"),
+    [
+        (2, '{"a": ' + "[" * 100_000 + "\n}", "BuildKit"),
+        (1, f"Sending build context to Docker daemon  {'9' * 400}B", "classic"),
+    ],
+    ids=["deep", "large"],
 )
-def test_nothing_that_docker_prints_ends_the_reading(stream: int, text: str) -> None:
-    found = read(f"{text}\n#1 [1/1] RUN a\n", part=100_000, stream=stream)
-    assert found.sent is None
+def test_nothing_that_docker_prints_ends_the_reading(stream: int, text: str, builder: str) -> None:
+    found = read(f"{text}\n#1 [1/1] RUN a\nStep 1/1 : RUN a\n", part=100_000, stream=stream)
+    assert ([step.name for step in found.steps], found.builder) == (["[1/1] RUN a"], builder)
 
 
 def test_step_at_the_peak_is_the_instruction_that_began_last() -> None:
