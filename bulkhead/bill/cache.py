@@ -66,7 +66,9 @@ def of_text(text: str) -> Records:
         values = dict(reversed(lines))  # what follows the last record has names of the same kind
         size = bytes_of(values.get("Size", ""))
         if size is None or "ID" not in values:
-            raise ValueError(f"docker buildx du prints a record of another form: {block[:100]!r}")
+            raise ValueError(
+                f"docker buildx du prints a record of another form: {values.get('ID')!r} of the size {values.get('Size')!r}"
+            )
         found[values["ID"]] = CacheRecord(
             values["ID"],
             size,

@@ -52,5 +52,5 @@ def test_build_has_added_what_is_new_and_what_has_become_larger() -> None:
 
 
 def test_record_without_an_identifier_is_of_another_form() -> None:
-    with pytest.raises(ValueError, match="record of another form: 'ID:"):
+    with pytest.raises(ValueError, match="record of another form: None of the size '3kB'"):
         of_text("ID:\nSize: 3kB\n")
