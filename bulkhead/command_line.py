@@ -211,7 +211,7 @@ def _add_building(commands: Commands) -> None:
         default="auto",
         help="with --bill: read the image with docker save, for wasted bytes and models (default: if there is room)",
     )
-    build.set_defaults(run="build.commands:run", anybody=True, not_done=3)
+    build.set_defaults(run="build.commands:run", anybody=True)
     preflight = _add(
         commands,
         "preflight",
@@ -219,7 +219,7 @@ def _add_building(commands: Commands) -> None:
         description="Run only the checks of `bulkhead build`. Exit code 0: a build with these arguments may start; 3: it "
         "may not, with the reason.",
     )
-    preflight.set_defaults(run="build.commands:preflight", anybody=True, not_done=3)
+    preflight.set_defaults(run="build.commands:preflight", anybody=True)
     for command in (build, preflight):
         command.add_argument(
             "--need",

@@ -114,7 +114,11 @@ _FIGURES = (
 _KINDS: _Kinds = {
     **dict.fromkeys(("key", "name", "engine", "builder", "image", "peak_step"), str),
     **dict.fromkeys(_FIGURES, int | None),
-    **{"number": int, "code": int, "time": int | float, "seconds": int | float, "unknown": dict},
+    "number": int,
+    "code": int,
+    "time": int | float,
+    "seconds": int | float,
+    "unknown": dict,
 }
 _STEP_KINDS: _Kinds = {
     "text": str,
