@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -57,6 +58,29 @@ def _replace_file(path: str, content: str, mode: int) -> None:
         os.fsync(descriptor)
     os.rename(new_file, path)
     sync_directory(directory)
+
+
+def write_output(path: str, content: str) -> None:
+    """Write a file that the user has named. A link stays a link, and a pipe or a device gets the content.
+
+    A file that is there is replaced, and keeps its mode and its owner.
+
+    Raises:
+        OSError, ValueError: it cannot be written.
+    """
+    try:
+        former = os.stat(path)
+    except FileNotFoundError:
+        former = None
+    if former and not stat.S_ISREG(former.st_mode):  # root could replace even /dev/null
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(content)
+        return
+    path = os.path.realpath(path)
+    replace_file(path, content, stat.S_IMODE(former.st_mode) if former else 0o644, takes_reserve=False)
+    if former and former.st_uid != os.geteuid():
+        with contextlib.suppress(PermissionError):  # only root may give a file away
+            os.chown(path, former.st_uid, former.st_gid)
 
 
 def sync_directory(path: str) -> None:

@@ -18,15 +18,16 @@ DEPLOYED = names.PROGRAM_CONFIGURATION  # is there where the deploy has been
 
 
 def load(name: str) -> dict[str, Any]:
-    """Return the values that were saved last under a name; none if there are none, or they cannot be read."""
+    """Return the values that were saved last under a name; none if there are none, or they cannot be read.
+
+    A damaged file counts as none, and is renamed to NAME.json.damaged.
+    """
     if _is_of_host():
         return state.load(name)
     try:
-        with open(path(name), encoding="utf-8") as file:
-            values = json.load(file)
-    except (OSError, ValueError, RecursionError):
+        return state.read(path(name)) or {}
+    except OSError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def save(name: str, values: dict[str, Any]) -> None:
@@ -37,8 +38,10 @@ def save(name: str, values: dict[str, Any]) -> None:
     """
     if _is_of_host():
         state.save(name, values)
-    else:
-        files.replace_file(path(name), json.dumps(values), 0o600, takes_reserve=False)
+        return
+    with contextlib.suppress(FileNotFoundError), open(path(name), encoding="utf-8"):
+        pass  # a file that `load` could not read, such as one of root's, is not replaced: it has what was saved before
+    files.replace_file(path(name), json.dumps(values), 0o600, takes_reserve=False)
 
 
 @contextlib.contextmanager
@@ -67,6 +70,14 @@ def _is_of_host() -> bool:
 
 
 def path(name: str) -> str:
-    """Return the path of a user's own values."""
+    """Return the path of the values.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    if _is_of_host():
+        return f"{state.PERSISTENT}/{name}.json"
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    if base.startswith("~"):  # neither HOME nor an entry in passwd, as in the container of a CI
+        raise OSError("there is no home directory to keep it in: set HOME or XDG_STATE_HOME")
     return f"{base}/bulkhead/{name}.json"

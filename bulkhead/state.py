@@ -26,18 +26,25 @@ def load(name: str) -> dict[str, Any]:
     """
     # Saving to the persistent directory removes the volatile file: if there is one, it is the newer.
     for path in (f"{VOLATILE}/{name}.json", f"{PERSISTENT}/{name}.json"):
-        try:
-            with open(path, encoding="utf-8") as file:
-                values = json.load(file)
-            if isinstance(values, dict):
-                return values
-        except OSError:
-            continue
-        except (ValueError, RecursionError):
-            pass
-        with contextlib.suppress(OSError):
-            os.replace(path, f"{path}.damaged")
+        if (values := read(path)) is not None:
+            return values
     return {}
+
+
+def read(path: str) -> dict[str, Any] | None:
+    """Return the values in a file; None if it cannot be read. A damaged one is renamed to PATH.damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = json.load(file)
+        if isinstance(values, dict):
+            return values
+    except OSError:
+        return None
+    except (ValueError, RecursionError):
+        pass
+    with contextlib.suppress(OSError):
+        os.replace(path, f"{path}.damaged")
+    return None
 
 
 def save(name: str, values: dict[str, Any]) -> None:

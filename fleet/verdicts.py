@@ -53,7 +53,9 @@ def detail_lines(verdicts: Sequence[HostVerdict], *, dry: bool) -> Iterator[str]
     same: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for one in verdicts:
         if found := one.details or one.operations:
-            same.setdefault((_word(one.verdict, dry), found), []).append(one.host)
+            # What a host that has failed without details has to show are the operations that did change it.
+            word = _word(one.verdict if one.details else "changed", dry)
+            same.setdefault((word, found), []).append(one.host)
         for warning in one.warnings:
             word, _, text = warning.partition(": ")
             word, text = (word.lower(), text) if word in _WARNINGS else ("warning", warning)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bulkhead.bill.cache import command_of
 from bulkhead.bill.transcript import CLASSIC
 from bulkhead.bill.waste import WastedPlace
-from bulkhead.docker.redaction import without_user
+from bulkhead.docker.redaction import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import UnionType
 
     from bulkhead.bill.archive import SavedImage
     from bulkhead.bill.cache import CacheChange, CacheRecord
@@ -88,9 +89,14 @@ class Bill(NamedTuple):
             known["steps"] = tuple(BillStep(**each) for each in values["steps"])
             known["places"] = tuple(WastedPlace(**each) for each in values["places"])
             bill = cls(**known, has_passed=values.get("has_passed"))
-            is_sound = all(isinstance(getattr(bill, name), int | None) for name in _FIGURES) and all(
-                isinstance(getattr(bill, name), kind) for name, kind in _KINDS
-            )
+            is_sound = all(
+                _are(part, kinds)
+                for part, kinds in (
+                    (bill, _KINDS),
+                    *((step, _STEP_KINDS) for step in bill.steps),
+                    *((place, _PLACE_KINDS) for place in bill.places),
+                )
+            ) and all(isinstance(reason, str) for reason in bill.unknown.values())
         except KeyError as error:
             raise ValueError(f"{error} is missing") from None
         except (TypeError, AttributeError) as error:
@@ -100,14 +106,38 @@ class Bill(NamedTuple):
         return bill
 
 
+_Kinds: TypeAlias = "dict[str, type | UnionType]"  # by the name of a field
 _FIGURES = (
     *("peak", "cache_written", "cache_added", "cache_total", "size", "compressed", "layers", "wasted", "models"),
     *("context", "sent", "stored", "steps_written"),
 )
-_KINDS = (
-    *((name, str) for name in ("key", "name", "engine", "builder", "image", "peak_step")),
-    *(("number", int), ("code", int), ("time", int | float), ("seconds", int | float), ("unknown", dict)),
-)
+_KINDS: _Kinds = {
+    **dict.fromkeys(("key", "name", "engine", "builder", "image", "peak_step"), str),
+    **dict.fromkeys(_FIGURES, int | None),
+    "number": int,
+    "code": int,
+    "time": int | float,
+    "seconds": int | float,
+    "unknown": dict,
+}
+_STEP_KINDS: _Kinds = {
+    "text": str,
+    "seconds": int | float | None,
+    **dict.fromkeys(("wrote", "image", "cache"), int | None),
+}
+_PLACE_KINDS: _Kinds = {"path": str, **dict.fromkeys(("bytes", "written", "removed"), int)}
+_MOST = 2**60  # of bytes
+_LATEST = 2**37  # seconds since the epoch, in the year 6325; JSON can also have Infinity
+
+
+def _are(values: tuple[Any, ...], kinds: _Kinds) -> bool:
+    """Return whether fields have values of their kinds, and numbers that can be shown."""
+    for name, kind in kinds.items():
+        value = getattr(values, name)
+        most = _LATEST if name in ("time", "seconds") else _MOST
+        if not isinstance(value, kind) or (isinstance(value, int | float) and not abs(value) <= most):
+            return False
+    return True
 
 
 class Measurement(NamedTuple):
@@ -182,7 +212,8 @@ def _size(measured: Measurement) -> int | None:
         return None
     if measured.uses_containerd:  # what docker inspects there is the size of the compressed layers
         return sum(entry.size for entry in measured.history) or None
-    return int(measured.image["Size"])
+    size = measured.image.get("Size")
+    return size if isinstance(size, int) else None
 
 
 def _steps(measured: Measurement) -> tuple[tuple[BillStep, ...], int | None]:
@@ -268,5 +299,5 @@ def _is_from(step: PrintedStep) -> bool:
 
 
 def _shortened(text: str) -> str:
-    text = without_user(" ".join(text.split()))
+    text = without_secrets(" ".join(text[: 20 * _LONGEST].split()))  # a RUN can have a script of a megabyte
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -29,18 +29,25 @@ Records = dict[str, CacheRecord]  # by their identifier
 
 
 def of_engine(values: Iterable[Mapping[str, Any]]) -> Records:
-    """Read the records that the engine's API has under /system/df."""
-    records = (
-        CacheRecord(
-            str(each["ID"]),
-            max(int(each["Size"]), 0),
-            bool(each["Shared"]),
-            str(each.get("Type") or ""),
-            str(each.get("Description") or ""),
-            int(each.get("UsageCount") or 0),
-        )
-        for each in values
-    )
+    """Read the records that the engine's API has under /system/df.
+
+    Raises:
+        ValueError: they have another form.
+    """
+    try:
+        records = [
+            CacheRecord(
+                str(each["ID"]),
+                max(int(each["Size"]), 0),
+                bool(each["Shared"]),
+                str(each.get("Type") or ""),
+                str(each.get("Description") or ""),
+                int(each.get("UsageCount") or 0),
+            )
+            for each in values
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the engine describes its build cache in another form: {error!r}") from None
     return {record.id: record for record in records}
 
 
@@ -58,8 +65,10 @@ def of_text(text: str) -> Records:
         lines = re.findall(r"^(\w[\w ]*):[ \t]+(.*)$", block, re.MULTILINE)
         values = dict(reversed(lines))  # what follows the last record has names of the same kind
         size = bytes_of(values.get("Size", ""))
-        if size is None:
-            raise ValueError(f"docker buildx du prints no size that is known: {values.get('Size')!r}")
+        if size is None or "ID" not in values:
+            raise ValueError(
+                f"docker buildx du prints a record of another form: {values.get('ID')!r} of the size {values.get('Size')!r}"
+            )
         found[values["ID"]] = CacheRecord(
             values["ID"],
             size,

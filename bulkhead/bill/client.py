@@ -143,7 +143,8 @@ class DockerClient:
             found = json.loads(self.output("image", "inspect", name))
         except (Failed, ValueError):
             return None
-        return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
+        is_image = isinstance(found, list) and found and isinstance(found[0], dict) and "Id" in found[0]
+        return found[0] if is_image else None
 
     def history(self, image: str) -> list[HistoryEntry]:
         """Return the history of an image, from the first instruction.

@@ -16,13 +16,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from bulkhead import config as configuration
+from bulkhead import streams
 from bulkhead.bill import page, picture, store
 from bulkhead.bill.recorder import BillRecorder
 from bulkhead.build.arguments import of_options
+from bulkhead.build.outcome import NOT_STARTED
 from bulkhead.build.progress import say
 from bulkhead.config import Config
-from bulkhead.errors import PROBLEMS, Failed, Problem, in_words
-from bulkhead.files import replace_file
+from bulkhead.errors import PROBLEMS, Problem, in_words
+from bulkhead.files import write_output
 from bulkhead.storage.space import space_of
 from bulkhead.storage.volume import floor_of
 from bulkhead.terminal import wants_colour
@@ -50,9 +52,11 @@ def build(options: argparse.Namespace) -> int:
     if recorder.has_begun:
         try:
             _show(recorder.finish(code))
-        except PROBLEMS as error:
-            say(f"there is no bill of this build: {in_words(error)}")
-    return code
+        except Exception as error:  # whatever it is, the exit code is that of the build
+            why = in_words(error) if isinstance(error, PROBLEMS) else repr(error)
+            say(f"there is no bill of this build: {why}")
+            _note_missing()
+    return streams.exit_code(recorder.output, code)
 
 
 def _config() -> Config | None:
@@ -76,22 +80,23 @@ def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: B
     """Run docker where nothing guards it, and return its exit code."""
     needs = [f"--{name}" for name in ("need", "limit", "wait", "snapshot") if getattr(options, name)]
     if needs:
-        raise Failed(
-            f"{', '.join(needs)}: this works only on a host that docker-bulkhead is deployed to. Nothing was built"
-        )
+        say(f"{', '.join(needs)}: this works only on a host that docker-bulkhead is deployed to. Nothing was built")
+        return NOT_STARTED
     if not shutil.which(command[0]):
-        raise Failed(f"{command[0]} is not installed")
+        say(f"{command[0]} is not installed")
+        return NOT_STARTED
     recorder.begin()
     try:
         with subprocess.Popen(command, stdout=recorder.streams[1], stderr=recorder.streams[2]) as process:
             recorder.started()
-            signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
             while True:
                 try:
                     code = process.wait()
                     break
                 except KeyboardInterrupt:  # docker got it too, and ends
                     continue
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # reading the image can take minutes
     finally:
         recorder.ended()
     return code if code >= 0 else 128 - code  # as shells report it
@@ -103,10 +108,16 @@ def _show(bill: Bill) -> None:
         bill = store.keep(bill)
     except OSError as error:
         say(f"the bill could not be kept: {in_words(error)}")
+        _note_missing()
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     print(f"\n{page.render(bill, colour, shutil.get_terminal_size().columns)}\n", file=sys.stderr)
     if bill.number:
         say(f"`bulkhead bill {bill.number}` shows this again, `bulkhead gate {bill.number}` holds it to limits")
+
+
+def _note_missing() -> None:
+    with contextlib.suppress(OSError):  # what can be said is said
+        store.note_missing()
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,7 +154,7 @@ def _compare(options: argparse.Namespace, *wanted: str) -> int:
     bills = store.load()
     first, second = (store.find(each, bills) for each in wanted)
     if options.svg:
-        replace_file(options.svg, picture.draw(first, second), takes_reserve=False)
+        write_output(options.svg, picture.draw(first, second))
     if options.json:
         rows = {row.key: [getattr(bill, row.key) for bill in (first, second)] for row in page.ROWS}
         print(json.dumps({"bills": [first.as_json(), second.as_json()], "figures": rows}, indent=4))

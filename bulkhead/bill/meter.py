@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bulkhead.storage.space import space_of
+from bulkhead.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,6 +66,7 @@ class Tee:
         self._transcript = transcript
         self._threads: list[threading.Thread] = []
         self.writers: dict[int, int] = {}  # standard output and error → the descriptor that docker gets in its place
+        self.outputs = {target: Stream(target, "w", closefd=False) for target in (1, 2)}
 
     def start(self) -> None:
         for target in (1, 2):
@@ -89,9 +91,8 @@ class Tee:
         with open(reader, "rb", buffering=0) as source:
             while data := source.read(_CHUNK):
                 self._transcript.feed(target, data)
-                with contextlib.suppress(OSError):  # nobody reads it: the build goes on
-                    while data:
-                        data = data[os.write(target, data) :]
+                while data:
+                    data = data[self.outputs[target].write(data) :]
 
 
 @contextlib.contextmanager

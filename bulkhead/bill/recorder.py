@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bulkhead.bill.cache import CacheChange, Records
     from bulkhead.bill.client import Builder, HistoryEntry
     from bulkhead.build.arguments import Arguments
+    from bulkhead.streams import Stream
 
 AUTO, ALWAYS, NEVER = "auto", "always", "never"  # whether the image is read with docker save
 _LARGEST_UNSEEN = 4 * 2**30  # bytes of an image that is saved where nobody sees the free space
@@ -60,6 +61,11 @@ class BillRecorder:
         self._context: int | None = None
         self._peak = Peak(())
         self._began = self._ended = 0.0
+
+    @property
+    def output(self) -> Stream:
+        """Return what writes docker's standard output, which can be the image itself (`--output -`)."""
+        return self._tee.outputs[1]
 
     def begin(self) -> None:
         """Ask docker what there is, and begin to sample."""
@@ -118,7 +124,8 @@ class BillRecorder:
                 saved=saved,
                 uses_containerd=place.uses_containerd(self._info),
                 context=self._context,
-                steps_written=self.steps_written,
+                # The guard does not see the steps of a builder in a container, nor those of another machine.
+                steps_written=self.steps_written if self._place.paths and self._is_engines() else None,
                 is_disturbed=self.is_disturbed,
                 unknown=self._unknown,
             )
@@ -151,6 +158,10 @@ class BillRecorder:
         store = "containerd's store" if place.uses_containerd(self._info) else str(self._info.get("Driver", ""))
         return f"Docker {self._info['ServerVersion']}, {store}"
 
+    def _is_engines(self) -> bool:
+        """Return whether the engine itself builds."""
+        return not self._builder or self._builder.driver == ENGINE
+
     def _change(self) -> CacheChange | None:
         if self._transcript.builder == CLASSIC:
             self._unknown |= dict.fromkeys(
@@ -169,7 +180,7 @@ class BillRecorder:
             reason = "the build has failed"
         elif self._arguments.kind != "build":
             reason = "the command builds more than one image"
-        elif not self._transcript.exports_image(by_engine=not self._builder or self._builder.driver == ENGINE):
+        elif not self._transcript.exports_image(by_engine=self._is_engines()):
             reason = "the engine has got no image: a builder of buildx's keeps it to itself without --load"
         else:
             # By its identifier where it is known: the name may be that of another image by now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _BILLS = "bills"
+_MISSING = "bill-missing"  # an empty file, which a full disk has room for
 _OF_ONE = 20  # bills of one image that are kept
 _IN_ALL = 200
 _PATIENCE = 5  # seconds for another one that holds the lock
@@ -54,7 +56,27 @@ def keep(bill: Bill) -> Bill:
         return [*(each for each in bills if each.number not in surplus), bill][-_IN_ALL:]
 
     _change(add)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(personal_state.path(_MISSING))
     return bill
+
+
+def note_missing() -> None:
+    """Note that the latest build has no bill: nobody must take an older bill for its own.
+
+    Raises:
+        OSError: that cannot be noted.
+    """
+    path = personal_state.path(_MISSING)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+def _is_missing() -> bool:
+    try:
+        return os.path.exists(personal_state.path(_MISSING))
+    except OSError:  # nothing is kept
+        return False
 
 
 def mark(number: int, *, has_passed: bool) -> None:
@@ -88,9 +110,15 @@ def find(wanted: str, bills: Sequence[Bill] | None = None) -> Bill:
         bills: that are kept; None: they are loaded.
 
     Raises:
-        NoBill: there is none.
+        NoBill: there is none, or the latest build has none.
     """
     bills = load() if bills is None else bills
+    if _is_missing() and not wanted.isdecimal():
+        if os.path.isfile(wanted):
+            return of_file(wanted)
+        raise NoBill(
+            "the latest build has no bill, and an older bill is not its own: build again, or name a bill by its number"
+        )
     if not wanted:
         if not bills:
             raise NoBill("there is no bill yet: `bulkhead build --bill` makes one")

@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUILDKIT, CLASSIC = "BuildKit", "classic"
-_LONGEST = 2**16  # bytes of a line; the rest of a longer one is dropped
-_LINE_END = re.compile(rb"[\r\n]")
+_LONGEST = 2**20  # bytes of a line; the rest of a longer one is dropped
 _VERTEX = re.compile(r"#(\d+) (.*)")
 _DONE = re.compile(r"DONE(?: (\d+\.\d+)s)?")
 _SENT = re.compile(r"transferring (\S+): (\d[\d.]*[kKMGT]?i?B)\b")
 _IMAGE = re.compile(r"(writing image|exporting manifest|exporting manifest list) (sha256:[0-9a-f]{64})")
-_INSTRUCTION = re.compile(r"\[(?:(.*) )? *\d+/\d+\] .")
+_INSTRUCTION = re.compile(r"\[(?:([^\]]*) )? *\d+/\d+\] .")
 _CONTEXT = re.compile(r"\[(?:\S+ )?internal\] load build context|\[(?:\S+ )?context .+\] load from client")
 _CLASSIC_CONTEXT = re.compile(r"Sending build context to Docker daemon +(\S+)")
 _CLASSIC_STEP = re.compile(r"Step (\d+/\d+) : (.+)")
@@ -114,10 +113,12 @@ class Transcript:
             stream: the descriptor that it prints to.
         """
         with self._lock:
-            *lines, rest = _LINE_END.split(self._rests.get(stream, b"") + data)
+            *lines, rest = (self._rests.get(stream, b"") + data).split(b"\n")
             self._rests[stream] = rest[:_LONGEST]
             for line in lines:
-                self._read(line.decode(errors="replace"), is_output=stream == 1)
+                # What a step prints after a carriage return is still the step's; the classic builder redraws its own lines.
+                for part in [line.rstrip(b"\r")] if line.startswith(b"#") else line.split(b"\r"):
+                    self._read(part.decode(errors="replace"), is_output=stream == 1)
 
     def _read(self, line: str, *, is_output: bool) -> None:
         if self.builder != CLASSIC and line.startswith("#") and (match := _VERTEX.fullmatch(line)):
@@ -192,7 +193,7 @@ class Transcript:
                 if step := self._by_key.get(each["vertex"]):
                     size = int(each.get("current") or 0)
                     self._note(each["vertex"], step, f"{each['id']} {size}B" if size else str(each["id"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return  # a line of a step's own
 
     def _vertex(self, vertex: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.docker import command_lines
-from bulkhead.docker.redaction import without_user
+from bulkhead.docker.redaction import without_secrets
 from bulkhead.dockerfile.context import dockerfile_of
 from bulkhead.dockerfile.stages import Options, assigned
 from bulkhead.errors import Problem
@@ -61,8 +61,8 @@ class Arguments(NamedTuple):
             kind=kind,
             tag=options.get("tag", [""])[0],
             file=given.get("file", [""])[-1],
-            context=without_user(places[-1]) if places and is_build else "",
-            targets=() if is_build else tuple(map(without_user, places)),
+            context=without_secrets(places[-1]) if places and is_build else "",
+            targets=() if is_build else tuple(map(without_secrets, places)),
             directory=general.get("project-directory", general.get("workdir", [""]))[-1],
             progress="quiet" if "quiet" in options else given.get("progress", [""])[-1],
             options=Options(
@@ -101,7 +101,7 @@ class Arguments(NamedTuple):
         """
         if self.kind != "build":
             command = "compose build" if self.kind == "compose" else self.kind
-            file = ["-f", without_user(self.file)] if self.file else []
+            file = ["-f", without_secrets(self.file)] if self.file else []
             return " ".join([command, *file, *self.targets, "in", os.path.abspath(self.directory)])
         if self.tag:
             path, slash, name = self.tag.rpartition("/")

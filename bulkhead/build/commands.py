@@ -168,11 +168,12 @@ def _build(
     ended, has_failed = time.time(), returned != 0 and not is_interrupted
     is_worth_asking = (has_failed or gauge.peak >= LEAST) and guard_is_alive()
     accounts = queue.accounts() if is_worth_asking else Accounts()
-    account = accounts.builds.get(queue.process, Account())
+    counted = accounts.builds.get(queue.process)  # none where nothing could be reserved, so the guard knew of no build
+    account = counted or Account()
     is_disturbed = gauge.is_disturbed or account.is_disturbed
     has_passed = has_failed and account.has_passed_limit
     if recorder:
-        recorder.steps_written = account.steps if is_worth_asking and not account.is_disturbed else None
+        recorder.steps_written = counted.steps if counted and not counted.is_disturbed else None
         recorder.is_disturbed = is_disturbed
     return BuildOutcome(
         code=returned if returned >= 0 else 128 - returned,  # as shells report it

@@ -49,6 +49,7 @@ def _is_sound(builds: object) -> bool:
         and bool(builds)
         and all(isinstance(build, dict) and {"time", "peak", "size"} <= build.keys() for build in builds)
         and all(isinstance(build[name], (int, float)) for build in builds for name in ("time", "peak"))
+        and all(abs(build[name]) < 2**60 for build in builds for name in ("time", "peak"))  # JSON can have Infinity
     )
 
 

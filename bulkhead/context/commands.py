@@ -16,7 +16,7 @@ from bulkhead.dockerfile import stages, syntax
 from bulkhead.dockerfile.context import IGNORED, UNUSED, Selection, content_of, dockerfile_of, ignore_file_of
 from bulkhead.dockerfile.ignore import IgnoreRules
 from bulkhead.errors import Failed
-from bulkhead.files import replace_file
+from bulkhead.files import write_output
 from bulkhead.outage.prompt import consents
 from bulkhead.terminal import wants_colour
 from bulkhead.text import printable
@@ -160,8 +160,7 @@ def _write(options: argparse.Namespace, report: Report) -> int:
             return 1
         if content_of(path) != before:
             raise Failed(f"{report.ignore_file} has changed meanwhile; nothing was written. Run this again")
-    mode = os.stat(path).st_mode & 0o777 if before is not None else 0o644
-    replace_file(path, after.decode(errors="surrogateescape"), mode, takes_reserve=False)
+    write_output(path, after.decode(errors="surrogateescape"))
     print(f"{report.ignore_file} is written")
     return 0
 

@@ -156,6 +156,8 @@ def _inodes(image: str) -> Iterator[tuple[str, Inode]]:
                 yield member.name.removeprefix("./"), _inode(archive, member)
         if exported.returncode:
             raise Failed(f"`docker export` ended with the exit code {exported.returncode}")
+    except tarfile.TarError as error:
+        raise Failed(f"what `docker export` wrote cannot be read: {error}") from error
     finally:
         with contextlib.suppress(OSError):
             _docker("rm", container, check=False)

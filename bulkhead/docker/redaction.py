@@ -29,6 +29,11 @@ _ASSIGNMENT = re.compile(r"([A-Za-z_]\w{0,39}=)(?!=*$).*", re.DOTALL)
 _PAIR = re.compile(r"([A-Za-z_*][\w.*-]{0,79}=)(?!=*$).*", re.DOTALL)
 _URL = re.compile(r"([a-z][a-z0-9+.-]{0,15}://)(?:[^/?#]*@)?([\w.-]+(?::\d+)?)?(.*)", re.DOTALL)
 _NAME = re.compile(r"[\w./:+-]{1,100}")
+_QUERY = re.compile(r"(?<=://)[^\s?\"'`]*\?[^\s\"'`]*")
+# Not those that choose what a build takes from a git repository (BuildKit, util/gitutil).
+_PARAMETER = re.compile(
+    r"((?<=[?&])(?!(?:ref|tag|branch|commit|checksum|subdir|submodules|keep-git-dir)=)[^=&#]*=)[^&#]+"
+)
 
 # Words that say what a command does.
 _KNOWN = {
@@ -156,10 +161,17 @@ def _words_of(script: str) -> Iterator[str]:
     yield _HIDDEN
 
 
-def without_user(text: str) -> str:
-    """Return a text without the users and passwords of the URLs in it.
+def without_secrets(text: str) -> str:
+    """Return a text without the users and passwords of the URLs in it, and without the values in their queries.
 
-    >>> without_user("https://me:token@host/app.git")
-    'https://host/app.git'
+    >>> without_secrets("https://me:token@host/app.git?branch=main")
+    'https://host/app.git?branch=main'
+    >>> without_secrets("curl 'https://host/a.tar?size=1&token=b' -o /a")
+    "curl 'https://host/a.tar?size=…&token=…' -o /a"
     """
-    return re.sub(r"://[^/\s]*@", "://", text)
+    return _QUERY.sub(_without_values, re.sub(r"://[^/\s]*@", "://", text))
+
+
+def _without_values(query: re.Match[str]) -> str:
+    address = query[0].rstrip(",.:;)")  # a sentence may go on
+    return _PARAMETER.sub(rf"\1{_HIDDEN}", address) + query[0][len(address) :]

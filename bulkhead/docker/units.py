@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGTP]?)(i?)B")
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d+)?) ?([kKMGTP]?)(i?)B")
 _POWERS = {letter: power for power, letter in enumerate(("", "k", "M", "G", "T", "P"))} | {"K": 1}
 
 

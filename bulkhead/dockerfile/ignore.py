@@ -112,10 +112,14 @@ def decide(patterns: Sequence[Pattern], above: int, own: int, left_out: Collecti
         own: the patterns that match the entry itself.
     """
     matched, is_ignored = 0, False
-    for number, pattern in enumerate(patterns):
+    waiting = above | own
+    while waiting:  # a file can have a thousand patterns, of which few match the same entry
+        bit = waiting & -waiting
+        waiting ^= bit
+        number = bit.bit_length() - 1
         if number in left_out:
             continue
-        bit = 1 << number
+        pattern = patterns[number]
         # A pattern that could not change the decision is not tried, and then does not count for what is beneath either.
         if above & bit or (own & bit and pattern.is_exception == is_ignored):
             matched |= bit

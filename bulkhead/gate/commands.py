@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bulkhead.bill import store
 from bulkhead.bill.page import title
 from bulkhead.errors import Failed, Problem, in_words
-from bulkhead.files import replace_file
+from bulkhead.files import write_output
 from bulkhead.gate import junit, limits
 from bulkhead.gate.verdict import EXCEEDED, OK, UNKNOWN, judge, last_good
 from bulkhead.terminal import NARROWEST, Page, wants_colour
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return _hold(options, given)
     except Problem as problem:
         if options.junit:
-            replace_file(options.junit, junit.document_of_failure(str(problem)), takes_reserve=False)
+            write_output(options.junit, junit.document_of_failure(str(problem)))
         raise
 
 
@@ -63,7 +63,7 @@ def _hold(options: argparse.Namespace, given: dict[str, Limit]) -> int:
     verdicts = judge(bill, held, before)
     code = _code(verdicts)
     if options.junit:
-        replace_file(options.junit, junit.document(bill, verdicts), takes_reserve=False)
+        write_output(options.junit, junit.document(bill, verdicts))
     if options.json:
         rows = [each._asdict() for each in verdicts]
         print(json.dumps({"bill": bill.number, "name": bill.name, "code": code, "limits": rows}, indent=4))

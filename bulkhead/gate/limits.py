@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 FILE = ".bulkhead.ini"
 _SECTION = "gate"  # and "gate NAME" for the images of a name
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+_PERCENT = re.compile(r"(\d{1,15}(?:\.\d+)?) ?%")
+_WITH_TAG = re.compile(r"(?!.*://)\S*:[^/\s]*")  # not the address of a context
 
 SIZES = ("peak", "image", "compressed", "context", "wasted", "models", "increase")
 NAMES = (*SIZES, "layers")
@@ -82,16 +83,22 @@ def read(path: str, image: str) -> Limits:
         raise BadLimits(f"{path} cannot be read: {error.strerror}") from None
     except (configparser.Error, ValueError) as error:
         raise BadLimits(f"{path} is no INI file: {' '.join(str(error).split())}") from None
-    sections = [name for name in parser.sections() if name.split()[:1] == [_SECTION]]
+    sections = [
+        name for name in parser.sections() if name.lower().lstrip().startswith(_SECTION)
+    ]  # others are of others
     if not sections:
         raise BadLimits(f"{path} has no section [{_SECTION}]")
     given: dict[str, str] = {}
     for section in sorted(sections, key=len):
-        _, _, name = section.partition(" ")
+        word, _, name = " ".join(section.split()).partition(" ")
+        if word != _SECTION or _WITH_TAG.fullmatch(name):  # it would limit nothing
+            raise BadLimits(
+                f"{path}: [{section}] must be [{_SECTION}] or [{_SECTION} IMAGE], with the image's name without a tag"
+            )
         unknown = [each for each in parser[section] if each not in NAMES]
         if unknown:
             raise BadLimits(f"{path}: [{section}] has no limit {unknown[0]}. Choose from {', '.join(NAMES)}")
-        if name.strip() in ("", image):
+        if name in ("", image):
             given |= parser[section]
     try:
         return of_values(given)

@@ -68,8 +68,10 @@ def _judge(bill: Bill, limit: Limit, before: Bill | None) -> Verdict:
 def _increase(bill: Bill, limit: Limit, before: Bill | None) -> Verdict:
     if bill.size is None:
         return Verdict(limit.name, None, None, UNKNOWN, bill.unknown.get("size", ""))
-    if before is None or before.size is None:
+    if before is None:
         return Verdict(limit.name, None, None, OK, "no earlier build of this image has passed")
+    if before.size is None:
+        return Verdict(limit.name, None, None, UNKNOWN, "the size of the image that it is compared with is not known")
     allowed = limit.amount if limit.percent is None else int(before.size * limit.percent / 100)
     against = f"bill {before.number}" if before.number else "the bill given"
     return _compared(
@@ -82,6 +84,10 @@ def _compared(name: str, measured: int, allowed: int, note: str = "") -> Verdict
 
 
 def last_good(bill: Bill, bills: Sequence[Bill]) -> Bill | None:
-    """Return the last bill before this one of the same image that has passed its gate."""
-    earlier = [each for each in bills if each.key == bill.key and each.number < bill.number and each.has_passed]
+    """Return the last bill before this one of the same image that has passed its gate, and has a size."""
+    same = [each for each in bills if bill.key and each.key == bill.key and each.has_passed and each.size is not None]
+    if bill in bills:
+        earlier = [each for each in same if each.number < bill.number]
+    else:  # it comes from another machine, which has numbers of its own
+        earlier = [each for each in same if each.time < bill.time]
     return earlier[-1] if earlier else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bulkhead.context.commands import collect, given_dockerfile
 from bulkhead.dockerfile import syntax
 from bulkhead.errors import PROBLEMS, Failed, in_words
-from bulkhead.files import replace_file
+from bulkhead.files import write_output
 from bulkhead.review import hadolint, page
 from bulkhead.review.model import LEVELS, Image, Measure, nothing_measured
 from bulkhead.review.page import Review
@@ -85,7 +85,7 @@ def _write_sarif(path: str, text: str) -> None:
     if path == "-":
         print(text)
     else:
-        replace_file(path, text + "\n", 0o644, takes_reserve=False)
+        write_output(path, text + "\n")
 
 
 def as_json(result: Review) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from bulkhead.docker.redaction import without_secrets
 from bulkhead.review.model import ERROR, INFO, WARNING, ImageFinding
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def findings_of(content: bytes, instructions: Sequence[Instruction]) -> list[Ima
 def _finding(row: dict[str, Any], instructions: Sequence[Instruction]) -> ImageFinding:
     line = int(row["line"])
     end = next((each.end for each in instructions if each.line <= line <= each.end), line)
-    return ImageFinding(str(row["code"]), _LEVELS.get(row["level"], INFO), line, end, str(row["message"]))
+    message = without_secrets(str(row["message"]))
+    return ImageFinding(str(row["code"]), _LEVELS.get(row["level"], INFO), line, end, message)
 
 
 def without_duplicates(

@@ -59,6 +59,8 @@ def _instead(found: list[str]) -> str:
 def _holds_secret(path: str) -> bool:
     """Return whether the content of a file is a secret. One that cannot be read counts by its name."""
     name = os.path.basename(path).lower()
+    if not os.path.isfile(path):  # nobody may ever write to a pipe
+        return False
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             content = file.read(_LONGEST)

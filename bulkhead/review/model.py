@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from bulkhead.docker.redaction import without_secrets
 from bulkhead.dockerfile import words
 from bulkhead.review.cargo import Cargo, weigh
 from bulkhead.review.shell import Call, calls_of
@@ -175,9 +176,16 @@ class Rule(NamedTuple):
         is_measured: bool = False,
         level: str = "",
     ) -> ImageFinding:
-        """Return a finding of this rule at an instruction."""
+        """Return a finding of this rule at an instruction, without secrets in addresses: reports of findings go far."""
         return ImageFinding(
-            self.name, level or self.level, instruction.line, instruction.end, message, bytes, is_measured, instead
+            self.name,
+            level or self.level,
+            instruction.line,
+            instruction.end,
+            without_secrets(message),
+            bytes,
+            is_measured,
+            without_secrets(instead),
         )
 
 

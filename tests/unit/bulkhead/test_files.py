@@ -24,6 +24,37 @@ def test_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path: 
     assert [each.name for each in path.parent.iterdir()] == ["file"]
 
 
+def test_output_goes_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "link").symlink_to("real")
+    files.write_output(f"{tmp_path}/link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+
+
+def test_output_goes_into_a_pipe_and_does_not_replace_it(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"  # as /dev/null and /dev/stdout, which root could replace
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_output(str(path), "report")
+    assert os.read(reader, 100) == b"report"
+    os.close(reader)
+    assert path.is_fifo()
+
+
+def test_file_of_another_user_stays_that_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    owner = path.stat()
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: owner.st_uid + 1)  # as with sudo
+    monkeypatch.setattr(os, "chown", lambda *words: given.append(words))
+    files.write_output(str(path), "new")
+    assert given == [(str(path), owner.st_uid, owner.st_gid)]
+
+
 def test_new_content_is_on_the_disk_before_its_name_and_the_name_before_anything_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

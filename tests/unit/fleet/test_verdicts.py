@@ -82,3 +82,8 @@ def test_json_has_everything() -> None:
 
 def test_run_fails_where_a_host_was_refused_or_has_failed() -> None:
     assert [exit_code([one]) for one in FLEET] == [0, 0, 1, 1]
+
+
+def test_operation_that_has_changed_a_host_is_not_what_has_failed_there() -> None:
+    ended = HostVerdict("a", "failed", ("Engine",), "the run ended before this host was finished")
+    assert list(detail_lines([ended], dry=False)) == ["", "changed, a:", "  Engine"]

@@ -49,3 +49,8 @@ def test_build_has_added_what_is_new_and_what_has_become_larger() -> None:
     assert {each.id: each.size for each in found.added} == {"old": 0, "context": 30, "new": 7, "shared": 4}
     assert (found.written, found.context, found.total) == (41, 80, 100)
     assert change(before, before).context is None, "no context was used"
+
+
+def test_record_without_an_identifier_is_of_another_form() -> None:
+    with pytest.raises(ValueError, match="record of another form: None of the size '3kB'"):
+        of_text("ID:\nSize: 3kB\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from bulkhead import command_line
 from bulkhead.bill import place as bill_place
 from bulkhead.bill import store
 from bulkhead.bill.bill import Bill
+from bulkhead.bill.recorder import BillRecorder
 
 from ..fake_engine import fake_engine
 from .bills import BillDocker, M, bill
@@ -246,7 +249,7 @@ def test_engine_that_does_not_answer_leaves_everything_unknown(
 def test_what_the_deploy_provides_is_refused_without_it(
     docker: BillDocker, options: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert build(docker, options=options) == 1
+    assert build(docker, options=options) == 3, "not started"
     assert (
         f"{options[0]}: this works only on a host that docker-bulkhead is deployed to. Nothing was built"
         in capfd.readouterr().err
@@ -276,6 +279,7 @@ def test_interrupted_build_ends_with_dockers_code(docker: BillDocker) -> None:
     thread.start()
     try:
         assert build(docker) == 130
+        assert signal.getsignal(signal.SIGTERM) is before, "what follows the build can be ended"
     finally:
         signal.signal(signal.SIGTERM, before)
         thread.join()
@@ -377,3 +381,97 @@ def test_wrong_arguments_of_bill(words: str, sentence: str, capsys: pytest.Captu
         call(*words.split())
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(sentence)
+
+
+@pytest.mark.parametrize("what", ["keep", "make", "make by mistake"])
+def test_build_without_a_bill_is_not_judged_by_an_older_one(
+    docker: BillDocker, monkeypatch: pytest.MonkeyPatch, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(docker) == 0
+    with monkeypatch.context() as broken:
+        if what == "keep":
+            broken.setattr(store, "keep", _disk_is_full)
+        elif what == "make":
+            broken.setattr("bulkhead.bill.recorder.bill_of", _disk_is_full)
+        else:
+            broken.setattr("bulkhead.bill.recorder.bill_of", {}.__getitem__)
+        assert build(docker) == 0
+    capsys.readouterr()
+    for words in ([], ["app"], ["app:1"]):
+        assert command_line.main(["gate", "--image", "1G", *words]) == 3
+        assert capsys.readouterr().err.startswith(
+            "bulkhead: the latest build has no bill, and an older bill is not its own"
+        )
+    assert command_line.main(["gate", "--image", "1G", "1"]) == 0
+    assert build(docker) == 0
+    assert command_line.main(["gate", "--image", "1G"]) == 0
+
+
+def _disk_is_full(*_: object) -> Any:
+    raise OSError("No space left on device")
+
+
+def test_engine_that_describes_its_cache_in_another_form_costs_only_these_figures(docker: BillDocker) -> None:
+    (docker.place / "context").write_text(f"unix://{docker.place}/engine.sock\n")
+    with fake_engine(docker.place / "engine.sock", lambda *_: (200, {"BuildCache": [{"Identifier": "a"}]})):
+        assert build(docker) == 0
+    found = store.find("app")
+    assert (found.cache_added, found.size) == (None, 45 * M)
+    assert found.unknown["cache_added"] == "the engine describes its build cache in another form: KeyError('ID')"
+
+
+def test_tokens_in_addresses_are_in_no_bill(docker: BillDocker, home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    docker.build("echo '#5 [1/1] ADD https://me:S3CRET@host/a?size=1&token=S3CRET /a' >&2; echo '#5 DONE 0.1s' >&2")
+    assert build(docker, "https://me:S3CRET@host/a.tar.gz?private_token=S3CRET") == 0
+    assert store.find("").name == "https://host/a.tar.gz?private_token=…"
+    assert store.find("").steps[0].text == "[1/1] ADD https://host/a?size=…&token=… /a"
+    assert "S3CRET" not in (home / "state/bulkhead/bills.json").read_text()
+    assert "S3CRET" not in capfd.readouterr().err.partition("What it took")[2]
+
+
+def bulkhead(docker: BillDocker, **streams: Any) -> subprocess.Popen[bytes]:
+    """Start a build with a bill as a user does."""
+    docker.install()
+    words = [sys.executable, "-m", "bulkhead", "build", "--bill", "--", "-t", "app", str(docker.place)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    return subprocess.Popen(words, env=environment, **{"stderr": subprocess.PIPE, **streams})
+
+
+def test_output_that_cannot_be_written_is_not_lost_in_silence(docker: BillDocker) -> None:
+    docker.build("echo image; cat output >&2")
+    with open("/dev/full", "wb") as full, bulkhead(docker, stdout=full) as process:
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert b"bulkhead: standard output cannot be written to: No space left on device\n" in errors
+    assert process.returncode == 1
+
+
+def test_output_arrives_whole_where_another_program_has_made_the_pipe_non_blocking(docker: BillDocker) -> None:
+    docker.build("head -c 500000 /dev/zero; cat output >&2")
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with bulkhead(docker, stdout=writer, stderr=subprocess.DEVNULL) as process:
+        os.close(writer)
+        with open(reader, "rb") as source:
+            assert len(source.read()) == 500_000
+    assert process.returncode == 0
+
+
+def test_guards_count_is_left_out_where_the_guard_does_not_see_the_steps(
+    docker: BillDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = BillRecorder.started
+
+    def counted(recorder: BillRecorder) -> None:
+        started(recorder)
+        recorder.steps_written = 0
+
+    monkeypatch.setattr(BillRecorder, "started", counted)
+    assert build(docker) == 0
+    assert store.find("app").steps_written == 0
+    docker.answer(
+        "buildx", "[ $2 = inspect ] && echo 'Driver: docker-container'; [ $2 = build ] && cat output >&2; true"
+    )
+    words = ("docker", "buildx", "--builder", "b1", "build", "-t", "app", f"{docker.place}/ctx")
+    assert build(docker, *words) == 0
+    assert store.find("app").steps_written is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,23 @@ def test_root_keeps_them_with_the_state_of_the_host_where_the_deploy_has_been(
     store.keep(bill())
     assert (home / "lib/bills.json").exists()
     assert len(store.load()) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"unknown": {"peak": 7}},
+        {"time": float("inf")},
+        {"seconds": float("nan")},
+        {"size": 10**400},
+        {"steps": [{"text": 7, "seconds": 1.0, "is_cached": False, "wrote": 0, "image": 0, "cache": 0}]},
+        {"steps": [{"text": "RUN a", "seconds": "1", "is_cached": False, "wrote": 0, "image": 0, "cache": 0}]},
+        {"steps": [{"text": "RUN a", "seconds": 1.0, "is_cached": False, "wrote": "9", "image": 0, "cache": 0}]},
+        {"places": [{"path": None, "bytes": 1, "written": 0, "removed": 1}]},
+        {"places": [{"path": "a", "bytes": 1, "written": "0", "removed": 1}]},
+    ],
+)
+def test_file_whose_values_cannot_be_shown_is_no_bill(home: Path, changed: dict[str, Any]) -> None:
+    (home / "bill.json").write_text(json.dumps({**bill().as_json(), **changed}))
+    with pytest.raises(store.NoBill, match=r"bill.json is not a bill of `bulkhead bill --json`: a figure in it"):
+        store.find("bill.json")

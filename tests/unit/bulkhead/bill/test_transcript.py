@@ -111,7 +111,33 @@ def test_long_line_takes_no_memory() -> None:
     transcript = Transcript()
     for _ in range(50):
         transcript.feed(1, b"x" * 65536)
-    assert sum(map(len, transcript._rests.values())) == 65536
+    assert sum(map(len, transcript._rests.values())) == 2**20
+
+
+def test_rawjson_with_a_long_log_is_read_whole() -> None:
+    started = {"digest": "sha256:r", "name": "[1/1] RUN make", "started": "2026-11-29T19:11:00Z"}
+    ended = {"logs": [{"data": "x" * 300_000}], "vertexes": [{**started, "completed": "2026-11-29T19:11:02Z"}]}
+    assert read("\n".join(map(json.dumps, ({"vertexes": [started]}, ended))), part=10_000).steps[0].seconds == 2
+
+
+@pytest.mark.parametrize("text", ["writing image sha256:" + "b" * 64, "CACHED", "ERROR: x"])
+def test_what_a_step_prints_after_a_carriage_return_is_no_status_of_dockers(text: str) -> None:
+    found = read(f"#5 [1/1] RUN a\n#5 0.1 10 %\r#5 {text}\r\n#5 DONE 0.1s\r")
+    assert (found.image, found.steps[0].is_cached, found.steps[0].has_failed) == ("", False, False)
+    assert found.steps[0].seconds == 0.1
+
+
+@pytest.mark.parametrize(
+    ("stream", "text", "builder"),
+    [
+        (2, '{"a": ' + "[" * 100_000 + "\n}", "BuildKit"),
+        (1, f"Sending build context to Docker daemon  {'9' * 400}B", "classic"),
+    ],
+    ids=["deep", "large"],
+)
+def test_nothing_that_docker_prints_ends_the_reading(stream: int, text: str, builder: str) -> None:
+    found = read(f"{text}\n#1 [1/1] RUN a\nStep 1/1 : RUN a\n", part=100_000, stream=stream)
+    assert ([step.name for step in found.steps], found.builder) == (["[1/1] RUN a"], builder)
 
 
 def test_step_at_the_peak_is_the_instruction_that_began_last() -> None:

@@ -87,6 +87,10 @@ def test_recorder_gets_dockers_output_and_what_the_guard_counted(
     assert (recorder.steps_written, recorder.is_disturbed) == (150 * M, False)
     assert "progress" not in (printed := capfd.readouterr()).err
     assert printed.out == ""
+    (host.place / "written").write_text("0")
+    host.account, unseen = None, FakeRecorder()
+    assert commands.run(CONFIG, options(), unseen) == 0
+    assert unseen.steps_written is None, "the guard has not counted"
     refused = FakeRecorder()
     assert commands.run(CONFIG, options(need=99 * G), refused) == 3
     assert refused.events == [], "a build that does not start is not measured"

@@ -69,7 +69,11 @@ def test_history_is_readable_by_its_owner_alone(kept: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"app": 7}', '{"app": [7]}', '{"app": [{"peak": "much", "time": 1}]}', '{"app": []}']
+    "content",
+    [
+        *("", "{", "[]", '{"app": 7}', '{"app": [7]}', '{"app": [{"peak": "much", "time": 1}]}', '{"app": []}'),
+        '{"app": [{"peak": Infinity, "time": 1, "size": null}]}',
+    ],
 )
 def test_damaged_history_counts_as_empty(kept: Path, content: str) -> None:
     kept.parent.mkdir(parents=True)

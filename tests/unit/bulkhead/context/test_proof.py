@@ -218,3 +218,15 @@ def test_file_that_was_copied_to_another_place_is_known_by_what_it_was_copied_fr
     assert compare(str(tmp_path), before, after, *rules, ["web/public"]).holds
     assert not compare(str(tmp_path), before, after, *rules, ["web"]).holds
     assert not compare(str(tmp_path), before, {"srv/www/a.log": Inode(100, b"1")}, *rules, ["web/public"]).holds
+
+
+def test_export_that_ends_too_early_is_no_image(
+    docker: FakeDocker, app: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = docker.top / "bin/docker"
+    program.rename(docker.top / "bin/whole")
+    program.write_text('#!/bin/sh\n[ "$1" != export ] || { whole "$@" | head -c 700; exit 0; }\nexec whole "$@"\n')
+    program.chmod(0o755)
+    assert prove(app) == 1
+    assert "\nbulkhead: what `docker export` wrote cannot be read: " in capfd.readouterr().err
+    assert len([call for call in docker.calls if call.startswith("rm ")]) == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from bulkhead.dockerfile.ignore import TOP, IgnoreRules
-from bulkhead.dockerfile.patterns import parse
+from bulkhead.dockerfile.ignore import TOP, IgnoreRules, decide
+from bulkhead.dockerfile.patterns import Pattern, parse
 
 
 def rules_of(content: str) -> IgnoreRules:
@@ -86,3 +88,20 @@ def test_rules_say_what_would_be_ignored_without_some_of_them() -> None:
     assert [rules.without({1})[state] for state in states] == [True, True, True]
     assert [rules.without({0, 2})[state] for state in states] == [False, False, False]
     assert [rules.without(())[state] for state in states] == [True, False, True]
+
+
+def test_entry_costs_only_the_patterns_that_match_it() -> None:
+    class Counted(list[Pattern]):
+        looked_at = 0
+
+        def __getitem__(self, number: Any) -> Any:
+            self.looked_at += 1
+            return super().__getitem__(number)
+
+        def __iter__(self) -> Iterator[Pattern]:
+            self.looked_at += len(self)
+            return super().__iter__()
+
+    patterns = Counted(parse(b"".join(b"**/x%d\n" % number for number in range(1000)), ".dockerignore"))
+    assert decide(patterns, 1 << 7, 1 << 900).is_ignored
+    assert patterns.looked_at == 2, "a line that does nothing is searched for with every line and every entry"

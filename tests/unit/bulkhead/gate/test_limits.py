@@ -50,6 +50,8 @@ def test_limits_of_an_image_come_over_those_of_all(tmp_path: Path) -> None:
         "[tool of others]\nx = y\n"
     )
     assert read(str(path), "web") == {"image": Limit("image", G), "layers": Limit("layers", 40)}
+    path.write_text(path.read_text().replace("[gate web]", "[gate\tweb]"))
+    assert read(str(path), "app") == {"image": Limit("image", 12 * G), "layers": Limit("layers", 40)}
     assert read(str(path), "registry:5000/app") == {
         "image": Limit("image", 12 * G),
         "layers": Limit("layers", 40),
@@ -66,7 +68,12 @@ def test_limits_of_an_image_come_over_those_of_all(tmp_path: Path) -> None:
         ("[gat]\nimage = 1G", "has no section [gate]"),
         ("[gate]\nimages = 1G", ": [gate] has no limit images. Choose from peak, image, compressed,"),
         ("[gate]\nimage = big", ": image must be a size such as 500M or 12G, not 'big'"),
+        ("[gate]\nlayers = 4\n[Gate web]\nimage = 1G", ": [Gate web] must be [gate] or [gate IMAGE], with"),
+        ("[gate]\nlayers = 4\n[gate:web]\nimage = 1G", ": [gate:web] must be [gate] or [gate IMAGE], with"),
+        ("[gate]\nlayers = 4\n[gate registry:5000/web:1.2]\nimage = 1G", "with the image's name without a tag"),
         ("[gate web]\nimage = big", ""),
+        ("[gate https://host/app.git#v1:web]\nimage = 1G", ""),
+        ("[gate registry:5000/web]\nimage = 1G", ""),
     ],
 )
 def test_damaged_file_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:

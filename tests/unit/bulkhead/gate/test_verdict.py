@@ -75,5 +75,21 @@ def test_last_good_build_is_the_last_that_passed() -> None:
         bill(5, has_passed=True, key="web"),
         bill(7, has_passed=True),
     ]
-    assert last_good(bill(6), bills) == bills[1]
+    assert last_good(bill(6), [*bills, bill(6)]) == bills[1]
     assert last_good(bill(1), bills) is None
+    assert last_good(bill(8), [*bills, bill(8), bill(7, has_passed=True, size=None)]) == bills[-1]
+
+
+def test_images_without_a_name_are_not_compared() -> None:
+    bills = [bill(1, key="", has_passed=True), bill(2, key="")]
+    assert last_good(bills[1], bills) is None
+
+
+def test_bill_of_another_machine_is_compared_with_what_was_built_before_it() -> None:
+    bills = [bill(8, time=100.0, has_passed=True), bill(9, time=300.0, has_passed=True)]
+    assert last_good(bill(3, time=200.0), bills) == bills[0]
+
+
+def test_image_that_is_compared_with_one_of_unknown_size_has_not_passed() -> None:
+    (verdict,) = judge(bill(), {"increase": Limit("increase", percent=1)}, bill(2, size=None))
+    assert (verdict.level, verdict.note) == (UNKNOWN, "the size of the image that it is compared with is not known")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -413,3 +415,29 @@ def test_hook_reviews_each_file_in_its_directory(app: Path) -> None:
     shown = hook(entries[1], "--context=.", "a/Dockerfile")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.startswith(f"{app}\n\nWhat is sent to Docker")
+
+
+def test_pipe_with_the_name_of_a_secret_is_not_waited_for(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (app / "Dockerfile").write_text("FROM scratch\nCOPY . .\nCMD x\n")
+    os.mkfifo(app / ".env")
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            (app / ".env").write_text("API_TOKEN=abc\n")  # as soon as somebody reads
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    call("--no-hadolint", "--json")
+    assert "secret-copied" not in capsys.readouterr().out
+    assert writer.is_alive(), "nobody has read"
+    os.close(os.open(app / ".env", os.O_RDONLY | os.O_NONBLOCK))
+    writer.join()
+
+
+def test_secrets_in_addresses_are_in_no_report(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = "https://me:S3CRET@host/model.safetensors?sig=S3CRET"
+    (app / "Dockerfile").write_text(f"FROM scratch\nADD {address} /m\nRUN curl -o /x.gguf '{address}'\nCMD x\n")
+    assert call("--no-hadolint", "--sarif", "out.sarif") == 1
+    reports = (app / "out.sarif").read_text() + capsys.readouterr().out
+    assert "https://host/model.safetensors" in reports
+    assert "S3CRET" not in reports

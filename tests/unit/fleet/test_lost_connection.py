@@ -1,0 +1,69 @@
+"""A host that dies in the middle of a run."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import paramiko
+import pytest
+from pyinfra.api import Config, Inventory, State
+from pyinfra.connectors.ssh import SSHConnector
+
+from fleet import lost_connection
+
+
+class DyingServer(paramiko.ServerInterface):
+    """An SSH server whose machine dies as soon as a command is to begin."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.key = paramiko.ECDSAKey.generate()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        self.connection, _ = self.listener.accept()
+        transport = paramiko.Transport(self.connection)
+        transport.add_server_key(self.key)
+        transport.start_server(server=self)
+
+    def get_allowed_auths(self, _username: str) -> str:
+        return "password"
+
+    def check_auth_password(self, _username: str, _password: str) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, _kind: str, _number: int) -> int:
+        self.connection.shutdown(socket.SHUT_RDWR)
+        return paramiko.OPEN_SUCCEEDED
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("run_shell_command", "put_file", "get_file"):
+        monkeypatch.setattr(SSHConnector, name, getattr(SSHConnector, name))
+
+
+@pytest.mark.usefixtures("untouched")
+def test_connection_lost_while_a_command_begins_is_an_error_that_pyinfra_expects(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    server = DyingServer()
+    data = {
+        "ssh_port": server.listener.getsockname()[1],
+        "ssh_user": "me",
+        "ssh_password": "x",
+        "ssh_allow_agent": False,
+        "ssh_look_for_keys": False,
+        "ssh_known_hosts_file": f"{tmp_path}/known_hosts",
+    }
+    inventory = Inventory(([("127.0.0.1", data)], {}))
+    State(inventory, Config())
+    host = inventory.get_host("127.0.0.1")
+    host.connect(raise_exceptions=True)
+    for _ in range(2):  # deploy.py runs once for each host
+        lost_connection.keep_to_its_host()
+    with pytest.raises(paramiko.SSHException, match="the connection was lost"):
+        host.run_shell_command("true")
