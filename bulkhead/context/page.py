@@ -78,9 +78,7 @@ def _sent(report: Report, page: Page) -> Iterator[str]:
     for row, note in rows:
         yield f"  {row.name:<17}{_figures(row)}  {note}".rstrip()
     if report.inputs is None:
-        yield from page.paragraph(
-            "There is no Dockerfile here. The figures are those of a Dockerfile that copies everything."
-        )
+        yield from page.paragraph("No Dockerfile here: the figures are for one that copies everything.")
     elif not sent.files:
         yield from page.paragraph("The Dockerfile copies nothing of this directory.")
 

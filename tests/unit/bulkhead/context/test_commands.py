@@ -77,7 +77,7 @@ def test_directory_without_a_dockerfile_counts_as_if_one_copied_everything(
     make(tmp_path, "a", ".git/HEAD")
     assert call(tmp_path) == 0
     shown = capsys.readouterr().out
-    assert "There is no Dockerfile here. The figures are those of a Dockerfile that copies everything." in shown
+    assert "No Dockerfile here: the figures are for one that copies everything." in shown
     assert "\n  .git  " in shown
 
 
