@@ -23,6 +23,8 @@ _ENGINE = {
     "bookworm": {"docker-ce": "docker.io", "containerd.io": "containerd"},
     "trixie": {"docker-ce": "docker.io", "docker-ce-cli": "docker-cli", "containerd.io": "containerd"},
 }
+# Docker's package → one of the distribution's that is a part of it too.
+_PART = {"containerd.io": "runc"}
 # Packages without content.
 _EMPTY = {"bookworm": ("docker-ce-cli",), "trixie": ()}
 _PLUGINS = ("docker-buildx-plugin", "docker-compose-plugin")
@@ -33,15 +35,18 @@ def make(pool: Path, suite: str) -> None:
     """Build the packages of one suite into a directory."""
     suffix = f"-1~debian.{SUITES[suite]}~{suite}"
     with tempfile.TemporaryDirectory(dir=pool.parent) as scratch:
-        _download(suite, list(_ENGINE[suite].values()), Path(scratch))
+        _download(suite, [*_ENGINE[suite].values(), *_PART.values()], Path(scratch))
         for name in (*_ENGINE[suite], *_EMPTY[suite], *_PLUGINS):
             source = _ENGINE[suite].get(name)
             for version in VERSIONS if name in _VERSIONED else VERSIONS[-1:]:
                 tree = Path(scratch) / "tree"
                 if source:
-                    (package,) = Path(scratch).glob(f"{source}_*.deb")
-                    subprocess.run(["fakeroot", "dpkg-deb", "--raw-extract", package, tree], check=True)
-                    theirs = deb.fields((tree / "DEBIAN" / "control").read_text())
+                    theirs = _unpack(Path(scratch), source, tree)
+                    if part := _PART.get(name):
+                        others = _unpack(Path(scratch), part, Path(scratch) / "part")
+                        theirs["Depends"] += f", {others['Depends']}"
+                        shutil.copytree(Path(scratch) / "part" / "usr", tree / "usr", symlinks=True, dirs_exist_ok=True)
+                        shutil.rmtree(Path(scratch) / "part")
                 else:
                     (tree / "DEBIAN").mkdir(parents=True)
                     theirs = {"Architecture": "all", "Maintainer": "the lab <lab@localhost>", "Description": "empty"}
@@ -49,6 +54,13 @@ def make(pool: Path, suite: str) -> None:
                 (tree / "DEBIAN" / "control").write_text(deb.control(ours))
                 deb.build(tree, pool)
                 shutil.rmtree(tree)
+
+
+def _unpack(directory: Path, package: str, tree: Path) -> dict[str, str]:
+    """Unpack a package that lies in a directory, and return its control fields."""
+    (file,) = directory.glob(f"{package}_*.deb")
+    subprocess.run(["fakeroot", "dpkg-deb", "--raw-extract", file, tree], check=True)
+    return deb.fields((tree / "DEBIAN" / "control").read_text())
 
 
 def _download(suite: str, packages: list[str], directory: Path) -> None:
@@ -64,7 +76,7 @@ def _download(suite: str, packages: list[str], directory: Path) -> None:
 
 def fields(theirs: dict[str, str], name: str, version: str, source: str | None, suite: str) -> dict[str, str]:
     """Return the control fields of a package with Docker's name, from those of the distribution's package."""
-    ours = {distributions: dockers for dockers, distributions in _ENGINE[suite].items()}
+    ours = {theirs: dockers for content in (_ENGINE[suite], _PART) for dockers, theirs in content.items()}
     kept = {
         key: value
         for key, value in theirs.items()
@@ -77,11 +89,12 @@ def fields(theirs: dict[str, str], name: str, version: str, source: str | None, 
     ]
     # Docker's packages depend on other versions of each other than the distribution's do.
     depends = [re.sub(r" \(.*\)$", "", word) if word.split()[0] in ours.values() else word for word in depends]
+    depends = [word for word in depends if word != name]
     if name == "docker-ce":
         depends += ["docker-ce-cli"]
     if name in _PLUGINS:
         depends += ["docker-ce-cli"]
     kept |= {"Package": name, "Version": version, "Depends": ", ".join(dict.fromkeys(depends))}
     if source:
-        kept |= {"Conflicts": source, "Replaces": source}
+        kept |= dict.fromkeys(("Conflicts", "Replaces"), ", ".join(filter(None, (source, _PART.get(name)))))
     return kept

@@ -226,11 +226,18 @@ def test_package_of_the_stand_in_repository_has_dockers_name_and_the_distributio
         "Package": "docker-ce",
         "Version": "5:26.1.5-1~debian.13~trixie",
         "Architecture": "amd64",
-        "Depends": "containerd.io, runc (>= 1.1), iptables, docker-ce-cli",
+        "Depends": "containerd.io, iptables, docker-ce-cli",
         "Conflicts": "docker.io",
         "Replaces": "docker.io",
         "Description": "containers\n of Linux",
     }
+
+
+def test_containerd_of_the_stand_in_repository_brings_its_runc_as_dockers_does() -> None:
+    theirs = {"Depends": "runc (>= 1.1), libc6 (>= 2.38), libseccomp2"}
+    made = docker_packages.fields(theirs, "containerd.io", "1", "containerd", "trixie")
+    assert made["Depends"] == "libc6 (>= 2.38), libseccomp2"
+    assert made["Conflicts"] == made["Replaces"] == "containerd, runc"
 
 
 def test_process_of_another_program_is_not_the_repositorys_server() -> None:
