@@ -59,7 +59,7 @@ _PLAN = Plan(
 # As long as Docker's own answer.
 _INFO = json.dumps({"DockerRootDir": STORES["docker"], **{f"Key{n}": "x" * 40 for n in range(80)}}).encode()
 
-_ANSWERS = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv|||-wi-ao----|"}
+_ANSWERS = {"systemctl": "active\nactive\nactive", "lvs": "vg|107374182400|10737418240|docker-lv|||-wi-ao----||linear"}
 
 
 class HealthyHost:

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.results import publish
+from lab.deploy import deploy
 from lab.machine import Machine
 from lab.progress import step
-
-TOP = Path(__file__).parent.parent
 
 # $1: GiB. Images of 256 MiB, with as many files per GiB as images of programming languages have, and the container.
 _FILL = r"""
@@ -78,13 +74,7 @@ def _figures(machine: Machine, move: Callable[[Machine], object]) -> Figures:
 
 
 def _ours(machine: Machine) -> None:
-    subprocess.run(
-        f"{Path(sys.executable).with_name('pyinfra')} -y inventory/lab.py deploy.py --limit {machine.name} --data volume_size={_SIZE}".split(),
-        cwd=TOP,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-    )
+    deploy(machine.name, volume_size=_SIZE)
 
 
 def _naive(machine: Machine) -> None:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 from benchmarks.results import publish
+from lab.deploy import deploy
 from lab.machine import Machine
 from lab.progress import step
 
-TOP = Path(__file__).parent.parent
 SETTINGS = {"volume_disks": [], "volume_file": "40%"}
 VOLUMES = {"file": "/srv/docker-volume", "logical volume": "/srv/plain"}
 
@@ -124,13 +121,7 @@ def main() -> None:
     )
     try:
         with step("deploying"):
-            subprocess.run(
-                f"{Path(sys.executable).with_name('pyinfra')} -y inventory/lab.py deploy.py --limit {machine.name}".split(),
-                cwd=TOP,
-                check=True,
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,
-            )
+            deploy(machine.name)
         with step("making the other volume"):
             machine.run(_PREPARE, timeout=1800)
         rows = rows_of(measure(machine, rounds))

@@ -11,15 +11,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
-from lab import LabError, image, qemu
+from lab import LabError, deploy, image, qemu
+from lab.deploy import INVENTORY, TOP
 from lab.machine import Machine, shell_join
 from lab.progress import step
 from lab.repository import LabRepository
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-TOP = Path(__file__).parent.parent
-INVENTORY = "inventory/lab.py"
 DEFAULT = "demo"
 _NAME = f"the machine's name (default: {DEFAULT})"
 SHOW_DISKS = (
@@ -65,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     up = _add(commands, "up", "make and boot a machine, or boot one that is down")
     up.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
     up.add_argument("--suite", choices=image.SUITES, default="bookworm", help=_listed(image.SUITES))
-    up.add_argument("--layout", choices=image.LAYOUTS, default="shared-vg", help=_listed(image.LAYOUTS))
+    up.add_argument(
+        "--layout",
+        choices=image.LAYOUTS,
+        default="shared-vg",
+        help=_listed(image.LAYOUTS),
+    )
     up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether the image has a Docker engine")
     up.add_argument(
         "--engine",
@@ -206,8 +210,7 @@ def _up(arguments: argparse.Namespace) -> None:
 
 
 def _pyinfra(machine: Machine, options: list[str]) -> int:
-    command = [sys.executable, "-m", "pyinfra", *options, INVENTORY, "--limit", machine.name, "deploy.py"]
-    return subprocess.run(command, cwd=TOP).returncode
+    return subprocess.run(deploy.command(machine.name, options=(*options,)), cwd=TOP).returncode
 
 
 def _run_verify(machine: Machine, options: list[str]) -> int:

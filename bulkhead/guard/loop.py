@@ -174,9 +174,10 @@ class Guard:
         for supply, level in levels.items():
             if level < ABORT or not supply.is_growing:
                 self.unstoppable[supply].end()
-            elif self._judge(supply, now, min(supply.rate.value, supply.history.fill_rate())) < ABORT:
-                pass  # much was taken at once, as an allocated file is: the builds are not to blame, and it does not go on
-            elif left_alone := self.stopper.stop_one(now, supply):
+                continue
+            # What was taken at once, as an allocated file is, does not go on, and the builds are not to blame.
+            rate = min(supply.rate.value, supply.history.fill_rate())
+            if self._judge(supply, now, rate) >= ABORT and (left_alone := self.stopper.stop_one(now, supply)):
                 self.unstoppable[supply].report(now, left_alone)
         if stops.last == now:
             self.cache.reclaim_soon()

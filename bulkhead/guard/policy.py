@@ -145,7 +145,7 @@ class WriteHistory:
         for key, size in last.items():
             # A step that an earlier scan does not have wrote all of it since; Docker is not in every scan.
             known = [scan for scan in before if key in scan.written] if key == DOCKER else before
-            bases = (known[_recent(known, now)], known[0]) if known else ()
+            bases = [known[position] for position in _bases(known, now)]
             rates = [max(size - base.written.get(key, 0), 0) / (now - base.at) for base in bases]
             speeds[key] = Speed(*rates or (0, 0))
         return speeds
@@ -155,7 +155,7 @@ class WriteHistory:
         if not self.is_long_enough():
             return 0
         *before, last = self._scans
-        bases = (before[_recent(before, last.at)], before[0])
+        bases = [before[position] for position in _bases(before, last.at)]
         return max((last.used_up - base.used_up) / (last.at - base.at) for base in bases)
 
     def total_speed(self, stopped: Collection[str]) -> Speed:
@@ -165,7 +165,7 @@ class WriteHistory:
         """
         *before, last = scans = self._scans
         rates = []
-        for first in (_recent(before, last.at), 0):
+        for first in _bases(before, last.at):
             base, latest = scans[first], dict[str, int]()
             for scan in scans[first:]:
                 latest |= scan.written
@@ -175,9 +175,11 @@ class WriteHistory:
         return Speed(*rates)
 
 
-def _recent(scans: list[Scan], now: float) -> int:
-    """Return the position of the scan from which recent speeds count: the last, if all are older."""
-    return next((number for number, scan in enumerate(scans) if scan.at >= now - _RECENT), len(scans) - 1)
+def _bases(scans: list[Scan], now: float) -> tuple[int, ...]:
+    """Return the positions of the scans from which the recent and the long speeds count; none if there are no scans."""
+    # Without a recent scan, the last counts.
+    recent = (number for number, scan in enumerate(scans) if scan.at >= now - _RECENT)
+    return (next(recent, len(scans) - 1), 0) if scans else ()
 
 
 def growing(speeds: Mapping[str, Speed], rate: float) -> list[str]:

@@ -98,8 +98,8 @@ class VolumeExtender:
             )
         if not self._dry_run:
             self._extend_filesystem(name)  # a power cut may have kept an earlier rescue from doing it
-        if volume.is_mirror:  # where the space of a snapshot that goes would come back, LVM does not tell
-            free = lvm.free_for_mirror(group)
+        if volume.is_raid:  # where the space of a snapshot that goes would come back, LVM does not tell
+            free = lvm.free_for_raid(group)
         else:
             free = next(each.free for each in lvm.list_groups()[0] if each.name == group)
             free += sum(self._would_go.values())

@@ -170,8 +170,7 @@ def _volume_groups(status: Status, page: Page) -> Iterator[str]:
         text = f"{short(group.free)} of {short(group.size)} free"
         if group.name == status.group and status.reserve:
             text += f"; the reserve is {short(status.reserve)}"
-        is_mirrored = group.name in {mirror.group for mirror in status.observation.mirrors}  # its disks share the space
-        if group.name == status.group and group.free - status.reserve >= _WORTH_GROWING and not is_mirrored:
+        if group.name == status.group and group.free - status.reserve >= _WORTH_GROWING and not group.raid:
             text += f"; Docker's volume can grow by {short(group.free - status.reserve)}"
         yield page.line(group.name, text)
         for disk in status.disk_room:

@@ -9,7 +9,8 @@ from bulkhead.command import output_of
 
 PATIENCE = 10  # seconds; every command of LVM waits for a suspended device
 
-_GROUPS_COLUMNS = "vg_name,vg_size,vg_free,lv_name,origin,snap_percent,lv_attr,sync_percent"
+# lv_layout has the segment type. The column segtype would print a volume of two segments twice.
+_GROUPS_COLUMNS = "vg_name,vg_size,vg_free,lv_name,origin,snap_percent,lv_attr,sync_percent,lv_layout"
 _GROUPS_COMMAND = f"lvs --noheadings --nosuffix --units b --separator | -o {_GROUPS_COLUMNS}".split()
 
 # -a: otherwise lvs hides a snapshot that is being merged.
@@ -32,6 +33,7 @@ class GroupUsage(NamedTuple):
     name: str
     size: int
     free: int
+    raid: bool = False  # a volume in it is a RAID of whatever level: what is free is not all for one volume
 
 
 class DiskRoom(NamedTuple):
@@ -52,7 +54,11 @@ class SnapshotUsage(NamedTuple):
 
 
 class MirrorHealth:
-    """A logical volume of several copies, each on a disk of its own (lvmraid(7)). No NamedTuple: see `VolumeRecord`."""
+    """A logical volume of the type raid1: it has a copy on each of its disks (lvmraid(7)). No NamedTuple: see `VolumeRecord`.
+
+    A volume of LVM's older type mirror is none: when it loses a disk, LVM itself makes it linear (lvm.conf,
+    mirror_image_fault_policy).
+    """
 
     def __init__(self, group: str, name: str, problem: str, synced: float) -> None:
         self.group = group
@@ -89,9 +95,9 @@ class VolumeRecord:
         return self.attributes[0] in "OS"
 
     @property
-    def is_mirror(self) -> bool:
-        """Whether it has several copies. Its snapshots, and its parts, are none."""
-        return self.attributes[6] == "r"
+    def is_raid(self) -> bool:
+        """Whether it is a RAID of whatever level, or a part of one: each of its disks needs room for it to grow."""
+        return self.attributes[6] in "mr"  # m: LVM's older type mirror
 
     @property
     def is_open(self) -> bool:
@@ -122,11 +128,12 @@ def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage], li
         OSError: nothing of it is a row of the report.
     """
     groups, snapshots, mirrors = {}, [], []
-    for group, size, free, volume, origin, percent, attributes, synced in _rows(output, _GROUPS_COLUMNS):
-        groups[group] = GroupUsage(group, int(size), int(free))
+    for group, size, free, volume, origin, percent, attributes, synced, layout in _rows(output, _GROUPS_COLUMNS):
+        is_raid = layout.startswith(("raid", "mirror"))
+        groups[group] = GroupUsage(group, int(size), int(free), is_raid or (group in groups and groups[group].raid))
         if percent and origin:  # a percentage without an origin: the volume is being merged with its snapshot
             snapshots.append(SnapshotUsage(group, volume, origin, float(percent)))
-        if attributes[6:7] == "r":
+        if "raid1" in layout.split(","):
             mirrors.append(MirrorHealth(group, volume, MIRROR_PROBLEMS.get(attributes[8], ""), float(synced or 0)))
     return list(groups.values()), snapshots, mirrors
 
@@ -154,8 +161,10 @@ def list_disk_room() -> list[DiskRoom]:
     return found
 
 
-def free_for_mirror(group: str) -> int:
-    """Return by how many bytes a mirror of two copies can grow: what the second of the group's disks has free.
+def free_for_raid(group: str) -> int:
+    """Return by how many bytes a RAID can grow: what the second of the group's disks has free.
+
+    That is exact for a mirror of two copies. For another level it is a careful guess.
 
     Raises:
         OSError: LVM does not answer in time, or reports only errors.

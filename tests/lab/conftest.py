@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,13 +23,12 @@ from typing import Any
 
 import pytest
 
+from lab.deploy import INVENTORY, TOP, command
 from lab.machine import Machine
 from lab.repository import LabRepository
 from tasks.support.archive import write
 from tests.lab import ledger, recorder, sample
 
-TOP = Path(__file__).parent.parent.parent
-INVENTORY = "inventory/lab.py"
 DATA = Path(__file__).parent / "data"
 
 
@@ -220,16 +218,6 @@ class Run:
         return {
             step["name"] for step in self.plan if step["hosts_with_change"] or step["hosts_with_conditional_change"]
         }
-
-
-def command(*names: str, options: tuple[str, ...] = ("-y",), script: str = "deploy.py", **settings: Any) -> list[str]:
-    """Return pyinfra's command line for machines of the lab."""
-    line = [sys.executable, "-m", "pyinfra", *options, INVENTORY]
-    for name in names:
-        line += ["--limit", name]
-    for name, value in settings.items():
-        line += ["--data", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return [*line, script]
 
 
 def start(line: list[str]) -> subprocess.Popen[str]:

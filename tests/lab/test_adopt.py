@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.deploy import command
 from lab.machine import Machine
 from tests.lab.conftest import (
-    command,
     converge,
     cut_and_boot,
     cut_the_move,

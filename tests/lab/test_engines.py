@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from lab import LabError
+from lab.deploy import command
 from lab.machine import Machine
 from lab.repository import LabRepository
 from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
-    command,
     converge,
     cut_and_boot,
     deploy,

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.deploy import command
 from lab.machine import Machine
 from tests.lab.conftest import (
     assert_isolated,
-    command,
     converge,
     cut_and_boot,
     deploy,

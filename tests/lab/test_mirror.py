@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.deploy import command
 from lab.machine import Machine
 from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
-    command,
     converge,
     cut_and_boot,
     deploy,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.deploy import command
 from lab.machine import Machine
 from lab.repository import LabRepository
-from tests.lab.conftest import assert_isolated, command, converge, deploy, dry, fingerprint, start, wait_until
+from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint, start, wait_until
 from tests.lab.test_engines import from_repository
 
 pytestmark = pytest.mark.turn

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lab.deploy import TOP
 from lab.machine import Machine
 from tests.lab.conftest import (
     DATA,
-    TOP,
     Run,
     assert_isolated,
     converge,

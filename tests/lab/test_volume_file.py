@@ -10,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from bulkhead.names import VOLUME_FILE, VOLUME_FILE_SERVICE
+from lab.deploy import command
 from lab.machine import Machine
 from tasks.support.paths import VOLUME_FILE_DEVICE
 from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
-    command,
     converge,
     cut_and_boot,
     deploy,

@@ -253,6 +253,14 @@ def test_dashboard_lets_the_user_choose_the_data_source_and_the_hosts() -> None:
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {"${datasource}"}
 
 
+def test_dashboard_shows_how_whole_a_mirror_is() -> None:
+    shown = [query for query in queries(json.loads(DASHBOARD.read_text())) if "mirror" in query]
+    assert [names_in(query) & {"bulkhead_check_level", "bulkhead_mirror_synced_ratio"} for query in shown] == [
+        {"bulkhead_check_level"},
+        {"bulkhead_mirror_synced_ratio"},
+    ]
+
+
 def test_panels_of_the_dashboard_do_not_overlap() -> None:
     places: set[tuple[int, int]] = set()
     for panel in json.loads(DASHBOARD.read_text())["panels"]:

@@ -59,7 +59,8 @@ class FakeGroup:
 
     def _line(self, name: str, volume: FakeVolume, *, whole: bool) -> str:
         if whole:
-            fields = (self.size, self.free, name, volume.origin, volume.percent, volume.attributes, "")
+            layout = "raid,raid1" if volume.attributes[6] == "r" else "linear"
+            fields = (self.size, self.free, name, volume.origin, volume.percent, volume.attributes, "", layout)
             return f"  ubuntu-vg|{'|'.join(map(str, fields))}\n"
         shown = f"[{name}]" if volume.attributes[0] == "S" else name
         values = (shown, volume.attributes, volume.size, volume.origin, volume.percent, volume.tags, volume.made)

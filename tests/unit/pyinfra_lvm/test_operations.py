@@ -53,6 +53,7 @@ MOUNTED = replace(
     fstab_text=f"# mine\n{DEVICE} /srv/data ext4 nofail 0 2\n",
     directories=(Directory("/srv/data", "directory", True, True),),
 )
+EXTENDED = f"lvextend --quiet --size {20 * G}b vg/data </dev/null"
 UNFINISHED = replace(MADE, logical_volumes=(replace(VOLUME, tags=("pyinfra-unfinished",)),))
 
 
@@ -228,19 +229,22 @@ def test_mirror_is_made_with_two_copies() -> None:
     )
 
 
-def test_mirror_grows_and_stays_one() -> None:
+@pytest.mark.parametrize("kind", ["raid1", "linear", "raid5", "raid0", "mirror"])
+@pytest.mark.parametrize("size", [10 * G, 20 * G])
+def test_volume_that_is_to_be_a_mirror_grows_only_if_it_is_one(kind: str, size: int) -> None:
+    there = replace(MADE, logical_volumes=(replace(VOLUME, segment_type=kind),))
+    wanted = {"volume": "data", "group": "vg", "size": size, "mirrored": True}
+    if kind == "raid1":
+        assert commands(lvm.logical_volume, there, **wanted) == [EXTENDED] * (size > 10 * G)
+    else:
+        message = refused(lvm.logical_volume, there, **wanted)
+        assert f"vg/data is of the type {kind}, not a mirror; it was not touched" in message
+        assert "`lvconvert --type raid1 --mirrors 1 vg/data` adds the second copy" in message
+
+
+def test_mirror_that_is_not_asked_for_grows_like_any_volume() -> None:
     mirror = replace(MADE, logical_volumes=(replace(VOLUME, segment_type="raid1"),))
-    for mirrored in (True, False):
-        wanted = {"volume": "data", "group": "vg", "mirrored": mirrored}
-        assert commands(lvm.logical_volume, mirror, **wanted, size=10 * G) == []
-        assert commands(lvm.logical_volume, mirror, **wanted, size=20 * G) == [
-            f"lvextend --quiet --size {20 * G}b vg/data </dev/null"
-        ]
-
-
-def test_linear_volume_does_not_count_as_a_mirror() -> None:
-    message = refused(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G, mirrored=True)
-    assert "`lvconvert --type raid1 --mirrors 1 vg/data` adds the second copy" in message
+    assert commands(lvm.logical_volume, mirror, volume="data", group="vg", size=20 * G) == [EXTENDED]
 
 
 def test_logical_volume_gets_the_tags_that_it_lacks() -> None:
@@ -250,9 +254,7 @@ def test_logical_volume_gets_the_tags_that_it_lacks() -> None:
 
 
 def test_logical_volume_grows() -> None:
-    assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G) == [
-        f"lvextend --quiet --size {20 * G}b vg/data </dev/null"
-    ]
+    assert commands(lvm.logical_volume, MADE, volume="data", group="vg", size=20 * G) == [EXTENDED]
 
 
 @pytest.mark.parametrize("size", [10 * G, 10 * G + 1, 5 * G])

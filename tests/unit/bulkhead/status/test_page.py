@@ -97,7 +97,7 @@ def test_what_could_grow_is_shown() -> None:
 
 def test_mirror_is_shown_and_its_disks_share_what_is_free() -> None:
     observation = example_status().observation
-    observation.groups = [lvm.GroupUsage("ubuntu-vg", 100 * G, 50 * G)]
+    observation.groups = [lvm.GroupUsage("ubuntu-vg", 100 * G, 50 * G, raid=True)]
     observation.mirrors = [lvm.MirrorHealth("ubuntu-vg", "docker-lv", "partial", 100.0)]
     observation.results += map(check.check_mirror, observation.mirrors)
     page = render(example_status(observation=observation), False, 120)

@@ -16,11 +16,11 @@ from bulkhead.storage.lvm import DiskRoom, GroupUsage, SnapshotUsage
 from ..programs import program
 
 LVS = """\
-  ubuntu-vg|107369988096|10737418240|ubuntu-lv|||-wi-ao----|
-  ubuntu-vg|107369988096|10737418240|docker-lv|||owi-aos---|
-  ubuntu-vg|107369988096|10737418240|before-build|docker-lv|83.21|swi-a-s---|
-  ubuntu-vg|107369988096|10737418240|lost|docker-lv|100.00|swi-I-s---|
-  data|4290772992|0|thin-snapshot|thin||Vwi---tz-k|
+  ubuntu-vg|107369988096|10737418240|ubuntu-lv|||-wi-ao----||linear
+  ubuntu-vg|107369988096|10737418240|docker-lv|||owi-aos---||linear
+  ubuntu-vg|107369988096|10737418240|before-build|docker-lv|83.21|swi-a-s---||linear
+  ubuntu-vg|107369988096|10737418240|lost|docker-lv|100.00|swi-I-s---||linear
+  data|4290772992|0|thin-snapshot|thin||Vwi---tz-k||thin,sparse
 """
 
 
@@ -55,9 +55,9 @@ def test_groups_and_snapshots_are_listed(programs: Path) -> None:
 )
 def test_mirrors_are_listed_with_their_health(programs: Path, attributes: str, problem: str, is_degraded: bool) -> None:
     lines = f"""\
-  docker-vg|42941284352|2147483648|docker-lv|||{attributes}|42.31
-  docker-vg|42941284352|2147483648|linear|||-wi-ao--p-|
-  docker-vg|42941284352|2147483648|docker-lv-snapshot|docker-lv|3.20|swi-a-s---|
+  docker-vg|42941284352|2147483648|docker-lv|||{attributes}|42.31|raid,raid1
+  docker-vg|42941284352|2147483648|linear|||-wi-ao--p-||linear
+  docker-vg|42941284352|2147483648|docker-lv-snapshot|docker-lv|3.20|swi-a-s---||linear
 """
     program(programs / "lvs", f"cat <<'E'\n{lines}E")
     (mirror,) = lvm.list_groups()[2]
@@ -65,11 +65,26 @@ def test_mirrors_are_listed_with_their_health(programs: Path, attributes: str, p
     assert mirror.is_degraded == is_degraded
 
 
-def test_mirror_grows_by_what_its_second_disk_has_free(programs: Path) -> None:
+@pytest.mark.parametrize(
+    ("layout", "attributes"),
+    [
+        ("raid,raid0", "rwi-aor---"),
+        ("raid,raid5,raid5_ls", "rwi-aor-p-"),
+        ("raid,raid10,raid10_near", "rwi-aor-r-"),
+        ("mirror", "mwi-aom---"),
+    ],
+)
+def test_volume_of_another_raid_level_is_no_mirror(programs: Path, layout: str, attributes: str) -> None:
+    rows = f"data|20|10|lv|||{attributes}|100.00|{layout}\n data|20|10|linear|||-wi-ao----||linear"
+    program(programs / "lvs", f"printf '{rows}\n'")
+    assert lvm.list_groups() == ([GroupUsage("data", 20, 10, raid=True)], [], [])
+
+
+def test_raid_grows_by_what_its_second_disk_has_free(programs: Path) -> None:
     rows = "docker-vg|/dev/vdb|300\n docker-vg|/dev/vdc|100\n other|/dev/vdd|900\n docker-vg|/dev/vde|40"
     program(programs / "pvs", f"printf '{rows}\n'")
-    assert lvm.free_for_mirror("docker-vg") == 100
-    assert lvm.free_for_mirror("other") == 0
+    assert lvm.free_for_raid("docker-vg") == 100
+    assert lvm.free_for_raid("other") == 0
 
 
 PVS = """\
@@ -105,10 +120,11 @@ def test_volumes_are_listed_with_their_tags_and_whether_they_merge(programs: Pat
   ubuntu-lv|-wi-a-----|32212254720||||1795561591
   mirror|rwi-a-r---|32212254720||||1795561591
   [mirror_rimage_0]|iwi-aor---|32212254720||||
+  older-mirror|mwi-a-m---|32212254720||||
 """
     program(programs / "lvs", f"cat <<'E'\n{lines}E")
-    origin, copy, root, mirror, part = lvm.list_volumes("ubuntu-vg")
-    assert (mirror.is_mirror, root.is_mirror, part.made) == (True, False, 0)
+    origin, copy, root, mirror, part, older = lvm.list_volumes("ubuntu-vg")
+    assert (mirror.is_raid, older.is_raid, root.is_raid, copy.is_raid, part.made) == (True, True, False, False, 0)
     assert (origin.is_merging, copy.is_merging, root.is_merging) == (True, True, False)
     assert (origin.is_open, root.is_open) == (True, False)
     assert vars(copy) == {
@@ -124,13 +140,14 @@ def test_volumes_are_listed_with_their_tags_and_whether_they_merge(programs: Pat
 
 
 def test_volume_that_is_merged_is_no_snapshot(programs: Path) -> None:
-    program(programs / "lvs", "echo '  data|20|10|docker-lv||23.90|Owi-aos---|'")
+    program(programs / "lvs", "echo '  data|20|10|docker-lv||23.90|Owi-aos---||linear'")
     assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
 def test_warning_beside_the_answer_does_not_matter(programs: Path) -> None:
     program(
-        programs / "lvs", "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv|||-wi-a-----|'; exit 5"
+        programs / "lvs",
+        "echo '  WARNING: VG data is missing PV' >&2; echo '  data|20|10|lv|||-wi-a-----||linear'; exit 5",
     )
     assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
@@ -145,7 +162,7 @@ def test_file_that_somebody_has_left_open_is_neither_an_answer_nor_an_error(prog
     program(programs / "lvs", COMPLAIN)
     assert lvm.list_groups() == ([], [], [])
     assert lvm.list_volumes("data") == []
-    program(programs / "lvs", f"{COMPLAIN}; echo '  data|20|10|lv|||-wi-a-----|'")
+    program(programs / "lvs", f"{COMPLAIN}; echo '  data|20|10|lv|||-wi-a-----||linear'")
     assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
 
@@ -159,7 +176,7 @@ def test_messages_between_the_rows_are_no_rows(programs: Path) -> None:
     """As with verbose = 1 in the section log of lvm.conf."""
     program(
         programs / "lvs",
-        "echo '  Processing VG data'; echo '  data|20|10|lv|||-wi-a-----|'; echo; echo '  Unlocking /run/lock'",
+        "echo '  Processing VG data'; echo '  data|20|10|lv|||-wi-a-----||linear'; echo; echo '  Unlocking /run/lock'",
     )
     assert lvm.list_groups() == ([GroupUsage("data", 20, 10)], [], [])
 
@@ -173,7 +190,7 @@ def test_output_without_a_single_row_is_an_error(programs: Path) -> None:
 def test_numbers_are_those_of_no_locale(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     comma = '[ "$LC_ALL" = C ] && sign=. || sign=,'
-    program(programs / "lvs", f'{comma}; echo "  data|20|10|copy|lv|83${{sign}}21|swi-a-s---|"')
+    program(programs / "lvs", f'{comma}; echo "  data|20|10|copy|lv|83${{sign}}21|swi-a-s---||linear"')
     assert lvm.list_groups()[1] == [SnapshotUsage("data", "copy", "lv", 83.21)]
 
 

@@ -375,7 +375,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
     host.mount(ROOT, VOLUME, *STORES)
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
-    host.program("lvs", "echo '  ubuntu-vg|107374182400|10737418240|docker-lv|||-wi-ao----|'")
+    host.program("lvs", "echo '  ubuntu-vg|107374182400|10737418240|docker-lv|||-wi-ao----||linear'")
     return host
 
 
@@ -620,7 +620,7 @@ def test_file_that_is_the_disk_is_watched(
 
 
 def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.CaptureFixture[str]) -> None:
-    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv|||-wi-ao----|'")
+    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|1073741824|docker-lv|||-wi-ao----||linear'")
     assert check.run(config()) == WARNING
     assert "volume group ubuntu-vg has 1.0G free, its reserve is 5.0G" in capsys.readouterr().out
 
@@ -628,7 +628,7 @@ def test_reserve_that_is_gone_is_a_warning(healthy: CheckHost, capsys: pytest.Ca
 def test_silent_lvm_is_no_recovery(
     healthy: CheckHost, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|0|docker-lv|||-wi-ao----|'")
+    healthy.program("lvs", "echo '  ubuntu-vg|107374182400|0|docker-lv|||-wi-ao----||linear'")
     check.run(config())
     healthy.program("lvs", "exec sleep 60")
     monkeypatch.setattr(lvm, "PATIENCE", 0.2)
@@ -641,7 +641,11 @@ def test_lost_disk_of_a_mirror_alerts_until_it_is_replaced(healthy: CheckHost) -
     rows = (("p", 100, WARNING), ("", None, UNKNOWN), ("r", 100, WARNING), ("-", 12, OK))
     for health, synced, level in rows:
         open_alert()
-        row = f"echo 'docker-vg|9|9|docker-lv|||rwi-aor-{health}-|{synced}.00'" if synced else "echo locked >&2; exit 5"
+        row = (
+            f"echo 'docker-vg|9|9|docker-lv|||rwi-aor-{health}-|{synced}.00|raid,raid1'"
+            if synced
+            else "echo locked >&2; exit 5"
+        )
         healthy.program("lvs", row)
         check.run(config())
         assert healthy.levels().get("mirror:docker-vg/docker-lv", OK) == level
@@ -649,7 +653,9 @@ def test_lost_disk_of_a_mirror_alerts_until_it_is_replaced(healthy: CheckHost) -
 
 def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: CheckHost) -> None:
     for percent, level in ((92, CRITICAL), (None, UNKNOWN), (None, UNKNOWN), (87, CRITICAL), (84, WARNING)):
-        output = f"echo 'vg|9|9|before|docker-lv|{percent}|swi-a-s---|'" if percent else "echo locked >&2; exit 5"
+        output = (
+            f"echo 'vg|9|9|before|docker-lv|{percent}|swi-a-s---||linear'" if percent else "echo locked >&2; exit 5"
+        )
         healthy.program("lvs", output)
         check.run(config())
         assert healthy.levels()["snapshot:vg/before"] == level

@@ -40,6 +40,12 @@ def two_disks(size: int = 20 * GIB, second: int = 20 * GIB) -> Storage:
     return replace(spare_disk(size), devices=(*spare_disk(size).devices, disk), tools=("dm-raid",))
 
 
+def size_of(disk: int = 20 * GIB) -> int:
+    """How large a mirror on two disks of this size becomes."""
+    room = disk - 2 * EXTENT  # less what pvcreate takes, and an extent for the notes of a copy
+    return (room * 95 // 100) // EXTENT * EXTENT
+
+
 def mirror(size: int, disks: int = 20 * GIB, missing: int = 0, **changes: Any) -> Storage:
     """The same with a mirror of ours on both disks, or on one, with the other missing or removed from the group."""
     storage = with_group(two_disks(disks), "docker-vg", SPARE)
@@ -69,9 +75,8 @@ def test_mirror_is_as_large_as_the_smaller_disk_less_reserve_and_notes(sizes: tu
     plan = plan_of(bare_host(), two_disks(*(size * GIB for size in sizes)), MIRROR)
     assert plan.mirrored
     assert plan.new_physical_volumes == (SPARE, SECOND)
-    room = 20 * GIB - 2 * EXTENT  # less what pvcreate takes, and an extent for the notes of a copy
-    assert plan.size == (room * 95 // 100) // EXTENT * EXTENT
-    assert plan.reserve == pytest.approx(2 * reserve * room // 20)
+    assert plan.size == size_of()
+    assert plan.reserve == pytest.approx(2 * reserve * (20 * GIB - 2 * EXTENT) // 20)
 
 
 def test_volume_on_two_disks_is_no_mirror_unless_the_settings_say_so() -> None:
@@ -89,20 +94,17 @@ def test_mirror_that_is_there_stays_as_it_is(wanted: Settings) -> None:
 
 
 def test_mirror_grows_by_what_both_disks_have() -> None:
-    before = plan_of(bare_host(), two_disks(), MIRROR).size
-    after = plan_of(our_docker_ce_host(), mirror(before, disks=30 * GIB), MIRROR).size
-    assert after == plan_of(bare_host(), two_disks(30 * GIB, 30 * GIB), MIRROR).size
+    assert plan_of(our_docker_ce_host(), mirror(size_of(), disks=30 * GIB), MIRROR).size == size_of(30 * GIB)
 
 
 def test_mirror_keeps_its_size_when_one_disk_has_grown() -> None:
-    size = plan_of(bare_host(), two_disks(), MIRROR).size
-    storage = mirror(size)
+    storage = mirror(size_of())
     storage = replace(
         storage, devices=tuple(replace(d, size=30 * GIB) if SPARE in d.aliases else d for d in storage.devices)
     )
     result = examine(MIRROR, our_docker_ce_host(), storage)
     assert result.plan
-    assert (result.plan.size, result.plan.grown_disks) == (size, (SPARE,))
+    assert (result.plan.size, result.plan.grown_disks) == (size_of(), (SPARE,))
     assert "Docker's volume keeps its size, until a second disk has as much room" in result.notices[0]
 
 
