@@ -24,6 +24,10 @@ _DISKS_COLUMNS = "pv_name,vg_name,pv_size,dev_size,pe_start,vg_extent_size"
 _FREE_COLUMNS = "vg_name,pv_name,pv_free"
 _FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_FREE_COLUMNS}".split()
 
+# What a RAID has on each physical volume. The attributes are those of the logical volume, a hidden part of a RAID too.
+_COPIES_COLUMNS = "vg_name,lv_name,pv_uuid,lv_attr"
+_COPIES_COMMAND = f"pvs --noheadings --segments --separator | -o {_COPIES_COLUMNS}".split()
+
 _DISKS_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_DISKS_COLUMNS}".split()
 
 
@@ -60,11 +64,12 @@ class MirrorHealth:
     mirror_image_fault_policy).
     """
 
-    def __init__(self, group: str, name: str, problem: str, synced: float) -> None:
+    def __init__(self, group: str, name: str, problem: str, synced: float, *, is_active: bool = True) -> None:
         self.group = group
         self.name = name
         self.problem = problem  # one of MIRROR_PROBLEMS; empty: each copy is in use
         self.synced = synced  # percent of the copies that are the same
+        self.is_active = is_active
 
     @property
     def is_degraded(self) -> bool:
@@ -134,7 +139,8 @@ def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage], li
         if percent and origin:  # a percentage without an origin: the volume is being merged with its snapshot
             snapshots.append(SnapshotUsage(group, volume, origin, float(percent)))
         if "raid1" in layout.split(","):
-            mirrors.append(MirrorHealth(group, volume, MIRROR_PROBLEMS.get(attributes[8], ""), float(synced or 0)))
+            problem = MIRROR_PROBLEMS.get(attributes[8], "")
+            mirrors.append(MirrorHealth(group, volume, problem, float(synced or 0), is_active=attributes[4] == "a"))
     return list(groups.values()), snapshots, mirrors
 
 
@@ -159,6 +165,23 @@ def list_disk_room() -> list[DiskRoom]:
         if group and room >= 2 * int(extent):
             found.append(DiskRoom(disk, group, room))
     return found
+
+
+def copies_of(group: str, volume: str) -> list[tuple[str, bool]]:
+    """Return the copies of a mirror that is active: the UUIDs of its physical volumes, and whether it is whole and in use.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors.
+    """
+    disks: dict[str, set[str]] = {}
+    whole: dict[str, bool] = {}
+    for owner, name, uuid, attributes in _rows(output_of(_COPIES_COMMAND, PATIENCE), _COPIES_COLUMNS):
+        name = name.strip("[]")
+        if owner == group and name.startswith(f"{volume}_rimage_"):
+            disks.setdefault(name, set()).add(uuid)
+            # lvs(8): an image that is in sync, and neither partial nor in need of a refresh.
+            whole[name] = attributes[0] == "i" and attributes[8] not in "pr"
+    return [(" ".join(sorted(disks[name])), whole[name]) for name in sorted(disks)]
 
 
 def free_for_raid(group: str) -> int:

@@ -12,7 +12,7 @@ from bulkhead.config import Config
 from bulkhead.docker import roots, sightings
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
-from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER, VOLUME_FILE
+from bulkhead.names import DOCKER, GUARD_SERVICE, MIRROR_RECORD, PRUNE_TIMER, VOLUME_FILE
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
@@ -182,6 +182,7 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
         uptime.remember()
     except OSError as error:
         observation.results.append(CheckResult("state", UNKNOWN, f"the check's state cannot be saved: {error}"))
+    _remember_copy(config, observation)
     answers = any((result.key, result.level) == ("docker", OK) for result in observation.results)
     if answers and PRUNE_TIMER in config.watched_units:
         with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # the next check sees almost the same
@@ -205,6 +206,23 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
             observation.results.append(CheckResult("alerts", UNKNOWN, text))
             complain("; ".join([text, *wrong]))
     return reported
+
+
+def _remember_copy(config: Config, observation: Observation) -> None:
+    """Keep the record of which copy of Docker's mirror is not stale, while there is something to record."""
+    ours = (config.vg_name, config.logical_volume)
+    for mirror in observation.mirrors:
+        if (mirror.group, mirror.name) != ours or not mirror.is_active:
+            continue
+        if not mirror.is_degraded and mirror.synced >= 100 and not os.path.exists(MIRROR_RECORD):
+            continue
+        from bulkhead.watch import mirror_record
+
+        try:
+            mirror_record.update(*ours)
+        except OSError as error:
+            text = f"which copy of the mirror {config.vg_name}/{config.logical_volume} is stale cannot be remembered: {error}"
+            observation.results.append(CheckResult("mirror-record", UNKNOWN, text))
 
 
 def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckClock) -> dict[str, Any]:
@@ -333,10 +351,16 @@ def check_lvm(
 def check_mirror(mirror: MirrorHealth) -> CheckResult:
     """A copy that is lost is a warning: Docker goes on, and nothing is lost yet."""
     name = f"{mirror.group}/{mirror.name}"
+    if mirror.problem == "partial" and not mirror.is_active:
+        text = f"mirror {name} lacks a disk, and is not active: `journalctl -u docker-mirror` says why. If the disk that "
+        text += 'answers is stale, attach the other one; docs/mirror.md, "The other disk is stale", says what else to do'
+        return CheckResult(f"mirror:{name}", CRITICAL, text)
     texts = {
-        "partial": "lacks a disk: what is written has one copy. docs/mirror.md says how to replace the disk",
-        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy. "
-        f"`lvchange --refresh {name}` uses it again; docs/mirror.md says how to replace it",
+        "partial": "lacks a disk: what is written has one copy. The missing disk is stale: Docker does not start from it "
+        "alone. docs/mirror.md says how to replace the disk",
+        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy. That "
+        f"disk is stale: Docker does not start from it alone. `lvchange --refresh {name}` uses it again; docs/mirror.md "
+        "says how to replace it",
         "mismatches": "has copies that differ: docs/mirror.md says what that means",
     }
     synced = "has both copies" if mirror.synced >= 100 else f"is being synchronized: {int(mirror.synced)} %"

@@ -14,7 +14,7 @@ from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
-from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
+from tasks.support.paths import MIRROR_SERVICE, TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
 
@@ -24,6 +24,12 @@ _EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 # (_raid_rmeta_extents and raid_ensure_min_region_size in its raid_manip.c).
 _MIRROR_NOTES = 2 * 4096 + 2**21 // 8
 _MIRROR_MODULE = "dm-raid"
+
+# The unit activates no copy that is stale.
+_BRINGS_BACK = (
+    f"`systemctl restart {MIRROR_SERVICE} && systemctl start docker` brings Docker back, or says that the disk that answers is "
+    "stale; "
+)
 
 
 @dataclass(frozen=True)
@@ -289,7 +295,7 @@ def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
                 f"the volume group {name} lacks {group.missing_physical_volumes} of its disks, and the mirror {path} has "
                 f"{'one copy left, which Docker uses' if volume.active else 'one copy left, and is not active'}",
                 "a complete group: until then LVM changes nothing in it",
-                f"{'' if volume.active else f'`lvchange --activate y --activationmode degraded {path}` brings Docker back; '}"
+                f"{'' if volume.active else _BRINGS_BACK}"
                 f"if the disk was only detached, attach it, and `lvchange --refresh {path}`; if it is gone for good, replace "
                 f"it while Docker runs: `vgextend {name} NEW_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing "
                 f"{name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",

@@ -61,8 +61,26 @@ def test_mirrors_are_listed_with_their_health(programs: Path, attributes: str, p
 """
     program(programs / "lvs", f"cat <<'E'\n{lines}E")
     (mirror,) = lvm.list_groups()[2]
-    assert vars(mirror) == {"group": "docker-vg", "name": "docker-lv", "problem": problem, "synced": 42.31}
+    values = {"group": "docker-vg", "name": "docker-lv", "problem": problem, "synced": 42.31, "is_active": True}
+    assert vars(mirror) == values
     assert mirror.is_degraded == is_degraded
+
+
+def test_copies_of_a_mirror_have_their_disks_and_are_whole_or_not(programs: Path) -> None:
+    rows = """\
+  docker-vg|[docker-lv_rimage_0]|AAAA|iwi-aor---
+  docker-vg|[docker-lv_rimage_0]|CCCC|iwi-aor---
+  docker-vg|[docker-lv_rmeta_0]|AAAA|ewi-aor---
+  docker-vg||AAAA|
+  docker-vg|[docker-lv_rimage_1]|BBBB|iwi-aor-%s
+  docker-vg|other|BBBB|-wi-ao----
+  vg2|[docker-lv_rimage_0]|DDDD|iwi-aor---
+"""
+    for health, is_whole in (("--", True), ("r-", False), ("p-", False)):
+        program(programs / "pvs", f"cat <<'E'\n{rows % health}E")
+        assert lvm.copies_of("docker-vg", "docker-lv") == [("AAAA CCCC", True), ("BBBB", is_whole)]
+    program(programs / "pvs", f"cat <<'E'\n{rows.replace('iwi-aor-%s', 'Iwi-aor---')}E")
+    assert lvm.copies_of("docker-vg", "docker-lv")[1] == ("BBBB", False)
 
 
 @pytest.mark.parametrize(
