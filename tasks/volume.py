@@ -95,6 +95,7 @@ def provision(settings: Settings, plan: Plan) -> None:
             plan.filesystem,
             ["-i", str(per_inode)] if per_inode else [],
             mirrored=plan.mirrored,
+            disks=plan.mirror_disks,
         )
     if plan.mirrored:
         units.unit_files(
@@ -133,10 +134,23 @@ def mirror_files(plan: Plan) -> dict[str, str]:
 
 
 def _logical_volume(
-    group: str, name: str, size: int, filesystem: str, options: Sequence[str] = (), *, mirrored: bool = False
+    group: str,
+    name: str,
+    size: int,
+    filesystem: str,
+    options: Sequence[str] = (),
+    *,
+    mirrored: bool = False,
+    disks: Sequence[str] = (),
 ) -> None:
     lvm.logical_volume(
-        name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG], mirrored=mirrored
+        name=f"Logical volume {group}/{name}",
+        volume=name,
+        group=group,
+        size=size,
+        tags=[TAG],
+        mirrored=mirrored,
+        disks=list(disks),
     )
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",

@@ -21,8 +21,8 @@ _VOLUMES_COMMAND = (
 
 
 _DISKS_COLUMNS = "pv_name,vg_name,pv_size,dev_size,pe_start,vg_extent_size"
-_FREE_COLUMNS = "vg_name,pv_name,pv_free"
-_FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_FREE_COLUMNS}".split()
+_FREE_COLUMNS = "vg_name,pv_name,pv_free,lv_name"
+_FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --segments --separator | -o {_FREE_COLUMNS}".split()
 
 # What a RAID has on each physical volume. The attributes are those of the logical volume, a hidden part of a RAID too.
 _COPIES_COLUMNS = "vg_name,lv_name,pv_uuid,lv_attr"
@@ -184,16 +184,41 @@ def copies_of(group: str, volume: str) -> list[tuple[str, bool]]:
     return [(" ".join(sorted(disks[name])), whole[name]) for name in sorted(disks)]
 
 
-def free_for_raid(group: str) -> int:
-    """Return by how many bytes a RAID can grow: what the second of the group's disks has free.
+def room_for_raid(group: str, volume: str) -> tuple[list[str], int]:
+    """Return the disk on which each copy of a RAID grows, and by how many bytes it can: what the fullest of them has free.
 
-    That is exact for a mirror of two copies. For another level it is a careful guess.
+    That is exact for a mirror. For another level it is a careful guess. The disks must be named to LVM: before 2.03.22, it may
+    grow two copies on one disk where the group has a third. A volume of LVM's older type mirror grows where LVM chooses, by
+    no more than what the second of the group's disks has free.
 
     Raises:
         OSError: LVM does not answer in time, or reports only errors.
     """
+    every: dict[str, int] = {}  # disk → bytes that are free on it
+    copies: dict[str, set[str]] = {}  # copy → its disks
+    for owner, disk, free, name in _rows(output_of(_FREE_COMMAND, PATIENCE), _FREE_COLUMNS):
+        name = name.strip("[]")
+        if owner == group:
+            every[disk] = int(free)
+            if name.startswith(f"{volume}_rimage_"):
+                copies.setdefault(name, set()).add(disk)
+    if not copies:
+        return [], sorted([0, 0, *every.values()])[-2]
+    disks = [max(copy, key=lambda disk: every[disk]) for copy in copies.values()]
+    return disks, min(every[disk] for disk in disks)
+
+
+def largest_free(group: str) -> tuple[str, int]:
+    """Return the disk of a group that has the most free, and its free bytes.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors; or the group has no disk.
+    """
     rows = _rows(output_of(_FREE_COMMAND, PATIENCE), _FREE_COLUMNS)
-    return sorted([0, 0, *(int(free) for owner, _, free in rows if owner == group)])[-2]
+    free = {disk: int(size) for owner, disk, size, _ in rows if owner == group}
+    if not free:
+        raise OSError(f"LVM shows no disk of {group}")
+    return max(free.items(), key=lambda each: each[1])
 
 
 def list_volumes(group: str) -> list[VolumeRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import LogicalVolume, Storage, VolumeGroup, usable
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
-from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
+from tasks.preflight.disks import another_disk, disk_warnings, is_whole, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
@@ -44,6 +45,7 @@ class VolumePlan:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     mirrored: bool = False  # it has two copies, each on a disk of its own
+    mirror_disks: tuple[str, ...] = ()  # that the copies are on, where the group has more than two
 
 
 def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
@@ -89,6 +91,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         ),
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
         mirrored=mirrored,
+        mirror_disks=_named_for_mirror(settings, storage, name, disks) if mirrored else (),
     )
 
 
@@ -271,6 +274,12 @@ def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Se
             "two disks, each with room for a copy",
             f'{another_disk(settings, storage)}; or set volume_raid to ""',
         )
+    elif not _mirror_places(settings, storage, name, new_disks):
+        yield Finding(
+            f"{', '.join(disks)} are on one disk, and volume_raid is {settings.volume_raid}",
+            "two disks: both copies of a mirror on one are lost with it",
+            f'{another_disk(settings, storage)}; or set volume_raid to ""',
+        )
     elif existing and TAG in existing.tags:
         path = f"{name}/{existing.name}"
         extend = f"`vgextend {name} {' '.join(new_disks)}` and " if new_disks else ""
@@ -340,14 +349,60 @@ def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[s
     if not _is_mirrored(settings, storage, name):
         return room
     extent = room.extent_size
-    added = [usable(device.size, extent) for device in map(storage.device, new_disks) if device]
-    volumes = storage.physical_volumes_of(name)
-    # LVM puts each copy on disks of its own, so the second largest decides.
-    size = sorted([0, 0, *added, *(volume.size for volume in volumes)])[-2]
-    free = sorted([0, 0, *added, *(volume.free for volume in volumes)])[-2]
+    places = _mirror_places(settings, storage, name, new_disks)
+    size = min((place.size for place in places), default=0)
+    free = min((place.free for place in places), default=0)
     notes = -(-_MIRROR_NOTES // extent) * extent
     has_notes = storage.logical_volume(name, settings.logical_volume) is not None
     return Capacity(max(size - notes, 0), max(free - (0 if has_notes else notes), 0), extent)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A physical volume of a group, or a disk that becomes one, for a copy of a mirror."""
+
+    path: str
+    size: int  # bytes
+    free: int  # bytes
+
+
+def _mirror_places(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> tuple[_Place, ...]:
+    """Return where the two copies of a mirror are and grow, or the two places on different disks with the most room.
+
+    There are none where all of the group is on one disk. A mirror that exists stays where it is.
+    """
+    existing = storage.logical_volume(name, settings.logical_volume)
+    mirror = existing if existing and existing.is_mirror else None
+    copies = storage.copies_of(mirror) if mirror else ()
+    if len(copies) == 2:
+        largest = (max(copy, key=lambda volume: volume.free) for copy in copies)
+        return tuple(_Place(volume.path, volume.size, volume.free) for volume in largest)
+    places = [_Place(each.path, each.size, each.free) for each in storage.physical_volumes_of(name)]
+    extent = capacity(storage, name, ()).extent_size
+    for path in new_disks:
+        if device := storage.device(path):
+            size = usable(device.size, extent)
+            places.append(_Place(path, size, size))
+    pairs = (
+        (one, other)
+        for one, other in itertools.combinations(places, 2)
+        if mirror or not _whole_disks(storage, one.path) & _whole_disks(storage, other.path)
+    )
+    return max(pairs, key=lambda pair: (min(p.free for p in pair), min(p.size for p in pair)), default=())
+
+
+def _whole_disks(storage: Storage, path: str) -> set[str]:
+    """Return the disks that a device is on."""
+    device = storage.device(path)
+    below = storage.ancestors(device) if device else ()
+    return {each.path for each in below if is_whole(each)} or {each.path for each in below} or {path}
+
+
+def _named_for_mirror(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> tuple[str, ...]:
+    """Return the disks that LVM must be told: with a third one, it may put both copies on one disk (before 2.03.22)."""
+    if len(storage.physical_volumes_of(name)) + len(new_disks) <= 2:
+        return ()
+    return tuple(place.path for place in _mirror_places(settings, storage, name, new_disks))
 
 
 def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> PlannedSize:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -18,9 +19,9 @@ from tasks.volume import FSTAB_OPTIONS, mirror_files
 from tasks.watch import JournalLimits
 
 from .deployment import Deployment, deployed
-from .example_hosts import bare_host, settings, shared_vg
+from .example_hosts import SPARE, bare_host, settings, shared_vg, with_group
 from .operations import OperationHost, calls, noting, shell, stand_in
-from .preflight.test_mirror import MIRROR, two_disks
+from .preflight.test_mirror import MIRROR, SECOND, two_disks
 from .preflight.verdicts import plan_of
 
 FILES = mirror_files(plan_of(bare_host(), two_disks(), MIRROR))
@@ -43,6 +44,17 @@ def test_run_makes_the_volume_with_two_copies() -> None:
     run = run_of(MIRROR, two_disks())
     (made,) = run.ran["pyinfra_lvm.operations.logical_volume"]
     assert "--type raid1 --mirrors 1 --addtag pyinfra-unfinished --addtag docker-bulkhead --name docker-lv" in str(made)
+
+
+def test_mirror_in_a_group_of_three_disks_is_made_on_two_of_them() -> None:
+    storage = with_group(two_disks(), "data-vg", SECOND)
+    third = replace(storage.physical_volumes[0], path="/dev/vde", free=0)
+    storage = replace(storage, physical_volumes=(*storage.physical_volumes, third))
+    wanted = settings(
+        volume_raid="raid1", volume_group="data-vg", volume_disks=[SPARE], volume_group_extend=True, volume_size="5G"
+    )
+    (made,) = run_of(wanted, storage).ran["pyinfra_lvm.operations.logical_volume"]
+    assert f"data-vg /dev/vdc {SPARE} </dev/null" in str(made)
 
 
 def test_host_without_a_mirror_gets_nothing_of_it() -> None:

@@ -134,6 +134,62 @@ def test_group_of_others_on_two_disks_gets_a_mirror() -> None:
     assert result.plan.size == (room * 60 // 100) // EXTENT * EXTENT
 
 
+def on_one_disk() -> Storage:
+    """Two partitions of the second disk, blank."""
+    storage = two_disks()
+    disk, parts = replace(storage.devices[2], children=("/dev/vdb1", "/dev/vdb2"), signatures=("gpt",)), (1, 2)
+    made = [
+        BlockDevice(f"/dev/vdb{n}", "part", 9 * GIB, False, (f"{SPARE}-part{n}",), (), (), (), zeroed=True)
+        for n in parts
+    ]
+    return replace(storage, devices=(*storage.devices[:2], disk, *storage.devices[3:], *made))
+
+
+def test_two_partitions_of_one_disk_make_no_mirror() -> None:
+    wanted = settings(volume_raid="raid1", volume_disks=[f"{SPARE}-part1", f"{SPARE}-part2"])
+    found = finding(bare_host(), on_one_disk(), wanted)
+    assert found.found == f"{SPARE}-part1, {SPARE}-part2 are on one disk, and volume_raid is raid1"
+    assert SECOND in found.action
+
+
+def test_group_on_two_partitions_of_one_disk_has_no_mirror_and_with_a_third_disk_room_counts_by_disk() -> None:
+    storage = with_group(with_group(on_one_disk(), "data-vg", "/dev/vdb1"), "data-vg", "/dev/vdb2")
+    storage = replace(storage, volume_groups=(replace(storage.volume_groups[0], size=18 * GIB, free=18 * GIB),))
+    wanted = settings(volume_raid="raid1", volume_group="data-vg")
+    assert all_found(wanted, storage) == ["/dev/vdb1, /dev/vdb2 are on one disk, and volume_raid is raid1"]
+    small = replace(storage.devices[3], size=6 * GIB)
+    storage = replace(storage, devices=(*storage.devices[:3], small, *storage.devices[4:]))
+    more = settings(
+        volume_raid="raid1", volume_group="data-vg", volume_disks=[SECOND], volume_group_extend=True, volume_size="5G"
+    )
+    plan = examine(more, bare_host(), storage).plan
+    assert plan
+    assert plan.mirror_disks == ("/dev/vdb1", SECOND)
+    assert examine(replace_size(more, "8G"), bare_host(), storage).plan is None
+
+
+def replace_size(wanted: Settings, size: str) -> Settings:
+    return wanted.model_copy(update={"volume_size": settings(volume_size=size).volume_size})
+
+
+def test_mirror_grows_on_its_own_two_disks_of_a_larger_group() -> None:
+    storage = mirror(10 * GIB)
+    parts = ("docker-lv_rimage_0", "docker-lv_rmeta_0"), ("docker-lv_rimage_1", "docker-lv_rmeta_1")
+    first, second = (replace(pv, volumes=names) for pv, names in zip(storage.physical_volumes, parts, strict=True))
+    third = PhysicalVolume("/dev/vde", "docker-vg", 90 * GIB, 90 * GIB)
+    (group,) = storage.volume_groups
+    disk = BlockDevice("/dev/vde", "disk", 90 * GIB + MIB, False, (), ("LVM2_member",), (), ())
+    larger = replace(
+        storage,
+        physical_volumes=(third, first, second),
+        volume_groups=(replace(group, size=group.size + third.size, free=group.free + third.free),),
+        devices=(*storage.devices, disk),
+    )
+    plan = examine(MIRROR, our_docker_ce_host(), larger).plan
+    assert plan
+    assert (plan.mirror_disks, plan.size) == (("/dev/vdb", "/dev/vdc"), size_of())
+
+
 def test_kernel_without_the_module_makes_no_mirror() -> None:
     found = finding(bare_host(), replace(two_disks(), tools=()), MIRROR)
     assert found.found == "the kernel has no module dm-raid, and volume_raid is raid1"
