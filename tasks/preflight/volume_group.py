@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import LogicalVolume, Storage, VolumeGroup, usable
+from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
 from tasks.preflight.disks import another_disk, disk_warnings, is_whole, judge_disks, new_disks
@@ -86,6 +87,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
             *_extension_warnings(settings, storage, name, disks),
             *_mirror_warnings(settings, storage, name, disks),
             *_health_warnings(settings, storage, name),
+            *(_boot_warnings(settings, storage, name) if mirrored else ()),
             *disk_warnings(settings, storage, name),
             *planned.warnings,
         ),
@@ -282,7 +284,16 @@ def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Se
         )
     elif existing and TAG in existing.tags:
         path = f"{name}/{existing.name}"
-        extend = f"`vgextend {name} {' '.join(new_disks)}` and " if new_disks else ""
+        needed = existing.size + _notes(capacity(storage, name, ()).extent_size)
+        if new_disks:
+            extend = f"`vgextend {name} {' '.join(new_disks)}` and "
+        elif _has_room_for_copy(storage, name, existing.size, needed):
+            extend = ""
+        else:
+            extend = (
+                f"`vgextend {name} BLANK_DISK` with a blank disk of at least {human(needed)}, because no second disk of the "
+                "group has room, and "
+            )
         yield Finding(
             f"the logical volume {path} has one copy ({existing.segment_type}), and volume_raid is {settings.volume_raid}",
             "a mirror: a run makes a new volume one, and leaves it to the owner to add a copy to a volume with data",
@@ -306,8 +317,8 @@ def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
                 "a complete group: until then LVM changes nothing in it",
                 f"{'' if volume.active else _BRINGS_BACK}"
                 f"if the disk was only detached, attach it, and `lvchange --refresh {path}`; if it is gone for good, replace "
-                f"it while Docker runs: `vgextend {name} NEW_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing "
-                f"{name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",
+                f"it while Docker runs by a blank disk that is at least as large: `bulkhead snapshot drop` if there is a snapshot, "
+                f"`vgextend {name} BLANK_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing {name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",
             )
 
 
@@ -320,6 +331,22 @@ def _health_warnings(settings: Settings, storage: Storage, name: str) -> Iterato
     if existing and existing.is_mirror and existing.health:
         kept = "; it keeps its size until it is whole" if _is_degraded(existing) else ""
         yield f"the mirror {name}/{existing.name} is not whole ({existing.health}): docs/mirror.md repairs it{kept}"
+
+
+def _boot_warnings(settings: Settings, storage: Storage, name: str) -> Iterator[str]:
+    """Yield that other volumes of the mirror's group keep the host from booting when a disk is lost."""
+    others = [v for v in storage.logical_volumes if v.volume_group == name and v.name != settings.logical_volume]
+    needed = [
+        entry.target
+        for volume in others
+        for entry in fstab_entries_of(storage, volume.mapper_path)
+        if not {"nofail", "noauto"} & {*entry.options}
+    ]
+    if needed:
+        yield (
+            f"the volume group {name} of the mirror also has {', '.join(needed)}: when one of its disks is lost, LVM does not "
+            "activate them, and the host does not boot. For what it can boot without, add nofail in /etc/fstab"
+        )
 
 
 # -- room in it
@@ -352,9 +379,30 @@ def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[s
     places = _mirror_places(settings, storage, name, new_disks)
     size = min((place.size for place in places), default=0)
     free = min((place.free for place in places), default=0)
-    notes = -(-_MIRROR_NOTES // extent) * extent
+    notes = _notes(extent)
     has_notes = storage.logical_volume(name, settings.logical_volume) is not None
     return Capacity(max(size - notes, 0), max(free - (0 if has_notes else notes), 0), extent)
+
+
+def _notes(extent: int) -> int:
+    """Return the bytes that LVM keeps beside each copy of a mirror, in whole extents."""
+    return -(-_MIRROR_NOTES // extent) * extent
+
+
+def _has_room_for_copy(storage: Storage, name: str, size: int, needed: int) -> bool:
+    """Return whether a disk of a group has room for a second copy, beside another one that the first may be on.
+
+    Args:
+        size: bytes of the first copy.
+        needed: bytes for the second.
+    """
+    pairs = itertools.permutations(storage.physical_volumes_of(name), 2)
+    return any(
+        first.size - first.free >= size
+        and second.free >= needed
+        and not _whole_disks(storage, first.path) & _whole_disks(storage, second.path)
+        for first, second in pairs
+    )
 
 
 @dataclass(frozen=True)

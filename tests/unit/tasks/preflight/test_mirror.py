@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
+from pyinfra_lvm.operations import UNFINISHED_TAG
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import TAG
@@ -24,6 +25,7 @@ from ..example_hosts import (
     spare_disk,
     with_disk,
     with_filesystem,
+    with_fstab,
     with_group,
     with_volume,
 )
@@ -205,6 +207,37 @@ def test_linear_volume_is_left_to_its_owner_with_the_commands() -> None:
     )
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+def test_linear_volume_whose_group_has_no_second_room_needs_a_disk_of_its_size(has_room: bool) -> None:
+    one = with_group(with_group(two_disks(), "docker-vg", SPARE), "docker-vg", SECOND)
+    one = with_filesystem(with_volume(one, "docker-vg", "docker-lv", 18 * GIB, tags=(TAG,)), DEVICE)
+    first, second = one.physical_volumes
+    used = replace(first, free=first.size - 18 * GIB), second if has_room else replace(second, free=GIB)
+    action = finding(our_docker_ce_host(), replace(one, physical_volumes=used), MIRROR).action
+    needs = "`vgextend docker-vg BLANK_DISK` with a blank disk of at least 18.0 GiB"
+    assert action.startswith("`lvconvert --type raid1" if has_room else needs)
+
+
+@pytest.mark.parametrize("in_fstab", [False, True])
+def test_mirror_that_a_power_cut_left_half_made_is_to_be_removed_unless_it_is_in_use(in_fstab: bool) -> None:
+    cut = mirror(18 * GIB, tags=(TAG, UNFINISHED_TAG), active=False)
+    if in_fstab:
+        cut = with_fstab(cut, DEVICE, "/srv/docker-volume")
+    found = finding(our_docker_ce_host(), cut, MIRROR)
+    assert ("`lvremove docker-vg/docker-lv`" in found.action) != in_fstab
+    assert ("no run has finished it" in found.found) != in_fstab
+
+
+@pytest.mark.parametrize(("options", "is_warned"), [(("defaults",), True), (("defaults", "nofail"), False)])
+def test_other_volumes_of_the_group_that_the_host_does_not_boot_without_are_warned_about(
+    options: tuple[str, ...], is_warned: bool
+) -> None:
+    storage = with_fstab(with_volume(mirror(10 * GIB), "docker-vg", "data", GIB), "/dev/docker-vg/data", "/data")
+    storage = replace(storage, fstab=tuple(replace(entry, options=options) for entry in storage.fstab))
+    warnings = examine(MIRROR, our_docker_ce_host(), storage).warnings
+    assert any("of the mirror also has /data: when one of its disks is lost" in each for each in warnings) == is_warned
+
+
 def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -> None:
     lost = without_second(mirror(18 * GIB, missing=1, health="partial"))
     found = finding(our_docker_ce_host(configured_volume=DEVICE), lost, MIRROR)
@@ -212,6 +245,7 @@ def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -
         "the volume group docker-vg lacks 1 of its disks, and the mirror docker-vg/docker-lv has one copy left, which "
         "Docker uses"
     )
+    assert "`bulkhead snapshot drop` if there is a snapshot, `vgextend docker-vg BLANK_DISK`, `lvconvert" in found.action
     assert "`lvconvert --repair docker-vg/docker-lv`, `vgreduce --removemissing docker-vg`" in found.action
     asleep = without_second(mirror(18 * GIB, missing=1, health="partial", active=False))
     action = finding(our_docker_ce_host(), asleep, MIRROR).action
