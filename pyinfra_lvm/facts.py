@@ -143,7 +143,7 @@ if command -v lvs >/dev/null; then
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start
     section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
     volumes=$(report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags,lv_health_status)
-    section lvs; echo "$volumes"
+    section lvs; printf '%s\n' "$volumes"
     case $volumes in *raid1*) section parts; report pvs --segments -o pv_name,vg_name,lv_name ;; esac
 fi
 true

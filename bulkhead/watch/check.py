@@ -154,7 +154,8 @@ def collect(
     try:
         observation.groups, observation.snapshots, observation.mirrors = lvm.list_groups()
         observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
-        observation.results += map(check_mirror, observation.mirrors)
+        ours = (config.vg_name, config.logical_volume)
+        observation.results += [check_mirror(m, is_dockers=(m.group, m.name) == ours) for m in observation.mirrors]
     except OSError as error:
         # An alert has not recovered just because LVM is silent.
         keys = [key for key in standing if key.startswith(("reserve:", "snapshot:", "mirror:"))] or ["lvm"]
@@ -348,19 +349,18 @@ def check_lvm(
         yield CheckResult(key, limits.level(snapshot.percent, standing.get(key, OK)), text)
 
 
-def check_mirror(mirror: MirrorHealth) -> CheckResult:
+def check_mirror(mirror: MirrorHealth, *, is_dockers: bool = True) -> CheckResult:
     """A copy that is lost is a warning: Docker goes on, and nothing is lost yet."""
     name = f"{mirror.group}/{mirror.name}"
-    if mirror.problem == "partial" and not mirror.is_active:
+    stale = " The other disk is stale: Docker does not start from it alone." if is_dockers else ""
+    if is_dockers and mirror.problem == "partial" and not mirror.is_active:
         text = f"mirror {name} lacks a disk, and is not active: `journalctl -u docker-mirror` says why. If the disk that "
         text += 'answers is stale, attach the other one; docs/mirror.md, "The other disk is stale", says what else to do'
         return CheckResult(f"mirror:{name}", CRITICAL, text)
     texts = {
-        "partial": "lacks a disk: what is written has one copy. The missing disk is stale: Docker does not start from it "
-        "alone. docs/mirror.md says how to replace the disk",
-        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy. That "
-        f"disk is stale: Docker does not start from it alone. `lvchange --refresh {name}` uses it again; docs/mirror.md "
-        "says how to replace it",
+        "partial": f"lacks a disk: what is written has one copy.{stale} docs/mirror.md says how to replace the disk",
+        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy."
+        f"{stale} `lvchange --refresh {name}` uses it again; docs/mirror.md says how to replace it",
         "mismatches": "has copies that differ: docs/mirror.md says what that means",
     }
     synced = "has both copies" if mirror.synced >= 100 else f"is being synchronized: {int(mirror.synced)} %"

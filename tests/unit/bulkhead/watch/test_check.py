@@ -182,6 +182,17 @@ def test_mirror_that_is_not_activated_without_a_disk_is_critical() -> None:
     assert "is not active: `journalctl -u docker-mirror` says why. If the disk that answers is stale" in result.text
 
 
+@pytest.mark.parametrize("problem", ["partial", "refresh"])
+@pytest.mark.parametrize("is_active", [True, False])
+def test_mirror_of_others_says_nothing_of_docker(problem: str, is_active: bool) -> None:
+    lost = MirrorHealth("data-vg", "data", problem, 0, is_active=is_active)
+    result = check.check_mirror(lost, is_dockers=False)
+    assert (result.level, "ocker" in result.text.replace("docs/mirror.md", "")) == (WARNING, False)
+    assert "The other disk is stale: Docker does not start from it alone." in check.check_mirror(
+        MirrorHealth("docker-vg", "docker-lv", problem, 0)
+    ).text
+
+
 # -- memory
 
 
