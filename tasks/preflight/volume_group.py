@@ -315,10 +315,11 @@ def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
                 f"the volume group {name} lacks {group.missing_physical_volumes} of its disks, and the mirror {path} has "
                 f"{'one copy left, which Docker uses' if volume.active else 'one copy left, and is not active'}",
                 "a complete group: until then LVM changes nothing in it",
-                f"{'' if volume.active else _BRINGS_BACK}"
-                f"if the disk was only detached, attach it, and `lvchange --refresh {path}`; if it is gone for good, replace "
-                f"it while Docker runs by a blank disk that is at least as large: `bulkhead snapshot drop` if there is a snapshot, "
-                f"`vgextend {name} BLANK_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing {name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",
+                f"{'' if volume.active else _BRINGS_BACK}if the disk was only detached, attach it, and `lvchange --refresh "
+                f"{path}`; if it is gone for good, replace it while Docker runs by a blank disk that is at least as large: "
+                f"`bulkhead snapshot drop` if there is a snapshot, `vgextend {name} BLANK_DISK`, `lvconvert --repair {path}`, "
+                f"`vgreduce --removemissing {name}`, and name the new disk in volume_disks in place of the old one "
+                "(docs/mirror.md)",
             )
 
 
