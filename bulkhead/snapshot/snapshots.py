@@ -219,7 +219,8 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
         if size is None and writes:
             size = to_hold(writes, volume.size)
         free = space_of(config.volume_mount).free_for_root
-        where, group_free, disks = group.name, group.free, []
+        where, group_free = group.name, group.free
+        disks: list[str] = []
         if volume.is_raid:
             # On one disk: the volume is not activated without its snapshot, which each further disk could lose.
             disk, group_free = lvm.largest_free(group.name)

@@ -222,7 +222,7 @@ def _remember_copy(config: Config, observation: Observation) -> None:
         try:
             mirror_record.update(*ours)
         except OSError as error:
-            text = f"which copy of the mirror {config.vg_name}/{config.logical_volume} is stale cannot be remembered: {error}"
+            text = f"which copy of the mirror {'/'.join(ours)} is stale cannot be remembered: {error}"
             observation.results.append(CheckResult("mirror-record", UNKNOWN, text))
 
 
