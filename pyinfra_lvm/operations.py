@@ -241,7 +241,12 @@ def logical_volume(
             size=60 * 2**30,
         )
     """
-    for name, value in [("volume", volume), ("group", group), *(("tags", tag) for tag in tags or []), *(("disks", disk) for disk in disks or [])]:
+    for name, value in [
+        ("volume", volume),
+        ("group", group),
+        *(("tags", tag) for tag in tags or []),
+        *(("disks", disk) for disk in disks or []),
+    ]:
         _check_value(name, value)
     storage = fact(StorageLayout)
     found = storage.logical_volume(group, volume)

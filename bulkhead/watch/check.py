@@ -354,8 +354,8 @@ def check_mirror(mirror: MirrorHealth, *, is_dockers: bool = True) -> CheckResul
     name = f"{mirror.group}/{mirror.name}"
     stale = " The other disk is stale: Docker does not start from it alone." if is_dockers else ""
     if is_dockers and mirror.problem == "partial" and not mirror.is_active:
-        text = f"mirror {name} lacks a disk, and is not active: `journalctl -u docker-mirror` says why. If the disk that "
-        text += 'answers is stale, attach the other one; docs/mirror.md, "The other disk is stale", says what else to do'
+        text = f"mirror {name} lacks a disk, and is not active: `journalctl -u docker-mirror` says why. If the disk "
+        text += 'that answers is stale, attach the other one; docs/mirror.md ("The other disk is stale") says what else'
         return CheckResult(f"mirror:{name}", CRITICAL, text)
     texts = {
         "partial": f"lacks a disk: what is written has one copy.{stale} docs/mirror.md says how to replace the disk",

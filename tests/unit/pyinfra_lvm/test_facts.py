@@ -56,7 +56,12 @@ def test_copies_of_a_mirror_are_on_the_disks_that_pvs_shows() -> None:
         {"pv_name": name, "vg_name": "docker-vg", "pv_size": "8", "pv_free": "4", "pv_missing": "", "pe_start": "1"}
         for name in ("/dev/vdb", "/dev/vdc", "/dev/vdd")
     ]
-    parts = (("vdb", "[docker-lv_rimage_0]"), ("vdd", "[docker-lv_rimage_1]"), ("vdd", "[docker-lv_rmeta_1]"), ("vdc", ""))
+    parts = (
+        ("vdb", "[docker-lv_rimage_0]"),
+        ("vdd", "[docker-lv_rimage_1]"),
+        ("vdd", "[docker-lv_rmeta_1]"),
+        ("vdc", ""),
+    )
     rows = [{"pv_name": f"/dev/{disk}", "vg_name": "docker-vg", "lv_name": part} for disk, part in parts]
     output = ["##STORAGE## pvs", json.dumps({"report": [{"pv": disks}]})]
     found = StorageLayout().process([*output, "##STORAGE## parts", json.dumps({"report": [{"pvseg": rows}]})])

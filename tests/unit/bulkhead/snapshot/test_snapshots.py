@@ -132,7 +132,7 @@ def test_snapshot_of_a_mirror_is_on_one_disk_and_no_larger_than_what_that_has_fr
     (command,) = group.commands
     assert command[8:] == (f"{3 * G}b", "ubuntu-vg/docker-lv", "/dev/vdc")
     group.volumes.pop(NAME)
-    with pytest.raises(Problem, match="volume group ubuntu-vg, on its disk /dev/vdc, has 3.0 GiB free"):
+    with pytest.raises(Problem, match=r"volume group ubuntu-vg, on its disk /dev/vdc, has 3\.0 GiB free"):
         snapshots.create(config(), size=4 * G)
 
 

@@ -188,9 +188,10 @@ def test_mirror_of_others_says_nothing_of_docker(problem: str, is_active: bool) 
     lost = MirrorHealth("data-vg", "data", problem, 0, is_active=is_active)
     result = check.check_mirror(lost, is_dockers=False)
     assert (result.level, "ocker" in result.text.replace("docs/mirror.md", "")) == (WARNING, False)
-    assert "The other disk is stale: Docker does not start from it alone." in check.check_mirror(
-        MirrorHealth("docker-vg", "docker-lv", problem, 0)
-    ).text
+    assert (
+        "The other disk is stale: Docker does not start from it alone."
+        in check.check_mirror(MirrorHealth("docker-vg", "docker-lv", problem, 0)).text
+    )
 
 
 # -- memory
@@ -676,7 +677,9 @@ def record(healthy: CheckHost, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def mirrored(host: CheckHost, health: str, synced: int = 100, second: str = "iwi-aor---", name: str = "docker-lv") -> None:
+def mirrored(
+    host: CheckHost, health: str, synced: int = 100, second: str = "iwi-aor---", name: str = "docker-lv"
+) -> None:
     """A host whose mirror has this health, and whose second copy has these attributes."""
     host.program("lvs", f"echo 'ubuntu-vg|9|9|{name}|||rwi-{health}|{synced}.00|raid,raid1'")
     rows = (f"ubuntu-vg|[{name}_rimage_0]|AAAA|iwi-aor---", f"ubuntu-vg|[{name}_rimage_1]|BBBB|{second}")

@@ -210,6 +210,7 @@ def test_linear_volume_is_left_to_its_owner_with_the_commands() -> None:
 @pytest.mark.parametrize("has_room", [True, False])
 def test_linear_volume_whose_group_has_no_second_room_needs_a_disk_of_its_size(has_room: bool) -> None:
     one = with_group(with_group(two_disks(), "docker-vg", SPARE), "docker-vg", SECOND)
+    one = replace(one, volume_groups=one.volume_groups[:1])
     one = with_filesystem(with_volume(one, "docker-vg", "docker-lv", 18 * GIB, tags=(TAG,)), DEVICE)
     first, second = one.physical_volumes
     used = replace(first, free=first.size - 18 * GIB), second if has_room else replace(second, free=GIB)
@@ -233,7 +234,7 @@ def test_other_volumes_of_the_group_that_the_host_does_not_boot_without_are_warn
     options: tuple[str, ...], is_warned: bool
 ) -> None:
     storage = with_fstab(with_volume(mirror(10 * GIB), "docker-vg", "data", GIB), "/dev/docker-vg/data", "/data")
-    storage = replace(storage, fstab=tuple(replace(entry, options=options) for entry in storage.fstab))
+    storage = replace(storage, fstab=tuple(entry._replace(options=options) for entry in storage.fstab))
     warnings = examine(MIRROR, our_docker_ce_host(), storage).warnings
     assert any("of the mirror also has /data: when one of its disks is lost" in each for each in warnings) == is_warned
 
@@ -245,11 +246,15 @@ def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -
         "the volume group docker-vg lacks 1 of its disks, and the mirror docker-vg/docker-lv has one copy left, which "
         "Docker uses"
     )
-    assert "`bulkhead snapshot drop` if there is a snapshot, `vgextend docker-vg BLANK_DISK`, `lvconvert" in found.action
+    assert (
+        "`bulkhead snapshot drop` if there is a snapshot, `vgextend docker-vg BLANK_DISK`, `lvconvert" in found.action
+    )
     assert "`lvconvert --repair docker-vg/docker-lv`, `vgreduce --removemissing docker-vg`" in found.action
     asleep = without_second(mirror(18 * GIB, missing=1, health="partial", active=False))
     action = finding(our_docker_ce_host(), asleep, MIRROR).action
-    assert action.startswith("`systemctl restart docker-mirror.service && systemctl start docker` brings Docker back, or ")
+    assert action.startswith(
+        "`systemctl restart docker-mirror.service && systemctl start docker` brings Docker back, or "
+    )
 
 
 @pytest.mark.parametrize("health", ["refresh needed", "repair needed"])
