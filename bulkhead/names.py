@@ -35,6 +35,10 @@ SNAPSHOT_TAG = "bulkhead-snapshot"
 VOLUME_FILE = "/var/lib/docker-disk/disk"
 VOLUME_FILE_SERVICE = "docker-disk.service"
 
+# The UUIDs of the physical volumes of the mirror's one copy that is not stale, while there is only one. Like the unit that
+# reads it at boot, it outlives the program.
+MIRROR_RECORD = "/etc/docker-mirror"
+
 PROGRAM = "/usr/local/bin/bulkhead"
 CONFIGURATION = "/etc/bulkhead"
 PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"

@@ -50,6 +50,7 @@ _PART_OF_RAID = re.compile(r"_r(image|meta)_\d+")
 # - The superblock of a mounted xfs, read from the device, still has the size from when it was mounted: xfs writes past
 #   the page cache. xfs_info asks the kernel; without xfsprogs nothing can have grown.
 # - fstab is encoded, so that it comes back byte for byte, with or without a newline at its end.
+# - Which disks the copies of a mirror are on, is asked only where there is one.
 # - A directory is seen beneath the mounts on it where its parent is bound without them. `cd -P` resolves symbolic links.
 _SCRIPT = r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
@@ -141,7 +142,9 @@ if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start
     section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
-    section lvs; report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags,lv_health_status
+    volumes=$(report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags,lv_health_status)
+    section lvs; printf '%s\n' "$volumes"
+    case $volumes in *raid1*) section parts; report pvs --segments -o pv_name,vg_name,lv_name ;; esac
 fi
 true
 """
@@ -192,6 +195,10 @@ def parse_storage(output: list[str]) -> Storage:
     fstab_text = base64.b64decode("".join(sections.get("fstab", []))).decode(errors="surrogateescape")
     nodes = {node["kname"]: node for node in _nodes(_json(sections.get("lsblk", [])).get("blockdevices", []))}
     aliases = _aliases(sections)
+    parts: dict[tuple[str, str], set[str]] = {}
+    for r in _lvm_rows(sections, "parts", "pvseg"):
+        if r["lv_name"]:
+            parts.setdefault((r["vg_name"], r["pv_name"]), set()).add(r["lv_name"].strip("[]"))
     return Storage(
         devices=tuple(_device(node, sections, aliases) for node in nodes.values()),
         physical_volumes=tuple(
@@ -202,6 +209,7 @@ def parse_storage(output: list[str]) -> Storage:
                 int(r["pv_free"]),
                 r["pv_missing"] == "missing",
                 int(r.get("pe_start") or METADATA),
+                tuple(sorted(parts.get((r["vg_name"], r["pv_name"]), ()))),
             )
             for r in _lvm_rows(sections, "pvs", "pv")
         ),

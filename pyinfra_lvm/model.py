@@ -40,6 +40,7 @@ class PhysicalVolume:
     free: int  # bytes
     missing: bool = False
     start: int = METADATA  # bytes of the device before the first extent
+    volumes: tuple[str, ...] = ()  # that have extents on it, hidden ones too; known where the host has a mirror
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,12 @@ class Storage:
 
     def physical_volumes_of(self, group: str) -> tuple[PhysicalVolume, ...]:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
+
+    def copies_of(self, volume: LogicalVolume) -> tuple[tuple[PhysicalVolume, ...], ...]:
+        """Return the physical volumes of each copy of a mirror (lvmraid(7), SubLVs)."""
+        present = self.physical_volumes_of(volume.volume_group)
+        copies = (f"{volume.name}_rimage_{number}" for number in (0, 1))
+        return tuple(filter(None, (tuple(p for p in present if copy in p.volumes) for copy in copies)))
 
     def physical_volume(self, path: str) -> PhysicalVolume | None:
         """Return the physical volume on the device that ``path`` names."""

@@ -208,7 +208,12 @@ def volume_group(group: str, devices: list[str], extend: bool = False, mixed_sec
 
 @operation()
 def logical_volume(
-    volume: str, group: str, size: int, tags: list[str] | None = None, mirrored: bool = False
+    volume: str,
+    group: str,
+    size: int,
+    tags: list[str] | None = None,
+    mirrored: bool = False,
+    disks: list[str] | None = None,
 ) -> Commands:
     """
     Make a logical volume, linear or mirrored, or grow one. It is never shrunk.
@@ -219,6 +224,8 @@ def logical_volume(
     + tags: LVM tags that the volume carries from its creation on; its other tags stay
     + mirrored: a new volume has two copies, each on a disk of its own (lvmraid(7), raid1). A mirror stays one when it grows;
       a linear volume is refused
+    + disks: the physical volumes of the group that new extents are taken from; without it, LVM chooses. Before 2.03.22, LVM
+      may grow both copies of a mirror on one disk where the group has more than two
 
     A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
     its extents are wiped: they were in free space. The name of a snapshot or a thin volume is refused.
@@ -234,19 +241,25 @@ def logical_volume(
             size=60 * 2**30,
         )
     """
-    for name, value in [("volume", volume), ("group", group), *(("tags", tag) for tag in tags or [])]:
+    for name, value in [
+        ("volume", volume),
+        ("group", group),
+        *(("tags", tag) for tag in tags or []),
+        *(("disks", disk) for disk in disks or []),
+    ]:
         _check_value(name, value)
     storage = fact(StorageLayout)
     found = storage.logical_volume(group, volume)
     holder = storage.volume_group(group)
     extent = holder.extent_size if holder else 1
     wanted = size // extent * extent
+    where = "".join(f" {shlex.quote(disk)}" for disk in disks or [])
     if found is None:
         added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED_TAG, *(tags or [])))
         kind = "--type raid1 --mirrors 1 " if mirrored else ""
         yield StringCommand(
             f"lvcreate --quiet --yes --wipesignatures y {kind}{added} "
-            f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)} </dev/null"
+            f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)}{where} </dev/null"
         )
     elif found.origin or found.segment_type.startswith("thin"):
         kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"
@@ -263,7 +276,7 @@ def logical_volume(
             added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in missing)
             yield StringCommand(f"lvchange --quiet {added} {name}")
         if found.size < wanted:
-            yield StringCommand(f"lvextend --quiet --size {wanted}b {name} </dev/null")
+            yield StringCommand(f"lvextend --quiet --size {wanted}b {name}{where} </dev/null")
         elif not missing:
             host.noop(f"{group}/{volume} has {found.size} bytes, at least {wanted}")
 

@@ -170,6 +170,8 @@ def _of_the_mirror(settings: Settings) -> Iterator[SettingProblem]:
     allowed = [f"volume_raid and {name} exclude each other ({reasons[name]}): set only one of them" for name in beside]
     if len(settings.volume_disks) == 1 and not settings.volume_group_extend:
         allowed.append(f"needs two disks, and volume_disks has one: {settings.volume_disks[0]}. Name a second one")
+    if len(settings.volume_disks) > 2:
+        allowed.append(f"takes two disks, and volume_disks has {len(settings.volume_disks)}. Name two of them")
     for text in allowed:
         yield SettingProblem("volume_raid", repr(settings.volume_raid), text)
 

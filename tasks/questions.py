@@ -21,6 +21,7 @@ from tasks.support.paths import (
     DROP_INS,
     JOURNALD,
     JOURNALD_DROP_IN,
+    MIRROR_SCRIPT,
     MIRROR_SERVICE,
     MIRROR_UNIT,
     UNITS,
@@ -35,7 +36,7 @@ from tasks.watch import JournalLimits
 def of_capabilities(settings: Settings) -> list[Question]:
     """Return what every capability asks of a host that is as it should be."""
     packages, offered = list(every_name()), list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ()))
-    unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES, MIRROR_UNIT]
+    unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES, MIRROR_UNIT, MIRROR_SCRIPT]
     units = [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE, MIRROR_SERVICE]
     return [
         Question(PackageStates, {"packages": packages}),

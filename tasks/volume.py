@@ -15,7 +15,16 @@ from pyinfra import host
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.deploy import deploy
 
-from bulkhead.names import BEFORE, CONTAINERD, DOCKER, DOCKER_SOCKET, DOCKER_START_LIMIT, MARKER, MARKER_TEXT
+from bulkhead.names import (
+    BEFORE,
+    CONTAINERD,
+    DOCKER,
+    DOCKER_SOCKET,
+    DOCKER_START_LIMIT,
+    MARKER,
+    MARKER_TEXT,
+    MIRROR_RECORD,
+)
 from pyinfra_lvm import operations as lvm
 from pyinfra_lvm.collection import fact, operation
 from pyinfra_lvm.model import FstabEntry, mapper_path
@@ -29,14 +38,15 @@ from tasks.preflight.packages import volume_tools
 from tasks.preflight.plan import Plan, PlannedExtraVolume
 from tasks.support import packages, units
 from tasks.support.files import render
-from tasks.support.paths import MIRROR_SERVICE, MIRROR_UNIT, STORES, TAG
+from tasks.support.paths import MIRROR_SCRIPT, MIRROR_SERVICE, MIRROR_UNIT, STORES, TAG
 
 # nofail: a lost volume must not keep the host from booting; the drop-ins keep Docker down. The device has the time of
 # systemd's own default to appear: hosts that all boot at once after a power cut are slow.
 FSTAB_OPTIONS = ("nofail", "x-systemd.device-timeout=90s")
 
-# Seconds for the disks of a mirror at boot, before it goes on without one of them: half of the device's time.
+# Seconds for the second disk of a mirror at boot, before it goes on without it; and in all, within the device's time.
 MIRROR_PATIENCE = 45
+MIRROR_PATIENCE_IN_ALL = 80
 
 # What a line of somebody else's says of it, and ours says itself.
 _DEVICE_TIMEOUT = "x-systemd.device-timeout="
@@ -85,11 +95,12 @@ def provision(settings: Settings, plan: Plan) -> None:
             plan.filesystem,
             ["-i", str(per_inode)] if per_inode else [],
             mirrored=plan.mirrored,
+            disks=plan.mirror_disks,
         )
     if plan.mirrored:
         units.unit_files(
             name=f"{MIRROR_SERVICE} activates the mirror at boot without a missing disk",
-            contents={MIRROR_UNIT: mirror_unit(plan)},
+            contents=mirror_files(plan),
             units=[MIRROR_SERVICE],
             services=[MIRROR_SERVICE],
         )
@@ -107,17 +118,39 @@ def provision(settings: Settings, plan: Plan) -> None:
         _provision_extra(settings, plan.volume_group, volume)
 
 
-def mirror_unit(plan: Plan) -> str:
-    """Return the unit that activates the mirror at boot although a disk is missing."""
-    volume = f"{plan.volume_group}/{plan.logical_volume}"
-    return render("docker-mirror.service.j2", device=plan.device, volume=volume, patience=MIRROR_PATIENCE)
+def mirror_files(plan: Plan) -> dict[str, str]:
+    """Return the unit that activates the mirror at boot although a disk is missing, and its script: path → content."""
+    script = render(
+        "docker-mirror.sh.j2",
+        group=plan.volume_group,
+        volume=plan.logical_volume,
+        device=plan.device,
+        record=MIRROR_RECORD,
+        patience=MIRROR_PATIENCE,
+        at_most=MIRROR_PATIENCE_IN_ALL,
+    )
+    # The script first: the unit runs it.
+    return {MIRROR_SCRIPT: script, MIRROR_UNIT: render("docker-mirror.service.j2", script=MIRROR_SCRIPT)}
 
 
 def _logical_volume(
-    group: str, name: str, size: int, filesystem: str, options: Sequence[str] = (), *, mirrored: bool = False
+    group: str,
+    name: str,
+    size: int,
+    filesystem: str,
+    options: Sequence[str] = (),
+    *,
+    mirrored: bool = False,
+    disks: Sequence[str] = (),
 ) -> None:
     lvm.logical_volume(
-        name=f"Logical volume {group}/{name}", volume=name, group=group, size=size, tags=[TAG], mirrored=mirrored
+        name=f"Logical volume {group}/{name}",
+        volume=name,
+        group=group,
+        size=size,
+        tags=[TAG],
+        mirrored=mirrored,
+        disks=list(disks),
     )
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",

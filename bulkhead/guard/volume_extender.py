@@ -98,8 +98,9 @@ class VolumeExtender:
             )
         if not self._dry_run:
             self._extend_filesystem(name)  # a power cut may have kept an earlier rescue from doing it
+        disks: list[str] = []
         if volume.is_raid:  # where the space of a snapshot that goes would come back, LVM does not tell
-            free = lvm.free_for_raid(group)
+            disks, free = lvm.room_for_raid(group, volume.name)
         else:
             free = next(each.free for each in lvm.list_groups()[0] if each.name == group)
             free += sum(self._would_go.values())
@@ -109,7 +110,7 @@ class VolumeExtender:
         if self._dry_run:
             self._volume.extend(size, is_xfs=self._is_xfs())
         else:
-            command.run("lvextend", "--size", f"+{size}b", name)
+            command.run("lvextend", "--size", f"+{size}b", name, *disks)
             self._extend_filesystem(name)
         self.extended_to = volume.size + size
         added = "would be added" if self._dry_run else "added"

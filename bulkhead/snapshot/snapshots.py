@@ -162,10 +162,10 @@ def size_for(asked: int | None, *, group: str, volume: int, free: int, group_fre
 
     Args:
         asked: bytes that the user asks for; None: enough for everything that can be written, or else all that the group has.
-        group: the volume group's name.
+        group: the volume group's name, with the disk that the space is on if it must be on one.
         volume: bytes of the volume.
         free: bytes that are free in the volume's filesystem.
-        group_free: bytes that are free in the volume group.
+        group_free: bytes that are free there.
 
     Raises:
         Problem: the group has too little space.
@@ -219,10 +219,16 @@ def create(config: Config, *, size: int | None = None, writes: int | None = None
         if size is None and writes:
             size = to_hold(writes, volume.size)
         free = space_of(config.volume_mount).free_for_root
-        size = size_for(size, group=group.name, volume=volume.size, free=free, group_free=group.free)
+        where, group_free = group.name, group.free
+        disks: list[str] = []
+        if volume.is_raid:
+            # On one disk: the volume is not activated without its snapshot, which each further disk could lose.
+            disk, group_free = lvm.largest_free(group.name)
+            where, disks = f"{group.name}, on its disk {disk},", [disk]
+        size = size_for(size, group=where, volume=volume.size, free=free, group_free=group_free)
         before = record(engine := Engine())
         state.save(STATE, before | {"note": note})
         command = ["lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", SNAPSHOT_TAG, "--size", f"{size}b"]
-        run(*command, f"{config.vg_name}/{volume.name}")
+        run(*command, f"{config.vg_name}/{volume.name}", *disks)
         state.save(STATE, in_both(before, record(engine)) | {"note": note})
         return next(snapshot for snapshot in ours(config) if snapshot.name == name)

@@ -21,8 +21,12 @@ _VOLUMES_COMMAND = (
 
 
 _DISKS_COLUMNS = "pv_name,vg_name,pv_size,dev_size,pe_start,vg_extent_size"
-_FREE_COLUMNS = "vg_name,pv_name,pv_free"
-_FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_FREE_COLUMNS}".split()
+_FREE_COLUMNS = "vg_name,pv_name,pv_free,lv_name"
+_FREE_COMMAND = f"pvs --noheadings --nosuffix --units b --segments --separator | -o {_FREE_COLUMNS}".split()
+
+# What a RAID has on each physical volume. The attributes are those of the logical volume, a hidden part of a RAID too.
+_COPIES_COLUMNS = "vg_name,lv_name,pv_uuid,lv_attr"
+_COPIES_COMMAND = f"pvs --noheadings --segments --separator | -o {_COPIES_COLUMNS}".split()
 
 _DISKS_COMMAND = f"pvs --noheadings --nosuffix --units b --separator | -o {_DISKS_COLUMNS}".split()
 
@@ -60,11 +64,12 @@ class MirrorHealth:
     mirror_image_fault_policy).
     """
 
-    def __init__(self, group: str, name: str, problem: str, synced: float) -> None:
+    def __init__(self, group: str, name: str, problem: str, synced: float, *, is_active: bool = True) -> None:
         self.group = group
         self.name = name
         self.problem = problem  # one of MIRROR_PROBLEMS; empty: each copy is in use
         self.synced = synced  # percent of the copies that are the same
+        self.is_active = is_active
 
     @property
     def is_degraded(self) -> bool:
@@ -127,14 +132,16 @@ def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage], li
     Raises:
         OSError: nothing of it is a row of the report.
     """
-    groups, snapshots, mirrors = {}, [], []
+    groups: dict[str, GroupUsage] = {}
+    snapshots, mirrors = [], []
     for group, size, free, volume, origin, percent, attributes, synced, layout in _rows(output, _GROUPS_COLUMNS):
         is_raid = layout.startswith(("raid", "mirror"))
         groups[group] = GroupUsage(group, int(size), int(free), is_raid or (group in groups and groups[group].raid))
         if percent and origin:  # a percentage without an origin: the volume is being merged with its snapshot
             snapshots.append(SnapshotUsage(group, volume, origin, float(percent)))
         if "raid1" in layout.split(","):
-            mirrors.append(MirrorHealth(group, volume, MIRROR_PROBLEMS.get(attributes[8], ""), float(synced or 0)))
+            problem = MIRROR_PROBLEMS.get(attributes[8], "")
+            mirrors.append(MirrorHealth(group, volume, problem, float(synced or 0), is_active=attributes[4] == "a"))
     return list(groups.values()), snapshots, mirrors
 
 
@@ -161,16 +168,58 @@ def list_disk_room() -> list[DiskRoom]:
     return found
 
 
-def free_for_raid(group: str) -> int:
-    """Return by how many bytes a RAID can grow: what the second of the group's disks has free.
-
-    That is exact for a mirror of two copies. For another level it is a careful guess.
+def copies_of(group: str, volume: str) -> list[tuple[str, bool]]:
+    """Return the copies of a mirror that is active: the UUIDs of its physical volumes, and whether it is whole and in use.
 
     Raises:
         OSError: LVM does not answer in time, or reports only errors.
     """
+    disks: dict[str, set[str]] = {}
+    whole: dict[str, bool] = {}
+    for owner, name, uuid, attributes in _rows(output_of(_COPIES_COMMAND, PATIENCE), _COPIES_COLUMNS):
+        name = name.strip("[]")
+        if owner == group and name.startswith(f"{volume}_rimage_"):
+            disks.setdefault(name, set()).add(uuid)
+            # lvs(8): an image that is in sync, and neither partial nor in need of a refresh.
+            whole[name] = attributes[0] == "i" and attributes[8] not in "pr"
+    return [(" ".join(sorted(disks[name])), whole[name]) for name in sorted(disks)]
+
+
+def room_for_raid(group: str, volume: str) -> tuple[list[str], int]:
+    """Return the disk on which each copy of a RAID grows, and by how many bytes it can: what the fullest of them has free.
+
+    That is exact for a mirror. For another level it is a careful guess. The disks must be named to LVM: before 2.03.22, it may
+    grow two copies on one disk where the group has a third. A volume of LVM's older type mirror grows where LVM chooses, by
+    no more than what the second of the group's disks has free.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors.
+    """
+    every: dict[str, int] = {}  # disk → bytes that are free on it
+    copies: dict[str, set[str]] = {}  # copy → its disks
+    for owner, disk, free, name in _rows(output_of(_FREE_COMMAND, PATIENCE), _FREE_COLUMNS):
+        name = name.strip("[]")
+        if owner == group:
+            every[disk] = int(free)
+            if name.startswith(f"{volume}_rimage_"):
+                copies.setdefault(name, set()).add(disk)
+    if not copies:
+        return [], sorted([0, 0, *every.values()])[-2]
+    disks = [max(copy, key=lambda disk: every[disk]) for copy in copies.values()]
+    return disks, min(every[disk] for disk in disks)
+
+
+def largest_free(group: str) -> tuple[str, int]:
+    """Return the disk of a group that has the most free, and its free bytes.
+
+    Raises:
+        OSError: LVM does not answer in time, or reports only errors; or the group has no disk.
+    """
     rows = _rows(output_of(_FREE_COMMAND, PATIENCE), _FREE_COLUMNS)
-    return sorted([0, 0, *(int(free) for owner, _, free in rows if owner == group)])[-2]
+    free = {disk: int(size) for owner, disk, size, _ in rows if owner == group}
+    if not free:
+        raise OSError(f"LVM shows no disk of {group}")
+    return max(free.items(), key=lambda each: each[1])
 
 
 def list_volumes(group: str) -> list[VolumeRecord]:

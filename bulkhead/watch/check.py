@@ -12,7 +12,7 @@ from bulkhead.config import Config
 from bulkhead.docker import roots, sightings
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
-from bulkhead.names import DOCKER, GUARD_SERVICE, PRUNE_TIMER, VOLUME_FILE
+from bulkhead.names import DOCKER, GUARD_SERVICE, MIRROR_RECORD, PRUNE_TIMER, VOLUME_FILE
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
@@ -154,7 +154,8 @@ def collect(
     try:
         observation.groups, observation.snapshots, observation.mirrors = lvm.list_groups()
         observation.results += check_lvm(observation.groups, observation.snapshots, config, limits, standing)
-        observation.results += map(check_mirror, observation.mirrors)
+        ours = (config.vg_name, config.logical_volume)
+        observation.results += [check_mirror(m, is_dockers=(m.group, m.name) == ours) for m in observation.mirrors]
     except OSError as error:
         # An alert has not recovered just because LVM is silent.
         keys = [key for key in standing if key.startswith(("reserve:", "snapshot:", "mirror:"))] or ["lvm"]
@@ -182,6 +183,7 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
         uptime.remember()
     except OSError as error:
         observation.results.append(CheckResult("state", UNKNOWN, f"the check's state cannot be saved: {error}"))
+    _remember_copy(config, observation)
     answers = any((result.key, result.level) == ("docker", OK) for result in observation.results)
     if answers and PRUNE_TIMER in config.watched_units:
         with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # the next check sees almost the same
@@ -205,6 +207,23 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
             observation.results.append(CheckResult("alerts", UNKNOWN, text))
             complain("; ".join([text, *wrong]))
     return reported
+
+
+def _remember_copy(config: Config, observation: Observation) -> None:
+    """Keep the record of which copy of Docker's mirror is not stale, while there is something to record."""
+    ours = (config.vg_name, config.logical_volume)
+    for mirror in observation.mirrors:
+        if (mirror.group, mirror.name) != ours or not mirror.is_active:
+            continue
+        if not mirror.is_degraded and mirror.synced >= 100 and not os.path.exists(MIRROR_RECORD):
+            continue
+        from bulkhead.watch import mirror_record
+
+        try:
+            mirror_record.update(*ours)
+        except OSError as error:
+            text = f"which copy of the mirror {'/'.join(ours)} is stale cannot be remembered: {error}"
+            observation.results.append(CheckResult("mirror-record", UNKNOWN, text))
 
 
 def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckClock) -> dict[str, Any]:
@@ -330,13 +349,18 @@ def check_lvm(
         yield CheckResult(key, limits.level(snapshot.percent, standing.get(key, OK)), text)
 
 
-def check_mirror(mirror: MirrorHealth) -> CheckResult:
+def check_mirror(mirror: MirrorHealth, *, is_dockers: bool = True) -> CheckResult:
     """A copy that is lost is a warning: Docker goes on, and nothing is lost yet."""
     name = f"{mirror.group}/{mirror.name}"
+    stale = " The other disk is stale: Docker does not start from it alone." if is_dockers else ""
+    if is_dockers and mirror.problem == "partial" and not mirror.is_active:
+        text = f"mirror {name} lacks a disk, and is not active: `journalctl -u docker-mirror` says why. If the disk "
+        text += 'that answers is stale, attach the other one; docs/mirror.md ("The other disk is stale") says what else'
+        return CheckResult(f"mirror:{name}", CRITICAL, text)
     texts = {
-        "partial": "lacks a disk: what is written has one copy. docs/mirror.md says how to replace the disk",
-        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy. "
-        f"`lvchange --refresh {name}` uses it again; docs/mirror.md says how to replace it",
+        "partial": f"lacks a disk: what is written has one copy.{stale} docs/mirror.md says how to replace the disk",
+        "refresh": "does not use one of its disks, which has failed or has come back: what is written has one copy."
+        f"{stale} `lvchange --refresh {name}` uses it again; docs/mirror.md says how to replace it",
         "mismatches": "has copies that differ: docs/mirror.md says what that means",
     }
     synced = "has both copies" if mirror.synced >= 100 else f"is being synchronized: {int(mirror.synced)} %"

@@ -61,8 +61,8 @@ volume_group_grow = False
 allow_ephemeral_disks = False
 
 # "raid1": Docker's volume is a mirror of two copies, each on a disk of its own, and Docker goes on when one of the disks is
-# lost. Name both disks in volume_disks, or a volume_group that has room on two. The volume is as large as the smaller disk
-# allows. Excludes volume_file, adopt_volume, adopt_filesystem and extra_volumes. A volume that exists without a mirror is
+# lost. Name both disks, and no third, in volume_disks, or a volume_group that has room on two. It is as large as the smaller
+# disk allows. Excludes volume_file, adopt_volume, adopt_filesystem, extra_volumes. A volume that exists without a mirror is
 # refused, with the commands that add the second copy while Docker runs; a mirror stays one if this is "" (docs/mirror.md).
 # "": one copy, on as many disks as the group has.
 volume_raid = ""

@@ -110,6 +110,7 @@ def examine(
         logical_volume=settings.logical_volume,
         size=volume.size,
         mirrored=volume.mirrored,
+        mirror_disks=volume.mirror_disks,
         reserve=volume.reserve,
         filesystem=filesystem.entry.fstype if filesystem else settings.filesystem,
         engine=engine.engine_to_install(settings, state),

@@ -59,10 +59,19 @@ def judge_volume(wanted: WantedVolume, storage: Storage, group: str, size: int =
         yield from _judge_place(wanted, storage, volume)
     if not volume.active:
         name = _name(volume)
+        # LVM activates it only once it is complete, not even when told to (LV_ACTIVATION_SKIP, lv_extend in lv_manip.c).
+        is_half_made = (
+            ours
+            and volume.is_mirror
+            and UNFINISHED_TAG in volume.tags
+            and not fstab_entries_of(storage, volume.mapper_path)
+        )
         yield Finding(
-            f"the logical volume {name} is not active",
+            f"the logical volume {name} is not active" + (", and no run has finished it" if is_half_made else ""),
             "an active volume, which can be read",
-            f"`lvchange --activate y {name}`",
+            f"if a power cut has ended the run that made it, nothing is on it: `lvremove {name}` on the host, and run again"
+            if is_half_made
+            else f"`lvchange --activate y {name}`",
         )
     elif ours and is_empty(storage, volume) and not storage.mounts_of(volume.path):
         yield from _judge_lines_elsewhere(wanted, storage, group, "has no filesystem yet")

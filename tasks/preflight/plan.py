@@ -26,6 +26,7 @@ class Plan:
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
     mirrored: bool = False  # the volume has two copies, each on a disk of its own
+    mirror_disks: tuple[str, ...] = ()  # that the copies are on, where the group has more than two
     disk_file_bytes: int = 0  # bytes of the file that the group is on; 0: it is on disks
     adopted: FstabEntry | None = None  # the volume is an adopted filesystem, not a logical volume: its line of fstab
     adopts: bool = False  # that filesystem is mounted on Docker's store still, and becomes the volume

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
 from pyinfra_lvm.model import LogicalVolume, Storage, VolumeGroup, usable
+from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
-from tasks.preflight.disks import another_disk, disk_warnings, judge_disks, new_disks
+from tasks.preflight.disks import another_disk, disk_warnings, is_whole, judge_disks, new_disks
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.logical_volume import docker_volume, judge_volume
 from tasks.preflight.volume_file import FilePlan, offer, with_file, without_file
 from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
-from tasks.support.paths import TAG, VOLUME_FILE_DEVICE
+from tasks.support.paths import MIRROR_SERVICE, TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
 
@@ -24,6 +26,12 @@ _EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 # (_raid_rmeta_extents and raid_ensure_min_region_size in its raid_manip.c).
 _MIRROR_NOTES = 2 * 4096 + 2**21 // 8
 _MIRROR_MODULE = "dm-raid"
+
+# The unit activates no copy that is stale.
+_BRINGS_BACK = (
+    f"`systemctl restart {MIRROR_SERVICE} && systemctl start docker` brings Docker back, or says that the disk that answers is "
+    "stale; "
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class VolumePlan:
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
     mirrored: bool = False  # it has two copies, each on a disk of its own
+    mirror_disks: tuple[str, ...] = ()  # that the copies are on, where the group has more than two
 
 
 def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
@@ -78,11 +87,13 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
             *_extension_warnings(settings, storage, name, disks),
             *_mirror_warnings(settings, storage, name, disks),
             *_health_warnings(settings, storage, name),
+            *(_boot_warnings(settings, storage, name) if mirrored else ()),
             *disk_warnings(settings, storage, name),
             *planned.warnings,
         ),
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
         mirrored=mirrored,
+        mirror_disks=_named_for_mirror(settings, storage, name, disks) if mirrored else (),
     )
 
 
@@ -265,9 +276,24 @@ def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Se
             "two disks, each with room for a copy",
             f'{another_disk(settings, storage)}; or set volume_raid to ""',
         )
+    elif not _mirror_places(settings, storage, name, new_disks):
+        yield Finding(
+            f"{', '.join(disks)} are on one disk, and volume_raid is {settings.volume_raid}",
+            "two disks: both copies of a mirror on one are lost with it",
+            f'{another_disk(settings, storage)}; or set volume_raid to ""',
+        )
     elif existing and TAG in existing.tags:
         path = f"{name}/{existing.name}"
-        extend = f"`vgextend {name} {' '.join(new_disks)}` and " if new_disks else ""
+        needed = existing.size + _notes(capacity(storage, name, ()).extent_size)
+        if new_disks:
+            extend = f"`vgextend {name} {' '.join(new_disks)}` and "
+        elif _has_room_for_copy(storage, name, existing.size, needed):
+            extend = ""
+        else:
+            extend = (
+                f"`vgextend {name} BLANK_DISK` with a blank disk of at least {human(needed)}, because no second disk of the "
+                "group has room, and "
+            )
         yield Finding(
             f"the logical volume {path} has one copy ({existing.segment_type}), and volume_raid is {settings.volume_raid}",
             "a mirror: a run makes a new volume one, and leaves it to the owner to add a copy to a volume with data",
@@ -289,10 +315,11 @@ def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
                 f"the volume group {name} lacks {group.missing_physical_volumes} of its disks, and the mirror {path} has "
                 f"{'one copy left, which Docker uses' if volume.active else 'one copy left, and is not active'}",
                 "a complete group: until then LVM changes nothing in it",
-                f"{'' if volume.active else f'`lvchange --activate y --activationmode degraded {path}` brings Docker back; '}"
-                f"if the disk was only detached, attach it, and `lvchange --refresh {path}`; if it is gone for good, replace "
-                f"it while Docker runs: `vgextend {name} NEW_DISK`, `lvconvert --repair {path}`, `vgreduce --removemissing "
-                f"{name}`, and name the new disk in volume_disks in place of the old one (docs/mirror.md)",
+                f"{'' if volume.active else _BRINGS_BACK}if the disk was only detached, attach it, and `lvchange --refresh "
+                f"{path}`; if it is gone for good, replace it while Docker runs by a blank disk that is at least as large: "
+                f"`bulkhead snapshot drop` if there is a snapshot, `vgextend {name} BLANK_DISK`, `lvconvert --repair {path}`, "
+                f"`vgreduce --removemissing {name}`, and name the new disk in volume_disks in place of the old one "
+                "(docs/mirror.md)",
             )
 
 
@@ -305,6 +332,22 @@ def _health_warnings(settings: Settings, storage: Storage, name: str) -> Iterato
     if existing and existing.is_mirror and existing.health:
         kept = "; it keeps its size until it is whole" if _is_degraded(existing) else ""
         yield f"the mirror {name}/{existing.name} is not whole ({existing.health}): docs/mirror.md repairs it{kept}"
+
+
+def _boot_warnings(settings: Settings, storage: Storage, name: str) -> Iterator[str]:
+    """Yield that other volumes of the mirror's group keep the host from booting when a disk is lost."""
+    others = [v for v in storage.logical_volumes if v.volume_group == name and v.name != settings.logical_volume]
+    needed = [
+        entry.target
+        for volume in others
+        for entry in fstab_entries_of(storage, volume.mapper_path)
+        if not {"nofail", "noauto"} & {*entry.options}
+    ]
+    if needed:
+        yield (
+            f"the volume group {name} of the mirror also has {', '.join(needed)}: when one of its disks is lost, LVM does not "
+            "activate them, and the host does not boot. For what it can boot without, add nofail in /etc/fstab"
+        )
 
 
 # -- room in it
@@ -334,14 +377,81 @@ def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[s
     if not _is_mirrored(settings, storage, name):
         return room
     extent = room.extent_size
-    added = [usable(device.size, extent) for device in map(storage.device, new_disks) if device]
-    volumes = storage.physical_volumes_of(name)
-    # LVM puts each copy on disks of its own, so the second largest decides.
-    size = sorted([0, 0, *added, *(volume.size for volume in volumes)])[-2]
-    free = sorted([0, 0, *added, *(volume.free for volume in volumes)])[-2]
-    notes = -(-_MIRROR_NOTES // extent) * extent
+    places = _mirror_places(settings, storage, name, new_disks)
+    size = min((place.size for place in places), default=0)
+    free = min((place.free for place in places), default=0)
+    notes = _notes(extent)
     has_notes = storage.logical_volume(name, settings.logical_volume) is not None
     return Capacity(max(size - notes, 0), max(free - (0 if has_notes else notes), 0), extent)
+
+
+def _notes(extent: int) -> int:
+    """Return the bytes that LVM keeps beside each copy of a mirror, in whole extents."""
+    return -(-_MIRROR_NOTES // extent) * extent
+
+
+def _has_room_for_copy(storage: Storage, name: str, size: int, needed: int) -> bool:
+    """Return whether a disk of a group has room for a second copy, beside another one that the first may be on.
+
+    Args:
+        size: bytes of the first copy.
+        needed: bytes for the second.
+    """
+    pairs = itertools.permutations(storage.physical_volumes_of(name), 2)
+    return any(
+        first.size - first.free >= size
+        and second.free >= needed
+        and not _whole_disks(storage, first.path) & _whole_disks(storage, second.path)
+        for first, second in pairs
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A physical volume of a group, or a disk that becomes one, for a copy of a mirror."""
+
+    path: str
+    size: int  # bytes
+    free: int  # bytes
+
+
+def _mirror_places(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> tuple[_Place, ...]:
+    """Return where the two copies of a mirror are and grow, or the two places on different disks with the most room.
+
+    There are none where all of the group is on one disk. A mirror that exists stays where it is.
+    """
+    existing = storage.logical_volume(name, settings.logical_volume)
+    mirror = existing if existing and existing.is_mirror else None
+    copies = storage.copies_of(mirror) if mirror else ()
+    if len(copies) == 2:
+        largest = (max(copy, key=lambda volume: volume.free) for copy in copies)
+        return tuple(_Place(volume.path, volume.size, volume.free) for volume in largest)
+    places = [_Place(each.path, each.size, each.free) for each in storage.physical_volumes_of(name)]
+    extent = capacity(storage, name, ()).extent_size
+    for path in new_disks:
+        if device := storage.device(path):
+            size = usable(device.size, extent)
+            places.append(_Place(path, size, size))
+    pairs = (
+        (one, other)
+        for one, other in itertools.combinations(places, 2)
+        if mirror or not _whole_disks(storage, one.path) & _whole_disks(storage, other.path)
+    )
+    return max(pairs, key=lambda pair: (min(p.free for p in pair), min(p.size for p in pair)), default=())
+
+
+def _whole_disks(storage: Storage, path: str) -> set[str]:
+    """Return the disks that a device is on."""
+    device = storage.device(path)
+    below = storage.ancestors(device) if device else ()
+    return {each.path for each in below if is_whole(each)} or {each.path for each in below} or {path}
+
+
+def _named_for_mirror(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> tuple[str, ...]:
+    """Return the disks that LVM must be told: with a third one, it may put both copies on one disk (before 2.03.22)."""
+    if len(storage.physical_volumes_of(name)) + len(new_disks) <= 2:
+        return ()
+    return tuple(place.path for place in _mirror_places(settings, storage, name, new_disks))
 
 
 def _plan_size(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> PlannedSize:

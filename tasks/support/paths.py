@@ -32,6 +32,7 @@ VOLUME_FILE_FILES = (VOLUME_FILE_UNIT, VOLUME_FILE_SCRIPT, VOLUME_FILE_RULES)
 # Activates the mirror that is Docker's volume at boot, without a disk that is missing.
 MIRROR_SERVICE = "docker-mirror.service"
 MIRROR_UNIT = f"/etc/systemd/system/{MIRROR_SERVICE}"
+MIRROR_SCRIPT = "/usr/local/lib/docker-mirror.sh"
 
 FSTAB = "/etc/fstab"
 CHECK_DISK = "/usr/local/bin/check-disk"

@@ -134,6 +134,54 @@ def test_host_boots_without_a_disk_and_uses_it_again_when_it_is_back(machine: Ma
     writes(machine)
 
 
+@pytest.mark.parametrize("is_running", [True, False], ids=["lost while it runs", "lost at a boot"])
+def test_stale_disk_is_not_used_alone_and_the_other_one_wins(machine: Machine, is_running: bool) -> None:
+    if is_running:
+        machine.run(PULL % SECOND)
+        writes(machine)
+        machine.run("check-disk", check=False)
+        machine.run("sync")
+        machine.cut()
+    else:
+        machine.cut()
+        machine.pull_disk("second")
+        machine.boot()
+        wait_until_booted(machine)
+        wait_until(lambda: machine.out("systemctl is-active docker || true") == "active", 180)
+        writes(machine)
+        machine.run("docker volume create later && sync")
+        machine.cut()
+        machine.put_disk_back("second")
+    assert_stale(machine)
+    machine.put_disk_back("spare")
+    machine.boot()
+    wait_until_booted(machine)
+    machine.run(f"lvchange -qq --refresh {VOLUME}")
+    wait_until(lambda: is_synchronized(machine), 1800)
+    assert_isolated(machine)
+    writes(machine)
+    if not is_running:
+        assert "later" in machine.out("docker volume ls --quiet").split()
+    machine.run("check-disk", check=False)
+    machine.run("[ ! -e /etc/docker-mirror ]")
+    machine.run(f"lvchange -qq --syncaction check {VOLUME}")
+    wait_until(lambda: machine.out(f"lvs --noheadings -o raid_sync_action {VOLUME}") == "idle", 1800)
+
+
+def assert_stale(machine: Machine) -> None:
+    """Boot with the second disk alone, and assert that Docker stays down, with the reason."""
+    machine.pull_disk("spare")
+    machine.boot()
+    wait_until_booted(machine)
+    wait_until(lambda: machine.out("systemctl is-active docker-mirror || true") == "failed", 180)
+    assert machine.out("systemctl is-active docker || true") != "active"
+    assert "is stale. Docker has written to the other one since" in machine.out("journalctl -b -u docker-mirror")
+    checked = machine.run("check-disk", check=False)
+    assert checked.returncode == 2
+    assert f"mirror {VOLUME} lacks a disk, and is not active" in checked.stdout
+    machine.cut()
+
+
 def test_mirror_grows_with_both_disks_while_a_container_writes(machine: Machine) -> None:
     size = int(machine.out(SIZE))
     for serial in ("spare", "second"):

@@ -28,6 +28,7 @@ class FakeGroup:
     volumes: dict[str, FakeVolume] = field(default_factory=lambda: {"docker-lv": FakeVolume(60 * 2**30)})
     size: int = 80 * 2**30
     disks: dict[str, int] = field(default_factory=dict)  # disk → bytes that are free on it, where a mirror asks
+    copies: tuple[str, ...] = ()  # the disks of its copies
     commands: list[tuple[str, ...]] = field(default_factory=list)
     refuses: str = ""  # a command
     is_gone: bool = False  # with its disks
@@ -54,7 +55,8 @@ class FakeGroup:
         if command[0] == "lvs":
             return "".join(self._line(name, volume, whole="-a" not in command) for name, volume in self.volumes.items())
         if command[0] == "pvs":
-            return "".join(f"  ubuntu-vg|{disk}|{free}\n" for disk, free in self.disks.items())
+            parts = {disk: f"[docker-lv_rimage_{number}]" for number, disk in enumerate(self.copies)}
+            return "".join(f"  ubuntu-vg|{disk}|{free}|{parts.get(disk, '')}\n" for disk, free in self.disks.items())
         raise AssertionError(f"{command} would be killed after a while")
 
     def _line(self, name: str, volume: FakeVolume, *, whole: bool) -> str:

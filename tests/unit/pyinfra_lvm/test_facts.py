@@ -15,7 +15,7 @@ import pytest
 from pyinfra_testing.facts import make_fact_tests
 
 from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
-from pyinfra_lvm.model import Directory, Filesystem, LoopDevice, Storage
+from pyinfra_lvm.model import Directory, Filesystem, LogicalVolume, LoopDevice, Storage
 
 from ..tasks.operations import calls, noting, shell, stand_in
 
@@ -49,6 +49,24 @@ def test_mirror_is_one_volume_with_the_health_that_lvs_shows() -> None:
     found = StorageLayout().process(["##STORAGE## lvs", json.dumps({"report": [{"lv": volumes}]})])
     (volume,) = found.logical_volumes
     assert (volume.name, volume.is_mirror, volume.health) == ("docker-lv", True, "partial")
+
+
+def test_copies_of_a_mirror_are_on_the_disks_that_pvs_shows() -> None:
+    disks = [
+        {"pv_name": name, "vg_name": "docker-vg", "pv_size": "8", "pv_free": "4", "pv_missing": "", "pe_start": "1"}
+        for name in ("/dev/vdb", "/dev/vdc", "/dev/vdd")
+    ]
+    parts = (
+        ("vdb", "[docker-lv_rimage_0]"),
+        ("vdd", "[docker-lv_rimage_1]"),
+        ("vdd", "[docker-lv_rmeta_1]"),
+        ("vdc", ""),
+    )
+    rows = [{"pv_name": f"/dev/{disk}", "vg_name": "docker-vg", "lv_name": part} for disk, part in parts]
+    output = ["##STORAGE## pvs", json.dumps({"report": [{"pv": disks}]})]
+    found = StorageLayout().process([*output, "##STORAGE## parts", json.dumps({"report": [{"pvseg": rows}]})])
+    mirror = LogicalVolume("docker-lv", "docker-vg", 4, True, "raid1", "")
+    assert [[disk.path for disk in copy] for copy in found.copies_of(mirror)] == [["/dev/vdb"], ["/dev/vdd"]]
 
 
 # -- the command itself, with stand-ins for the programs that it asks

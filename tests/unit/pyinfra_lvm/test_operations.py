@@ -229,6 +229,15 @@ def test_mirror_is_made_with_two_copies() -> None:
     )
 
 
+def test_volume_is_made_and_grows_on_the_disks_that_are_named() -> None:
+    on = {"volume": "data", "group": "vg", "size": 20 * G, "mirrored": True, "disks": ["/dev/vdb", "/dev/vdc"]}
+    (made,) = commands(lvm.logical_volume, Storage(volume_groups=(GROUP,)), **on)
+    assert made.endswith(f" --size {20 * G}b vg /dev/vdb /dev/vdc </dev/null")
+    mirror = replace(MADE, logical_volumes=(replace(VOLUME, segment_type="raid1"),))
+    (grown,) = commands(lvm.logical_volume, mirror, **on)
+    assert grown == f"lvextend --quiet --size {20 * G}b vg/data /dev/vdb /dev/vdc </dev/null"
+
+
 @pytest.mark.parametrize("kind", ["raid1", "linear", "raid5", "raid0", "mirror"])
 @pytest.mark.parametrize("size", [10 * G, 20 * G])
 def test_volume_that_is_to_be_a_mirror_grows_only_if_it_is_one(kind: str, size: int) -> None:

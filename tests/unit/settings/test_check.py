@@ -463,6 +463,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"volume_raid": "raid1", "volume_disks": ["/dev/vdb"]},
         "volume_raid = 'raid1': needs two disks, and volume_disks has one: /dev/vdb. Name a second one",
     ),
+    (
+        {"volume_raid": "raid1", "volume_disks": ["/dev/vdb", "/dev/vdc", "/dev/vdd"]},
+        "volume_raid = 'raid1': takes two disks, and volume_disks has 3. Name two of them",
+    ),
     ({"volume_raid": "raid1", "volume_disks": "blank"}, "needs two disks, and volume_disks has one: blank"),
     *(
         (

@@ -190,13 +190,14 @@ def test_snapshot_goes_and_the_volume_grows_if_they_are_not_enough(host: RescueH
     )
 
 
-def test_mirror_grows_by_no_more_than_its_second_disk_has(host: RescueHost) -> None:
+def test_mirror_grows_on_its_own_disks_by_no_more_than_both_have(host: RescueHost) -> None:
     host.group.volumes["docker-lv"] = FakeVolume(60 * G, attributes="rwi-aor---")
-    host.group.disks = {"/dev/vdb": 18 * G, "/dev/vdc": 2 * G}
+    host.group.disks = {"/dev/vda": 18 * G, "/dev/vdb": 18 * G, "/dev/vdc": 2 * G}
+    host.group.copies = ("/dev/vdb", "/dev/vdc")
     host.rescue()
     assert "volume: 2.0 GiB of the 2.0 GiB that are free in ubuntu-vg added" in host.journal
     extended = [words for words in host.group.commands if words[0] == "lvextend"]
-    assert extended[0] == ("lvextend", "--size", f"+{2 * G}b", "ubuntu-vg/docker-lv")
+    assert extended[0] == ("lvextend", "--size", f"+{2 * G}b", "ubuntu-vg/docker-lv", "/dev/vdb", "/dev/vdc")
 
 
 def test_docker_without_space_to_start_starts_after_the_volume_has_grown(host: RescueHost) -> None:

@@ -32,7 +32,7 @@ from bulkhead.storage import beneath, lvm
 from bulkhead.storage import mounts as storage_mounts
 
 from ..configs import config
-from ..fake_lvm import FakeGroup
+from ..fake_lvm import FakeGroup, FakeVolume
 
 G = 2**30
 NAME = "docker-lv-snapshot"
@@ -123,6 +123,17 @@ def test_it_is_tagged_from_the_start_and_what_docker_holds_is_kept(group: FakeGr
     assert command[-1] == "ubuntu-vg/docker-lv"
     assert (taken.name, taken.size) == (NAME, int(command[8][:-1]))
     assert state.load("snapshot") == {"before": INVENTORY, "ran": ["c"], "note": "before a build"}
+
+
+def test_snapshot_of_a_mirror_is_on_one_disk_and_no_larger_than_what_that_has_free(group: FakeGroup) -> None:
+    group.volumes["docker-lv"] = FakeVolume(60 * G, attributes="rwi-aor---")
+    group.disks = {"/dev/vdb": 2 * G, "/dev/vdc": 3 * G}
+    snapshots.create(config())
+    (command,) = group.commands
+    assert command[8:] == (f"{3 * G}b", "ubuntu-vg/docker-lv", "/dev/vdc")
+    group.volumes.pop(NAME)
+    with pytest.raises(Problem, match=r"volume group ubuntu-vg, on its disk /dev/vdc, has 3\.0 GiB free"):
+        snapshots.create(config(), size=4 * G)
 
 
 def test_what_docker_holds_is_kept_before_there_is_a_snapshot(

@@ -61,8 +61,26 @@ def test_mirrors_are_listed_with_their_health(programs: Path, attributes: str, p
 """
     program(programs / "lvs", f"cat <<'E'\n{lines}E")
     (mirror,) = lvm.list_groups()[2]
-    assert vars(mirror) == {"group": "docker-vg", "name": "docker-lv", "problem": problem, "synced": 42.31}
+    values = {"group": "docker-vg", "name": "docker-lv", "problem": problem, "synced": 42.31, "is_active": True}
+    assert vars(mirror) == values
     assert mirror.is_degraded == is_degraded
+
+
+def test_copies_of_a_mirror_have_their_disks_and_are_whole_or_not(programs: Path) -> None:
+    rows = """\
+  docker-vg|[docker-lv_rimage_0]|AAAA|iwi-aor---
+  docker-vg|[docker-lv_rimage_0]|CCCC|iwi-aor---
+  docker-vg|[docker-lv_rmeta_0]|AAAA|ewi-aor---
+  docker-vg||AAAA|
+  docker-vg|[docker-lv_rimage_1]|BBBB|iwi-aor-%s
+  docker-vg|other|BBBB|-wi-ao----
+  vg2|[docker-lv_rimage_0]|DDDD|iwi-aor---
+"""
+    for health, is_whole in (("--", True), ("r-", False), ("p-", False)):
+        program(programs / "pvs", f"cat <<'E'\n{rows % health}E")
+        assert lvm.copies_of("docker-vg", "docker-lv") == [("AAAA CCCC", True), ("BBBB", is_whole)]
+    program(programs / "pvs", f"cat <<'E'\n{rows.replace('iwi-aor-%s', 'Iwi-aor---')}E")
+    assert lvm.copies_of("docker-vg", "docker-lv")[1] == ("BBBB", False)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +98,20 @@ def test_volume_of_another_raid_level_is_no_mirror(programs: Path, layout: str, 
     assert lvm.list_groups() == ([GroupUsage("data", 20, 10, raid=True)], [], [])
 
 
-def test_raid_grows_by_what_its_second_disk_has_free(programs: Path) -> None:
-    rows = "docker-vg|/dev/vdb|300\n docker-vg|/dev/vdc|100\n other|/dev/vdd|900\n docker-vg|/dev/vde|40"
-    program(programs / "pvs", f"printf '{rows}\n'")
-    assert lvm.free_for_raid("docker-vg") == 100
-    assert lvm.free_for_raid("other") == 0
+def test_raid_grows_on_the_disks_of_its_copies_by_what_both_have_free(programs: Path) -> None:
+    rows = """\
+  docker-vg|/dev/vdb|300|[docker-lv_rimage_0]
+  docker-vg|/dev/vdb|300|
+  docker-vg|/dev/vdc|100|[docker-lv_rimage_1]
+  docker-vg|/dev/vdc|100|[docker-lv_rmeta_1]
+  docker-vg|/dev/vdd|140|[docker-lv_rimage_1]
+  docker-vg|/dev/vde|900|other
+  vg2|/dev/vdf|900|[docker-lv_rimage_0]
+"""
+    program(programs / "pvs", f"cat <<'E'\n{rows}E")
+    assert lvm.room_for_raid("docker-vg", "docker-lv") == (["/dev/vdb", "/dev/vdd"], 140)
+    assert lvm.room_for_raid("docker-vg", "older-mirror") == ([], 300)
+    assert lvm.largest_free("docker-vg") == ("/dev/vde", 900)
 
 
 PVS = """\

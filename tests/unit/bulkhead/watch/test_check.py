@@ -23,7 +23,7 @@ from bulkhead.docker import daemon, roots
 from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
-from bulkhead.watch import check
+from bulkhead.watch import check, mirror_record
 from bulkhead.watch.check import CheckClock, Limits, remembered
 from bulkhead.watch.forecast import Forecast, forecast
 from bulkhead.watch.results import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
@@ -174,6 +174,24 @@ def test_mirror_that_is_not_whole_is_a_warning(problem: str, synced: float, leve
     result = check.check_mirror(MirrorHealth("docker-vg", "docker-lv", problem, synced))
     assert (result.key, result.level) == ("mirror:docker-vg/docker-lv", level)
     assert text in result.text
+
+
+def test_mirror_that_is_not_activated_without_a_disk_is_critical() -> None:
+    result = check.check_mirror(MirrorHealth("docker-vg", "docker-lv", "partial", 0, is_active=False))
+    assert result.level == CRITICAL
+    assert "is not active: `journalctl -u docker-mirror` says why. If the disk that answers is stale" in result.text
+
+
+@pytest.mark.parametrize("problem", ["partial", "refresh"])
+@pytest.mark.parametrize("is_active", [True, False])
+def test_mirror_of_others_says_nothing_of_docker(problem: str, is_active: bool) -> None:
+    lost = MirrorHealth("data-vg", "data", problem, 0, is_active=is_active)
+    result = check.check_mirror(lost, is_dockers=False)
+    assert (result.level, "ocker" in result.text.replace("docs/mirror.md", "")) == (WARNING, False)
+    assert (
+        "The other disk is stale: Docker does not start from it alone."
+        in check.check_mirror(MirrorHealth("docker-vg", "docker-lv", problem, 0)).text
+    )
 
 
 # -- memory
@@ -649,6 +667,53 @@ def test_lost_disk_of_a_mirror_alerts_until_it_is_replaced(healthy: CheckHost) -
         healthy.program("lvs", row)
         check.run(config())
         assert healthy.levels().get("mirror:docker-vg/docker-lv", OK) == level
+
+
+@pytest.fixture
+def record(healthy: CheckHost, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = healthy.path / "etc/record"
+    for module in (check, mirror_record):
+        monkeypatch.setattr(module, "MIRROR_RECORD", str(path))
+    return path
+
+
+def mirrored(
+    host: CheckHost, health: str, synced: int = 100, second: str = "iwi-aor---", name: str = "docker-lv"
+) -> None:
+    """A host whose mirror has this health, and whose second copy has these attributes."""
+    host.program("lvs", f"echo 'ubuntu-vg|9|9|{name}|||rwi-{health}|{synced}.00|raid,raid1'")
+    rows = (f"ubuntu-vg|[{name}_rimage_0]|AAAA|iwi-aor---", f"ubuntu-vg|[{name}_rimage_1]|BBBB|{second}")
+    host.program("pvs", f"printf '{rows[0]}\\n{rows[1]}\\n'")
+
+
+def test_copy_that_is_not_stale_is_remembered_until_both_are_in_sync(healthy: CheckHost, record: Path) -> None:
+    steps = (
+        ("aor---", 100, "iwi-aor---", False),
+        ("aor-p-", 100, "iwi-aor-p-", True),
+        ("aor-r-", 100, "iwi-aor-r-", True),
+        ("aor---", 40, "Iwi-aor---", True),
+        ("aor---", 100, "Iwi-aor---", True),
+        ("aor---", 100, "iwi-aor---", False),
+    )
+    for health, synced, second, is_remembered in steps:
+        mirrored(healthy, health, synced, second)
+        check.run(config())
+        assert (record.read_text() if record.exists() else "") == "AAAA\n" * is_remembered
+
+
+def test_nothing_is_remembered_of_a_mirror_that_is_inactive_or_of_others(healthy: CheckHost, record: Path) -> None:
+    mirrored(healthy, "--r-p-", 0, "Iwi---r-p-")
+    check.run(config())
+    mirrored(healthy, "aor-p-", 100, "iwi-aor-p-", name="data")
+    check.run(config())
+    assert not record.exists()
+
+
+def test_record_that_cannot_be_written_is_a_result(healthy: CheckHost, record: Path) -> None:
+    record.with_name("record.new").mkdir(parents=True)
+    mirrored(healthy, "aor-p-", 100, "iwi-aor-p-")
+    check.run(config())
+    assert healthy.levels()["mirror-record"] == UNKNOWN
 
 
 def test_level_from_before_lvm_was_silent_is_still_left_five_points_below(healthy: CheckHost) -> None:

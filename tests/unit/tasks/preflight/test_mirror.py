@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
+from pyinfra_lvm.operations import UNFINISHED_TAG
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import TAG
@@ -24,6 +25,7 @@ from ..example_hosts import (
     spare_disk,
     with_disk,
     with_filesystem,
+    with_fstab,
     with_group,
     with_volume,
 )
@@ -134,6 +136,62 @@ def test_group_of_others_on_two_disks_gets_a_mirror() -> None:
     assert result.plan.size == (room * 60 // 100) // EXTENT * EXTENT
 
 
+def on_one_disk() -> Storage:
+    """Two partitions of the second disk, blank."""
+    storage = two_disks()
+    disk, parts = replace(storage.devices[2], children=("/dev/vdb1", "/dev/vdb2"), signatures=("gpt",)), (1, 2)
+    made = [
+        BlockDevice(f"/dev/vdb{n}", "part", 9 * GIB, False, (f"{SPARE}-part{n}",), (), (), (), zeroed=True)
+        for n in parts
+    ]
+    return replace(storage, devices=(*storage.devices[:2], disk, *storage.devices[3:], *made))
+
+
+def test_two_partitions_of_one_disk_make_no_mirror() -> None:
+    wanted = settings(volume_raid="raid1", volume_disks=[f"{SPARE}-part1", f"{SPARE}-part2"])
+    found = finding(bare_host(), on_one_disk(), wanted)
+    assert found.found == f"{SPARE}-part1, {SPARE}-part2 are on one disk, and volume_raid is raid1"
+    assert SECOND in found.action
+
+
+def test_group_on_two_partitions_of_one_disk_has_no_mirror_and_with_a_third_disk_room_counts_by_disk() -> None:
+    storage = with_group(with_group(on_one_disk(), "data-vg", "/dev/vdb1"), "data-vg", "/dev/vdb2")
+    storage = replace(storage, volume_groups=(replace(storage.volume_groups[0], size=18 * GIB, free=18 * GIB),))
+    wanted = settings(volume_raid="raid1", volume_group="data-vg")
+    assert all_found(wanted, storage) == ["/dev/vdb1, /dev/vdb2 are on one disk, and volume_raid is raid1"]
+    small = replace(storage.devices[3], size=6 * GIB)
+    storage = replace(storage, devices=(*storage.devices[:3], small, *storage.devices[4:]))
+    more = settings(
+        volume_raid="raid1", volume_group="data-vg", volume_disks=[SECOND], volume_group_extend=True, volume_size="5G"
+    )
+    plan = examine(more, bare_host(), storage).plan
+    assert plan
+    assert plan.mirror_disks == ("/dev/vdb1", SECOND)
+    assert examine(replace_size(more, "8G"), bare_host(), storage).plan is None
+
+
+def replace_size(wanted: Settings, size: str) -> Settings:
+    return wanted.model_copy(update={"volume_size": settings(volume_size=size).volume_size})
+
+
+def test_mirror_grows_on_its_own_two_disks_of_a_larger_group() -> None:
+    storage = mirror(10 * GIB)
+    parts = ("docker-lv_rimage_0", "docker-lv_rmeta_0"), ("docker-lv_rimage_1", "docker-lv_rmeta_1")
+    first, second = (replace(pv, volumes=names) for pv, names in zip(storage.physical_volumes, parts, strict=True))
+    third = PhysicalVolume("/dev/vde", "docker-vg", 90 * GIB, 90 * GIB)
+    (group,) = storage.volume_groups
+    disk = BlockDevice("/dev/vde", "disk", 90 * GIB + MIB, False, (), ("LVM2_member",), (), ())
+    larger = replace(
+        storage,
+        physical_volumes=(third, first, second),
+        volume_groups=(replace(group, size=group.size + third.size, free=group.free + third.free),),
+        devices=(*storage.devices, disk),
+    )
+    plan = examine(MIRROR, our_docker_ce_host(), larger).plan
+    assert plan
+    assert (plan.mirror_disks, plan.size) == (("/dev/vdb", "/dev/vdc"), size_of())
+
+
 def test_kernel_without_the_module_makes_no_mirror() -> None:
     found = finding(bare_host(), replace(two_disks(), tools=()), MIRROR)
     assert found.found == "the kernel has no module dm-raid, and volume_raid is raid1"
@@ -149,6 +207,38 @@ def test_linear_volume_is_left_to_its_owner_with_the_commands() -> None:
     )
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+def test_linear_volume_whose_group_has_no_second_room_needs_a_disk_of_its_size(has_room: bool) -> None:
+    one = with_group(with_group(two_disks(), "docker-vg", SPARE), "docker-vg", SECOND)
+    one = replace(one, volume_groups=one.volume_groups[:1])
+    one = with_filesystem(with_volume(one, "docker-vg", "docker-lv", 18 * GIB, tags=(TAG,)), DEVICE)
+    first, second = one.physical_volumes
+    used = replace(first, free=first.size - 18 * GIB), second if has_room else replace(second, free=GIB)
+    action = finding(our_docker_ce_host(), replace(one, physical_volumes=used), MIRROR).action
+    needs = "`vgextend docker-vg BLANK_DISK` with a blank disk of at least 18.0 GiB"
+    assert action.startswith("`lvconvert --type raid1" if has_room else needs)
+
+
+@pytest.mark.parametrize("in_fstab", [False, True])
+def test_mirror_that_a_power_cut_left_half_made_is_to_be_removed_unless_it_is_in_use(in_fstab: bool) -> None:
+    cut = mirror(18 * GIB, tags=(TAG, UNFINISHED_TAG), active=False)
+    if in_fstab:
+        cut = with_fstab(cut, DEVICE, "/srv/docker-volume")
+    found = finding(our_docker_ce_host(), cut, MIRROR)
+    assert ("`lvremove docker-vg/docker-lv`" in found.action) != in_fstab
+    assert ("no run has finished it" in found.found) != in_fstab
+
+
+@pytest.mark.parametrize(("options", "is_warned"), [(("defaults",), True), (("defaults", "nofail"), False)])
+def test_other_volumes_of_the_group_that_the_host_does_not_boot_without_are_warned_about(
+    options: tuple[str, ...], is_warned: bool
+) -> None:
+    storage = with_fstab(with_volume(mirror(10 * GIB), "docker-vg", "data", GIB), "/dev/docker-vg/data", "/data")
+    storage = replace(storage, fstab=tuple(entry._replace(options=options) for entry in storage.fstab))
+    warnings = examine(MIRROR, our_docker_ce_host(), storage).warnings
+    assert any("of the mirror also has /data: when one of its disks is lost" in each for each in warnings) == is_warned
+
+
 def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -> None:
     lost = without_second(mirror(18 * GIB, missing=1, health="partial"))
     found = finding(our_docker_ce_host(configured_volume=DEVICE), lost, MIRROR)
@@ -156,10 +246,14 @@ def test_mirror_without_a_disk_is_not_lost_and_the_message_replaces_the_disk() -
         "the volume group docker-vg lacks 1 of its disks, and the mirror docker-vg/docker-lv has one copy left, which "
         "Docker uses"
     )
+    assert (
+        "`bulkhead snapshot drop` if there is a snapshot, `vgextend docker-vg BLANK_DISK`, `lvconvert" in found.action
+    )
     assert "`lvconvert --repair docker-vg/docker-lv`, `vgreduce --removemissing docker-vg`" in found.action
     asleep = without_second(mirror(18 * GIB, missing=1, health="partial", active=False))
-    assert (
-        "--activationmode degraded docker-vg/docker-lv` brings" in finding(our_docker_ce_host(), asleep, MIRROR).action
+    action = finding(our_docker_ce_host(), asleep, MIRROR).action
+    assert action.startswith(
+        "`systemctl restart docker-mirror.service && systemctl start docker` brings Docker back, or "
     )
 
 
