@@ -10,6 +10,7 @@ from settings.check import settings_of
 from tasks import (
     daemon,
     engine,
+    ephemeral,
     fail_closed,
     guard,
     lost_volumes,
@@ -45,6 +46,7 @@ if plan:
     nvidia.add_repository(settings, plan)
     rehearsal.simulate(settings, plan)
     nvidia.install(settings, plan)
+    ephemeral.forbid(plan)
     lost_volumes.give_up(plan)
     volume.provision(settings, plan)
     program.install(settings, plan)
@@ -60,5 +62,6 @@ if plan:
     prune.install(settings)
     guard.install(settings)
     watch.install(settings)
+    ephemeral.permit(settings, plan)
     if plan.keeps_old_trees and settings.relocation_finalize:
         relocation.finalize(name="Relocation: the old data is removed from the root disk")

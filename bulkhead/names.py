@@ -44,6 +44,7 @@ CONFIGURATION = "/etc/bulkhead"
 PROGRAM_CONFIGURATION = f"{CONFIGURATION}/bulkhead.json"
 RECEIVERS = f"{CONFIGURATION}/receivers"  # of alerts, a line each: NAME=ADDRESS. Addresses hold secrets
 PROGRAM_STATE = "/var/lib/bulkhead"
+EMPTIED = f"{PROGRAM_STATE}/emptied"  # a boot has made Docker's volume anew, and nobody was alerted of it yet
 PROGRAM_RUN = "/run/bulkhead"  # in memory: it takes files when the root disk is full or read-only
 BUILDS_RUN = "/run/bulkhead-builds"  # the builds of `bulkhead build`: open to everybody who may use Docker
 METRICS = "bulkhead.prom"  # in the setting metrics_directory

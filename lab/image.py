@@ -23,6 +23,7 @@ LAYOUTS = {
     "shared-vg": "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
     "spare-disk": "a plain root disk and a blank second disk of 20 GB",
     "two-disks": "as spare-disk, and a second blank disk of 20 GB",
+    "instance-store": "as two-disks: the two blank disks are emptied by a test, as a cloud empties its local disks",
     "decoy": "as spare-disk, and a third disk that holds data",
     "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
     "single-root-xfs": "the same with root on xfs",
@@ -265,7 +266,7 @@ def _make(recipe: Recipe, directory: Path) -> None:
             _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
         if not recipe.one_disk:
             _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
-        if recipe.layout == "two-disks":
+        if recipe.layout in ("two-disks", "instance-store"):
             _qemu_img("create", "-q", "-f", "qcow2", str(directory / "second.qcow2"), SPARE_DISK)
         if recipe.layout == "decoy":
             _decoy(Path(scratch), directory / "decoy.qcow2")

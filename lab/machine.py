@@ -45,6 +45,8 @@ class Machine:
     accelerator: str = "tcg"  # never changes: a snapshot loads under the same accelerator only
     memory: str = "2G"
     cpus: int = 2
+    # Of the firmware, which has none without. One for all machines: the snapshots of a booted image have it in their memory.
+    uuid: str = "b01c4ead-10ab-4d0c-8ead-0123456789ab"
 
     # -- making, finding, removing
 
@@ -241,7 +243,7 @@ class Machine:
             memory=self.memory,
             cpus=self.cpus,
             accelerator=self.accelerator,
-            extra=extra,
+            extra=[*extra, "-uuid", self.uuid],
         )
         subprocess.run(line, check=True, stdin=subprocess.DEVNULL)
 
@@ -371,6 +373,15 @@ class Machine:
         self.added.append(serial)
         self.save()
 
+    def empty_disk(self, serial: str) -> None:
+        """Make a disk blank while the machine is down, as a cloud empties an ephemeral one. Its snapshots stay."""
+        size = int(_information(Path(self.disks[serial]))["virtual-size"])
+        parts = [
+            f"write -z -u {at} {min(2**30, size - at)}" for at in range(0, size, 2**30)
+        ]  # qemu-io takes 2 GiB at most
+        options = [word for part in parts for word in ("-c", part)]
+        subprocess.run(["qemu-io", "-f", "qcow2", *options, self.disks[serial]], check=True, capture_output=True)
+
     def grow_disk(self, serial: str, size: str) -> None:
         """Enlarge a disk while the machine runs, as a cloud does.
 
@@ -458,6 +469,9 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
     elif recipe and recipe.layout == "two-disks":
         settings["volume_raid"] = "raid1"
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare", "/dev/disk/by-id/virtio-second"]
+    elif recipe and recipe.layout == "instance-store":
+        settings["volume_ephemeral"] = True
+        settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     elif not (recipe and recipe.lvm):
         settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
     if recipe and recipe.suite == "sid":

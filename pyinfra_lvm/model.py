@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
 
 METADATA = 2**20  # bytes of a disk that LVM takes before the first extent (pvcreate(8): the default)
+EXTENT = 4 * 2**20  # bytes; of a new group (vgcreate(8): the default)
 
 
 @dataclass(frozen=True)

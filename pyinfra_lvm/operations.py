@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import PurePosixPath
 
 from pyinfra import host
@@ -66,11 +66,14 @@ def not_blank(device: BlockDevice) -> str:
 _ZEROS = 'zeros() { cmp -s -n "$2" -i "$1:0" "$device" /dev/zero; }; '
 
 
-def _blank_guard(device: str) -> str:
+# -- the commands that make things: each checks once more, right before it writes. A deploy has them run by `operation`s; a
+# script that runs without one has them from here too. Names of devices are shell words in them.
+
+
+def blank_guard(device: str) -> str:
     """Return shell code that ends the command unless the device is blank now: the fact may be minutes old."""
-    quoted = shlex.quote(device)
     return (
-        f"device={quoted}; "
+        f"device={device}; "
         'refuse() { echo "refused: $device $1; nothing was written to it" >&2; exit 1; }; '
         '[ -b "$device" ] || refuse "is no block device"; '
         '[ -z "$(lsblk --noheadings --output MOUNTPOINTS "$device" | tr -d "[:space:]")" ] || refuse "is mounted or in use"; '
@@ -81,6 +84,72 @@ def _blank_guard(device: str) -> str:
         'zeros 0 1048576 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
         'refuse "holds data, or cannot be read"; '
     )
+
+
+def unused_guard(devices: str) -> str:
+    """Return shell code that ends the command unless each of the devices is a physical volume that was never in a group.
+
+    vgcreate and vgextend make a physical volume of any device, whatever it holds. And a physical volume whose group was
+    removed still has what `vgcfgrestore` needs.
+    """
+    return (
+        f"{_ZEROS}"
+        f'for device in {devices}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
+        '[ -z "$(echo $found)" ] && zeros 4608 1043968 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
+        '{ echo "refused: $device is no unused physical volume; nothing was written to it" >&2; exit 1; }; done; '
+    )
+
+
+def make_physical_volume(device: str) -> str:
+    """Return the command that makes a blank device a physical volume."""
+    return f"{blank_guard(device)} pvcreate --quiet {device} </dev/null"
+
+
+def make_volume_group(group: str, devices: str, tags: Sequence[str] = ()) -> str:
+    """Return the command that makes a volume group of unused physical volumes."""
+    return f"{unused_guard(devices)}vgcreate --quiet {_added(tags)}{shlex.quote(group)} {devices} </dev/null"
+
+
+def make_logical_volume(
+    group: str, volume: str, size: int, tags: Sequence[str], layout: str = "", disks: str = ""
+) -> str:
+    """Return the command that makes a logical volume, which is unfinished until it has its filesystem.
+
+    Args:
+        size: bytes, in whole extents.
+        layout: options of lvcreate that say on how many disks it is, and how.
+        disks: the physical volumes that it is on; without them, LVM chooses.
+    """
+    return (
+        f"lvcreate --quiet --yes --wipesignatures y {layout}{_added([UNFINISHED_TAG, *tags])}"
+        f"--name {shlex.quote(volume)} --size {size}b {shlex.quote(group)}{disks} </dev/null"
+    )
+
+
+def make_filesystem(group: str, volume: str, fstype: str, options: Sequence[str] = ()) -> str:
+    """Return the command that makes the filesystem on an unfinished volume, and then takes the tag away."""
+    device, name = mapper_path(group, volume), shlex.quote(f"{group}/{volume}")
+    quoted = shlex.quote(device)
+    return (
+        f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED_TAG} && "
+        f"! findmnt --source {quoted} >/dev/null && "
+        # It may have been mounted meanwhile: the count of mounts (ext4) or the inodes (xfs) show it.
+        f"! dumpe2fs -h {quoted} 2>/dev/null | grep -q '^Mount count: *[1-9]' && "
+        f"{{ [ \"$(head -c 4 {quoted} | tr -d '\\0')\" != XFSB ] || "
+        f"od -An -j128 -N16 -tu8 --endian=big {quoted} | awk '{{ exit ($1 - $2 > {XFS_NEW_INODES}) }}'; }} || "
+        f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
+        f"{shlex.join([*_MKFS[fstype], *options, device])} </dev/null && sync && "
+        f"lvchange --quiet --deltag {UNFINISHED_TAG} {name}"
+    )
+
+
+def striped(disks: int) -> str:
+    """Return the options of lvcreate for a volume that is striped over so many disks (lvmraid(7): striped, raid0)."""
+    return f"--type striped --stripes {disks} "
+
+
+def _added(tags: Sequence[str]) -> str:
+    return "".join(f"--addtag {shlex.quote(tag)} " for tag in tags)
 
 
 def _check_value(name: str, value: str) -> None:
@@ -120,7 +189,7 @@ def physical_volume(device: str) -> Commands:
             f"{device} {reason}; only a blank device becomes a physical volume, and nothing was written to it"
         )
     else:
-        yield StringCommand(f"{_blank_guard(device)} pvcreate --quiet {shlex.quote(device)} </dev/null")
+        yield StringCommand(make_physical_volume(shlex.quote(device)))
 
 
 @operation()
@@ -184,24 +253,16 @@ def volume_group(group: str, devices: list[str], extend: bool = False, mixed_sec
     owners = {device: storage.group_of(device) for device in devices}
     foreign = {device: owner for device, owner in owners.items() if owner not in (None, "", group)}
     missing = shlex.join([device for device, owner in owners.items() if owner != group])
-    # vgcreate and vgextend make a physical volume of any device, whatever it holds. And a physical volume whose group
-    # was removed still has what `vgcfgrestore` needs. So only one that was never in a group is taken.
-    guard = (
-        f"{_ZEROS}"
-        f'for device in {missing}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
-        '[ -z "$(echo $found)" ] && zeros 4608 1043968 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
-        '{ echo "refused: $device is no unused physical volume; nothing was written to it" >&2; exit 1; }; done; '
-    )
     if foreign:
         listed = ", ".join(f"{device} (in {owner})" for device, owner in foreign.items())
         yield refusal(f"volume group {group}: {listed} belongs to another group; nothing was changed")
     elif storage.volume_group(group) is None:
-        yield StringCommand(f"{guard}vgcreate --quiet {shlex.quote(group)} {missing} </dev/null")
+        yield StringCommand(make_volume_group(group, missing))
     elif not missing:
         host.noop(f"volume group {group} holds {', '.join(devices)}")
     elif extend:
         mixed = "--config devices/allow_mixed_block_sizes=1 " if mixed_sectors else ""
-        yield StringCommand(f"{guard}vgextend --quiet {mixed}{shlex.quote(group)} {missing} </dev/null")
+        yield StringCommand(f"{unused_guard(missing)}vgextend --quiet {mixed}{shlex.quote(group)} {missing} </dev/null")
     else:
         yield refusal(f"volume group {group} exists without {missing}; nothing was changed. extend=True adds it.")
 
@@ -214,9 +275,10 @@ def logical_volume(
     tags: list[str] | None = None,
     mirrored: bool = False,
     disks: list[str] | None = None,
+    stripes: int = 1,
 ) -> Commands:
     """
-    Make a logical volume, linear or mirrored, or grow one. It is never shrunk.
+    Make a logical volume, linear, mirrored or striped, or grow one. It is never shrunk.
 
     + volume: name of the logical volume
     + group: name of its volume group
@@ -226,6 +288,7 @@ def logical_volume(
       a linear volume is refused
     + disks: the physical volumes of the group that new extents are taken from; without it, LVM chooses. Before 2.03.22, LVM
       may grow both copies of a mirror on one disk where the group has more than two
+    + stripes: a new volume is striped over so many disks; one that exists stays what it is
 
     A new volume carries the tag ``pyinfra-unfinished`` until ``filesystem`` has made its filesystem. Old signatures in
     its extents are wiped: they were in free space. The name of a snapshot or a thin volume is refused.
@@ -255,12 +318,8 @@ def logical_volume(
     wanted = size // extent * extent
     where = "".join(f" {shlex.quote(disk)}" for disk in disks or [])
     if found is None:
-        added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in (UNFINISHED_TAG, *(tags or [])))
-        kind = "--type raid1 --mirrors 1 " if mirrored else ""
-        yield StringCommand(
-            f"lvcreate --quiet --yes --wipesignatures y {kind}{added} "
-            f"--name {shlex.quote(volume)} --size {wanted}b {shlex.quote(group)}{where} </dev/null"
-        )
+        layout = "--type raid1 --mirrors 1 " if mirrored else striped(stripes) if stripes > 1 else ""
+        yield StringCommand(make_logical_volume(group, volume, wanted, tags or [], layout, where))
     elif found.origin or found.segment_type.startswith("thin"):
         kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"
         yield refusal(f"{group}/{volume} is {kind}, not a volume of its own; it was not touched. Choose another name.")
@@ -273,8 +332,7 @@ def logical_volume(
         name = shlex.quote(f"{group}/{volume}")
         missing = [tag for tag in tags or [] if tag not in found.tags]
         if missing:
-            added = " ".join(f"--addtag {shlex.quote(tag)}" for tag in missing)
-            yield StringCommand(f"lvchange --quiet {added} {name}")
+            yield StringCommand(f"lvchange --quiet {_added(missing)}{name}")
         if found.size < wanted:
             yield StringCommand(f"lvextend --quiet --size {wanted}b {name}{where} </dev/null")
         elif not missing:
@@ -321,18 +379,7 @@ def filesystem(
     quoted = shlex.quote(device)
     unused = not mounted and not (present and present.used) and not is_in_fstab(storage, device)
     if found is None or (UNFINISHED_TAG in found.tags and unused):
-        name = shlex.quote(f"{group}/{volume}")
-        yield StringCommand(
-            f"lvs --noheadings --options lv_tags {name} | tr -d ' ' | tr , '\\n' | grep -qx {UNFINISHED_TAG} && "
-            f"! findmnt --source {quoted} >/dev/null && "
-            # It may have been mounted meanwhile: the count of mounts (ext4) or the inodes (xfs) show it.
-            f"! dumpe2fs -h {quoted} 2>/dev/null | grep -q '^Mount count: *[1-9]' && "
-            f"{{ [ \"$(head -c 4 {quoted} | tr -d '\\0')\" != XFSB ] || "
-            f"od -An -j128 -N16 -tu8 --endian=big {quoted} | awk '{{ exit ($1 - $2 > {XFS_NEW_INODES}) }}'; }} || "
-            f"{{ echo 'refused: {device} is no unfinished volume; nothing was written to it' >&2; exit 1; }}; "
-            f"{shlex.join([*_MKFS[fstype], *(options or []), device])} </dev/null && sync && "
-            f"lvchange --quiet --deltag {UNFINISHED_TAG} {name}"
-        )
+        yield StringCommand(make_filesystem(group, volume, fstype, options or []))
     elif not found.active:
         yield refusal(
             f"{device} is not active; it was not touched. Run `lvchange --activate y {group}/{volume}` first."

@@ -126,7 +126,9 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
         allowed = "must be without 'discard' beside volume_file: it would give the file's space to others"
         yield SettingProblem("volume_mount_options", repr(settings.volume_mount_options), allowed)
     if settings.volume_raid:
-        yield from _of_the_mirror(settings)
+        yield from _of_the_raid(settings)
+    if settings.volume_ephemeral:
+        yield from _of_ephemeral_disks(settings)
     if settings.adopt_filesystem:
         # Those that say where a volume comes from, or how large it becomes; a filesystem that is adopted is there, and whole.
         # Its options are those of its own line in fstab.
@@ -159,21 +161,58 @@ def _of_the_volumes(settings: Settings) -> Iterator[SettingProblem]:
             yield SettingProblem(other, repr(below), f"must be outside of {one}, {path}")
 
 
-def _of_the_mirror(settings: Settings) -> Iterator[SettingProblem]:
+def _of_the_raid(settings: Settings) -> Iterator[SettingProblem]:
+    is_striped = settings.volume_raid == "raid0"
     reasons = {
         "volume_file": "a file on the root disk has no second disk",
         "adopt_filesystem": "the filesystem stays on the disk that it is on",
         "adopt_volume": "a volume of others stays what it is",
-        "extra_volumes": "they would have no mirror, and would be lost with one of the disks",
-    }
-    beside = filter(partial(getattr, settings), reasons)
-    allowed = [f"volume_raid and {name} exclude each other ({reasons[name]}): set only one of them" for name in beside]
-    if len(settings.volume_disks) == 1 and not settings.volume_group_extend:
+        "extra_volumes": "only Docker's volume is striped"
+        if is_striped
+        else "they would have no mirror, and would be lost with one of the disks",
+    } | ({"volume_group_extend": "the disks are a group of Docker's own"} if is_striped else {})
+    allowed = _excluded(settings, "volume_raid", reasons)
+    if is_striped and len(settings.volume_disks) < 2:
+        allowed.append(f"needs at least two names in volume_disks, which has {len(settings.volume_disks)}")
+    elif len(settings.volume_disks) == 1 and not settings.volume_group_extend:
         allowed.append(f"needs two disks, and volume_disks has one: {settings.volume_disks[0]}. Name a second one")
     if len(settings.volume_disks) > 2:
         allowed.append(f"takes two disks, and volume_disks has {len(settings.volume_disks)}. Name two of them")
     for text in allowed:
         yield SettingProblem("volume_raid", repr(settings.volume_raid), text)
+
+
+def _of_ephemeral_disks(settings: Settings) -> Iterator[SettingProblem]:
+    reasons = {
+        "volume_file": "the root disk keeps its content",
+        "extra_volumes": "a boot makes Docker's volume only",
+        "volume_group_extend": "the disks are a group of Docker's own",
+    }
+    allowed = _excluded(settings, "volume_ephemeral", reasons)
+    if settings.volume_raid == "raid1":
+        allowed.append(
+            "volume_ephemeral and the mirror of volume_raid exclude each other: both disks are emptied at once"
+        )
+    if not settings.volume_disks:
+        allowed.append("needs volume_disks: a boot makes the volume on the disks that they name, and on no others")
+    for disk in settings.volume_disks:
+        if not fields.is_name_of_blank(disk):
+            allowed.append(
+                f"needs names that a disk has at every boot, also while it is blank, such as those under /dev/disk/by-id or "
+                f"/dev/disk/by-path; {disk} is none"
+            )
+    for text in allowed:
+        yield SettingProblem("volume_ephemeral", "True", text)
+
+
+def _excluded(settings: Settings, name: str, reasons: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with a setting because others are set that exclude it.
+
+    Args:
+        reasons: those others, and why they do.
+    """
+    beside = filter(partial(getattr, settings), reasons)
+    return [f"{name} and {other} exclude each other ({reasons[other]}): set only one of them" for other in beside]
 
 
 def _of_the_engine(settings: Settings) -> Iterator[SettingProblem]:

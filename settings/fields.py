@@ -145,6 +145,11 @@ def is_pattern(disk: str) -> bool:
     return any(character in disk for character in "*?[")
 
 
+def is_name_of_blank(disk: str) -> bool:
+    """Return whether a name of volume_disks, or a pattern, leads to the same disk at every boot, with nothing on it."""
+    return bool(re.match(r"/dev/disk/(?!by-(uuid|label|partuuid|partlabel)/|by-id/lvm-pv-uuid-)", disk))
+
+
 def parse_disks(value: object) -> object:
     """Return the list that a single name stands for."""
     return [value] if isinstance(value, str) else value

@@ -40,7 +40,8 @@ class Settings(BaseModel):
     volume_group_extend: bool
     volume_group_grow: bool
     allow_ephemeral_disks: bool
-    volume_raid: Literal["", "raid1"]
+    volume_ephemeral: bool
+    volume_raid: Literal["", "raid0", "raid1"]
     logical_volume: LogicalVolumeName
     volume_size: Annotated[Size | None, BeforeValidator(fields.parse_volume_size)]
     volume_reserve: Annotated[Size, BeforeValidator(fields.parse_reserve)]
@@ -98,3 +99,8 @@ class Settings(BaseModel):
     nvidia_repository_fingerprint: Annotated[str, AfterValidator(fields.parse_fingerprint)]
     nvidia_repository_key: Annotated[str, AfterValidator(fields.parse_key_address)]
     allow_unsupported_release: bool
+
+    @property
+    def takes_ephemeral_disks(self) -> bool:
+        """Whether a disk that the cloud empties may be Docker's."""
+        return self.allow_ephemeral_disks or self.volume_ephemeral

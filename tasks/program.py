@@ -37,7 +37,7 @@ from tasks.preflight.plan import Plan
 from tasks.support import packages
 from tasks.support.archive import archive
 from tasks.support.files import replace_file, verbatim
-from tasks.support.paths import STORES
+from tasks.support.paths import EPHEMERAL_SERVICE, STORES
 from tasks.volume import extra_entry, store_entry, volume_entry
 
 # $1: the program. Print the digest of its sources, and whether its bytecode is of this host's Python.
@@ -77,6 +77,7 @@ def configuration(settings: Settings, plan: Plan) -> str:
             *([PRUNE_TIMER] if settings.prune_time else []),
             *([GUARD_SERVICE] if settings.guard else []),
             *([VOLUME_FILE_SERVICE] if plan.disk_file_bytes else []),
+            *([EPHEMERAL_SERVICE] if plan.boot_disks else []),
         ],
         "prune_hours": settings.prune_hours,
         "prune_images_after_days": settings.prune_images_after_days,

@@ -19,6 +19,9 @@ from tasks.support.paths import (
     DOCKER_KEY,
     DOCKER_SOURCE,
     DROP_INS,
+    EPHEMERAL_SCRIPT,
+    EPHEMERAL_SERVICE,
+    EPHEMERAL_UNIT,
     JOURNALD,
     JOURNALD_DROP_IN,
     MIRROR_SCRIPT,
@@ -37,7 +40,8 @@ def of_capabilities(settings: Settings) -> list[Question]:
     """Return what every capability asks of a host that is as it should be."""
     packages, offered = list(every_name()), list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ()))
     unit_files = [*UNITS.values(), *DROP_INS.values(), *VOLUME_FILE_FILES, MIRROR_UNIT, MIRROR_SCRIPT]
-    units = [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE, MIRROR_SERVICE]
+    unit_files += [EPHEMERAL_UNIT, EPHEMERAL_SCRIPT]
+    units = [*UNITS, *DROP_INS, VOLUME_FILE_SERVICE, MIRROR_SERVICE, EPHEMERAL_SERVICE]
     return [
         Question(PackageStates, {"packages": packages}),
         Question(EngineInstallation, {"packages": packages, "where_offered": offered}),

@@ -25,7 +25,7 @@ from pyinfra_lvm.collection import Question, fact, operation
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
-from tasks import daemon, fail_closed, guard, prune, watch
+from tasks import daemon, ephemeral, fail_closed, guard, prune, watch
 from tasks.preflight import gate, system
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding
@@ -183,6 +183,7 @@ def remove(settings: Settings) -> None:
         name="daemon.json has only the host's own keys", docker_start_limit=settings.docker_start_limit
     )
     fail_closed.removed()
+    ephemeral.removed()
     watch.removed(settings)
     prune.removed()
     guard.removed(settings)

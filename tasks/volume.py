@@ -87,15 +87,15 @@ def provision(settings: Settings, plan: Plan) -> None:
     if plan.leaves_file:
         volume_file.leave(plan)
     if not plan.adopted:
-        per_inode = settings.volume_bytes_per_inode
         _logical_volume(
             plan.volume_group,
             plan.logical_volume,
             plan.size,
             plan.filesystem,
-            ["-i", str(per_inode)] if per_inode else [],
+            filesystem_options(settings),
             mirrored=plan.mirrored,
             disks=plan.mirror_disks,
+            stripes=plan.stripes,
         )
     if plan.mirrored:
         units.unit_files(
@@ -133,6 +133,12 @@ def mirror_files(plan: Plan) -> dict[str, str]:
     return {MIRROR_SCRIPT: script, MIRROR_UNIT: render("docker-mirror.service.j2", script=MIRROR_SCRIPT)}
 
 
+def filesystem_options(settings: Settings) -> list[str]:
+    """Return the arguments with which mkfs makes the filesystem of Docker's volume."""
+    per_inode = settings.volume_bytes_per_inode
+    return ["-i", str(per_inode)] if per_inode else []
+
+
 def _logical_volume(
     group: str,
     name: str,
@@ -142,6 +148,7 @@ def _logical_volume(
     *,
     mirrored: bool = False,
     disks: Sequence[str] = (),
+    stripes: int = 1,
 ) -> None:
     lvm.logical_volume(
         name=f"Logical volume {group}/{name}",
@@ -151,6 +158,7 @@ def _logical_volume(
         tags=[TAG],
         mirrored=mirrored,
         disks=list(disks),
+        stripes=stripes,
     )
     lvm.filesystem(
         name=f"Filesystem {filesystem} on {mapper_path(group, name)}",
@@ -261,8 +269,13 @@ def stores(volume: str) -> Generator[StringCommand, None, None]:
     if fact(VolumeContents, volume=volume) == {*STORES, *MARKERS}:
         host.noop(f"{volume} has its stores and its markers")
         return
+    yield StringCommand(make_stores(volume))
+
+
+def make_stores(volume: str) -> str:
+    """Return the command that makes the stores' directories and the markers where the volume is mounted."""
     at = shlex.quote(volume)
-    yield StringCommand(
+    return (
         f"mountpoint -q {at} || {{ echo '{volume} is not mounted; nothing was made in it' >&2; exit 1; }}; cd {at} && mkdir -p -m 0711 {shlex.join(STORES)} && sync -f . && "
         f"for marker in {shlex.join(MARKERS)}; do printf %s {shlex.quote(MARKER_TEXT)} >$marker.new && "
         "sync $marker.new && mv -f $marker.new $marker && sync -f . || exit 1; done"

@@ -12,7 +12,7 @@ from bulkhead.config import Config
 from bulkhead.docker import roots, sightings
 from bulkhead.docker.daemon import PATIENCE, silence
 from bulkhead.errors import Problem
-from bulkhead.names import DOCKER, GUARD_SERVICE, MIRROR_RECORD, PRUNE_TIMER, VOLUME_FILE
+from bulkhead.names import DOCKER, EMPTIED, GUARD_SERVICE, MIRROR_RECORD, PRUNE_TIMER, VOLUME_FILE
 from bulkhead.storage import filesystems, lvm
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.text import plain, short, span
@@ -206,6 +206,8 @@ def _keep(config: Config, observation: Observation, memory: dict[str, Any]) -> l
             text = f"nobody could be alerted: {error or repr(error)}"
             observation.results.append(CheckResult("alerts", UNKNOWN, text))
             complain("; ".join([text, *wrong]))
+    if os.path.exists(EMPTIED):
+        reported += _report_empty_disks(config)
     return reported
 
 
@@ -224,6 +226,25 @@ def _remember_copy(config: Config, observation: Observation) -> None:
         except OSError as error:
             text = f"which copy of the mirror {'/'.join(ours)} is stale cannot be remembered: {error}"
             observation.results.append(CheckResult("mirror-record", UNKNOWN, text))
+
+
+def _report_empty_disks(config: Config) -> list[str]:
+    """Alert once that a boot has made Docker's volume anew.
+
+    Returns:
+        The alert, and what goes wrong with its delivery, in lines.
+    """
+    from bulkhead.watch import alert
+    from bulkhead.watch.alert_store import News
+
+    text = f"WARNING: Docker has begun empty: a boot found its disks blank, and made {config.volume_mount} anew"
+    try:
+        problems = alert.report_event(config, [News(WARNING, text)], time.time())
+        os.unlink(EMPTIED)
+    except Exception as error:  # the check goes on, and the next one alerts
+        complain(f"{text}; nobody could be alerted: {error or repr(error)}")
+        return [text]
+    return [text, *problems]
 
 
 def remembered(known: Mapping[str, Any], used: Mapping[str, int], clock: CheckClock) -> dict[str, Any]:

@@ -60,11 +60,22 @@ volume_group_grow = False
 # containers and volumes are lost with it.
 allow_ephemeral_disks = False
 
+# True: volume_disks are emptied whenever the machine stops, and Docker may then start empty. At each boot, before Docker, a
+# unit makes group, volume and filesystem anew if every one of these disks is blank and the machine is the one that was
+# deployed. In every other case it writes nothing, and Docker stays down (docs/ephemeral.md). Each entry of volume_disks must
+# be a name, or a pattern, that one disk has at every boot: under /dev/disk/by-id or by-path, say, and not "blank". Implies
+# allow_ephemeral_disks. A volume that is lost is made anew by a run too, without replace_lost_volumes. Excludes volume_file,
+# extra_volumes, volume_group_extend and volume_raid = "raid1".
+# False: Docker stays down without its volume, until a run with replace_lost_volumes.
+volume_ephemeral = False
+
 # "raid1": Docker's volume is a mirror of two copies, each on a disk of its own, and Docker goes on when one of the disks is
 # lost. Name both disks, and no third, in volume_disks, or a volume_group that has room on two. It is as large as the smaller
 # disk allows. Excludes volume_file, adopt_volume, adopt_filesystem, extra_volumes. A volume that exists without a mirror is
 # refused, with the commands that add the second copy while Docker runs; a mirror stays one if this is "" (docs/mirror.md).
-# "": one copy, on as many disks as the group has.
+# "raid0": Docker's volume is striped over all of volume_disks, at least two: their speed adds up, and the loss of one loses
+# all. The smallest disk decides. Excludes the same, and volume_group_extend. A volume that exists is never striped later.
+# "": one copy, on as many disks as the group has, one after the other.
 volume_raid = ""
 
 # The name of the logical volume: letters, digits and + _ . - are allowed. If you change the name later, you get a

@@ -75,6 +75,11 @@ def choice_notices(settings: Settings, storage: Storage, new_disks: tuple[str, .
                 yield f"volume_disks chooses {_described(device, name)}"
 
 
+def names_disk(device: BlockDevice, entry: str) -> bool:
+    """Return whether an entry of volume_disks leads to a disk: it is one of its names, or a pattern of one."""
+    return bool(_matching(device, entry)) if is_pattern(entry) else entry in (device.path, *device.aliases)
+
+
 def _is_rule(name: str) -> bool:
     return name == BLANK or is_pattern(name)
 
@@ -116,7 +121,7 @@ def _why_not(settings: Settings, storage: Storage, device: BlockDevice, rule: st
         return reason
     if not _PLAIN.match(device.path):
         return "is taken only by its name"
-    if is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
+    if is_ephemeral(storage, device) and not settings.takes_ephemeral_disks:
         return "is an ephemeral disk"
     if device.size < settings.volume_disk_minimum.bytes:
         return f"is smaller than volume_disk_minimum, {settings.volume_disk_minimum}"

@@ -136,7 +136,7 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
             "a blank disk: a disk that carries anything is never overwritten",
             _advice(storage, path, device, is_used=bool(uses or device.mount_points)),
         )
-    if is_ephemeral(storage, device) and not settings.allow_ephemeral_disks:
+    if is_ephemeral(storage, device) and not settings.takes_ephemeral_disks:
         yield Finding(
             f"{name} is an ephemeral disk{f' ({device.model})' if device.model else ''}: the cloud empties it when the "
             "machine is stopped or moved",

@@ -23,6 +23,7 @@ from tasks.preflight import (
     system,
 )
 from tasks.preflight.adoption import EMPTY, FilesystemRoot
+from tasks.preflight.ephemeral import ephemeral_warnings, judge_boot_disks
 from tasks.preflight.extra_volumes import plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
 from tasks.preflight.grown_disks import grown_disks, grown_notices, grown_warnings, with_grown_disks
@@ -103,6 +104,7 @@ def examine(
         return Examination(tuple(findings))
     extra_volumes = plan_extra_volumes(settings, state, storage, volume)
     wants_nvidia = nvidia.is_wanted(settings, state)
+    boot_disks = tuple(wanted.volume_disks) if settings.volume_ephemeral and state.machine else ()
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
@@ -111,6 +113,10 @@ def examine(
         size=volume.size,
         mirrored=volume.mirrored,
         mirror_disks=volume.mirror_disks,
+        stripes=volume.stripes,
+        boot_disks=boot_disks,
+        machine=state.machine,
+        removes_boot_unit=state.has_boot_unit and not boot_disks,
         reserve=volume.reserve,
         filesystem=filesystem.entry.fstype if filesystem else settings.filesystem,
         engine=engine.engine_to_install(settings, state),
@@ -133,7 +139,7 @@ def examine(
     )
     plan = replace(plan, installs=packages.are_missing(settings, state, plan))
     findings += daemon_json.judge_obstacle(settings, state, plan)
-    findings += [*volume.findings, *extra_volumes.findings]
+    findings += [*volume.findings, *extra_volumes.findings, *judge_boot_disks(wanted, storage, volume)]
     if not adopts:
         findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
     findings += consent.judge_consent(settings, state, plan.directories_to_move)
@@ -149,6 +155,7 @@ def examine(
         *engine.silence_warnings(state, storage),
         *file.warnings,
         *volume.warnings,
+        *ephemeral_warnings(settings, state),
         *logical_volume.inode_warnings(settings, storage, plan.device),
         *grown_warnings(settings, storage, grown, volume.group),
         *extra_volumes.warnings,

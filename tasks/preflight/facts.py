@@ -28,6 +28,7 @@ from pyinfra_lvm.facts import split_sections
 from pyinfra_lvm.model import mapper_path
 from settings import daemon_json
 from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, MountUnit, Unit
+from tasks.support.machine import MACHINE
 from tasks.support.package_names import every_name
 from tasks.support.paths import (
     DAEMON_JSON,
@@ -36,6 +37,7 @@ from tasks.support.paths import (
     DOCKER_PATIENCE,
     DOCKER_SOURCE,
     DROP_INS,
+    EPHEMERAL_UNIT,
     JOURNALD_DROP_IN,
     NVIDIA_SOURCE,
     RELOCATION_JOURNALS,
@@ -331,6 +333,7 @@ done
 case $moves in *" active "*|*activating\ *) echo under-way ;; esac
 """
     + _SOURCES
+    + MACHINE
     + r"""section sources
 [ ! -f "$our_source" ] || echo "$our_source"
 # named NUMBER [EXCEPT]
@@ -352,6 +355,8 @@ done
 section gpu-driver
 if [ -e /proc/driver/nvidia/version ]; then echo loaded; elif command -v nvidia-smi >/dev/null; then echo installed; fi
 section stopped-by-upgrade; present "$stopped"
+[ -z "$identify" ] || { section machine; machine; }
+[ ! -e "$boot_unit" ] || { section boot-unit; echo yes; }
 section toolkit; command -v nvidia-container-runtime
 section toolkit-is-ours
 [ ! -f "$nvidia_source" ] || { echo yes; section nvidia-containers
@@ -375,6 +380,7 @@ class HostFacts(FactBase[HostState]):
         places: directories that get volumes of their own.
         mount_points: whose units systemd is asked for.
         where_offered: packages that only some releases have; apt is asked for those that are not installed.
+        identify: tell what tells this machine from a copy of its root disk.
     """
 
     def command(
@@ -384,6 +390,7 @@ class HostFacts(FactBase[HostState]):
         places: list[str] | None = None,
         mount_points: list[str] | None = None,
         where_offered: list[str] | None = None,
+        identify: bool = False,
     ) -> str:
         paths = (DOCKER_STORE, CONTAINERD_STORE, DAEMON_JSON)
         repositories = (DOCKER_SOURCE, docker_repository, NVIDIA_SOURCE, nvidia_repository)
@@ -393,7 +400,8 @@ class HostFacts(FactBase[HostState]):
         volumes = (PROGRAM_CONFIGURATION, " ".join(DROP_INS.values()), units)
         words = (*paths, *repositories, journals, " ".join(places or []), *files, *volumes, *every_name())
         values = f"docker_host={DOCKER_HOST} patience={DOCKER_PATIENCE} containers={shlex.quote(_CONTAINER)} "
-        values += f"where_offered={shlex.quote(' '.join(where_offered or []))}"
+        values += f"where_offered={shlex.quote(' '.join(where_offered or []))} identify={'yes' if identify else ''} "
+        values += f"boot_unit={EPHEMERAL_UNIT}"
         return shlex.join(["sh", "-c", f"{values}\n{_SCRIPT}", "host", *words])
 
     def process(self, output: list[str]) -> HostState:
@@ -497,6 +505,8 @@ def parse_host(output: list[str]) -> HostState:
         journal_bytes=sum(int(line.split()[0]) for line in sections.get("journal", [])),
         docker_sources=tuple(dict.fromkeys(sections["sources"])),
         stopped_by_upgrade=bool(sections["stopped-by-upgrade"]),
+        machine="".join(sections.get("machine", ())),
+        has_boot_unit="boot-unit" in sections,
         gpus=tuple(sections["gpus"]),
         gpu_driver="".join(sections["gpu-driver"]),
         toolkit="".join(sections.get("toolkit", ())),

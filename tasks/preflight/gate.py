@@ -131,6 +131,7 @@ def _questions(settings: Settings) -> tuple[Question, Question]:
         "places": places,
         "mount_points": mount_points,
         "where_offered": list(ENGINE_WHERE_OFFERED.get(settings.engine_source, ())),
+        "identify": settings.volume_ephemeral,
     }
     disks = [*(WHOLE_DISKS if disk == BLANK else disk for disk in settings.volume_disks), VOLUME_FILE_DEVICE]
     of_storage = {"paths": mount_points, "probe": disks, "images": [VOLUME_FILE]}

@@ -119,6 +119,8 @@ class HostState:
     daemon_json: str = ""  # the file's text; empty where there is none
     daemon_json_applied: str = ""  # the keys of it that this project wrote
     daemon_json_obstacle: str = ""  # why the file cannot be replaced, in words
+    machine: str = ""  # what tells it from a copy of its root disk (tasks.support.machine); empty where nothing does
+    has_boot_unit: bool = False  # a boot that finds Docker's disks blank makes its volume on them anew
     journal_bytes: int = 0  # of the system's journal, before the first run
     docker_sources: tuple[str, ...] = ()  # apt's files that name Docker's repository, and always our own
     gpus: tuple[str, ...] = ()  # PCI addresses of NVIDIA's GPUs, without those of virtual machines

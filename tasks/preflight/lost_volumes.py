@@ -153,7 +153,7 @@ def judge_lost_volumes(
                 "a volume with its disk: otherwise whoever uses it gets errors",
                 "`pvs` and `dmesg` show what happened to the disk; if it is gone, reboot the host, and run again",
             )
-        elif not settings.replace_lost_volumes:
+        elif not _reason_to_replace(settings):
             empty = ", but for an empty one from a run that did not end" if _listed(storage, volume.device) else ""
             verb = "names" if len(volume.named_by) == 1 else "name"
             ended = _OFF_THE_VOLUME.get(_phase(settings, state, volume))
@@ -177,6 +177,11 @@ def keep_docker_down(settings: Settings, state: HostState, lost: Sequence[LostVo
     """
     runs = state.storage_driver or state.docker_hangs
     return state.fails_closed and not runs and any(_is_dockers(volume, settings) for volume in lost)
+
+
+def _reason_to_replace(settings: Settings) -> str:
+    """Return the setting by which a new volume may take the place of a lost one; empty where none does."""
+    return next((name for name in ("replace_lost_volumes", "volume_ephemeral") if getattr(settings, name)), "")
 
 
 def _is_dockers(volume: LostVolume, settings: Settings) -> bool:
@@ -257,11 +262,10 @@ def _judge_data_behind(state: HostState, storage: Storage) -> Iterator[Finding]:
 
 def lost_volume_warnings(settings: Settings, lost: Sequence[LostVolume]) -> Iterator[str]:
     """Yield which volumes are given up, or that the permission for it is no longer needed."""
-    if not settings.replace_lost_volumes:
-        return
     for volume in lost:
-        yield f"{volume} is given up, as replace_lost_volumes says: a new, empty one takes its place"
-    if not lost:
+        if reason := _reason_to_replace(settings):
+            yield f"{volume} is given up, as {reason} says: a new, empty one takes its place"
+    if settings.replace_lost_volumes and not lost:
         yield (
             "replace_lost_volumes is set, and no volume is lost: take it out of the settings, or a disk that is only "
             "detached counts as gone the next time"

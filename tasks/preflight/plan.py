@@ -25,6 +25,10 @@ class Plan:
     relocates: bool  # Docker's data is off the volume, and moves onto it
     old_trees: bool  # data has been moved, and its old trees are kept beneath the mounts
     containerd_store: bool  # the engine keeps its images in containerd's store, and they stay there
+    stripes: int = 1  # disks that the volume is striped over
+    boot_disks: tuple[str, ...] = ()  # names: at a boot that finds all of them blank, the volume is made on them anew
+    machine: str = ""  # that such a boot must be of
+    removes_boot_unit: bool = False  # no boot does that any longer
     mirrored: bool = False  # the volume has two copies, each on a disk of its own
     mirror_disks: tuple[str, ...] = ()  # that the copies are on, where the group has more than two
     disk_file_bytes: int = 0  # bytes of the file that the group is on; 0: it is on disks

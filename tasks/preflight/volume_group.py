@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import LogicalVolume, Storage, VolumeGroup, usable
+from pyinfra_lvm.model import EXTENT, LogicalVolume, Storage, VolumeGroup, usable
 from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
@@ -19,8 +19,6 @@ from tasks.preflight.volume_size import DoesNotFit, PlannedSize, plan_size
 from tasks.support.paths import MIRROR_SERVICE, TAG, VOLUME_FILE_DEVICE
 
 OWN_GROUP = "docker-vg"
-
-_EXTENT = 4 * 2**20  # bytes; LVM's default for a new group (vgcreate(8))
 
 # Bytes that LVM keeps beside each copy of a mirror: two superblocks, and a bit for each of at most 2^21 regions
 # (_raid_rmeta_extents and raid_ensure_min_region_size in its raid_manip.c).
@@ -47,6 +45,7 @@ class VolumePlan:
     findings: tuple[Finding, ...]
     mirrored: bool = False  # it has two copies, each on a disk of its own
     mirror_disks: tuple[str, ...] = ()  # that the copies are on, where the group has more than two
+    stripes: int = 1  # disks that it is striped over
 
 
 def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
@@ -61,7 +60,8 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     wrong_disks = [*judge_disks(settings, storage, name)]
     # A disk that the host does not have, or that is not blank, says nothing about the group.
     findings = [*wrong_disks, *_judge_group(settings, storage, name, () if wrong_disks else disks)]
-    findings += [] if wrong_disks else _judge_mirror(settings, storage, name, disks)
+    if not wrong_disks:
+        findings += [*_judge_mirror(settings, storage, name, disks), *_judge_stripes(settings, storage, name, disks)]
     group = storage.volume_group(name)
     if group and (group.missing_physical_volumes or len(_named(storage, name)) > 1):
         # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing, and it may be the
@@ -94,6 +94,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         findings=tuple(judge_volume(volume, storage, name, planned.bytes)),
         mirrored=mirrored,
         mirror_disks=_named_for_mirror(settings, storage, name, disks) if mirrored else (),
+        stripes=_stripes(settings, storage, name, disks),
     )
 
 
@@ -242,7 +243,8 @@ def _extension_warnings(settings: Settings, storage: Storage, name: str, new_dis
 
 def _mirror_warnings(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[str]:
     count = len(new_disks) + len(storage.physical_volumes_of(name))
-    if new_disks and count > 1 and not settings.volume_group_extend and not _is_mirrored(settings, storage, name):
+    alone = settings.volume_group_extend or settings.volume_ephemeral  # one that is emptied has lost its data anyway
+    if new_disks and count > 1 and not alone and not _is_mirrored(settings, storage, name):
         yield (
             f"the volume group {name} is on {count} disks without a mirror: if one of them is lost, all of Docker's data is "
             'lost. volume_raid = "raid1" makes one (docs/mirror.md)'
@@ -255,13 +257,13 @@ def _mirror_warnings(settings: Settings, storage: Storage, name: str, new_disks:
 def _is_mirrored(settings: Settings, storage: Storage, name: str) -> bool:
     """Return whether Docker's volume in a group is a mirror, or becomes one."""
     existing = storage.logical_volume(name, settings.logical_volume)
-    return existing.is_mirror if existing else bool(settings.volume_raid)
+    return existing.is_mirror if existing else settings.volume_raid == "raid1"
 
 
 def _judge_mirror(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[Finding]:
     """Yield why Docker's volume in a group cannot be the mirror that the settings want."""
     existing = storage.logical_volume(name, settings.logical_volume)
-    if not settings.volume_raid or (existing and existing.is_mirror):
+    if settings.volume_raid != "raid1" or (existing and existing.is_mirror):
         return
     if _MIRROR_MODULE not in storage.tools:
         yield Finding(
@@ -323,6 +325,37 @@ def _judge_lost_copy(settings: Settings, storage: Storage) -> Iterator[Finding]:
             )
 
 
+# -- or stripes
+
+
+def _stripes(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> int:
+    """Return over how many disks Docker's volume in a group is striped, or becomes it: over all; 1 where it is not."""
+    existing = storage.logical_volume(name, settings.logical_volume)
+    is_striped = existing.segment_type == "striped" if existing else settings.volume_raid == "raid0"
+    return len(storage.physical_volumes_of(name)) + (0 if existing else len(new_disks)) if is_striped else 1
+
+
+def _judge_stripes(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Iterator[Finding]:
+    """Yield why Docker's volume in a group cannot be striped over the disks of the settings."""
+    existing = storage.logical_volume(name, settings.logical_volume)
+    if not existing or TAG not in existing.tags:
+        return
+    path = f"{name}/{existing.name}"
+    if settings.volume_raid == "raid0" and existing.segment_type != "striped":
+        yield Finding(
+            f"the logical volume {path} is of the type {existing.segment_type}, and volume_raid is raid0",
+            "a striped volume: only a new one becomes that",
+            'set volume_raid to ""',
+        )
+    elif existing.segment_type == "striped" and new_disks:
+        yield Finding(
+            f"the logical volume {path} is striped over {len(storage.physical_volumes_of(name))} disks, and volume_disks "
+            f"also names {', '.join(new_disks)}",
+            "the disks that it was made on: a striped volume does not grow onto others",
+            "take them out of volume_disks",
+        )
+
+
 def _is_degraded(volume: LogicalVolume | None) -> bool:
     return volume is not None and volume.is_mirror and volume.health not in ("", "mismatches exist")
 
@@ -365,18 +398,25 @@ class Capacity:
 def capacity(storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
     """Return the room in a group once it has its new disks."""
     group = storage.volume_group(name)
-    extent = group.extent_size if group else _EXTENT
+    extent = group.extent_size if group else EXTENT
     devices = filter(None, map(storage.device, new_disks))
     added = sum(usable(device.size, extent) for device in devices)
     return Capacity((group.size if group else 0) + added, (group.free if group else 0) + added, extent)
 
 
 def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> Capacity:
-    """Return the room for Docker's volume in a group once it has its new disks. Two disks share it where it is a mirror."""
+    """Return the room for Docker's volume in a group once it has its new disks: for one copy of a mirror, or all stripes."""
     room = capacity(storage, name, new_disks)
-    if not _is_mirrored(settings, storage, name):
+    stripes, mirrored = _stripes(settings, storage, name, new_disks), _is_mirrored(settings, storage, name)
+    if stripes == 1 and not mirrored:
         return room
     extent = room.extent_size
+    if stripes > 1:  # each of them has as many extents of it: the smallest decides
+        added = [usable(device.size, extent) for device in map(storage.device, new_disks) if device]
+        volumes = storage.physical_volumes_of(name)
+        size = min([*added, *(volume.size for volume in volumes)])
+        free = min([*added, *(volume.free for volume in volumes)])
+        return Capacity(stripes * size, stripes * free, stripes * extent)
     places = _mirror_places(settings, storage, name, new_disks)
     size = min((place.size for place in places), default=0)
     free = min((place.free for place in places), default=0)

@@ -34,6 +34,11 @@ MIRROR_SERVICE = "docker-mirror.service"
 MIRROR_UNIT = f"/etc/systemd/system/{MIRROR_SERVICE}"
 MIRROR_SCRIPT = "/usr/local/lib/docker-mirror.sh"
 
+# Makes Docker's volume anew at a boot that finds its disks blank.
+EPHEMERAL_SERVICE = "docker-ephemeral.service"
+EPHEMERAL_UNIT = f"/etc/systemd/system/{EPHEMERAL_SERVICE}"
+EPHEMERAL_SCRIPT = "/usr/local/lib/docker-ephemeral.sh"
+
 FSTAB = "/etc/fstab"
 CHECK_DISK = "/usr/local/bin/check-disk"
 CHECK_CRON = "/etc/cron.d/check-disk"

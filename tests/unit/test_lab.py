@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,6 +88,8 @@ def test_settings_of_a_machine_follow_from_its_recipe() -> None:
     assert adopting == {"engine_source": "distro", "adopt_filesystem": True}
     partition = inventory_settings(Recipe(layout="cloud-init"))
     assert partition["volume_disks"] == ["/dev/disk/by-partlabel/docker"]
+    ephemeral = inventory_settings(Recipe(layout="instance-store"))
+    assert ephemeral["volume_ephemeral"] is True
     mirrored = inventory_settings(Recipe(layout="two-disks"))
     assert mirrored["volume_disks"] == ["/dev/disk/by-id/virtio-spare", "/dev/disk/by-id/virtio-second"]
     assert mirrored["volume_raid"] == "raid1"
@@ -198,6 +201,26 @@ def test_disk_grows_while_the_machine_runs(machine: Machine, monkeypatch: pytest
     monkeypatch.setattr(Machine, "_tell_monitor", lambda _, command: commands.append(command))
     machine.grow_disk("spare", "30G")
     assert commands == ["block_resize spare 30G"]
+
+
+@pytest.mark.skipif(not shutil.which("qemu-io"), reason="the lab's tools are not installed")
+def test_emptied_disk_is_zeros_and_its_snapshots_stay(machine: Machine) -> None:
+    disk = machine.directory / "spare.qcow2"
+    machine.disks["spare"] = str(disk)
+    at_end = 1100 * 2**20
+
+    def qemu(*words: str) -> int:
+        return subprocess.run([*words, str(disk)], capture_output=True, check=False).returncode
+
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1200M"], check=True)
+    filled = [word for at in (0, at_end) for word in ("-c", f"write -P 7 {at} 1M")]
+    assert qemu("qemu-io", "-f", "qcow2", *filled) == 0
+    assert qemu("qemu-img", "snapshot", "-c", "before") == 0
+    machine.empty_disk("spare")
+    for pattern in (0, 7):
+        read = [word for at in (0, at_end) for word in ("-c", f"read -P {pattern} {at} 1M")]
+        assert qemu("qemu-io", "-f", "qcow2", *read) == 0, pattern
+        assert qemu("qemu-img", "snapshot", "-a", "before") == 0
 
 
 def test_words_after_the_dashes_are_one_command() -> None:

@@ -141,6 +141,7 @@ FAILS = (
     "toolkit",
     "toolkit of others",
     "files of the toolkit",
+    "script of ephemeral disks",
 )
 SETTINGS: dict[str, Any] = {
     "volume_size": "60%VG",
@@ -166,13 +167,13 @@ class FakeBackend:
         lines = []
         for name in questions.questions(settings(**SETTINGS)):
             text = self.answers.get(name, GOOD.get(name, ""))
-            code = int(text is None or name in FAILS)
+            code = int(text is None or (name in FAILS and name not in self.answers))
             lines += [f"{mark} {name}", text or "", "", f"{mark} {code}", ""]
         return SimpleNamespace(stdout="\n".join(lines), stderr="", failed=False)
 
 
-def target_of(backend: FakeBackend) -> Target:
-    return Target("web-1", settings(**SETTINGS), backend)  # type: ignore[arg-type]
+def target_of(backend: FakeBackend, **changes: object) -> Target:
+    return Target("web-1", settings(**SETTINGS).model_copy(update=changes), backend)  # type: ignore[arg-type]
 
 
 def properties() -> Iterator[tuple[str, Callable[..., None], tuple[Any, ...]]]:
@@ -263,6 +264,49 @@ def test_property_that_does_not_hold_fails_its_test_alone(name: str, answer: str
     backend = FakeBackend()
     backend.answers[name] = answer
     assert failing(target_of(backend)) == wrong
+
+
+@pytest.mark.parametrize(("segment_type", "raid"), [("striped", ""), ("striped", "raid0"), ("linear", "")])
+def test_volume_may_be_striped(segment_type: str, raid: str) -> None:
+    backend = FakeBackend()
+    backend.answers["logical volume"] = GOOD["logical volume"].replace("linear", segment_type)
+    assert failing(target_of(backend, volume_raid=raid)) == set()
+    if raid:
+        assert failing(target_of(FakeBackend(), volume_raid=raid)) == {"test_volume_is_a_plain_logical_volume"}
+
+
+EPHEMERAL = "test_boot_makes_the_volume_anew_on_ephemeral_disks_before_it_is_mounted"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({}, set()),
+        (
+            {"the unit of ephemeral disks": "ActiveState=failed\nUnitFileState=enabled\nNeedDaemonReload=no"},
+            {EPHEMERAL},
+        ),
+        ({"script of ephemeral disks": None}, {EPHEMERAL}),
+        ({"order of the unit of ephemeral disks": "shutdown.target"}, {EPHEMERAL}),
+        ({"machine": None, "script of ephemeral disks": None}, set()),
+    ],
+)
+def test_ephemeral_host_has_the_unit_that_makes_its_volume(changes: dict[str, Any], wrong: set[str]) -> None:
+    backend = FakeBackend()
+    backend.answers |= {
+        "the unit of ephemeral disks": "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no",
+        "order of the unit of ephemeral disks": "srv-docker\\x2dvolume.mount shutdown.target",
+        "script of ephemeral disks": "",
+        "machine": "digest",
+    }
+    backend.answers |= changes
+    assert failing(target_of(backend, volume_ephemeral=True)) == wrong
+
+
+def test_host_that_is_not_ephemeral_has_no_such_unit() -> None:
+    backend = FakeBackend()
+    backend.answers["script of ephemeral disks"] = ""
+    assert failing(target_of(backend)) == {EPHEMERAL}
 
 
 PARTS = """\

@@ -24,12 +24,15 @@ from bulkhead.names import (
 )
 from settings.model import Settings
 from tasks.nvidia import REFRESH
+from tasks.support.machine import MACHINE
 from tasks.support.package_names import TOOLKIT
 from tasks.support.paths import (
     CHECK_CRON,
     DAEMON_JSON,
     DAEMON_JSON_APPLIED,
     DROP_INS,
+    EPHEMERAL_SCRIPT,
+    EPHEMERAL_SERVICE,
     JOURNALD_DROP_IN,
     MIRROR_SERVICE,
     NVIDIA_BROUGHT,
@@ -134,6 +137,11 @@ def _of_the_volume(mounts: list[str], mounts_of_all: list[str]) -> dict[str, str
         '-o lv_name,vg_name,lv_dm_path,lv_size,segtype,lv_tags,lv_health_status,vg_size,vg_extent_size "$device"',
         "parts of the volumes": 'lvs -a --noheadings -o lv_name,devices "$group"',
         "the mirror's unit is enabled": f"systemctl is-enabled {MIRROR_SERVICE}",
+        "the unit of ephemeral disks": "systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload "
+        f"{EPHEMERAL_SERVICE}",
+        "order of the unit of ephemeral disks": f"systemctl show --property=Before --value {EPHEMERAL_SERVICE}",
+        "script of ephemeral disks": f"sh -n {EPHEMERAL_SCRIPT}",
+        "machine": f"{MACHINE}\nmachine | grep .",
         "volumes of the group": 'lvs --noheadings -o lv_name,lv_dm_path "$group"',
         "UUID of the filesystem": 'findmnt --noheadings --output UUID "$volume"',
         "top of the volume": 'ls -A "$volume"',

@@ -24,6 +24,7 @@ from tasks.support.paths import (
     FSTAB,
     STORES,
 )
+from tasks.support.units import mount_unit
 from tests.verify import questions
 from tests.verify.conftest import Target
 
@@ -36,7 +37,8 @@ def test_volume_is_a_plain_logical_volume(target: Target) -> None:
     assert volume["lv_name"] == target.settings.logical_volume
     assert target.device == volume["lv_dm_path"]
     # A mirror that somebody made stays one.
-    assert volume["segtype"] in ({"raid1"} if target.settings.volume_raid else {"linear", "raid1"})
+    wanted = {"raid1": {"raid1"}, "raid0": {"striped"}, "": {"linear", "striped", "raid1"}}
+    assert volume["segtype"] in wanted[target.settings.volume_raid]
     assert "pyinfra-unfinished" not in volume["lv_tags"].split(",")
 
 
@@ -53,6 +55,18 @@ def test_mirror_is_whole_and_each_copy_is_on_a_disk_of_its_own(target: Target) -
     assert all(disks)
     assert not disks[0] & disks[1]
     target.output("the mirror's unit is enabled")
+
+
+def test_boot_makes_the_volume_anew_on_ephemeral_disks_before_it_is_mounted(target: Target) -> None:
+    if not target.settings.volume_ephemeral:
+        assert target.fails("script of ephemeral disks")
+        return
+    if target.fails("machine"):
+        pytest.skip("the firmware has no UUID of its own: no boot makes anything")
+    shown = set(target.output("the unit of ephemeral disks").splitlines())
+    assert shown == {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"}
+    target.output("script of ephemeral disks")
+    assert mount_unit(target.volume) in target.output("order of the unit of ephemeral disks").split()
 
 
 def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:

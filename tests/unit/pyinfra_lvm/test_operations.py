@@ -229,6 +229,17 @@ def test_mirror_is_made_with_two_copies() -> None:
     )
 
 
+def test_volume_is_striped_over_disks_and_its_group_carries_tags() -> None:
+    bare = replace(MADE, logical_volumes=())
+    (command,) = commands(lvm.logical_volume, bare, volume="data", group="vg", size=10 * G, stripes=3)
+    assert command == (
+        "lvcreate --quiet --yes --wipesignatures y --type striped --stripes 3 --addtag pyinfra-unfinished "
+        f"--name data --size {10 * G}b vg </dev/null"
+    )
+    made = lvm.make_volume_group("vg", '"$disk"', ["a", "b"])
+    assert made.endswith('; done; vgcreate --quiet --addtag a --addtag b vg "$disk" </dev/null')
+
+
 def test_volume_is_made_and_grows_on_the_disks_that_are_named() -> None:
     on = {"volume": "data", "group": "vg", "size": 20 * G, "mirrored": True, "disks": ["/dev/vdb", "/dev/vdc"]}
     (made,) = commands(lvm.logical_volume, Storage(volume_groups=(GROUP,)), **on)

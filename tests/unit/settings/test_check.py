@@ -458,7 +458,58 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"adopt_volume": True, "volume_disks": ["/dev/vdb"]},
         "adopt_volume = True: adopt_volume and volume_disks exclude each other",
     ),
-    ({"volume_raid": "raid5"}, 'volume_raid = \'raid5\': must be "" or "raid1"'),
+    ({"volume_raid": "raid5"}, 'volume_raid = \'raid5\': must be "", "raid0" or "raid1"'),
+    (
+        {"volume_raid": "raid0", "volume_disks": ["/dev/vdb"]},
+        "volume_raid = 'raid0': needs at least two names in volume_disks, which has 1",
+    ),
+    ({"volume_raid": "raid0"}, "needs at least two names in volume_disks, which has 0"),
+    (
+        {
+            "volume_raid": "raid0",
+            "volume_group": "vg",
+            "volume_disks": ["/dev/vdb", "/dev/vdc"],
+            "volume_group_extend": True,
+        },
+        "volume_raid and volume_group_extend exclude each other (the disks are a group of Docker's own)",
+    ),
+    (
+        {
+            "volume_ephemeral": True,
+            "volume_disks": ["/dev/disk/by-id/a"],
+            "volume_group": "vg",
+            "volume_group_extend": True,
+        },
+        "volume_ephemeral and volume_group_extend exclude each other (the disks are a group of Docker's own)",
+    ),
+    ({"volume_ephemeral": True}, "volume_ephemeral = True: needs volume_disks: a boot makes the volume on the disks"),
+    *(
+        (
+            {"volume_ephemeral": True, "volume_disks": [name]},
+            f"volume_ephemeral = True: needs names that a disk has at every boot, also while it is blank, such as those under /dev/disk/by-id or /dev/disk/by-path; {name} is none",
+        )
+        for name in (
+            "blank",
+            "/dev/nvme1n1",
+            "/dev/disk/by-uuid/1234",
+            "/dev/disk/by-partlabel/docker",
+            "/dev/disk/by-id/lvm-pv-uuid-1234",
+        )
+    ),
+    (
+        {"volume_ephemeral": True, "volume_raid": "raid1", "volume_disks": ["/dev/disk/by-id/a", "/dev/disk/by-id/b"]},
+        "volume_ephemeral and the mirror of volume_raid exclude each other: both disks are emptied at once",
+    ),
+    *(
+        (
+            {"volume_ephemeral": True, "volume_disks": ["/dev/disk/by-id/a"]} | {name: value},
+            f"volume_ephemeral = True: volume_ephemeral and {name} exclude each other (",
+        )
+        for name, value in {
+            "volume_file": "60%",
+            "extra_volumes": {"home-lv": {"mount": "/home", "size": "20G"}},
+        }.items()
+    ),
     (
         {"volume_raid": "raid1", "volume_disks": ["/dev/vdb"]},
         "volume_raid = 'raid1': needs two disks, and volume_disks has one: /dev/vdb. Name a second one",
@@ -555,6 +606,13 @@ GOOD: list[dict[str, Any]] = [
     {"volume_mount_options": ["_netdev", "x-systemd.requires=iscsid.service", "noatime", "discard", "commit=30"]},
     {"volume_mount_options": ["logbufs=8", "lazytime"], "filesystem": "xfs"},
     {"volume_disks": ["blank"]},
+    {"volume_ephemeral": True, "volume_disks": "/dev/disk/by-id/nvme-Amazon_EC2_NVMe_Instance_Storage_*"},
+    {
+        "volume_ephemeral": True,
+        "volume_raid": "raid0",
+        "volume_disks": ["/dev/disk/by-path/pci-0000:00:1f.0-nvme-1", "/dev/disk/azure/local/by-index/2"],
+    },
+    {"volume_raid": "raid0", "volume_disks": ["/dev/vdb", "/dev/disk/by-id/virtio-second*"]},
     {"volume_raid": "raid1"},
     {"volume_raid": "raid1", "volume_disks": ["/dev/vdb", "/dev/disk/by-id/virtio-second*"]},
     {"volume_raid": "raid1", "volume_disks": ["/dev/vdb"], "volume_group": "vg", "volume_group_extend": True},

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ def _bare_host(os_release: list[str]) -> HostState:
         re.findall(r"^section ([\w-]+)", HostFacts().command().replace("; section", "\nsection"), re.M)
     )
     text = {"system": ["0", "amd64", "systemd"], "os": os_release}
-    return parse_host([line for title in titles for line in (f"##HOST## {title}", *text.get(title, []))])
+    state = parse_host([line for title in titles for line in (f"##HOST## {title}", *text.get(title, []))])
+    return replace(state, machine="its firmware has a UUID")
 
 
 # -- the table

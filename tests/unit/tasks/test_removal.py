@@ -17,7 +17,7 @@ from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support.files import Present
-from tasks.support.paths import TAG
+from tasks.support.paths import EPHEMERAL_SCRIPT, EPHEMERAL_UNIT, TAG
 from tasks.support.run_lock import Holder, RunLockHolder
 
 from .deployment import Deployment, deployed
@@ -205,11 +205,16 @@ def test_every_file_of_the_project_goes_and_the_markers_with_them() -> None:
         patched.setattr(removal, "mutable", lambda **_: None)
         for module, function in ((removal, "hold_the_lock"), (removal.daemon, "remove_our_keys")):
             patched.setattr(module, function, lambda **_: None)
-        for module in (removal.fail_closed, removal.watch, removal.prune, removal.guard):
+        for module in (removal.ephemeral, removal.fail_closed, removal.watch, removal.prune, removal.guard):
             patched.setattr(module, "removed", lambda *_: None)
         removal.remove._inner(settings())  # type: ignore[attr-defined]
     assert {f"{path}/{MARKER}" for path in MOUNT_POINTS} <= set(asked)
     assert {"/usr/local/bin/bulkhead", "/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead"} <= set(asked)
+
+
+def test_no_boot_makes_the_volume_anew_any_more() -> None:
+    paths = [path for name, arguments in left().arguments for path in arguments.get("paths", []) if "units" in name]
+    assert {EPHEMERAL_UNIT, EPHEMERAL_SCRIPT} <= {*paths}
 
 
 def test_file_that_is_the_disk_stays_with_its_unit() -> None:

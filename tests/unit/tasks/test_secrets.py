@@ -94,6 +94,7 @@ NO_SECRET = {
         "volume_bytes_per_inode",
         "volume_disk_minimum",
         "volume_disks",
+        "volume_ephemeral",
         "volume_file",
         "volume_file_keep",
         "volume_group",

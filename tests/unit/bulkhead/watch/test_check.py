@@ -24,6 +24,7 @@ from bulkhead.storage import filesystems, fstab, lvm
 from bulkhead.storage.filesystems import FilesystemUsage
 from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage
 from bulkhead.watch import check, mirror_record
+from bulkhead.watch.alert_store import News
 from bulkhead.watch.check import CheckClock, Limits, remembered
 from bulkhead.watch.forecast import Forecast, forecast
 from bulkhead.watch.results import CRITICAL, OK, UNKNOWN, WARNING, CheckResult, Observation
@@ -330,6 +331,7 @@ class CheckHost:
     path: Path
     percent: dict[str, float] = field(default_factory=dict)  # of each mount
     alerts: list[list[CheckResult]] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)  # that were reported
     log: list[tuple[int, str]] = field(default_factory=list)  # the system's
     missing: set[str] = field(default_factory=set)  # markers of the volume
     command_lines: dict[str, list[str]] = field(
@@ -373,7 +375,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
         host.alerts.append(list(results))
         return [f"reported at {now > 0}"]
 
-    alert = SimpleNamespace(report_changes=report_changes)
+    def report_event(_: object, news: list[News], now: float) -> list[str]:
+        host.events += [(item.level, item.text) for item in news]
+        return [f"reported at {now > 0}"]
+
+    alert = SimpleNamespace(report_changes=report_changes, report_event=report_event)
+    monkeypatch.setattr(check, "EMPTIED", f"{tmp_path}/emptied")
     monkeypatch.setattr("bulkhead.watch.alert", alert, raising=False)
     monkeypatch.setattr("bulkhead.watch.alert_store.queued", lambda: {"mail": 2})
     monkeypatch.setattr(os, "statvfs", statvfs)
@@ -395,6 +402,31 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckHost:
     host.program("systemctl", 'shift; for unit; do echo active; done; echo "$@" >>$(dirname "$0")/asked')
     host.program("lvs", "echo '  ubuntu-vg|107374182400|10737418240|docker-lv|||-wi-ao----||linear'")
     return host
+
+
+EMPTY = "WARNING: Docker has begun empty: a boot found its disks blank, and made /srv/docker-volume anew"
+
+
+def test_boot_that_made_the_volume_anew_is_reported_once(host: CheckHost, tmp_path: Path) -> None:
+    (tmp_path / "emptied").touch()
+    check.run(config())
+    check.run(config())
+    assert host.events == [(WARNING, EMPTY)]
+    assert not (tmp_path / "emptied").exists()
+
+
+def test_boot_that_made_the_volume_anew_is_reported_again_where_nobody_could_be_alerted(
+    host: CheckHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "emptied").touch()
+
+    def failing(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("bulkhead.watch.alert.report_event", failing)
+    check.run(config())
+    assert any("nobody could be alerted: no space left on device" in text for _, text in host.log)
+    assert (tmp_path / "emptied").exists()
 
 
 Docker = Callable[..., list[int]]

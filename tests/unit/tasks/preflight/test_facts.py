@@ -587,3 +587,15 @@ def test_entry_that_is_disabled_is_no_entry(tmp_path: Path, entry: str, counts: 
     script = _SOURCES.replace("/etc/apt", f"{tmp_path}/etc/apt")
     found = shell(f"{script} sources https://download.docker.com/linux", tmp_path).stdout
     assert found == (f"1 {file}\n" if counts else "")
+
+
+def test_machine_is_identified_only_where_that_is_asked() -> None:
+    lines = (HOSTS / "bookworm-unused.txt").read_text().splitlines()
+    assert parse_host(lines).machine == ""
+    assert parse_host([*lines, "##HOST## machine", "0123abcd"]).machine == "0123abcd"
+    assert parse_host([*lines, "##HOST## machine"]).machine == ""
+    assert not parse_host(lines).has_boot_unit
+    assert parse_host([*lines, "##HOST## boot-unit", "yes"]).has_boot_unit
+    asked, unasked = HostFacts().command(identify=True), HostFacts().command()
+    assert "identify=yes " in asked
+    assert "identify= " in unasked
