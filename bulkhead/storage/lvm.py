@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from bulkhead.command import output_of
+from pyinfra_lvm.named_tuple import NamedTuple
 
 PATIENCE = 10  # seconds; every command of LVM waits for a suspended device
 
@@ -127,7 +127,8 @@ def parse_groups(output: str) -> tuple[list[GroupUsage], list[SnapshotUsage], li
     Raises:
         OSError: nothing of it is a row of the report.
     """
-    groups, snapshots, mirrors = {}, [], []
+    groups: dict[str, GroupUsage] = {}
+    snapshots, mirrors = [], []
     for group, size, free, volume, origin, percent, attributes, synced, layout in _rows(output, _GROUPS_COLUMNS):
         is_raid = layout.startswith(("raid", "mirror"))
         groups[group] = GroupUsage(group, int(size), int(free), is_raid or (group in groups and groups[group].raid))
