@@ -23,8 +23,8 @@ def main() -> None:
         host = HealthyHost(Path(top))
         commands: dict[str, tuple[str | Path, ...]] = {
             "python3 -c pass": (PYTHON, "-c", "pass"),
-            "bulkhead check": (PYTHON, host.program, "check"),
-            "bulkhead --version": (PYTHON, host.program, "--version"),
+            "bulkhead check": (*host.command, "check"),
+            "bulkhead --version": (*host.command, "--version"),
         }
         runs = [{name: host.cpu(*command) for name, command in commands.items()} for _ in range(RUNS)]
         size = host.program.stat().st_size

@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as top, tempfile.TemporaryDirectory() as volume:
         host = HealthyHost(Path(top), volume=Path(volume))
         with (
-            running(host, PYTHON, host.program, "guard") as guard,
+            running(host, *host.command, "guard") as guard,
             running(host, PYTHON, "-c", LOOP, host.top / "volume") as loop,
         ):
             time.sleep(SETTLED)

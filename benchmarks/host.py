@@ -24,7 +24,7 @@ from settings.check import check
 from settings.model import Settings
 from tasks.preflight.plan import Plan
 from tasks.program import configuration
-from tasks.support.archive import archive
+from tasks.support.archive import HOST_PYTHON, archive
 from tasks.support.paths import STORES
 
 ADD_BYTECODE = Path(__file__).parent.parent / "files" / "add-bytecode.py"
@@ -73,6 +73,7 @@ class HealthyHost:
     def __init__(self, top: Path, volume: Path | None = None) -> None:
         self.top = top
         self.program = top / "bulkhead"
+        self.command: tuple[str | Path, ...] = (*HOST_PYTHON.split(), self.program)  # as its first line has it
         self.environment = {**os.environ, "PATH": f"{top}/bin:/usr/bin:/bin"}
         for name in (
             "bin",
@@ -109,7 +110,8 @@ class HealthyHost:
             real = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
             if not real:
                 sys.exit(f"needs {name}: a check runs it")
-            (top / "bin" / name).write_text(f"#!/bin/sh\n{real} \"$@\" >/dev/null 2>&1\necho '{answer}'\n")
+            # exec: the shell of this stand-in should cost as little as possible.
+            (top / "bin" / name).write_text(f"#!/bin/sh\necho '{answer}'\nexec {real} \"$@\" >/dev/null 2>&1\n")
             (top / "bin" / name).chmod(0o755)
         self._start_containerd()
         self._install()

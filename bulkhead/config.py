@@ -1,15 +1,18 @@
 """Read the configuration that the deploy writes: /etc/bulkhead/bulkhead.json."""
 
-# Without annotations from __future__: typing would compile that of each field again, at every start.
+from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bulkhead import names
 from bulkhead.errors import Problem
 from pyinfra_lvm.fstab import FstabEntry
+from pyinfra_lvm.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from bulkhead.sizes import Size
 
 PATH = names.PROGRAM_CONFIGURATION
@@ -35,7 +38,7 @@ class Config(NamedTuple):
     volume_mount: str
     logical_volume: str
     relocation_patience: int  # seconds
-    docker_start_limit: "int | None"  # seconds; None: "auto"
+    docker_start_limit: int | None  # seconds; None: "auto"
     check_interval: int  # minutes
     check_threshold: int  # percent
     check_critical: int  # percent
@@ -46,7 +49,7 @@ class Config(NamedTuple):
     prune_images_after_days: int
     prune_anonymous_volumes: bool
     prune_keep: tuple[str, ...]
-    guard_floor: "Size | None"  # None: "auto"
+    guard_floor: Size | None  # None: "auto"
     guard_ballast: int  # bytes; 0: none
     guard_stop_pulls: bool
     guard_rescue: bool
@@ -65,7 +68,7 @@ class Config(NamedTuple):
         )
 
     @classmethod
-    def load(cls, path: str = PATH) -> "Config":
+    def load(cls, path: str = PATH) -> Config:
         """Read the configuration.
 
         Raises:

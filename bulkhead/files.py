@@ -6,10 +6,10 @@ import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from bulkhead.names import PROGRAM_STATE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,25 +27,28 @@ def hold_reserve() -> None:
     replace_file(RESERVE, "\0" * _RESERVE_SIZE)
 
 
-def replace_file(path: str, content: str, mode: int = 0o644, *, takes_reserve: bool = True) -> None:
+def replace_file(
+    path: str, content: str, mode: int = 0o644, *, takes_reserve: bool = True, in_memory: bool = False
+) -> None:
     """Replace a file as a whole. When this returns, the new file is on disk.
 
     Args:
         takes_reserve: give up the reserve for it if the disk is full.
+        in_memory: it is on a filesystem in memory, where there is nothing to wait for.
 
     Raises:
         OSError: the new file cannot be written; the old one is unchanged.
     """
     try:
-        _replace_file(path, content, mode)
+        _replace_file(path, content, mode, in_memory)
     except OSError as error:
         if not takes_reserve or error.errno != errno.ENOSPC or not os.path.exists(RESERVE):
             raise
         os.unlink(RESERVE)
-        _replace_file(path, content, mode)
+        _replace_file(path, content, mode, in_memory)
 
 
-def _replace_file(path: str, content: str, mode: int) -> None:
+def _replace_file(path: str, content: str, mode: int, in_memory: bool) -> None:
     directory = os.path.dirname(path) or "."
     os.makedirs(directory, exist_ok=True)
     new_file = f"{path}.new"
@@ -55,9 +58,11 @@ def _replace_file(path: str, content: str, mode: int) -> None:
         os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
-        os.fsync(descriptor)
+        if not in_memory:
+            os.fsync(descriptor)
     os.rename(new_file, path)
-    sync_directory(directory)
+    if not in_memory:
+        sync_directory(directory)
 
 
 def write_output(path: str, content: str) -> None:

@@ -7,13 +7,14 @@ import fcntl
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from bulkhead import names
 from bulkhead.files import replace_file
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 PERSISTENT = names.PROGRAM_STATE
 VOLATILE = names.PROGRAM_RUN
@@ -81,7 +82,8 @@ def make_volatile() -> None:
 
 def _save(directory: str, name: str, values: dict[str, Any]) -> None:
     # The reserve is for what must not be lost. This can wait in memory.
-    replace_file(f"{directory}/{name}.json", json.dumps(values), 0o600, takes_reserve=False)
+    in_memory = directory == VOLATILE
+    replace_file(f"{directory}/{name}.json", json.dumps(values), 0o600, takes_reserve=False, in_memory=in_memory)
 
 
 @contextlib.contextmanager

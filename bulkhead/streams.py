@@ -6,7 +6,10 @@ import errno
 import io
 import os
 import sys
-from typing import Any, TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 # As shells report a command that SIGPIPE has ended, which Python ignores.
 BROKEN_PIPE = 128 + 13

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import NamedTuple
 
 from bulkhead import procfs, state
+from pyinfra_lvm.named_tuple import NamedTuple
 
 _NAME = "uptime"  # of the state, and of its lock
 _STEP = 60  # seconds that the time of day may differ from the time up before the clock counts as set

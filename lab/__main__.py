@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--layout",
         choices=image.LAYOUTS,
         default="shared-vg",
-        help=_listed(image.LAYOUTS),
+        help=_listed({name: layout.summary for name, layout in image.LAYOUTS.items()}),
     )
     up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether the image has a Docker engine")
     up.add_argument(

@@ -12,41 +12,29 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lab import LabError, cache, qemu
 from lab.progress import step
 
 SUITES = {"bookworm": "Debian 12", "trixie": "Debian 13", "sid": "Debian unstable"}
-LAYOUTS = {
-    "shared-vg": "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
-    "spare-disk": "a plain root disk and a blank second disk of 20 GB",
-    "two-disks": "as spare-disk, and a second blank disk of 20 GB",
-    "instance-store": "as two-disks: the two blank disks are emptied by a test, as a cloud empties its local disks",
-    "decoy": "as spare-disk, and a third disk that holds data",
-    "single-root": "a plain root over the whole disk of 30 GB, and no other disk",
-    "single-root-xfs": "the same with root on xfs",
-    "cloud-init": "a cloud image whose cloud-init left the end of its disk of 40 GB to Docker (docs/new-machines.md)",
-    "own-disk": "a plain root disk, and a second disk of 20 GB whose partition is mounted on /var/lib/docker, with Docker's data",
-}
 DOCKER = ("absent", "preinstalled")
 
 ROOT_DISK = "100G"
 ROOT_VOLUME = "30G"
 PLAIN_ROOT = "30G"
 SPARE_DISK = "20G"
+SMALL_DISK = "8G"  # where all of a disk is written or emptied
 DECOY_DISK = "256M"
 CLOUD_ROOT = "3G"  # of the image, before cloud-init grows it
 CLOUD_DISK = "40G"
-USER_DATA = Path(__file__).parent.parent / "examples/cloud-init/docker-partition.yaml"
 
 _PACKAGES = (
     "systemd systemd-sysv udev dbus openssh-server python3 sudo ca-certificates cron apparmor iproute2 iptables kmod "
     "linux-image-cloud-amd64 initramfs-tools zstd busybox-static e2fsprogs procps"
 ).split()
-
-_CLOUD_INIT = "cloud-init cloud-guest-utils fdisk".split()
 
 # Tools that the tests need. Images with an engine have them, because an emulated machine needs minutes to install them.
 _TEST_TOOLS = "apprise python3-aiosmtpd curl jq".split()
@@ -93,7 +81,7 @@ lvcreate -q -y -W n --config "$quick" -n ubuntu-lv -L {size} ubuntu-vg
 mkfs.ext4 -q -L root /dev/mapper/ubuntu--vg-ubuntu--lv
 mount /dev/mapper/ubuntu--vg-ubuntu--lv /mnt
 cp -ax /. /mnt/
-rm /mnt/to-lvm
+rm /mnt/move-root
 echo '/dev/mapper/ubuntu--vg-ubuntu--lv / ext4 errors=remount-ro 0 1' >/mnt/etc/fstab
 umount /mnt
 sync
@@ -110,7 +98,7 @@ modprobe xfs
 mkfs.xfs -q -L root /dev/vdb
 mount -t xfs /dev/vdb /mnt
 cp -ax /. /mnt/
-rm /mnt/to-lvm
+rm /mnt/move-root
 echo '/dev/vda / xfs defaults 0 0' >/mnt/etc/fstab
 umount /mnt
 sync
@@ -119,10 +107,9 @@ echo o >/proc/sysrq-trigger
 sleep 60
 """
 
-
 # Runs on the booted machine of the layout own-disk, before its snapshot is taken. Docker's data is on the partition, by a
 # line of fstab as people write it: images, containers that run and that do not, and a named volume with a file.
-OWN_DISK = r"""
+_OWN_DISK = r"""
 set -eu
 disk=/dev/disk/by-id/virtio-spare
 printf 'label: gpt\n,,L\n' | sfdisk --quiet --wipe always "$disk"
@@ -159,6 +146,95 @@ sync
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a machine has beside its release and its engine. What makes the image is in the record's repr, and so in its name."""
+
+    summary: str = field(repr=False)
+    disk: str = PLAIN_ROOT  # the size of root's disk
+    filesystem: str = PLAIN_ROOT  # the size of the filesystem that root is made in, before it is moved or grows
+    move: str = ""  # the script that moves root to where the layout has it, as PID 1 of a machine
+    partitioned: bool = False  # root is on a partition at the beginning of its disk
+    root: str = "/dev/vda"  # in the end
+    further: tuple[str, ...] = ("spare",)  # the serial numbers of the other disks
+    further_size: str = SPARE_DISK
+    # What an installer would bring; without an engine, the deploy installs the others.
+    packages: tuple[str, ...] = ()
+    # Further ones where there is an engine, so that tests need not wait.
+    beside_engine: tuple[str, ...] = ("lvm2", "xfsprogs")
+    user_data: Path | None = field(default=None, repr=False)  # of cloud-init
+    first_boot: str = ""  # runs on the booted machine before its snapshot is taken
+    settings: Mapping[str, object] = field(default_factory=dict, repr=False)  # that a deploy needs
+
+
+_SPARE = "/dev/disk/by-id/virtio-spare"
+
+LAYOUTS = {
+    "shared-vg": Layout(
+        summary="root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
+        disk=ROOT_DISK,
+        move=_TO_LVM.replace("{size}", ROOT_VOLUME),
+        root="/dev/mapper/ubuntu--vg-ubuntu--lv",
+        further=(),
+        packages=("lvm2",),
+        beside_engine=(),
+    ),
+    "spare-disk": Layout(
+        summary="a plain root disk and a blank second disk of 20 GB",
+        settings={"volume_disks": [_SPARE]},
+    ),
+    "two-disks": Layout(
+        summary="a plain root disk and two blank disks of 8 GB",
+        further=("spare", "second"),
+        further_size=SMALL_DISK,
+        settings={"volume_raid": "raid1", "volume_disks": [_SPARE, "/dev/disk/by-id/virtio-second"]},
+    ),
+    "instance-store": Layout(
+        summary="the same; a test empties the two disks, as a cloud empties its local disks",
+        further=("spare", "second"),
+        further_size=SMALL_DISK,
+        settings={"volume_ephemeral": True, "volume_disks": [_SPARE]},
+    ),
+    "decoy": Layout(
+        summary="as spare-disk, and a third disk that holds data",
+        further=("spare", "decoy"),
+        settings={"volume_disks": [_SPARE]},
+    ),
+    "single-root": Layout(
+        summary="a plain root over the whole disk of 30 GB, and no other disk",
+        further=(),
+        settings={"volume_file": "60%"},
+    ),
+    "single-root-xfs": Layout(
+        summary="the same with root on xfs",
+        move=_TO_XFS,
+        further=(),
+        packages=("xfsprogs",),
+        beside_engine=("lvm2",),
+        settings={"volume_file": "60%"},
+    ),
+    "cloud-init": Layout(
+        summary="a cloud image whose cloud-init left the end of its disk of 40 GB to Docker (docs/new-machines.md)",
+        disk=CLOUD_DISK,
+        filesystem=CLOUD_ROOT,
+        partitioned=True,
+        root="/dev/vda1",
+        further=(),
+        packages=("cloud-init", "cloud-guest-utils", "fdisk"),
+        user_data=Path(__file__).parent.parent / "examples/cloud-init/docker-partition.yaml",
+        first_boot="cloud-init status --wait",
+        settings={"volume_disks": ["/dev/disk/by-partlabel/docker"]},
+    ),
+    "own-disk": Layout(
+        summary="a plain root disk, and a second disk of 20 GB whose partition is mounted on /var/lib/docker, with Docker's data",
+        packages=("fdisk",),
+        beside_engine=(),
+        first_boot=_OWN_DISK,
+        settings={"adopt_filesystem": True},
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The ingredients of an image."""
@@ -168,59 +244,28 @@ class Recipe:
     docker: str = "absent"
 
     @property
-    def lvm(self) -> bool:
-        return self.layout == "shared-vg"
-
-    @property
-    def single_root(self) -> bool:
-        return self.layout.startswith("single-root")
-
-    @property
-    def xfs(self) -> bool:
-        return self.layout == "single-root-xfs"
-
-    @property
-    def own_disk(self) -> bool:
-        return self.layout == "own-disk"
-
-    @property
-    def cloud_init(self) -> bool:
-        return self.layout == "cloud-init"
-
-    @property
-    def one_disk(self) -> bool:
-        return self.lvm or self.single_root or self.cloud_init
+    def has(self) -> Layout:
+        return LAYOUTS[self.layout]
 
     @property
     def packages(self) -> list[str]:
-        # An installer that puts root on LVM installs lvm2. On a plain root without an engine the deploy must do so.
-        if self.docker == "absent":
-            of_layout = {
-                "shared-vg": ["lvm2"],
-                "single-root-xfs": ["xfsprogs"],
-                "own-disk": ["fdisk"],
-                "cloud-init": _CLOUD_INIT,
-            }
-            return [*_PACKAGES, *of_layout.get(self.layout, [])]
-        engine = ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
-        tools = ["fdisk"] if self.own_disk else [] if self.lvm else ["xfsprogs"]
-        tools += _CLOUD_INIT if self.cloud_init else []
-        return [*_PACKAGES, *([] if self.own_disk else ["lvm2"]), *engine, *_TEST_TOOLS, *tools]
+        packages = [*_PACKAGES, *self.has.packages]
+        if self.docker == "preinstalled":
+            packages += ["docker.io"] if self.suite == "bookworm" else ["docker.io", "docker-cli"]
+            packages += [*_TEST_TOOLS, *self.has.beside_engine]
+        return packages
+
+    @property
+    def seed(self) -> str:
+        """Return the part of the script that customizes the tree for cloud-init; empty without it."""
+        return f"USER_DATA={shlex.quote(self.has.user_data.read_text())}\n{_SEED}" if self.has.user_data else ""
 
     @property
     def name(self) -> str:
         public_key = cache.ssh_key().with_suffix(".pub").read_text()
-        sizes = (ROOT_DISK, SPARE_DISK, DECOY_DISK)
-        # The images of other layouts keep their names.
-        of_layout: tuple[object, ...] = ((PLAIN_ROOT, _TO_XFS),) if self.xfs else (OWN_DISK,) if self.own_disk else ()
-        if self.cloud_init:
-            of_layout = (CLOUD_ROOT, CLOUD_DISK, _SEED, USER_DATA.read_text())
-        text = repr((asdict(self), self.packages, _CUSTOMIZE, _TO_LVM, *sizes, public_key, *of_layout))
+        sizes = (SPARE_DISK, DECOY_DISK)
+        text = repr((asdict(self), self.has, self.packages, _CUSTOMIZE, self.seed, sizes, public_key))
         return f"{self.suite}-{self.layout}-{self.docker}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
-
-    @property
-    def kernel_root(self) -> str:
-        return "/dev/mapper/ubuntu--vg-ubuntu--lv" if self.lvm else "/dev/vda1" if self.cloud_init else "/dev/vda"
 
 
 def image(recipe: Recipe) -> Path:
@@ -247,29 +292,24 @@ def image(recipe: Recipe) -> Path:
 def _make(recipe: Recipe, directory: Path) -> None:
     # Next to the image, not in /tmp: a tree of a gigabyte could fill a tmpfs.
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        tarball, plain = Path(scratch) / "root.tar", Path(scratch) / "plain.img"
+        tarball, plain, root = Path(scratch) / "root.tar", Path(scratch) / "plain.img", directory / "root.qcow2"
         with step(f"mmdebstrap {recipe.suite}"):
             _debootstrap(recipe, tarball)
         with step("filling the root filesystem"):
-            to_layout = _TO_XFS if recipe.xfs else _TO_LVM.replace("{size}", ROOT_VOLUME)
-            size, device = (CLOUD_ROOT, recipe.kernel_root) if recipe.cloud_init else (PLAIN_ROOT, "/dev/vda")
-            _fill(tarball, plain, directory, to_layout, size, device)
-        if recipe.lvm:
-            with step("moving root onto LVM in a virtual machine"):
-                _lay_out(plain, directory, ROOT_DISK)
-        elif recipe.xfs:
-            with step("moving root onto xfs in a virtual machine"):
-                _lay_out(plain, directory, PLAIN_ROOT)
-        elif recipe.cloud_init:
-            _into_partition(plain, directory / "root.qcow2")
+            _fill(tarball, plain, directory, recipe.has)
+        if recipe.has.move:
+            with step("moving root to its place in a virtual machine"):
+                _lay_out(plain, directory, recipe.has.disk)
+        elif recipe.has.partitioned:
+            _into_partition(plain, root, recipe.has.disk)
         else:
-            _qemu_img("convert", "-O", "qcow2", str(plain), str(directory / "root.qcow2"))
-        if not recipe.one_disk:
-            _qemu_img("create", "-q", "-f", "qcow2", str(directory / "spare.qcow2"), SPARE_DISK)
-        if recipe.layout in ("two-disks", "instance-store"):
-            _qemu_img("create", "-q", "-f", "qcow2", str(directory / "second.qcow2"), SPARE_DISK)
-        if recipe.layout == "decoy":
-            _decoy(Path(scratch), directory / "decoy.qcow2")
+            _qemu_img("convert", "-O", "qcow2", str(plain), str(root))
+        for serial in recipe.has.further:
+            disk = directory / f"{serial}.qcow2"
+            if serial == "decoy":
+                _decoy(Path(scratch), disk)
+            else:
+                _qemu_img("create", "-q", "-f", "qcow2", str(disk), recipe.has.further_size)
 
 
 def _debootstrap(recipe: Recipe, tarball: Path) -> None:
@@ -285,11 +325,7 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
             # Without root, hooks run as a user who cannot read our files: upload the key, and pass the script as a word.
             f"--customize-hook=upload {shlex.quote(f'{cache.ssh_key()}.pub')} /tmp/lab-key",
             f'--customize-hook=KEY=$1/tmp/lab-key\n{_CUSTOMIZE}rm "$KEY"',
-            *(
-                [f"--customize-hook=USER_DATA={shlex.quote(USER_DATA.read_text())}\n{_SEED}"]
-                if recipe.cloud_init
-                else []
-            ),
+            *([f"--customize-hook={recipe.seed}"] if recipe.seed else []),
             "--skip=cleanup/apt/lists",
             recipe.suite,
             str(tarball),
@@ -298,18 +334,14 @@ def _debootstrap(recipe: Recipe, tarball: Path) -> None:
     )
 
 
-def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str, size: str, device: str) -> None:
-    """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``.
-
-    Args:
-        to_layout: the script that moves the tree to where the layout has root, as PID 1 of a machine.
-        device: what the filesystem will be on, for fstab.
-    """
+def _fill(tarball: Path, filesystem: Path, directory: Path, layout: Layout) -> None:
+    """Make an ext4 filesystem with the tree in it, and put its kernel and initrd into ``directory``."""
+    device = "/dev/vda" if layout.move else layout.root  # for fstab: the script that moves root writes it anew
     script = r"""
     set -eu
     tree=$(mktemp -d -p "$4"); trap 'rm -rf "$tree"' EXIT
     tar -C "$tree" -xf "$1"
-    printf '%s' "$5" >"$tree/to-lvm"; chmod 0755 "$tree/to-lvm"
+    [ -z "$5" ] || { printf '%s' "$5" >"$tree/move-root"; chmod 0755 "$tree/move-root"; }
     echo "$7 / ext4 errors=remount-ro 0 1" >"$tree/etc/fstab"
     cp "$tree"/boot/vmlinuz-* "$3/vmlinuz"; cp "$tree"/boot/initrd.img-* "$3/initrd.img"; chmod 0644 "$3"/vmlinuz "$3"/initrd.img
     mke2fs -q -t ext4 -L root -d "$tree" "$2" "$6"
@@ -318,9 +350,7 @@ def _fill(tarball: Path, filesystem: Path, directory: Path, to_layout: str, size
         [
             *("fakeroot", "sh", "-c", script, "fill"),
             *map(str, (tarball, filesystem, directory, filesystem.parent)),
-            to_layout,
-            size,
-            device,
+            *(layout.move, layout.filesystem, device),
         ],
         check=True,
     )
@@ -333,7 +363,7 @@ def _lay_out(plain: Path, directory: Path, size: str) -> None:
     subprocess.run(
         qemu.command(
             kernel=directory,
-            append="root=/dev/vda rw init=/to-lvm",
+            append="root=/dev/vda rw init=/move-root",
             disks=[qemu.Disk("plain", plain, "raw"), qemu.Disk("root", disk)],
             console=console,
             network=None,
@@ -346,7 +376,7 @@ def _lay_out(plain: Path, directory: Path, size: str) -> None:
         raise LabError(f"moving root failed; {console} has the output of its console")
 
 
-def _into_partition(filesystem: Path, disk: Path) -> None:
+def _into_partition(filesystem: Path, disk: Path, size: str) -> None:
     """Make a disk with a partition that holds the filesystem, as a cloud image has it, and enlarge the disk."""
     raw = filesystem.with_suffix(".disk")
     with raw.open("wb") as file:
@@ -357,7 +387,7 @@ def _into_partition(filesystem: Path, disk: Path) -> None:
         ["dd", "status=none", "conv=notrunc,sparse", "bs=1M", "seek=1", f"if={filesystem}", f"of={raw}"], check=True
     )
     _qemu_img("convert", "-O", "qcow2", str(raw), str(disk))
-    _qemu_img("resize", "-q", str(disk), CLOUD_DISK)
+    _qemu_img("resize", "-q", str(disk), size)
 
 
 def _decoy(scratch: Path, disk: Path) -> None:

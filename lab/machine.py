@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import LabError, cache, qemu
-from lab.image import OWN_DISK, Recipe, image
+from lab.image import LAYOUTS, Recipe, image
 from lab.progress import step
 
 BOOT_TIMEOUT = 600  # seconds; 45 s are usual without KVM
@@ -236,7 +236,7 @@ class Machine:
         disks = [qemu.Disk(serial, Path(path)) for serial, path in self.disks.items() if serial not in self.pulled]
         line = qemu.command(
             kernel=kernel,
-            append=f"root={self.recipe.kernel_root} ro" if self.recipe else "",
+            append=f"root={self.recipe.has.root} ro" if self.recipe else "",
             disks=disks,
             console=self.directory / "console.log",
             network=self.ssh_port,
@@ -459,21 +459,9 @@ class Machine:
 
 def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
     """Return the settings that a machine of this recipe (None: of a cloud image) needs beyond the defaults."""
-    settings: dict[str, Any] = {"engine_source": "distro"}
-    if recipe and recipe.single_root:
-        settings["volume_file"] = "60%"
-    elif recipe and recipe.own_disk:
-        settings["adopt_filesystem"] = True
-    elif recipe and recipe.cloud_init:
-        settings["volume_disks"] = ["/dev/disk/by-partlabel/docker"]
-    elif recipe and recipe.layout == "two-disks":
-        settings["volume_raid"] = "raid1"
-        settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare", "/dev/disk/by-id/virtio-second"]
-    elif recipe and recipe.layout == "instance-store":
-        settings["volume_ephemeral"] = True
-        settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
-    elif not (recipe and recipe.lvm):
-        settings["volume_disks"] = ["/dev/disk/by-id/virtio-spare"]
+    # A machine of a cloud image has a blank second disk too.
+    layout = recipe.has if recipe else LAYOUTS["spare-disk"]
+    settings: dict[str, Any] = {"engine_source": "distro", **layout.settings}
     if recipe and recipe.suite == "sid":
         settings["allow_unsupported_release"] = True
     return settings
@@ -493,10 +481,8 @@ def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
                 machine.boot()
                 # "degraded" will do: a unit may fail in a virtual machine.
                 machine.run("systemctl is-system-running --wait || true; sync", timeout=BOOT_TIMEOUT)
-                if recipe.cloud_init:
-                    machine.run("cloud-init status --wait", timeout=FIRST_BOOT_TIMEOUT)
-                if recipe.own_disk:
-                    machine.run(OWN_DISK, timeout=BOOT_TIMEOUT)
+                if recipe.has.first_boot:
+                    machine.run(recipe.has.first_boot, timeout=FIRST_BOOT_TIMEOUT)
                 machine.snapshot(BOOTED)
                 machine.cut()
                 new = booted.with_name(f"{booted.name}.part")

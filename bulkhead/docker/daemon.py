@@ -5,13 +5,13 @@ from __future__ import annotations
 import _socket  # socket is made of it, and wraps it so thickly that its import would cost a twentieth of a check
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
 from bulkhead import procfs, systemd
 from bulkhead.command import run
 from bulkhead.docker import cgroups
 from bulkhead.names import CONTAINERD, DOCKER, DOCKER_API, DOCKER_SOCKET
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
 
 from bulkhead import procfs
 from bulkhead.docker import daemon
 from bulkhead.names import CONTAINERD, CONTAINERD_STORE, DOCKER
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from bulkhead.config import Config
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 from bulkhead import state
 from bulkhead.docker.daemon import ask
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
 COUNTED = "counted"  # the state that a prune saves when it has taken in what was seen until then
 _NAME = "sightings"  # of the state

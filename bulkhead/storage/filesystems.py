@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.names import MARKER
 from bulkhead.storage.mounts import MountInfo, mounts_of
 from bulkhead.storage.space import inodes_percent_used, percent_used, space_of
+from pyinfra_lvm.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from bulkhead.command import output_of
+from pyinfra_lvm.named_tuple import NamedTuple
 
 PATIENCE = 10  # seconds; every command of LVM waits for a suspended device
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead import procfs
 from bulkhead.command import run
 from bulkhead.files import is_within
+from pyinfra_lvm.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

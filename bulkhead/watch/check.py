@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from bulkhead import procfs, state, systemd, uptime
 from bulkhead.config import Config
@@ -19,8 +18,10 @@ from bulkhead.text import plain, short, span
 from bulkhead.watch.forecast import SAMPLES, Forecast, forecast
 from bulkhead.watch.results import CRITICAL, LEVELS, OK, SEVERITY, UNKNOWN, WARNING, CheckResult, Observation, complain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
     from bulkhead.storage.filesystems import FilesystemUsage
     from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage

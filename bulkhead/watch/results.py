@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bulkhead.text import plain
+from pyinfra_lvm.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from bulkhead.storage.filesystems import FilesystemUsage
     from bulkhead.storage.lvm import GroupUsage, MirrorHealth, SnapshotUsage

@@ -94,7 +94,7 @@ def test_docker_goes_on_when_a_disk_is_pulled_out_and_a_new_one_takes_its_place(
     machine.run("sync")
     machine.cut()
     machine.pull_disk("second")
-    machine.add_disk("new", "20G")
+    machine.add_disk("new", "8G")
     machine.boot()
     wait_until_booted(machine)
     assert_isolated(machine)
@@ -185,9 +185,9 @@ def assert_stale(machine: Machine) -> None:
 def test_mirror_grows_with_both_disks_while_a_container_writes(machine: Machine) -> None:
     size = int(machine.out(SIZE))
     for serial in ("spare", "second"):
-        machine.grow_disk(serial, "30G")
+        machine.grow_disk(serial, "18G")
     for disk in (SPARE, SECOND):
-        wait_until(lambda disk=disk: machine.out(f"blockdev --getsize64 {disk}") == str(30 * 2**30))  # type: ignore[misc]
+        wait_until(lambda disk=disk: machine.out(f"blockdev --getsize64 {disk}") == str(18 * 2**30))  # type: ignore[misc]
     planned = dry(machine)
     run = converge(machine)
     assert run.changed == planned.predicted

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab import LabError, cache, deb, docker_packages, qemu
+from lab import LabError, cache, deb, deploy, docker_packages, qemu
 from lab import machine as machine_module
 from lab.image import LAYOUTS, Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
@@ -77,6 +78,17 @@ def test_each_recipe_has_an_image_of_its_own() -> None:
     recipes = [Recipe(), Recipe("trixie"), Recipe(docker="preinstalled")]
     recipes += [Recipe(layout=layout) for layout in LAYOUTS if layout != "shared-vg"]
     assert len({recipe.name for recipe in recipes}) == len(recipes)
+
+
+def test_name_of_an_image_changes_with_what_makes_it_and_not_with_its_words() -> None:
+    layout = LAYOUTS["spare-disk"]
+    with pytest.MonkeyPatch.context() as patched:
+        names = [Recipe(layout="spare-disk").name]
+        for changes in ({"summary": "other words"}, {"settings": {}}, {"packages": ("vim",)}, {"first_boot": "true"}):
+            patched.setitem(LAYOUTS, "spare-disk", replace(layout, **changes))  # type: ignore[arg-type]
+            names.append(Recipe(layout="spare-disk").name)
+    assert names[0] == names[1] == names[2]
+    assert len({*names}) == 3
 
 
 def test_settings_of_a_machine_follow_from_its_recipe() -> None:
@@ -226,6 +238,13 @@ def test_emptied_disk_is_zeros_and_its_snapshots_stay(machine: Machine) -> None:
 def test_words_after_the_dashes_are_one_command() -> None:
     assert shell_join(["docker", "run", "a b"]) == "docker run 'a b'"
     assert shell_join(["df / | tail -1"]) == "df / | tail -1"
+
+
+def test_deploy_runs_on_the_named_machine_only_and_passes_the_settings_on() -> None:
+    line = deploy.command("one", options=("--dry",), volume_size="25G", volume_raid=None)
+    assert " ".join(line[1:]) == (
+        "-m pyinfra --dry inventory/lab.py --limit one --data volume_size=25G --data volume_raid=null deploy.py"
+    )
 
 
 def test_names_of_changed_operations_are_read_off_pyinfras_output() -> None:

@@ -48,6 +48,14 @@ def test_what_was_saved_is_on_the_disk_before_anything_else(monkeypatch: pytest.
     assert state.load("snapshot") == {"note": "of this one"}
 
 
+def test_what_is_remembered_in_memory_waits_for_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard does so all day."""
+    disk = LossyDisk(monkeypatch)
+    state.save_volatile("guard", {"free": 1})
+    assert disk.events == ["rename guard.json.new guard.json"]
+    assert state.load("guard") == {"free": 1}
+
+
 @pytest.mark.parametrize("mode", [None, 0o755], ids=["it-was-not-there", "somebody-else-made-it"])
 def test_nobody_else_can_hold_a_lock(tmp_path: Path, mode: int | None) -> None:
     if mode:

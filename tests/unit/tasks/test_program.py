@@ -321,12 +321,18 @@ def test_check_of_cron_imports_no_more_than_it_uses(provisioned: Path) -> None:
     assert not imported & {
         "dataclasses",
         "fractions",
+        "gettext",
         "inspect",
+        "locale",
         "pathlib",
         "signal",
         "socket",
+        "shutil",
         "subprocess",
         "tempfile",
+        "textwrap",
+        "threading",
+        "typing",
     }
 
 
