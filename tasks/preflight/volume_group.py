@@ -263,7 +263,9 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
 def _judge_activation(settings: Settings, storage: Storage, name: str) -> Iterator[Finding]:
     """Yield why LVM would not activate Docker's volumes in a group, now or at the next boot."""
     config, group = storage.lvm_config, storage.volume_group(name)
-    by_unit = VOLUME_FILE_DEVICE in settings.volume_disks  # the file's unit activates the group, and asks no list for boot
+    by_unit = (
+        VOLUME_FILE_DEVICE in settings.volume_disks
+    )  # the file's unit activates the group, and asks no list for boot
     lists = {"volume_list": config.volume_list}
     lists |= {} if by_unit else {"auto_activation_volume_list": config.auto_activation_volume_list}
     for setting, entries in lists.items():

@@ -97,7 +97,10 @@ def test_all_devices_are_asked_for_their_signatures_at_once_and_each_volume_for_
     every = "/dev/vda /dev/dm-0 /dev/dm-10 /dev/vdb /dev/mmcblk0"
     assert asked == [f"wipefs --no-act --noheadings --output DEVICE,TYPE,UUID {every}", "dumpe2fs -h /dev/dm-0"]
     assert found.filesystems[0] == Filesystem("/dev/dm-0", "ext4", 5 * 4096, used=True)
-    assert {one.path: one.uuids for one in found.devices if one.uuids} == {"/dev/dm-0": ("6f0a-1",), "/dev/dm-10": ("7b",)}
+    assert {one.path: one.uuids for one in found.devices if one.uuids} == {
+        "/dev/dm-0": ("6f0a-1",),
+        "/dev/dm-10": ("7b",),
+    }
     assert {one.path: one.signatures for one in found.devices} == {
         "/dev/vda": ("LVM2_member",),
         "/dev/vdb": ("LVM2_member",),
@@ -167,7 +170,14 @@ def test_disk_with_anything_at_its_ends_or_its_quarters_is_not_blank(tmp_path: P
 @pytest.mark.parametrize("is_old", [True, False])
 def test_groups_show_whose_they_are_also_where_lvm_knows_no_autoactivation(tmp_path: Path, is_old: bool) -> None:
     machine(tmp_path, "")
-    row = {"vg_name": "vg", "vg_size": "9", "vg_free": "9", "vg_extent_size": "1", "vg_missing_pv_count": "0", "vg_tags": ""}
+    row = {
+        "vg_name": "vg",
+        "vg_size": "9",
+        "vg_free": "9",
+        "vg_extent_size": "1",
+        "vg_missing_pv_count": "0",
+        "vg_tags": "",
+    }
     row |= {"vg_permissions": "read-only", "vg_exported": "", "vg_clustered": "", "vg_shared": "shared"}
     row |= {"vg_lock_type": "dlm"} | ({} if is_old else {"vg_autoactivation": ""})
     stand_in(tmp_path, "lvs", "echo '{}'")

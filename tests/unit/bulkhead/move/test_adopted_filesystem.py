@@ -472,7 +472,7 @@ def test_adoption_that_fails_after_a_boot_with_other_kernel_names_ends_on_the_fi
 def test_rollback_unmounts_another_filesystem_that_their_line_mounts(renamed: AdoptionHost) -> None:
     other = _adopt_and_rename(renamed, "LABEL=docker")
     before = sorted(other.rglob("*"))
-    with pytest.raises(Failed, match="fstab mounts another filesystem than UUID=6f0a on .*Docker stays down"):
+    with pytest.raises(Failed, match=r"fstab mounts another filesystem than UUID=6f0a on .*Docker stays down"):
         renamed.move().roll_back()
     assert not renamed.up
     assert not os.path.islink(renamed.stores["docker"])

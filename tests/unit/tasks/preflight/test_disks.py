@@ -410,4 +410,6 @@ def test_disk_that_lvm_ignores_is_refused_by_the_pattern() -> None:
         action=f'put "a|^{SPARE}$|" before that pattern',
     )
     by_another_name = LvmConfig(filters=(("a|^/dev/vdb$|", "r|.*|"),))
-    assert plan_of(bare_host(), replace(ignoring, lvm_config=by_another_name), ON_SPARE).new_physical_volumes == (SPARE,)
+    assert plan_of(bare_host(), replace(ignoring, lvm_config=by_another_name), ON_SPARE).new_physical_volumes == (
+        SPARE,
+    )

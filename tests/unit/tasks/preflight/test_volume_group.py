@@ -491,7 +491,10 @@ def test_list_for_the_boot_does_not_concern_the_group_on_a_file() -> None:
 def test_group_without_autoactivation_is_refused() -> None:
     found = finding(bare_host(), with_group_of(autoactivated=False))
     assert_says(
-        found, found_has="ubuntu-vg is not activated at boot", needed="every boot", action="vgchange --setautoactivation y"
+        found,
+        found_has="ubuntu-vg is not activated at boot",
+        needed="every boot",
+        action="vgchange --setautoactivation y",
     )
 
 
