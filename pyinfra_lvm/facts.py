@@ -21,6 +21,7 @@ from pyinfra_lvm.model import (
     Filesystem,
     LogicalVolume,
     LoopDevice,
+    LvmConfig,
     Mount,
     PhysicalVolume,
     Storage,
@@ -35,7 +36,20 @@ _SECTION = "##STORAGE## "
 # Volumes that LVM makes a RAID volume of (lvmraid(7), SubLVs). Nobody else may use such names.
 _PART_OF_RAID = re.compile(r"_r(image|meta)_\d+")
 
-# $1: devices whose ends are read, separated by spaces; the shell expands patterns, and "disks" stands for all. $2: directories that are inspected beneath mounts, likewise. $3:
+# Shell functions that say whether a device holds only zeros. They compare, and do not count other bytes: a device that cannot
+# be read must not pass. zeros DEVICE FROM BYTES. zeros_from DEVICE FROM: up to 17 MiB, and a MiB at each quarter and at the
+# end. A disk whose first MiB somebody has zeroed still holds its filesystem, and must not count as blank.
+ZEROS = r"""zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
+zeros_from() {
+    last=$(( $(blockdev --getsize64 "$1") - 1048576 ))
+    begin=$(( last < 16777216 ? last : 16777216 ))
+    zeros "$1" "$2" $(( begin + 1048576 - $2 )) &&
+        zeros "$1" $(( last / 4 )) 1048576 && zeros "$1" $(( last / 2 )) 1048576 &&
+        zeros "$1" $(( last / 4 * 3 )) 1048576 && zeros "$1" "$last" 1048576
+}
+"""
+
+# $1: devices that are probed for zeros, separated by spaces; the shell expands patterns, and "disks" stands for all. $2: directories that are inspected beneath mounts, likewise. $3:
 # files that are disks, likewise.
 #
 # Processes are what it costs on the host: a program is asked for everything at once, and the shell does the rest itself.
@@ -52,13 +66,14 @@ _PART_OF_RAID = re.compile(r"_r(image|meta)_\d+")
 # - fstab is encoded, so that it comes back byte for byte, with or without a newline at its end.
 # - Which disks the copies of a mirror are on, is asked only where there is one.
 # - A directory is seen beneath the mounts on it where its parent is bound without them. `cd -P` resolves symbolic links.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 section() { echo "##STORAGE## $*"; }
-# zeros DEVICE FROM BYTES
-zeros() { cmp -s -n "$3" -i "$2:0" "$1" /dev/zero; }
-section lsblk
-lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,RM,MODEL,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
+"""
+    + ZEROS
+    + r"""section lsblk
+lsblk --json --bytes --paths --output NAME,KNAME,TYPE,SIZE,RO,RM,MODEL,TRAN,MAJ:MIN,FSSIZE,FSAVAIL,MOUNTPOINTS
 section links; find /dev -xdev -path /dev/char -prune -o -type l -printf '%p %l\n' 2>/dev/null
 devices= volumes= ext= xfs= disks=
 while read -r device type; do
@@ -68,10 +83,10 @@ while read -r device type; do
 done <<EOF
 $(lsblk --noheadings --list --paths --output KNAME,TYPE)
 EOF
-signatures() { wipefs --no-act --noheadings --output DEVICE,TYPE "$@" 2>/dev/null; }
+signatures() { wipefs --no-act --noheadings --output DEVICE,TYPE,UUID "$@" 2>/dev/null; }
 found=$(signatures $devices) || found=$(for device in $devices; do signatures "$device"; done)
 section signatures; echo "$found"
-while read -r name type; do
+while read -r name type _; do
     case "$volumes$type" in *"/$name "*ext*) ext="$ext /dev/$name" ;; *"/$name "*xfs) xfs="$xfs /dev/$name" ;; esac
 done <<EOF
 $found
@@ -90,9 +105,8 @@ for device in $1; do
     case "$probed " in *" $device "*) continue ;; esac # by another name
     probed="$probed $device"
     section "ends $device"
-    zeros "$device" $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || continue
-    if zeros "$device" 0 1048576; then echo zeros
-    elif zeros "$device" 0 512 && zeros "$device" 4608 1043968; then echo beyond-header
+    if zeros_from "$device" 0; then echo zeros
+    elif zeros "$device" 0 512 && zeros_from "$device" 4608; then echo beyond-header
     fi
 done
 section findmnt
@@ -137,17 +151,27 @@ done
 section tools
 for tool in mkfs.ext4 mkfs.xfs resize2fs xfs_growfs lvcreate; do command -v "$tool" >/dev/null && echo "$tool"; done
 read -r release </proc/sys/kernel/osrelease
-for module in /sys/module/dm_raid "/lib/modules/$release"/*/drivers/md/dm-raid.ko*; do [ ! -e "$module" ] || echo dm-raid; done
+for name in dm-raid dm-mirror; do
+    for module in "/sys/module/dm_${name#dm-}" "/lib/modules/$release"/*/drivers/md/"$name".ko*; do [ ! -e "$module" ] || echo "$name"; done
+done
 if command -v lvs >/dev/null; then
     report() { "$@" --reportformat json --units b --nosuffix 2>/dev/null; }
     section pvs; report pvs -o pv_name,vg_name,pv_size,pv_free,pv_missing,pe_start
-    section vgs; report vgs -o vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid
+    groups() {
+        report vgs -o "vg_name,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_tags,vg_uuid,vg_permissions,vg_exported,vg_clustered,vg_shared,vg_lock_type$1"
+    }
+    # LVM before 2.03.12 knows no autoactivation of groups, and refuses a column that it does not know.
+    section vgs; found=$(groups ,vg_autoactivation) || found=$(groups); echo "$found"
     volumes=$(report lvs -a -o lv_name,vg_name,lv_size,lv_active,segtype,origin,lv_tags,lv_health_status)
     section lvs; printf '%s\n' "$volumes"
     case $volumes in *raid1*) section parts; report pvs --segments -o pv_name,vg_name,lv_name ;; esac
+    # What is not set is not printed.
+    section lvm-config; lvmconfig activation/auto_activation_volume_list activation/volume_list global/event_activation \
+        devices/filter devices/global_filter 2>/dev/null
 fi
 true
 """
+)
 
 
 class StorageLayout(FactBase[Storage]):
@@ -156,8 +180,8 @@ class StorageLayout(FactBase[Storage]):
     It is one command, so that everything is from one moment. It changes nothing, and needs root.
 
     + paths: directories to inspect beneath the mounts on them
-    + probe: devices whose first and last MiB are read: ``zeroed`` tells a blank device from one with unknown content.
-      Shell patterns match the names that a device has, and ``WHOLE_DISKS`` stands for every disk
+    + probe: devices that are read at their ends and in between: ``zeroed`` tells a blank device from one with unknown
+      content. Shell patterns match the names that a device has, and ``WHOLE_DISKS`` stands for every disk
     + images: files that are disks, or are going to be
 
     .. code:: python
@@ -222,6 +246,11 @@ def parse_storage(output: list[str]) -> Storage:
                 int(r["vg_missing_pv_count"]),
                 _tags(r["vg_tags"]),
                 r.get("vg_uuid", ""),
+                # LVM's words for what a group is: "exported", "clustered", "shared"; empty where it is not.
+                tuple(filter(None, (r.get(f"vg_{name}", "") for name in ("exported", "clustered", "shared")))),
+                r.get("vg_permissions") == "read-only",
+                "" if (lock_type := r.get("vg_lock_type", "")) == "none" else lock_type,
+                r.get("vg_autoactivation", "enabled") == "enabled",
             )
             for r in _lvm_rows(sections, "vgs", "vg")
         ),
@@ -248,6 +277,7 @@ def parse_storage(output: list[str]) -> Storage:
         images=tuple(_images(sections)),
         kernel=_kernel(sections.get("kernel", [])),
         lvm_installed="pvs" in sections,
+        lvm_config=_lvm_config(sections.get("lvm-config", [])),
         tools=tuple(sections.get("tools", [])),
     )
 
@@ -300,27 +330,30 @@ def _aliases(sections: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[str, list[str]]) -> BlockDevice:
     path = node["kname"]
-    ends = sections.get(f"ends {path}")
+    probed = sections.get(f"ends {path}")
     return BlockDevice(
         path=path,
         type=node["type"],
         size=int(node["size"]),
         read_only=bool(node["ro"]),
         aliases=tuple(sorted(aliases.get(path, []))),
-        signatures=tuple(dict.fromkeys(_signatures(sections, path))),
+        signatures=tuple(dict.fromkeys(signature for signature, _ in _signed(sections, path))),
         children=tuple(child["kname"] for child in node.get("children", [])),
         mount_points=tuple(filter(None, node["mountpoints"])),
-        zeroed=None if ends is None else ends == ["zeros"],
-        zeroed_beyond_header=None if ends is None else ends == ["beyond-header"],
+        zeroed=None if probed is None else probed == ["zeros"],
+        zeroed_beyond_header=None if probed is None else probed == ["beyond-header"],
         removable=bool(node["rm"]),
         model=(node["model"] or "").strip(),
+        transport=node.get("tran") or "",
+        uuids=tuple(dict.fromkeys(uuid for _, uuid in _signed(sections, path) if uuid)),
     )
 
 
-def _signatures(sections: dict[str, list[str]], path: str) -> Iterator[str]:
-    for name, signature in filter(None, map(str.split, sections.get("signatures", []))):
+def _signed(sections: dict[str, list[str]], path: str) -> Iterator[tuple[str, str]]:
+    """Yield type and UUID of each signature on a device; an empty UUID for one that has none."""
+    for name, signature, *uuid in filter(None, map(str.split, sections.get("signatures", []))):
         if name == posixpath.basename(path):
-            yield signature
+            yield signature, "".join(uuid)
 
 
 def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
@@ -337,8 +370,7 @@ def _filesystems(sections: dict[str, list[str]]) -> list[Filesystem]:
             size = _xfs_number(values, 4, 4) * _xfs_number(values, 8, 8)
             found.append(Filesystem(device, "xfs", size, _xfs_is_used(values)))
         elif "ext-blocks" in values:
-            signatures = _signatures(sections, device)
-            kind = next((one for one in signatures if re.fullmatch("ext[234]", one)), "ext4")
+            kind = next((one for one, _ in _signed(sections, device) if re.fullmatch("ext[234]", one)), "ext4")
             size = int(values["ext-blocks"]) * int(values["ext-block-size"])
             found.append(
                 Filesystem(device, kind, size, int(values["ext-mounts"]) > 0, int(values.get("ext-inodes", 0)))
@@ -408,9 +440,26 @@ def _images(sections: dict[str, list[str]]) -> Iterator[DiskImage]:
             int(size),
             int(blocks) * 512,  # the unit of stat's %b on Linux (st_blocks, stat(2))
             "shared" in values,
-            tuple(signature for (signature,) in values.get("signature", [])),
+            tuple(signature for signature, *_ in values.get("signature", [])),
             tuple(LoopDevice(loop, int(bytes_), limit != "0") for loop, bytes_, limit in values.get("loop", [])),
         )
+
+
+def _lvm_config(lines: list[str]) -> LvmConfig:
+    """Return the settings that lvmconfig prints, one a line, as ``name=VALUE``: a number, a string or a list of strings."""
+    values: dict[str, Any] = {}
+    for name, _, value in (line.strip().partition("=") for line in lines):
+        try:
+            read = json.loads(value)
+        except ValueError:
+            continue
+        values[name] = tuple(map(str, read if isinstance(read, list) else [read]))
+    return LvmConfig(
+        values.get("auto_activation_volume_list"),
+        values.get("volume_list"),
+        values.get("event_activation") != ("0",),
+        tuple(values[name] for name in ("filter", "global_filter") if name in values),
+    )
 
 
 def _kernel(lines: list[str]) -> tuple[int, int]:

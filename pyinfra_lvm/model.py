@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pyinfra_lvm.fstab import FstabEntry as FstabEntry
@@ -23,12 +24,14 @@ class BlockDevice:
     signatures: tuple[str, ...]  # every signature that wipefs finds: ext4, LVM2_member, gpt, dos …
     children: tuple[str, ...]  # kernel names of the devices on it: partitions, mapped devices
     mount_points: tuple[str, ...]  # [SWAP] where it is swap
-    # The first and last MiB hold only zeros; None where the fact was not asked to read this device.
+    # It holds only zeros wherever it was read: 17 MiB at its beginning, a MiB at each quarter and at its end. None where the fact was not asked to read this device.
     zeroed: bool | None = None
     # Only zeros there beyond the header that pvcreate writes: a physical volume that was never in a group.
     zeroed_beyond_header: bool | None = None
     removable: bool = False
     model: str = ""  # lsblk's MODEL: Amazon Elastic Block Store; empty for partitions and mapped devices
+    transport: str = ""  # lsblk's TRAN: sata, nvme, iscsi, fc …; empty for partitions, mapped and most virtual devices
+    uuids: tuple[str, ...] = ()  # of the filesystems and the like on it, as wipefs reads them
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class VolumeGroup:
     missing_physical_volumes: int
     tags: tuple[str, ...] = ()
     uuid: str = ""  # tells groups of one name apart
+    kinds: tuple[str, ...] = ()  # exported, clustered, shared (vgs(8)); none for an ordinary group
+    read_only: bool = False
+    lock_type: str = ""  # of lvmlockd: sanlock, dlm …; empty without locks
+    autoactivated: bool = True  # its flag; what lvm.conf says is in LvmConfig
 
 
 @dataclass(frozen=True)
@@ -153,6 +160,55 @@ class DiskImage:
 
 
 @dataclass(frozen=True)
+class LvmConfig:
+    """What lvm.conf says of the devices that LVM uses, and of the volumes that it activates (lvm.conf(5))."""
+
+    auto_activation_volume_list: tuple[str, ...] | None = None  # None: not set, and every volume is activated at boot
+    volume_list: tuple[str, ...] | None = None  # None: not set, and every volume can be activated
+    event_activation: bool = True  # LVM activates a group when its disks appear
+    filters: tuple[tuple[str, ...], ...] = ()  # filter and global_filter, where they are set
+
+    def rejecting(self, names: Sequence[str]) -> str:
+        """Return the pattern of a filter that has LVM ignore a device; empty where none does.
+
+        Of a filter's patterns the first that matches a name decides for this name. A device is used if one of its names is
+        accepted, or none is rejected (LVM's lib/filters/filter-regex.c).
+
+        Args:
+            names: every name of the device.
+        """
+        for patterns in self.filters:
+            found = [pattern for pattern in (_first_match(patterns, name) for name in names) if pattern]
+            if found and not any(pattern.startswith("a") for pattern in found):
+                return found[0]
+        return ""
+
+
+def _first_match(patterns: Sequence[str], name: str) -> str:
+    """Return the first pattern of a filter that matches a name. A pattern is a or r, and a regular expression in delimiters."""
+    for pattern in patterns:
+        try:
+            # The delimiters are brackets, or two of any character. LVM's expressions are a part of Python's.
+            if re.search(pattern[2:-1], name):
+                return pattern
+        except re.error:
+            continue
+    return ""
+
+
+def lists_volume(entries: Sequence[str], group: str, volume: str, tags: Collection[str]) -> bool:
+    """Return whether a list of lvm.conf, such as volume_list, has a logical volume.
+
+    An entry is a group, GROUP/VOLUME, @TAG, or @* for the tags of the host, which are not known here: it counts.
+
+    >>> lists_volume(["root-vg", "@docker"], "vg", "lv", ["docker"]), lists_volume(["vg/other"], "vg", "lv", [])
+    (True, False)
+    """
+    known = {group, f"{group}/{volume}", "@*", *(f"@{tag}" for tag in tags)}
+    return not known.isdisjoint(entries)
+
+
+@dataclass(frozen=True)
 class Storage:
     """Block devices, LVM, filesystems, mounts and fstab of a host, read in one round trip."""
 
@@ -168,8 +224,9 @@ class Storage:
     lvm_installed: bool = True
     images: tuple[DiskImage, ...] = ()
     kernel: tuple[int, int] = (0, 0)  # its version; known where the fact was asked for images
-    # Which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate and the kernel's module dm-raid are installed.
+    # Which of mkfs.ext4, mkfs.xfs, resize2fs, xfs_growfs, lvcreate and the kernel's modules dm-raid and dm-mirror are installed.
     tools: tuple[str, ...] = ()
+    lvm_config: LvmConfig = LvmConfig()
 
     def device(self, path: str) -> BlockDevice | None:
         """Return the device that ``path`` names: by kernel name, by an alias, or as in fstab (``UUID=…``)."""

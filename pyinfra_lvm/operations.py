@@ -16,7 +16,7 @@ from pyinfra import host
 from pyinfra.api import OperationValueError, StringCommand
 
 from pyinfra_lvm.collection import fact, operation
-from pyinfra_lvm.facts import XFS_NEW_INODES, StorageLayout
+from pyinfra_lvm.facts import XFS_NEW_INODES, ZEROS, StorageLayout
 from pyinfra_lvm.fstab import fstab_with
 from pyinfra_lvm.model import BlockDevice, FstabEntry, Storage, mapper_path, names_in
 
@@ -58,12 +58,8 @@ def not_blank(device: BlockDevice) -> str:
     if device.children:
         return f"is in use by {', '.join(device.children)}"
     if device.zeroed is False:
-        return "holds data, or cannot be read: its first or last MiB is not all zeros"
+        return "holds data, or cannot be read: it is not all zeros"
     return ""
-
-
-# zeros FROM BYTES, of $device. It compares, and does not count other bytes: a device that cannot be read must not pass.
-_ZEROS = 'zeros() { cmp -s -n "$2" -i "$1:0" "$device" /dev/zero; }; '
 
 
 # -- the commands that make things: each checks once more, right before it writes. A deploy has them run by `operation`s; a
@@ -80,9 +76,7 @@ def blank_guard(device: str) -> str:
         '[ "$(lsblk --noheadings --list "$device" | wc -l)" -eq 1 ] || refuse "has partitions or is in use"; '
         'found=$(wipefs --no-act --noheadings --output TYPE "$device") || refuse "cannot be examined"; '
         '[ -z "$found" ] || refuse "carries a signature: $found"; '
-        f"{_ZEROS}"
-        'zeros 0 1048576 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
-        'refuse "holds data, or cannot be read"; '
+        f'{ZEROS}zeros_from "$device" 0 || refuse "holds data, or cannot be read"; '
     )
 
 
@@ -93,9 +87,9 @@ def unused_guard(devices: str) -> str:
     removed still has what `vgcfgrestore` needs.
     """
     return (
-        f"{_ZEROS}"
+        f"{ZEROS}"
         f'for device in {devices}; do found=$(pvs --noheadings --options vg_name "$device" 2>/dev/null) && '
-        '[ -z "$(echo $found)" ] && zeros 4608 1043968 && zeros $(( $(blockdev --getsize64 "$device") - 1048576 )) 1048576 || '
+        '[ -z "$(echo $found)" ] && zeros_from "$device" 4608 || '
         '{ echo "refused: $device is no unused physical volume; nothing was written to it" >&2; exit 1; }; done; '
     )
 
@@ -164,7 +158,7 @@ def physical_volume(device: str) -> Commands:
 
     + device: path of the device
 
-    A device with a signature, partitions, a mount, or anything but zeros at its ends is refused.
+    A device with a signature, partitions, a mount, or anything but zeros at its ends or its quarters is refused.
 
     **Example:**
 

@@ -176,7 +176,7 @@ def _of_the_raid(settings: Settings) -> Iterator[SettingProblem]:
         allowed.append(f"needs at least two names in volume_disks, which has {len(settings.volume_disks)}")
     elif len(settings.volume_disks) == 1 and not settings.volume_group_extend:
         allowed.append(f"needs two disks, and volume_disks has one: {settings.volume_disks[0]}. Name a second one")
-    if len(settings.volume_disks) > 2:
+    if not is_striped and len(settings.volume_disks) > 2:
         allowed.append(f"takes two disks, and volume_disks has {len(settings.volume_disks)}. Name two of them")
     for text in allowed:
         yield SettingProblem("volume_raid", repr(settings.volume_raid), text)

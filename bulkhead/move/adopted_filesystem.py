@@ -18,6 +18,7 @@ from bulkhead.command import run
 from bulkhead.errors import Failed
 from bulkhead.files import replace_file, sync_directory
 from bulkhead.names import BALLAST, BEFORE, MARKER
+from bulkhead.outage.unit import RECOVERY
 from bulkhead.storage import fstab
 from bulkhead.storage.mounts import is_mounted, kernel_uses, mount_by_fstab, mounts_of
 from bulkhead.storage.processes import users_of
@@ -34,6 +35,7 @@ ADOPTING = "docker.adopting"  # everything of Docker's, until it is complete and
 _MARKERS = (MARKER, f"{MARKER}.new")  # the latter where a cut ended its making
 _OURS = "|".join(map(re.escape, (ADOPTING, BALLAST, *_MARKERS)))
 _STAYS = re.compile(rf"lost\+found|{_OURS}|containerd\.(moving|left-\d+)")
+_KERNEL_NAME = re.compile(r"^(\s*)/dev/[^/\s]+(?=\s)")  # at the beginning of a line of fstab
 _ATTEMPTS, _INTERVAL = 5, 1.0  # seconds between two attempts to unmount the filesystem
 _IMAGES = ("io.containerd.content.v1.content/blobs/*/*", "io.containerd.snapshotter.v1.*/snapshots/*")
 
@@ -111,8 +113,11 @@ class AdoptedFilesystem:
             Failed: it is another one.
             OSError: its device is not there.
         """
-        if os.stat(path).st_dev != _device_of(self._entry.source):
+        if self._is_another(path):
             raise Failed(f"another filesystem than {self._entry.source} is mounted on {path}. Run the deploy again")
+
+    def _is_another(self, path: str) -> bool:
+        return os.stat(path).st_dev != _device_of(self._entry.source)
 
     def take_over(self) -> None:
         """Unmount it from Docker's store, and rename everything on it into docker/. Docker is down, and cannot start.
@@ -195,7 +200,11 @@ class AdoptedFilesystem:
 
     def uncommit(self) -> None:
         """Put their lines in the place of ours."""
-        fstab.replace_fstab(lambda text: fstab_replaced(text, self._targets(), self._journal.fstab))
+        fstab.replace_fstab(lambda text: fstab_replaced(text, self._targets(), self._their_lines()))
+
+    def _their_lines(self) -> list[str]:
+        """Return their lines of fstab, with the filesystem's sure name in place of a kernel's, which may mean another today."""
+        return [_KERNEL_NAME.sub(lambda match: match[1] + self._entry.source, line) for line in self._journal.fstab]
 
     def refuse_to_split(self) -> None:
         """Refuse to go back where containerd has images on it: they belong to another filesystem then.
@@ -215,15 +224,24 @@ class AdoptedFilesystem:
         """Mount it on Docker's store by their line, with all files where they were. Docker is down unless they never moved.
 
         Raises:
-            Failed: it cannot be mounted, or a file is in the way.
+            Failed: it cannot be mounted, their line mounts another filesystem, or a file is in the way.
+            OSError: its device is not there.
         """
-        if not (is_mounted(self._store) and is_flat(self._store)):
+        if not is_mounted(self._store) or self._is_another(self._store) or not is_flat(self._store):
             self._mount_volume()
             self.uncover_store()
             run("sync", "-f", self._volume)
             scatter(self._volume, is_copy=self._containerd in self._journal.old and not self._journal.lived)
             _make_mutable(self._store)
+            if self._their_lines() != self._journal.fstab:
+                fstab.replace_fstab(lambda text: fstab_replaced(text, [self._store], self._their_lines()))
             mount_by_fstab(self._store)
+            if self._is_another(self._store):
+                self.uncover_store()
+                raise Failed(
+                    f"fstab mounts another filesystem than {self._entry.source} on {self._store}; it was unmounted, and Docker "
+                    f"stays down. Correct that line, then `systemctl start {RECOVERY}`"
+                )
         self._take_back_aside()
         self.leave_new_place()
 
@@ -337,8 +355,9 @@ def holds_images(store: str) -> bool:
 
 
 def _device_of(source: str) -> int:
-    """Return the number (st_dev) of the filesystem that fstab names by its UUID. ext4 and xfs have that of their device."""
-    return os.stat(f"/dev/disk/by-uuid/{source.removeprefix('UUID=')}").st_rdev
+    """Return the number (st_dev) of the filesystem that fstab names. ext4 and xfs have that of their device."""
+    by_uuid = re.sub("^UUID=", "/dev/disk/by-uuid/", source)
+    return os.stat(by_uuid).st_rdev
 
 
 def _unlink(directory: str, *names: str) -> None:

@@ -16,9 +16,10 @@ from tasks.preflight.finding import LEAVE_OUT, Finding, Refused
 from tasks.preflight.host import HostState
 from tasks.preflight.lost_volumes import MOVED
 from tasks.preflight.mount_points import MountPoint, judge_mount_point
+from tasks.preflight.plan import ADOPTED_NAMES
 from tasks.preflight.relocation import is_dockers_mount
 from tasks.preflight.volume_group import VolumePlan
-from tasks.support.paths import FSTAB, STORES
+from tasks.support.paths import FSTAB, STORES, TAG
 
 _FILESYSTEMS = ("ext4", "xfs")
 
@@ -60,13 +61,14 @@ def present_entry(settings: Settings, state: HostState, storage: Storage) -> Fst
     bind = f"{settings.volume_mount}/docker"
     is_bound = any((entry.source, entry.target) == (bind, DOCKER_STORE) for entry in storage.fstab)
     listed = next((entry for entry in storage.fstab if entry.target == settings.volume_mount), None)
-    if listed and not listed.source.startswith("UUID="):
-        return None  # a logical volume
+    if listed and not _is_adopted(settings, state, storage, listed.source):
+        return None  # a logical volume of this project's
     if listed and is_bound:
         return listed
     # A line that is lost is known from the program's configuration. Without both lines, and unless the journal says that it
     # ended, an adoption has not begun, or has gone back.
-    device = storage.device(state.configured_volume) if state.configured_volume.startswith("UUID=") else None
+    is_known = _is_adopted(settings, state, storage, state.configured_volume)
+    device = storage.device(state.configured_volume) if is_known else None
     if listed and listed.source == state.configured_volume:
         return listed
     if device and (is_bound or state.relocation in MOVED):
@@ -75,10 +77,19 @@ def present_entry(settings: Settings, state: HostState, storage: Storage) -> Fst
     return None
 
 
+def _is_adopted(settings: Settings, state: HostState, storage: Storage, source: str) -> bool:
+    """Return whether a source of mounts names a filesystem that was adopted, and not a logical volume of this project's."""
+    if source.startswith(ADOPTED_NAMES) or (source == state.configured_volume and state.configured_options):
+        return True
+    # After an undeploy only fstab tells.
+    adoptable = (v for v in storage.logical_volumes if v.mapper_path == source and TAG not in v.tags)
+    return settings.adopt_filesystem and any(adoptable)
+
+
 def judge_setting(settings: Settings, state: HostState, storage: Storage) -> Iterator[Finding]:
     """Yield that a host has an adopted filesystem, and its settings ask for another volume."""
     entry = present_entry(settings, state, storage)
-    if not settings.adopt_filesystem and entry and entry.source.startswith("UUID="):
+    if not settings.adopt_filesystem and entry:
         yield Finding(
             f"the filesystem {entry.source} is this host's Docker volume, and adopt_filesystem is not set",
             "settings that say so: this run would look for a volume group",
@@ -105,7 +116,7 @@ def plan_adoption(settings: Settings, state: HostState, storage: Storage, root: 
         mount = storage.mount(settings.volume_mount)
         if mount is None:
             raise Refused(_not_mounted(storage, entry))
-        return Adoption(_volume(mount, ()), entry, is_done=True)
+        return Adoption(_volume(mount, tuple(_clone_warnings(storage, entry, mount))), entry, is_done=True)
     if other := next((each.source for each in storage.fstab if each.target == settings.volume_mount), ""):
         raise Refused(
             Finding(
@@ -121,7 +132,7 @@ def plan_adoption(settings: Settings, state: HostState, storage: Storage, root: 
     findings = [*_judge_kind(storage, mount, device)]
     if findings or device is None:
         raise Refused(*findings)
-    source = _source(device)
+    source = _source(storage, device)
     findings += _judge_fstab(storage, mount, device, source)
     findings += _judge_uses(state, storage, mount, device)
     findings += _judge_contents(storage, root)
@@ -166,9 +177,35 @@ def _volume(mount: Mount, warnings: tuple[str, ...]) -> VolumePlan:
     return VolumePlan("", (), mount.size, mount.size, reserve=0, warnings=warnings, findings=())
 
 
-def _source(device: BlockDevice) -> str:
+def _source(storage: Storage, device: BlockDevice) -> str:
+    """Return the name for fstab that a clone of the filesystem does not have, if there is one; else its UUID.
+
+    Empty where it has neither.
+    """
+    volume = next((v.mapper_path for v in storage.logical_volumes if v.mapper_path in device.aliases), "")
+    theirs = next((line.source for line in _lines(storage, device) if line.source.startswith("/dev/disk/by-id/")), "")
+    if volume or theirs:
+        return volume or theirs
     by_uuid = next((alias for alias in device.aliases if alias.startswith("/dev/disk/by-uuid/")), "")
     return f"UUID={by_uuid.rpartition('/')[2]}" if by_uuid else ""
+
+
+def _clones(storage: Storage, device: BlockDevice) -> list[str]:
+    """Return the other devices with the UUID of a device's filesystem: a restored snapshot, a copy of the disk."""
+    same = {
+        *storage.ancestors(device),
+        *storage.descendants(device),
+    }  # the paths of a multipath device, parts of a mirror
+    return [other.path for other in storage.devices if other not in same and {*other.uuids} & {*device.uuids}]
+
+
+def _clone_warnings(storage: Storage, entry: FstabEntry, mount: Mount) -> Iterator[str]:
+    device = storage.device(mount.device) if entry.source.startswith("UUID=") else None
+    if device and (clones := _clones(storage, device)):
+        yield (
+            f"{', '.join(clones)} has the same UUID as Docker's volume, and the next boot may mount it instead: detach it, or "
+            "give it another UUID (`tune2fs -U random`, `xfs_admin -U generate`)"
+        )
 
 
 def _lines(storage: Storage, device: BlockDevice) -> list[FstabEntry]:
@@ -245,7 +282,7 @@ def _judge_fstab(storage: Storage, mount: Mount, device: BlockDevice, source: st
     if not source:
         yield Finding(
             f"{mount.source} has no name under /dev/disk/by-uuid",
-            "a UUID, by which fstab finds the filesystem on whatever disk",
+            "a UUID, by which fstab and the way back find the filesystem on whatever disk",
             f"`udevadm trigger {mount.source}` makes udev look again; `blkid {mount.source}` shows the UUID",
         )
     if len(listed) != 1 or len(ours) != 1:
@@ -253,7 +290,7 @@ def _judge_fstab(storage: Storage, mount: Mount, device: BlockDevice, source: st
         yield Finding(
             f"{FSTAB} mounts {shown} on {DOCKER_STORE}, where {mount.source} is mounted",
             "one line for it, which this project replaces",
-            f"add the line `{source or mount.source} {DOCKER_STORE} {mount.fstype} defaults 0 2`, remove any other for that "
+            f"add the line `{source or mount.source} {DOCKER_STORE} {mount.fstype} defaults,nofail 0 2`, remove any other for that "
             "path, and run again",
         )
         return
@@ -303,6 +340,12 @@ def _judge_uses(state: HostState, storage: Storage, mount: Mount, device: BlockD
             f"{mount.source} has a snapshot: {', '.join(snapshots)}",
             "none: it has the same UUID, and fstab could mount it in place of the filesystem",
             "remove it, or wait until it is no longer needed, and run again",
+        )
+    elif clones := _clones(storage, device):
+        yield Finding(
+            f"{', '.join(clones)} has the same UUID as the filesystem on {DOCKER_STORE}",
+            "one device with that UUID: fstab and the way back could mount the other one, a copy of a disk or of a snapshot",
+            "detach the copy, or give it another UUID (`tune2fs -U random`, `xfs_admin -U generate`), and run again",
         )
 
 

@@ -129,6 +129,16 @@ def _judge_disk(settings: Settings, storage: Storage, path: str, device: BlockDe
     if kind := unsuitable(storage, device):
         yield _refuse_transient(name, kind, settings, storage)
         return
+    # The kernel chooses the number of a loop device that is not there yet.
+    names = (path, device.path, *device.aliases, *(("/dev/loop0",) if path == VOLUME_FILE_DEVICE else ()))
+    if pattern := storage.lvm_config.rejecting(names):
+        yield Finding(
+            f"LVM ignores {name}: {pattern} in a filter of lvm.conf rejects it",
+            "a disk that LVM uses",
+            f'put "a|^{path}$|" before that pattern in /etc/lvm/lvm.conf (devices/filter, devices/global_filter), '
+            f"`update-initramfs -u`, and run again; or {another_disk(settings, storage)}",
+        )
+        return
     if reason := why_not_blank(device, owner):
         uses = [*_uses(storage, device)]
         yield Finding(

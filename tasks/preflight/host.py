@@ -98,7 +98,8 @@ class HostState:
     units: tuple[Unit, ...] = ()  # docker.service, docker.socket, containerd.service
     mount_units: tuple[MountUnit, ...] = ()  # of the volumes' mount points and the stores
     fails_closed: bool = False  # our drop-ins keep Docker from starting without the volume
-    # Docker's volume in the program's configuration: its mapper path, UUID=… for an adopted filesystem; empty without one.
+    # Docker's volume in the program's configuration: its mapper path; of an adopted filesystem its name in fstab, often
+    # UUID=…; empty without one.
     configured_volume: str = ""
     configured_options: tuple[str, ...] = ()  # of its line of fstab, if it is an adopted filesystem
     configured_file: bool = False  # that volume is on the file that is Docker's disk, likewise

@@ -26,7 +26,7 @@ from settings.model import Settings
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.preflight.logical_volume import is_empty
-from tasks.preflight.plan import LostVolume
+from tasks.preflight.plan import ADOPTED_NAMES, LostVolume
 from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
 
 # In these phases of a move's journal the data is on its volume.
@@ -90,7 +90,7 @@ def _lost_volume(
     listed = [source for source in sources if names_in(source)]
     if not listed and is_ours and not names_in(configured):
         # The stores are bound from a filesystem that was adopted.
-        listed = [source for source in sources if source.startswith("UUID=")]
+        listed = [source for source in sources if source.startswith(ADOPTED_NAMES)]
     devices = [*listed, *([configured] if configured else [])]
     if not devices and not told_by:
         return None
@@ -235,7 +235,8 @@ def _restoring(volume: LostVolume) -> str:
 
 def _old_data(settings: Settings, state: HostState, volume: LostVolume) -> str:
     """Return what is left of the data from before a move, as a part of a sentence; empty where nothing is."""
-    if _phase(settings, state, volume) != "done" or volume.device.startswith("UUID="):  # the one copy is on it
+    is_adopted = volume.device.startswith(ADOPTED_NAMES) or (_is_dockers(volume, settings) and state.configured_options)
+    if _phase(settings, state, volume) != "done" or is_adopted:  # the one copy is on it
         return ""
     if _is_dockers(volume, settings):
         return "; `bulkhead rollback` on the host goes back to the data from before the move"

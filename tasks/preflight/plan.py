@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from bulkhead.names import DOCKER_STORE
 from pyinfra_lvm.model import FstabEntry, mapper_path, names_in
 
+# How fstab names an adopted filesystem that is on no logical volume.
+ADOPTED_NAMES = ("UUID=", "/dev/disk/by-id/")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,5 +97,5 @@ class LostVolume:
 
     def __str__(self) -> str:
         names = names_in(self.device)
-        name = self.device if self.device.startswith("UUID=") else self.name
+        name = self.device if self.device.startswith(ADOPTED_NAMES) else self.name
         return f"the volume {'/'.join(names) if names else name} for {self.mount}"

@@ -29,6 +29,7 @@ _KERNEL = (5, 19)
 _LEAST_FREE = 5 * 2**30  # bytes that stay free beside the file, whatever volume_file_keep says
 _STEP = 4 * 2**20  # bytes; a size of the file is a multiple of it, and so of every block and sector
 _OURS = "root:600"
+_MOVE_MODULE = "dm-mirror"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,14 @@ def without_file(settings: Settings, storage: Storage, group: str) -> FilePlan |
                 f"the group {group} moves to {', '.join(settings.volume_disks)}, and has a snapshot: {', '.join(snapshots)}",
                 "no snapshot while its extents move",
                 "`bulkhead snapshot drop` on the host if nobody needs it, and run again",
+            )
+        )
+    if _MOVE_MODULE not in storage.tools:
+        raise Refused(
+            Finding(
+                f"the kernel has no module {_MOVE_MODULE}, and the group {group} moves to {', '.join(settings.volume_disks)}",
+                "the module that LVM moves extents with (pvmove)",
+                "install a kernel package that has it (`modinfo dm-mirror` shows it), boot it, and run again",
             )
         )
     extent = found.extent_size if found else _STEP

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bulkhead.sizes import BESIDE_OTHERS, human, setting_of
-from pyinfra_lvm.model import EXTENT, LogicalVolume, Storage, VolumeGroup, usable
+from pyinfra_lvm.model import EXTENT, LogicalVolume, Storage, VolumeGroup, lists_volume, usable
 from pyinfra_lvm.operations import fstab_entries_of
 from settings.model import ExtraVolume, Settings
 from tasks.preflight.chosen_disks import with_chosen_disks
@@ -30,6 +30,8 @@ _BRINGS_BACK = (
     f"`systemctl restart {MIRROR_SERVICE} && systemctl start docker` brings Docker back, or says that the disk that answers is "
     "stale; "
 )
+# How the disks of a SAN are attached, by lsblk's TRAN: another host may use them too.
+_NETWORK = ("iscsi", "fc")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
     findings = [*wrong_disks, *_judge_group(settings, storage, name, () if wrong_disks else disks)]
     if not wrong_disks:
         findings += [*_judge_mirror(settings, storage, name, disks), *_judge_stripes(settings, storage, name, disks)]
+    findings += _judge_activation(settings, storage, name)
     group = storage.volume_group(name)
     if group and (group.missing_physical_volumes or len(_named(storage, name)) > 1):
         # What was read of a volume in it says nothing: its filesystem may be on the disk that is missing, and it may be the
@@ -86,6 +89,7 @@ def plan_volume(settings: Settings, storage: Storage) -> VolumePlan:
         warnings=(
             *_extension_warnings(settings, storage, name, disks),
             *_mirror_warnings(settings, storage, name, disks),
+            *_activation_warnings(settings, storage),
             *_health_warnings(settings, storage, name),
             *(_boot_warnings(settings, storage, name) if mirrored else ()),
             *disk_warnings(settings, storage, name),
@@ -134,7 +138,8 @@ def _has_other_room(settings: Settings, storage: Storage) -> bool:
     if settings.volume_group != "auto":
         return storage.volume_group(settings.volume_group) is not None
     has_volume = any(volume.name == settings.logical_volume for volume in storage.logical_volumes)
-    return has_volume or any(_lack_of_room(settings, storage, group.name) is None for group in storage.volume_groups)
+    groups = {group.name for group in storage.volume_groups} - {*_not_for_auto(storage)}
+    return has_volume or any(_lack_of_room(settings, storage, group) is None for group in groups)
 
 
 def choose_group(settings: Settings, storage: Storage) -> str:
@@ -149,14 +154,20 @@ def choose_group(settings: Settings, storage: Storage) -> str:
         return OWN_GROUP
     volumes = [volume for volume in storage.logical_volumes if volume.name == settings.logical_volume]
     ours = [volume for volume in volumes if TAG in volume.tags]
-    groups = {volume.volume_group for volume in ours or volumes} or {group.name for group in storage.volume_groups}
+    left_out = _not_for_auto(storage)
+    all_groups = {group.name for group in storage.volume_groups}
+    groups = {volume.volume_group for volume in ours or volumes} or all_groups - {*left_out}
     if not groups:
+        others = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        nameable = [group.name for group in storage.volume_groups if not _unfit(group)]
+        named = f"; or set volume_group to {' or '.join(nameable)} if no other host uses it" if nameable else ""
         raise Refused(
             Finding(
-                f"no volume group{'' if storage.lvm_installed else ' (LVM is not installed)'}; {_root(storage)}",
+                f"no volume group{'' if storage.lvm_installed else ' (LVM is not installed)'}"
+                f"{f' that is chosen by itself: {others}' if others else ''}; {_root(storage)}",
                 "a volume group with room for Docker's volume, or a blank disk to make one of",
                 f"{another_disk(settings, storage)}{offer(settings, storage)}: a filesystem that takes the whole disk is "
-                "never shrunk",
+                f"never shrunk{named}",
             )
         )
     if len(groups) == 1:
@@ -179,6 +190,25 @@ def choose_group(settings: Settings, storage: Storage) -> str:
             )
         )
     return fitting[0]
+
+
+def _unfit(group: VolumeGroup) -> str:
+    """Return what a group is in which no volume is made, whatever the settings say; empty for an ordinary one."""
+    lock = (f"locked by lvmlockd ({group.lock_type})",) if group.lock_type else ()
+    return ", ".join([*group.kinds, *(("read-only",) if group.read_only else ()), *lock])
+
+
+def _not_for_auto(storage: Storage) -> dict[str, str]:
+    """Return the groups that are used only by their name, and why: other hosts may use them too."""
+    reasons = {group.name: _unfit(group) for group in storage.volume_groups}
+    root, _ = _root_volume(storage) or ("", "")  # a host that boots from a SAN has that group for itself
+    for volume in storage.physical_volumes:
+        device = storage.device(volume.path)
+        below = storage.ancestors(device) if device else ()
+        kinds = sorted({other.transport for other in below} & {*_NETWORK})
+        if kinds and volume.volume_group not in ("", root):
+            reasons[volume.volume_group] = reasons.get(volume.volume_group) or f"on a SAN: {', '.join(kinds)}"
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _named(storage: Storage, name: str) -> list[VolumeGroup]:
@@ -214,6 +244,13 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
             "one of them may be on a disk that was lost and has come back: `vgs -o vg_name,vg_uuid,pv_name,lv_name` shows what "
             "is in each; rename the one that this host does not use (`vgrename UUID NEW_NAME`), and run again",
         )
+    if reason := _unfit(group):
+        yield Finding(
+            f"the volume group {name} is {reason}",
+            "a group that this host alone uses, and that LVM lets it change",
+            f"set volume_group to another one, or {another_disk(settings, storage)}; vgchange(8), `vgimport` and "
+            "lvmlockd(8) say how such a group becomes an ordinary one, if no other host uses it",
+        )
     if group.missing_physical_volumes:
         yield Finding(
             f"the volume group {name} lacks {group.missing_physical_volumes} of its physical volumes",
@@ -231,6 +268,43 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
             "a group of Docker's own for volume_disks",
             'leave volume_group at "auto" or set it to a new name; volume_group_extend = True adds the disks to '
             f"{name}, but a group that lacks a disk is not activated: if it is root's, the host does not boot",
+        )
+
+
+def _judge_activation(settings: Settings, storage: Storage, name: str) -> Iterator[Finding]:
+    """Yield why LVM would not activate Docker's volumes in a group, now or at the next boot."""
+    config, group = storage.lvm_config, storage.volume_group(name)
+    by_unit = (
+        VOLUME_FILE_DEVICE in settings.volume_disks
+    )  # the file's unit activates the group, and asks no list for boot
+    lists = {"volume_list": config.volume_list}
+    lists |= {} if by_unit else {"auto_activation_volume_list": config.auto_activation_volume_list}
+    for setting, entries in lists.items():
+        if entries is None:
+            continue
+        for volume in (settings.logical_volume, *settings.extra_volumes):
+            existing = storage.logical_volume(name, volume)
+            tags = [*(group.tags if group else ()), *(existing.tags if existing else ()), TAG]
+            if not lists_volume(entries, name, volume, tags):
+                listed = ", ".join(f'"{entry}"' for entry in entries)
+                yield Finding(
+                    f"activation/{setting} in lvm.conf is [{listed}], and leaves out {name}/{volume}",
+                    "a volume that LVM activates at every boot: without it Docker stays down",
+                    f'add "{name}" to {setting} in /etc/lvm/lvm.conf, `update-initramfs -u`, and run again',
+                )
+    if group and not group.autoactivated and not by_unit:
+        yield Finding(
+            f"the volume group {name} is not activated at boot: its autoactivation is off",
+            "a group that LVM activates at every boot: without it Docker stays down",
+            f"`vgchange --setautoactivation y {name}` on the host, and run again; or name another group",
+        )
+
+
+def _activation_warnings(settings: Settings, storage: Storage) -> Iterator[str]:
+    if not storage.lvm_config.event_activation and VOLUME_FILE_DEVICE not in settings.volume_disks:
+        yield (
+            "global/event_activation is 0 in lvm.conf: something else than LVM's udev rule has to activate Docker's volume group "
+            "at boot, or Docker stays down"
         )
 
 

@@ -235,6 +235,16 @@ def test_rollback_mounts_it_where_it_was_with_what_was_written_since(adopted: Ad
     assert dry(machine).predicted == set()
 
 
+def test_kernel_name_in_the_old_line_comes_back_as_the_uuid(adopted: AdoptedHost) -> None:
+    machine = adopted.machine
+    machine.restore("fresh")
+    machine.run(f"sed -i 's,^UUID=[^ ]* /var/lib/docker ,{PART} /var/lib/docker ,' /etc/fstab; systemctl daemon-reload")
+    assert f"{PART} /var/lib/docker" in machine.out("cat /etc/fstab")
+    converge(machine)
+    machine.run("bulkhead rollback --yes", timeout=900)
+    assert_where_it_was(machine)
+
+
 def test_undeployed_host_keeps_its_volume_and_can_go_back_by_hand(adopted: AdoptedHost, machine: Machine) -> None:
     undeployed = deploy(machine, script="undeploy.py")
     assert undeployed.code == 0, undeployed.output

@@ -86,6 +86,18 @@ def test_disk_that_carries_anything_is_never_taken(provisioned: Machine) -> None
     assert fingerprint(provisioned) == before
 
 
+def test_disk_whose_first_mebibyte_was_zeroed_is_not_blank(provisioned: Machine) -> None:
+    provisioned.restore("provisioned")
+    disk = "/dev/disk/by-id/virtio-decoy"
+    provisioned.run(f"dd if=/dev/zero of={disk} bs=1M count=1 conv=fsync; udevadm settle")
+    assert provisioned.out(f"wipefs --no-act {disk}") == ""
+    checksum = provisioned.out(CHECKSUM)
+    refused = deploy(provisioned, volume_disks=[disk], volume_group="other-vg")
+    assert refused.code == 1
+    assert "it is not all zeros" in refused.output
+    assert provisioned.out(CHECKSUM) == checksum
+
+
 def test_disk_that_the_host_runs_on_is_refused_without_a_recipe(provisioned: Machine) -> None:
     provisioned.restore("provisioned")
     root = provisioned.out("lsblk -npo PKNAME $(findmnt -no SOURCE /) | grep . || findmnt -no SOURCE /").split()[0]

@@ -224,10 +224,13 @@ class Target:
 
     @property
     def name_in_fstab(self) -> str:
-        """Return how fstab names the volume: an adopted filesystem by its UUID, a logical volume by its device."""
-        if not self.settings.adopt_filesystem:
+        """Return how fstab names the volume: a logical volume by its device, another filesystem that was adopted by its UUID
+        or a name of its disk."""
+        lines = [line.split() for line in self.output("fstab").splitlines()]
+        listed = next((line[0] for line in lines if line[1:2] == [self.volume]), "")
+        if not self.settings.adopt_filesystem or listed == self.device:
             return self.device
-        return f"UUID={self.output('UUID of the filesystem')}"
+        return listed if listed.startswith("/dev/disk/by-id/") else f"UUID={self.output('UUID of the filesystem')}"
 
     @cached_property
     def logical_volume(self) -> dict[str, str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pyinfra_testing.facts import make_fact_tests
 
-from pyinfra_lvm.facts import WHOLE_DISKS, StorageLayout
-from pyinfra_lvm.model import Directory, Filesystem, LogicalVolume, LoopDevice, Storage
+from pyinfra_lvm.facts import WHOLE_DISKS, ZEROS, StorageLayout
+from pyinfra_lvm.model import Directory, Filesystem, LogicalVolume, LoopDevice, LvmConfig, Storage
 
 from ..tasks.operations import calls, noting, shell, stand_in
 
@@ -105,7 +105,7 @@ def storage_of(programs: Path, *paths: str) -> Storage:
     return StorageLayout().process(shell(command, programs).stdout.splitlines())
 
 
-SIGNATURES = "'vda LVM2_member' 'vdb LVM2_member' 'dm-0     ext4' 'dm-10  xfs'"
+SIGNATURES = "'vda LVM2_member' 'vdb LVM2_member' 'dm-0     ext4  6f0a-1' 'dm-10  xfs  7b'"
 
 
 def test_all_devices_are_asked_for_their_signatures_at_once_and_each_volume_for_its_filesystem(tmp_path: Path) -> None:
@@ -113,8 +113,12 @@ def test_all_devices_are_asked_for_their_signatures_at_once_and_each_volume_for_
     found = storage_of(tmp_path)
     asked = [call for call in calls(tmp_path) if call.split()[0] in ("wipefs", "dumpe2fs")]
     every = "/dev/vda /dev/dm-0 /dev/dm-10 /dev/vdb /dev/mmcblk0"
-    assert asked == [f"wipefs --no-act --noheadings --output DEVICE,TYPE {every}", "dumpe2fs -h /dev/dm-0"]
+    assert asked == [f"wipefs --no-act --noheadings --output DEVICE,TYPE,UUID {every}", "dumpe2fs -h /dev/dm-0"]
     assert found.filesystems[0] == Filesystem("/dev/dm-0", "ext4", 5 * 4096, used=True)
+    assert {one.path: one.uuids for one in found.devices if one.uuids} == {
+        "/dev/dm-0": ("6f0a-1",),
+        "/dev/dm-10": ("7b",),
+    }
     assert {one.path: one.signatures for one in found.devices} == {
         "/dev/vda": ("LVM2_member",),
         "/dev/vdb": ("LVM2_member",),
@@ -165,6 +169,59 @@ def test_ends_of_every_whole_disk_are_read_where_all_are_asked_for(tmp_path: Pat
 @pytest.mark.parametrize("asked", [["DISKS/virtio-*"], ["DISKS/vda", "DISKS/virtio-b", "DISKS/virtio-again"]])
 def test_ends_of_a_disk_with_several_names_are_read_once(tmp_path: Path, asked: list[str]) -> None:
     assert probed(tmp_path, *asked) == {"vda": True, "vdb": False, "vdc": None}
+
+
+@pytest.mark.parametrize("at", [2**20, 17 * 2**20 - 1, 20 * 2**20, 40 * 2**20, 60 * 2**20, 80 * 2**20 - 1])
+def test_disk_with_anything_at_its_ends_or_its_quarters_is_not_blank(tmp_path: Path, at: int) -> None:
+    disk = tmp_path / "disk"
+    stand_in(tmp_path, "blockdev", 'stat -c %s "$2"')
+    with disk.open("wb") as file:
+        file.truncate(80 * 2**20)
+    is_blank = f'{ZEROS}zeros_from "{disk}" 0'
+    assert shell(is_blank, tmp_path).returncode == 0
+    with disk.open("r+b") as file:
+        file.seek(at)
+        file.write(b"x")
+    assert shell(is_blank, tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_groups_show_whose_they_are_also_where_lvm_knows_no_autoactivation(tmp_path: Path, is_old: bool) -> None:
+    machine(tmp_path, "")
+    row = {
+        "vg_name": "vg",
+        "vg_size": "9",
+        "vg_free": "9",
+        "vg_extent_size": "1",
+        "vg_missing_pv_count": "0",
+        "vg_tags": "",
+    }
+    row |= {"vg_permissions": "read-only", "vg_exported": "", "vg_clustered": "", "vg_shared": "shared"}
+    row |= {"vg_lock_type": "dlm"} | ({} if is_old else {"vg_autoactivation": ""})
+    stand_in(tmp_path, "lvs", "echo '{}'")
+    stand_in(tmp_path, "pvs", "echo '{}'")
+    fails = "case $* in *vg_autoactivation*) exit 3 ;; esac; " if is_old else ""
+    stand_in(tmp_path, "vgs", f"{fails}echo '{json.dumps({'report': [{'vg': [row]}]})}'")
+    stand_in(tmp_path, "lvmconfig", "exit 5")
+    (group,) = storage_of(tmp_path).volume_groups
+    assert (group.kinds, group.read_only, group.lock_type, group.autoactivated) == (("shared",), True, "dlm", is_old)
+
+
+def test_lvmconfig_is_asked_once_and_prints_only_what_is_set(tmp_path: Path) -> None:
+    machine(tmp_path, "")
+    for name in ("lvs", "pvs", "vgs"):
+        stand_in(tmp_path, name, "echo '{}'")
+    lines = r"""auto_activation_volume_list=[]
+volume_list=["vg1","@tag"]
+event_activation=0
+filter="a|.*|"
+global_filter=["r|/dev/loop|","a|x\\.y|"]"""
+    (tmp_path / "lines").write_text(lines)
+    stand_in(tmp_path, "lvmconfig", noting(tmp_path, "lvmconfig") + f"cat {tmp_path}/lines; exit 5")
+    found = storage_of(tmp_path).lvm_config
+    assert sum(call.startswith("lvmconfig") for call in calls(tmp_path)) == 1
+    assert found == LvmConfig((), ("vg1", "@tag"), False, (("a|.*|",), ("r|/dev/loop|", r"a|x\.y|")))
+    assert StorageLayout().process([]).lvm_config == LvmConfig()
 
 
 def volume(*lines: str) -> Storage:

@@ -9,6 +9,7 @@ from pyinfra_lvm.model import (
     Directory,
     Filesystem,
     LogicalVolume,
+    LvmConfig,
     Mount,
     PhysicalVolume,
     Storage,
@@ -104,3 +105,24 @@ def test_names_of_a_logical_volume_are_in_its_path(path: str) -> None:
 @pytest.mark.parametrize("path", ["/dev/disk/by-uuid/1234", "/dev/mapper/luks", "/dev/vda", "UUID=1234"])
 def test_path_of_another_kind_has_none(path: str) -> None:
     assert names_in(path) is None
+
+
+DISK = ("/dev/sdb", "/dev/disk/by-id/wwn-0x5", "/dev/disk/by-path/pci-1")
+
+
+@pytest.mark.parametrize(
+    ("filters", "rejecting"),
+    [
+        ((), ""),
+        ((("r|/dev/loop|",),), ""),  # what nothing matches is used
+        ((("r|/dev/sd|",),), "r|/dev/sd|"),
+        ((("a|/dev/sdb$|", "r|.*|"),), ""),  # one accepted name is enough
+        ((("r|.*|", "a|/dev/sdb$|"),), "r|.*|"),  # the first pattern decides
+        ((("a|wwn-0x5|", "r|/dev/sdb|"),), ""),
+        ((("a{^/dev/sda[0-9]*$}", "r/.*/"),), "r/.*/"),
+        ((("a|.*|",), ("r|/dev/sdb|", "a|/dev/sda|")), "r|/dev/sdb|"),  # both filters count
+        ((("r|(|", "a|.*|"),), ""),  # no expression
+    ],
+)
+def test_device_that_lvm_ignores_is_known_by_the_pattern(filters: tuple[tuple[str, ...], ...], rejecting: str) -> None:
+    assert LvmConfig(filters=filters).rejecting(DISK) == rejecting

@@ -161,7 +161,7 @@ def test_physical_volume_is_refused_on_what_is_not_blank(changes: dict[str, Any]
 
 def test_device_that_the_fact_did_not_read_is_left_to_the_command_that_reads_it() -> None:
     (command,) = commands(lvm.physical_volume, Storage(devices=(replace(BLANK, zeroed=None),)), device="/dev/vdb")
-    assert command.index("zeros 0 1048576") < command.index("pvcreate")
+    assert command.index('zeros_from "$device" 0 ||') < command.index("pvcreate")
 
 
 def test_physical_volume_on_a_device_that_is_not_there_is_refused() -> None:

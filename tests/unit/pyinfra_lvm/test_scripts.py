@@ -147,6 +147,16 @@ def test_device_that_is_no_longer_blank_is_not_written_to(machine: StorageMachin
     assert machine.calls() == []
 
 
+@pytest.mark.parametrize("at", [2 * MIB, 40 * MIB])
+def test_disk_whose_first_mebibyte_was_zeroed_is_not_written_to(machine: StorageMachine, at: int) -> None:
+    with_lsblk(machine)
+    device = machine.device(size=80 * MIB)
+    write(device, at)
+    done = made_physical(machine, device)
+    assert (done.returncode, machine.calls()) == (1, [])
+    assert "holds data, or cannot be read" in done.stderr
+
+
 def test_path_that_is_no_device_is_not_written_to(machine: StorageMachine) -> None:
     with_lsblk(machine)
     done = made_physical(machine, machine.device(), is_block_device=False)

@@ -185,6 +185,7 @@ def with_volume_file(storage: Storage, size: int, **changes: Any) -> Storage:
         storage,
         devices=(*storage.devices, loop),
         images=(replace(image, **changes),),
+        tools=(*storage.tools, "dm-mirror"),
         mounts=(replace(root, available=root.available - size), *storage.mounts[1:]),
     )
 

@@ -313,8 +313,13 @@ def test_file_is_attached_with_direct_io_and_without_discards_and_then_the_group
         f"losetup --noheadings --output NAME --associated {machine.file}",
         f"losetup --find --show --nooverlap --direct-io=on --sector-size 4096 {machine.file}",
         "vgs docker-vg",
-        "0 --quiet --activate ay docker-vg",
+        "0 --quiet --activate y docker-vg",
     ]
+
+
+def test_group_whose_other_disk_is_late_does_not_fail_the_unit(machine: LoopMachine) -> None:
+    machine.program("vgchange", "exit 5")
+    assert machine.run("attach").returncode == 0
 
 
 def test_file_that_is_attached_is_not_attached_again(machine: LoopMachine) -> None:
@@ -394,6 +399,6 @@ def test_rule_comes_before_lvms_and_turns_discards_off_in_the_same_event() -> No
         ].splitlines()
         if not line.startswith("#")
     )
-    assert f'ATTR{{loop/backing_file}}=="{VOLUME_FILE}*"' in rule
+    assert f'ATTR{{loop/backing_file}}=="{VOLUME_FILE}|{VOLUME_FILE} (deleted)"' in rule
     assert 'ATTR{queue/discard_max_bytes}="0"' in rule
     assert 'SYMLINK+="disk/by-id/docker-disk"' in rule

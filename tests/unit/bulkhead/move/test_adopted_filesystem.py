@@ -47,6 +47,7 @@ class AdoptionHost(RelocationHost):
             **self.config._asdict() | {"volume_fstab": (entry,), "closed_drop_ins": {str(self.drop_in): CLOSED}}
         )
         self.filesystem = f"{top}/filesystem"
+        self.devices = {SOURCE: self.filesystem}  # by their names in fstab, and what is mounted for them
         shutil.rmtree(self.volume)
         disk._RENAME(self.stores["docker"], self.filesystem)
         os.mkdir(self.stores["docker"])
@@ -110,7 +111,7 @@ class AdoptionHost(RelocationHost):
             assert self.recovery.exists()
         elif words[0] == "mount":
             source = next((e.source for e in parse_fstab(self.table.read_text()) if e.target == words[-1]), words[-2])
-            self._link(words[-1], self.filesystem if source == SOURCE else source)
+            self._link(words[-1], self.devices.get(source, source))
         elif words[0] == "sync":
             for path in filter(os.path.isfile, Path(self.filesystem).rglob("*")):
                 self.disk._synced[os.stat(path).st_ino] = path.read_bytes()
@@ -165,9 +166,9 @@ class AdoptionHost(RelocationHost):
             if os.path.islink(path):
                 self._unlink(path)
         for entry in parse_fstab(self.table.read_text()):
-            if entry.source == SOURCE:
+            if entry.source in self.devices:
                 os.makedirs(entry.target, exist_ok=True)
-                self._link(entry.target, self.filesystem)
+                self._link(entry.target, self.devices[entry.source])
             elif "bind" in entry.options:
                 os.makedirs(entry.source, exist_ok=True)  # as systemd does
                 self._link(entry.target, entry.source)
@@ -428,6 +429,57 @@ def test_another_filesystem_is_never_touched(host: AdoptionHost, monkeypatch: py
     assert host.up
     assert host.tree() == before
     assert is_flat(host.filesystem)
+
+
+@pytest.fixture
+def renamed(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdoptionHost:
+    """A host whose own line of fstab has a name that leads to another filesystem after the adoption."""
+    host = AdoptionHost(memory_path, monkeypatch)
+    monkeypatch.setattr(
+        adopted_filesystem.AdoptedFilesystem,
+        "_is_another",
+        lambda _, path: host.filesystem not in (os.path.realpath(path), os.path.dirname(os.path.realpath(path))),
+    )
+    host.devices["/dev/sdb1"] = host.devices["LABEL=docker"] = host.filesystem
+    return host
+
+
+def _adopt_and_rename(host: AdoptionHost, name: str) -> Path:
+    host.table.write_text(host.lines.replace(SOURCE, name))
+    host.move().relocate()
+    other = Path(f"{host.filesystem}.other")
+    shutil.copytree(host.filesystem, other)  # a clone
+    host.devices[name] = str(other)
+    return other
+
+
+def test_kernel_name_in_their_line_gives_way_to_the_uuid(renamed: AdoptionHost) -> None:
+    _adopt_and_rename(renamed, "/dev/sdb1")
+    renamed.move().roll_back()
+    assert renamed.assert_on_one_side() == "theirs"
+    renamed.reboot()
+    assert renamed.assert_on_one_side() == "theirs"
+
+
+def test_adoption_that_fails_after_a_boot_with_other_kernel_names_ends_on_the_filesystem(renamed: AdoptionHost) -> None:
+    renamed.table.write_text(renamed.lines.replace(SOURCE, "/dev/sdb1"))
+    renamed.broken_on_volume = True
+    with pytest.raises(Failed, match="Docker runs on its old data"):
+        renamed.move().relocate()
+    assert renamed.assert_on_one_side() == "theirs"
+
+
+def test_rollback_unmounts_another_filesystem_that_their_line_mounts(renamed: AdoptionHost) -> None:
+    other = _adopt_and_rename(renamed, "LABEL=docker")
+    before = sorted(other.rglob("*"))
+    with pytest.raises(Failed, match=r"fstab mounts another filesystem than UUID=6f0a on .*Docker stays down"):
+        renamed.move().roll_back()
+    assert not renamed.up
+    assert not os.path.islink(renamed.stores["docker"])
+    assert sorted(other.rglob("*")) == before
+    renamed.table.write_text(renamed.lines)  # its owner corrects it
+    renamed.move().recover()
+    assert renamed.assert_on_one_side() == "theirs"
 
 
 def test_files_beneath_the_mount_keep_the_filesystem_where_it_is(host: AdoptionHost) -> None:

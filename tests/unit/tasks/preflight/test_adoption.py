@@ -137,6 +137,85 @@ def test_filesystem_is_adopted_before_docker_is_installed() -> None:
     assert plan.engine == "docker-ce"
 
 
+BY_ID = "/dev/disk/by-id/scsi-0DO_Volume_docker-part1"
+MAPPER = "/dev/mapper/data-docker"
+
+
+def test_name_that_no_clone_has_stays_in_fstab() -> None:
+    storage = own_disk(aliases=(ADOPTED, BY_ID))
+    assert planned(storage=storage).device == OWN_DISK, "their line has the UUID"
+    *others, theirs = storage.fstab
+    by_id = replace(storage, fstab=(*others, theirs._replace(source=BY_ID)))
+    assert planned(storage=by_id).device == BY_ID
+    kernel = replace(storage, fstab=(*others, theirs._replace(source="/dev/vdb1")))
+    assert planned(storage=kernel).device == OWN_DISK
+    assert planned(storage=as_logical_volume(own_disk())).device == MAPPER
+
+
+def named(source: str, storage: Storage) -> Storage:
+    """The adopted filesystem under another name in fstab."""
+    lines = (line._replace(source=source) if line.source == OWN_DISK else line for line in storage.fstab)
+    devices = (replace(d, aliases=(*d.aliases, BY_ID)) if ADOPTED in d.aliases else d for d in storage.devices)
+    return replace(storage, fstab=tuple(lines), devices=tuple(devices))
+
+
+@pytest.mark.parametrize("source", [BY_ID, MAPPER])
+@pytest.mark.parametrize("lost", ["", VOLUME_MOUNT, "/var/lib/docker"])
+def test_adopted_filesystem_is_known_by_its_other_names_too(source: str, lost: str) -> None:
+    storage = named(source, as_logical_volume(adopted_disk()) if source == MAPPER else adopted_disk())
+    state = replace(adopted_host(configured_options=("defaults",)), configured_volume=source)
+    (line,) = (line for line in storage.fstab if line.target == VOLUME_MOUNT)
+    cut = replace(storage, fstab=tuple(line for line in storage.fstab if line.target != lost))
+    plan = planned(state, cut)
+    assert (plan.adopts, plan.device) == (False, source)
+    if not lost:
+        assert volume_entry(WANTED, plan) == line
+        undeployed = replace(LIVING, relocation="finalized")
+        assert planned(undeployed, storage).device == source
+        found = finding(state, storage, settings())
+        assert f"the filesystem {source} is this host's Docker volume, and adopt_filesystem is not set" in found.found
+
+
+@pytest.mark.parametrize("source", [BY_ID, MAPPER])
+def test_adopted_filesystem_with_another_name_that_is_lost_is_refused(source: str) -> None:
+    storage = named(source, adopted_disk())
+    gone = replace(storage, devices=storage.devices[:1], mounts=storage.mounts[:1])
+    state = replace(adopted_host(configured_options=("defaults",)), configured_volume=source, relocation="done")
+    (found, *_) = examine(WANTED, state, gone).findings
+    assert f"the volume {'data/docker' if source == MAPPER else source} for {VOLUME_MOUNT} is not there" in found.found
+    assert "bulkhead rollback" not in found.action
+
+
+def with_clone(storage: Storage) -> Storage:
+    uuid = OWN_DISK.removeprefix("UUID=")
+    *others, store = storage.devices
+    clone = replace(store, path="/dev/vdc1", aliases=(), children=(), mount_points=(), uuids=(uuid,))
+    return replace(storage, devices=(*others, replace(store, uuids=(uuid,)), clone))
+
+
+def test_clone_of_the_filesystem_is_refused() -> None:
+    assert_says(
+        refused(storage=with_clone(own_disk())),
+        found_has="/dev/vdc1 has the same UUID as the filesystem on /var/lib/docker",
+        needed="one device with that UUID",
+        action="detach the copy",
+    )
+    (warning,) = examined(adopted_host(), with_clone(adopted_disk())).warnings
+    assert "/dev/vdc1 has the same UUID as Docker's volume" in warning
+
+
+def test_parts_of_its_own_device_are_no_clones() -> None:
+    storage = with_clone(own_disk())
+    *others, store, clone = storage.devices
+    mirror = replace(clone, path="/dev/vdb", children=(store.path,), type="disk")
+    disks = [device for device in others if device.path != "/dev/vdb"]
+    assert planned(storage=replace(storage, devices=(*disks, mirror, store))).adopts
+
+
+def test_advised_line_does_not_stop_a_boot() -> None:
+    assert f"`{OWN_DISK} /var/lib/docker ext4 defaults,nofail 0 2`" in refused(storage=with_line()).action
+
+
 def test_xfs_and_a_logical_volume_are_adopted_too() -> None:
     assert planned(storage=with_store(fstype="xfs")).filesystem == "xfs"
     storage = own_disk(type="lvm", path="/dev/dm-7")

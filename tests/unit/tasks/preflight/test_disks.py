@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pyinfra_lvm.model import BlockDevice, Mount, PhysicalVolume, Storage
+from pyinfra_lvm.model import BlockDevice, LvmConfig, Mount, PhysicalVolume, Storage
 from tasks.preflight.examine import examine
 
 from ..example_hosts import (
@@ -399,3 +399,17 @@ def test_partition_of_an_ephemeral_disk_is_ephemeral() -> None:
     storage = beside_root(whole, blank("/dev/nvme1n1p1", type="part"))
     found = finding(bare_host(), storage, settings(volume_disks=["/dev/nvme1n1p1"]))
     assert "is an ephemeral disk" in found.found
+
+
+def test_disk_that_lvm_ignores_is_refused_by_the_pattern() -> None:
+    ignoring = replace(spare_disk(), lvm_config=LvmConfig(filters=(("a|/dev/vda|", "r|.*|"),)))
+    assert_says(
+        finding(bare_host(), ignoring, ON_SPARE),
+        found_has=f"LVM ignores {SPARE} (20.0 GiB): r|.*| in a filter of lvm.conf rejects it",
+        needed="a disk that LVM uses",
+        action=f'put "a|^{SPARE}$|" before that pattern',
+    )
+    by_another_name = LvmConfig(filters=(("a|^/dev/vdb$|", "r|.*|"),))
+    assert plan_of(bare_host(), replace(ignoring, lvm_config=by_another_name), ON_SPARE).new_physical_volumes == (
+        SPARE,
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bulkhead.names import VOLUME_FILE
-from pyinfra_lvm.model import DiskImage, LogicalVolume, PhysicalVolume, Storage
+from pyinfra_lvm.model import DiskImage, LogicalVolume, LvmConfig, PhysicalVolume, Storage
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.support.paths import VOLUME_FILE_DEVICE
@@ -227,6 +227,28 @@ def test_disk_that_is_too_small_takes_nothing_over() -> None:
 def test_disk_that_is_not_blank_takes_nothing_over() -> None:
     found = finding(bare_host(), beside_disk(signatures=("ext4",), zeroed=False), TAKEOVER)
     assert "carries a signature: ext4" in found.found
+
+
+def test_kernel_that_cannot_move_extents_takes_nothing_over() -> None:
+    assert_says(
+        finding(bare_host(), replace(beside_disk(), tools=("dm-raid",)), TAKEOVER),
+        found_has="the kernel has no module dm-mirror, and the group docker-vg moves to",
+        needed="pvmove",
+        action="install a kernel package",
+    )
+
+
+def test_file_that_lvm_would_ignore_is_refused_before_root_is_filled() -> None:
+    pattern = "r|/dev/loop|"
+    config = LvmConfig(filters=((pattern,),))
+    assert_says(
+        finding(bare_host(), replace(single_root(), lvm_config=config), ON_FILE),
+        found_has=f"LVM ignores {VOLUME_FILE_DEVICE} (60.0 GiB): {pattern} in a filter of lvm.conf rejects it",
+        needed="LVM uses",
+        action=f'put "a|^{VOLUME_FILE_DEVICE}$|" before that pattern',
+    )
+    accepted = LvmConfig(filters=((f"a|^{VOLUME_FILE_DEVICE}$|", pattern),))
+    assert plan_of(bare_host(), replace(single_root(), lvm_config=accepted), ON_FILE).disk_file_bytes
 
 
 def test_group_with_a_snapshot_does_not_move() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pyinfra_lvm.facts import parse_storage
-from pyinfra_lvm.model import BlockDevice, LogicalVolume, PhysicalVolume
+from pyinfra_lvm.model import BlockDevice, LogicalVolume, LvmConfig, PhysicalVolume, Storage
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData
@@ -28,6 +28,7 @@ from ..example_hosts import (
     our_docker_ce_host,
     settings,
     shared_vg,
+    single_root,
     spare_disk,
     with_disk,
     with_docker_volume,
@@ -403,3 +404,100 @@ def test_volume_is_judged_where_the_group_has_no_room_for_its_size() -> None:
     found = all_found(settings(volume_size="120G"), with_filesystem(with_docker_volume(tags=(TAG,)), DEVICE, "xfs"))
     assert found[0].startswith("volume group ubuntu-vg has 70.0 GiB for Docker's volume")
     assert found[1:] == ["the logical volume ubuntu-vg/docker-lv holds xfs"]
+
+
+# -- groups that other hosts may use
+
+
+def with_group_of(**changes: Any) -> Storage:
+    (group,) = shared_vg().volume_groups
+    return replace(shared_vg(), volume_groups=(replace(group, **changes),))
+
+
+UNFIT: list[tuple[dict[str, Any], str]] = [
+    ({"kinds": ("exported",)}, "exported"),
+    ({"kinds": ("clustered",)}, "clustered"),
+    ({"kinds": ("shared",), "lock_type": "sanlock"}, "shared, locked by lvmlockd (sanlock)"),
+    ({"read_only": True}, "read-only"),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind"), UNFIT)
+def test_group_that_is_not_this_hosts_alone_is_refused_and_never_chosen(changes: dict[str, Any], kind: str) -> None:
+    storage = with_group_of(**changes)
+    assert_says(
+        finding(bare_host(), storage, settings(volume_group="ubuntu-vg")),
+        found_has=f"the volume group ubuntu-vg is {kind}",
+        needed="this host alone",
+        action="set volume_group to another one",
+    )
+    found = finding(bare_host(), storage)
+    assert f"no volume group that is chosen by itself: ubuntu-vg ({kind}); root has" in found.found
+    assert "volume_group to" not in found.action
+    beside = with_group(with_disk(storage), "data-vg", SPARE)
+    assert plan_of(bare_host(), beside).volume_group == "data-vg"
+
+
+@pytest.mark.parametrize("transport", ["iscsi", "fc"])
+def test_group_on_a_san_is_used_only_by_its_name(transport: str) -> None:
+    storage = with_group(spare_disk(transport=transport), "san-vg", SPARE)
+    found = finding(bare_host(), storage)
+    assert f"san-vg (on a SAN: {transport})" in found.found
+    assert "or set volume_group to san-vg if no other host uses it" in found.action
+    fresh = plan_of(bare_host(), storage, settings(volume_group="san-vg"))
+    assert fresh.volume_group == "san-vg"
+    assert plan_of(our_docker_ce_host(), converged(storage, fresh)).volume_group == "san-vg", "it has our volume"
+
+
+def test_host_that_boots_from_a_san_uses_roots_group() -> None:
+    disk, *others = shared_vg().devices
+    storage = replace(shared_vg(), devices=(replace(disk, transport="fc"), *others))
+    assert plan_of(bare_host(), storage).volume_group == "ubuntu-vg"
+
+
+def test_file_is_made_beside_a_group_on_a_san() -> None:
+    storage = replace(single_root(), volume_groups=with_group_of(kinds=("shared",)).volume_groups)
+    assert plan_of(bare_host(), storage, settings(volume_file="60G")).volume_group == "docker-vg"
+
+
+# -- what LVM activates
+
+
+def activating(**lists: Any) -> Storage:
+    return replace(shared_vg(), lvm_config=LvmConfig(**lists))
+
+
+@pytest.mark.parametrize("setting", ["volume_list", "auto_activation_volume_list"])
+def test_group_that_lvm_would_not_activate_is_refused(setting: str) -> None:
+    assert_says(
+        finding(bare_host(), activating(**{setting: ("root-vg", "ubuntu-vg/ubuntu-lv")})),
+        found_has=f'activation/{setting} in lvm.conf is ["root-vg", "ubuntu-vg/ubuntu-lv"], and leaves out ubuntu-vg/docker-lv',
+        needed="at every boot",
+        action=f'add "ubuntu-vg" to {setting} in /etc/lvm/lvm.conf',
+    )
+    assert "is [], and leaves out" in finding(bare_host(), activating(**{setting: ()})).found
+    for entry in ("ubuntu-vg", "ubuntu-vg/docker-lv", f"@{TAG}", "@*"):
+        assert plan_of(bare_host(), activating(**{setting: (entry,)})).size
+
+
+def test_list_for_the_boot_does_not_concern_the_group_on_a_file() -> None:
+    on_file = settings(volume_file="60G")
+    boot = replace(single_root(), lvm_config=LvmConfig(auto_activation_volume_list=(), event_activation=False))
+    assert plan_of(bare_host(), boot, on_file).disk_file_bytes
+    every = replace(single_root(), lvm_config=LvmConfig(volume_list=()))
+    assert "leaves out docker-vg/docker-lv" in finding(bare_host(), every, on_file).found
+
+
+def test_group_without_autoactivation_is_refused() -> None:
+    found = finding(bare_host(), with_group_of(autoactivated=False))
+    assert_says(
+        found,
+        found_has="ubuntu-vg is not activated at boot",
+        needed="every boot",
+        action="vgchange --setautoactivation y",
+    )
+
+
+def test_lvm_without_its_udev_rule_is_warned_about() -> None:
+    (warning,) = examine(settings(), bare_host(), activating(event_activation=False)).warnings
+    assert "global/event_activation is 0" in warning
