@@ -469,6 +469,26 @@ def test_adoption_that_fails_after_a_boot_with_other_kernel_names_ends_on_the_fi
     assert renamed.assert_on_one_side() == "theirs"
 
 
+def test_cut_adoption_ends_on_the_filesystem_though_the_boot_mounts_another(
+    renamed: AdoptionHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(top: str) -> None:
+        gather(top)
+        renamed.last_step = renamed.steps + 1
+
+    renamed.table.write_text(renamed.lines.replace(SOURCE, "/dev/sdb1"))
+    other = f"{renamed.filesystem}.other"
+    shutil.copytree(renamed.filesystem, other)  # a clone, as the filesystem was
+    monkeypatch.setattr(adopted_filesystem, "gather", cut)
+    with pytest.raises(PowerCut):
+        renamed.move().relocate()
+    renamed.devices["/dev/sdb1"] = other
+    renamed.reboot()
+    assert os.path.realpath(renamed.stores["docker"]) == other
+    renamed.move().recover()
+    assert renamed.assert_on_one_side() == "theirs"
+
+
 def test_rollback_unmounts_another_filesystem_that_their_line_mounts(renamed: AdoptionHost) -> None:
     other = _adopt_and_rename(renamed, "LABEL=docker")
     before = sorted(other.rglob("*"))
