@@ -287,7 +287,7 @@ EPHEMERAL = "test_boot_makes_the_volume_anew_on_ephemeral_disks_before_it_is_mou
             {EPHEMERAL},
         ),
         ({"script of ephemeral disks": None}, {EPHEMERAL}),
-        ({"order of the unit of ephemeral disks": "shutdown.target"}, {EPHEMERAL}),
+        ({"needs of the mount": "Requires=-.mount\nAfter=local-fs-pre.target"}, {EPHEMERAL}),
         ({"machine": None, "script of ephemeral disks": None}, set()),
     ],
 )
@@ -295,7 +295,7 @@ def test_ephemeral_host_has_the_unit_that_makes_its_volume(changes: dict[str, An
     backend = FakeBackend()
     backend.answers |= {
         "the unit of ephemeral disks": "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no",
-        "order of the unit of ephemeral disks": "srv-docker\\x2dvolume.mount shutdown.target",
+        "needs of the mount": "Requires=-.mount\nAfter=local-fs-pre.target docker-ephemeral.service",
         "script of ephemeral disks": "",
         "machine": "digest",
     }

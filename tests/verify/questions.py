@@ -139,7 +139,6 @@ def _of_the_volume(mounts: list[str], mounts_of_all: list[str]) -> dict[str, str
         "the mirror's unit is enabled": f"systemctl is-enabled {MIRROR_SERVICE}",
         "the unit of ephemeral disks": "systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload "
         f"{EPHEMERAL_SERVICE}",
-        "order of the unit of ephemeral disks": f"systemctl show --property=Before --value {EPHEMERAL_SERVICE}",
         "script of ephemeral disks": f"sh -n {EPHEMERAL_SCRIPT}",
         "machine": f"{MACHINE}\nmachine | grep .",
         "volumes of the group": 'lvs --noheadings -o lv_name,lv_dm_path "$group"',

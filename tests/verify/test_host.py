@@ -19,12 +19,7 @@ from bulkhead.names import (
     VOLUME_FILE,
     VOLUME_FILE_SERVICE,
 )
-from tasks.support.paths import (
-    DROP_INS,
-    FSTAB,
-    STORES,
-)
-from tasks.support.units import mount_unit
+from tasks.support.paths import DROP_INS, EPHEMERAL_SERVICE, FSTAB, STORES
 from tests.verify import questions
 from tests.verify.conftest import Target
 
@@ -66,7 +61,8 @@ def test_boot_makes_the_volume_anew_on_ephemeral_disks_before_it_is_mounted(targ
     shown = set(target.output("the unit of ephemeral disks").splitlines())
     assert shown == {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"}
     target.output("script of ephemeral disks")
-    assert mount_unit(target.volume) in target.output("order of the unit of ephemeral disks").split()
+    _, _, after = target.output("needs of the mount").partition("After=")
+    assert EPHEMERAL_SERVICE in after.split()
 
 
 def test_volume_has_the_filesystem_of_the_settings(target: Target) -> None:
