@@ -376,9 +376,8 @@ class Machine:
     def empty_disk(self, serial: str) -> None:
         """Make a disk blank while the machine is down, as a cloud empties an ephemeral one. Its snapshots stay."""
         size = int(_information(Path(self.disks[serial]))["virtual-size"])
-        parts = [
-            f"write -z -u {at} {min(2**30, size - at)}" for at in range(0, size, 2**30)
-        ]  # qemu-io takes 2 GiB at most
+        # qemu-io takes 2 GiB at most.
+        parts = [f"write -z -u {at} {min(2**30, size - at)}" for at in range(0, size, 2**30)]
         options = [word for part in parts for word in ("-c", part)]
         subprocess.run(["qemu-io", "-f", "qcow2", *options, self.disks[serial]], check=True, capture_output=True)
 

@@ -331,13 +331,14 @@ def _aliases(sections: dict[str, list[str]]) -> dict[str, list[str]]:
 def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[str, list[str]]) -> BlockDevice:
     path = node["kname"]
     probed = sections.get(f"ends {path}")
+    signed = [*_signed(sections, path)]
     return BlockDevice(
         path=path,
         type=node["type"],
         size=int(node["size"]),
         read_only=bool(node["ro"]),
         aliases=tuple(sorted(aliases.get(path, []))),
-        signatures=tuple(dict.fromkeys(signature for signature, _ in _signed(sections, path))),
+        signatures=tuple(dict.fromkeys(signature for signature, _ in signed)),
         children=tuple(child["kname"] for child in node.get("children", [])),
         mount_points=tuple(filter(None, node["mountpoints"])),
         zeroed=None if probed is None else probed == ["zeros"],
@@ -345,7 +346,7 @@ def _device(node: dict[str, Any], sections: dict[str, list[str]], aliases: dict[
         removable=bool(node["rm"]),
         model=(node["model"] or "").strip(),
         transport=node.get("tran") or "",
-        uuids=tuple(dict.fromkeys(uuid for _, uuid in _signed(sections, path) if uuid)),
+        uuids=tuple(dict.fromkeys(uuid for _, uuid in signed if uuid)),
     )
 
 

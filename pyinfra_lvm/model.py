@@ -24,7 +24,8 @@ class BlockDevice:
     signatures: tuple[str, ...]  # every signature that wipefs finds: ext4, LVM2_member, gpt, dos …
     children: tuple[str, ...]  # kernel names of the devices on it: partitions, mapped devices
     mount_points: tuple[str, ...]  # [SWAP] where it is swap
-    # It holds only zeros wherever it was read: 17 MiB at its beginning, a MiB at each quarter and at its end. None where the fact was not asked to read this device.
+    # It holds only zeros wherever it was read: 17 MiB at its beginning, a MiB at each quarter and at its end.
+    # None where the fact was not asked to read this device.
     zeroed: bool | None = None
     # Only zeros there beyond the header that pvcreate writes: a physical volume that was never in a group.
     zeroed_beyond_header: bool | None = None

@@ -138,8 +138,8 @@ def make_filesystem(group: str, volume: str, fstype: str, options: Sequence[str]
 
 
 def striped(disks: int) -> str:
-    """Return the options of lvcreate for a volume that is striped over so many disks (lvmraid(7): striped, raid0)."""
-    return f"--type striped --stripes {disks} "
+    """Return the options of lvcreate for a volume that is striped over so many disks (lvmraid(7), striped); none for one."""
+    return f"--type striped --stripes {disks} " if disks > 1 else ""
 
 
 def _added(tags: Sequence[str]) -> str:
@@ -312,7 +312,7 @@ def logical_volume(
     wanted = size // extent * extent
     where = "".join(f" {shlex.quote(disk)}" for disk in disks or [])
     if found is None:
-        layout = "--type raid1 --mirrors 1 " if mirrored else striped(stripes) if stripes > 1 else ""
+        layout = "--type raid1 --mirrors 1 " if mirrored else striped(stripes)
         yield StringCommand(make_logical_volume(group, volume, wanted, tags or [], layout, where))
     elif found.origin or found.segment_type.startswith("thin"):
         kind = f"a snapshot of {found.origin}" if found.origin else f"of the type {found.segment_type}"

@@ -167,17 +167,20 @@ def _of_the_raid(settings: Settings) -> Iterator[SettingProblem]:
         "volume_file": "a file on the root disk has no second disk",
         "adopt_filesystem": "the filesystem stays on the disk that it is on",
         "adopt_volume": "a volume of others stays what it is",
-        "extra_volumes": "only Docker's volume is striped"
-        if is_striped
-        else "they would have no mirror, and would be lost with one of the disks",
-    } | ({"volume_group_extend": "the disks are a group of Docker's own"} if is_striped else {})
+    }
+    if is_striped:
+        reasons["extra_volumes"] = "only Docker's volume is striped"
+        reasons["volume_group_extend"] = "the disks are a group of Docker's own"
+    else:
+        reasons["extra_volumes"] = "they would have no mirror, and would be lost with one of the disks"
     allowed = _excluded(settings, "volume_raid", reasons)
-    if is_striped and len(settings.volume_disks) < 2:
-        allowed.append(f"needs at least two names in volume_disks, which has {len(settings.volume_disks)}")
-    elif len(settings.volume_disks) == 1 and not settings.volume_group_extend:
+    count = len(settings.volume_disks)
+    if is_striped and count < 2:
+        allowed.append(f"needs at least two names in volume_disks, which has {count}")
+    elif not is_striped and count == 1 and not settings.volume_group_extend:
         allowed.append(f"needs two disks, and volume_disks has one: {settings.volume_disks[0]}. Name a second one")
-    if not is_striped and len(settings.volume_disks) > 2:
-        allowed.append(f"takes two disks, and volume_disks has {len(settings.volume_disks)}. Name two of them")
+    elif not is_striped and count > 2:
+        allowed.append(f"takes two disks, and volume_disks has {count}. Name two of them")
     for text in allowed:
         yield SettingProblem("volume_raid", repr(settings.volume_raid), text)
 

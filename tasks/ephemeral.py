@@ -77,9 +77,7 @@ def unit_files(settings: Settings, plan: Plan) -> dict[str, str]:
         unused=lvm.unused_guard('"$1"'),
         physical_volume=lvm.make_physical_volume('"$1"'),
         volume_group=lvm.make_volume_group(group, "$disks", [lvm.UNFINISHED_TAG]),
-        logical_volume=lvm.make_logical_volume(
-            group, volume, plan.size, [TAG], lvm.striped(plan.stripes) if plan.stripes > 1 else ""
-        ),
+        logical_volume=lvm.make_logical_volume(group, volume, plan.size, [TAG], lvm.striped(plan.stripes)),
         filesystem=lvm.make_filesystem(group, volume, plan.filesystem, filesystem_options(settings)),
         stores=_stores(plan),
     )

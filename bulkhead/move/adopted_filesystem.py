@@ -356,8 +356,8 @@ def holds_images(store: str) -> bool:
 
 def _device_of(source: str) -> int:
     """Return the number (st_dev) of the filesystem that fstab names. ext4 and xfs have that of their device."""
-    by_uuid = re.sub("^UUID=", "/dev/disk/by-uuid/", source)
-    return os.stat(by_uuid).st_rdev
+    device = re.sub("^UUID=", "/dev/disk/by-uuid/", source)
+    return os.stat(device).st_rdev
 
 
 def _unlink(directory: str, *names: str) -> None:

@@ -192,10 +192,8 @@ def _source(storage: Storage, device: BlockDevice) -> str:
 
 def _clones(storage: Storage, device: BlockDevice) -> list[str]:
     """Return the other devices with the UUID of a device's filesystem: a restored snapshot, a copy of the disk."""
-    same = {
-        *storage.ancestors(device),
-        *storage.descendants(device),
-    }  # the paths of a multipath device, parts of a mirror
+    # The paths of a multipath device and the parts of a mirror are no copies.
+    same = {*storage.ancestors(device), *storage.descendants(device)}
     return [other.path for other in storage.devices if other not in same and {*other.uuids} & {*device.uuids}]
 
 

@@ -274,9 +274,8 @@ def _judge_group(settings: Settings, storage: Storage, name: str, new_disks: Seq
 def _judge_activation(settings: Settings, storage: Storage, name: str) -> Iterator[Finding]:
     """Yield why LVM would not activate Docker's volumes in a group, now or at the next boot."""
     config, group = storage.lvm_config, storage.volume_group(name)
-    by_unit = (
-        VOLUME_FILE_DEVICE in settings.volume_disks
-    )  # the file's unit activates the group, and asks no list for boot
+    # The file's unit activates the group, and asks no list for boot.
+    by_unit = VOLUME_FILE_DEVICE in settings.volume_disks
     lists = {"volume_list": config.volume_list}
     lists |= {} if by_unit else {"auto_activation_volume_list": config.auto_activation_volume_list}
     for setting, entries in lists.items():
@@ -486,10 +485,8 @@ def _room(settings: Settings, storage: Storage, name: str, new_disks: Sequence[s
         return room
     extent = room.extent_size
     if stripes > 1:  # each of them has as many extents of it: the smallest decides
-        added = [usable(device.size, extent) for device in map(storage.device, new_disks) if device]
-        volumes = storage.physical_volumes_of(name)
-        size = min([*added, *(volume.size for volume in volumes)])
-        free = min([*added, *(volume.free for volume in volumes)])
+        every = _places(storage, name, new_disks)
+        size, free = min(place.size for place in every), min(place.free for place in every)
         return Capacity(stripes * size, stripes * free, stripes * extent)
     places = _mirror_places(settings, storage, name, new_disks)
     size = min((place.size for place in places), default=0)
@@ -522,11 +519,21 @@ def _has_room_for_copy(storage: Storage, name: str, size: int, needed: int) -> b
 
 @dataclass(frozen=True)
 class _Place:
-    """A physical volume of a group, or a disk that becomes one, for a copy of a mirror."""
+    """A physical volume of a group, or a disk that becomes one."""
 
     path: str
     size: int  # bytes
     free: int  # bytes
+
+
+def _places(storage: Storage, name: str, new_disks: Sequence[str]) -> list[_Place]:
+    """Return the physical volumes of a group once it has its new disks."""
+    extent = capacity(storage, name, ()).extent_size
+    sizes = {path: usable(device.size, extent) for path in new_disks if (device := storage.device(path))}
+    return [
+        *(_Place(each.path, each.size, each.free) for each in storage.physical_volumes_of(name)),
+        *(_Place(path, size, size) for path, size in sizes.items()),
+    ]
 
 
 def _mirror_places(settings: Settings, storage: Storage, name: str, new_disks: Sequence[str]) -> tuple[_Place, ...]:
@@ -540,15 +547,9 @@ def _mirror_places(settings: Settings, storage: Storage, name: str, new_disks: S
     if len(copies) == 2:
         largest = (max(copy, key=lambda volume: volume.free) for copy in copies)
         return tuple(_Place(volume.path, volume.size, volume.free) for volume in largest)
-    places = [_Place(each.path, each.size, each.free) for each in storage.physical_volumes_of(name)]
-    extent = capacity(storage, name, ()).extent_size
-    for path in new_disks:
-        if device := storage.device(path):
-            size = usable(device.size, extent)
-            places.append(_Place(path, size, size))
     pairs = (
         (one, other)
-        for one, other in itertools.combinations(places, 2)
+        for one, other in itertools.combinations(_places(storage, name, new_disks), 2)
         if mirror or not _whole_disks(storage, one.path) & _whole_disks(storage, other.path)
     )
     return max(pairs, key=lambda pair: (min(p.free for p in pair), min(p.size for p in pair)), default=())
