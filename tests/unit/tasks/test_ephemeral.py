@@ -182,13 +182,13 @@ def test_volume_is_made_anew_on_a_blank_disk(machine: BootedMachine) -> None:
 
 def refuses(machine: BootedMachine, reason: str) -> None:
     """Assert that the boot fails with the reason and has written nothing."""
-    contents = [disk.read_bytes() for disk in machine.disks]
+    written = [disk.stat().st_mtime_ns for disk in machine.disks]
     done = machine.boot()
     assert done.returncode == 1
     assert reason in done.stderr
     assert "Nothing was written, and Docker stays down." in done.stderr
     assert [call for call in machine.calls() if not call.startswith("sleep")] == []
-    assert [disk.read_bytes() for disk in machine.disks] == contents
+    assert [disk.stat().st_mtime_ns for disk in machine.disks] == written
     assert not (machine.top / "emptied").exists()
 
 

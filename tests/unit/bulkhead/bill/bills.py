@@ -63,10 +63,24 @@ INFO: dict[str, Any] = {
 }
 
 
-class BillDocker:
-    """A docker in a directory of PATH. It answers what it is told to, and notes the command lines that it was given."""
+INSTRUCTIONS = {"COPY /out /models/m.safetensors # buildkit": 45 * M, "RUN /bin/sh -c rm /junk # buildkit": 0}
 
-    def __init__(self, place: Path) -> None:
+
+def saved_image() -> bytes:
+    """Return what `docker save` writes of the image that the docker below builds."""
+    layers = [layer({"models/m.safetensors": 40 * M, "junk": 5 * M}), layer({".wh.junk": 0})]
+    return oci_layout(layers, INSTRUCTIONS)
+
+
+class BillDocker:
+    """A docker in a directory of PATH. It answers what it is told to, and notes the command lines that it was given.
+
+    Args:
+        place: the directory.
+        archive: of the image that it builds.
+    """
+
+    def __init__(self, place: Path, archive: Path) -> None:
         self.place = place
         self.info = {**INFO, "DockerRootDir": str(place)}
         (place / "bin").mkdir()
@@ -74,11 +88,8 @@ class BillDocker:
         self.answer("save", f"cat {place}/image.tar")
         self.answer("history", f"cat {place}/history")
         (place / "output").write_text(BUILDKIT_20)
-        files = {"models/m.safetensors": 40 * M, "junk": 5 * M}
-        layers = [layer(files), layer({".wh.junk": 0})]
-        instructions = ["COPY /out /models/m.safetensors # buildkit", "RUN /bin/sh -c rm /junk # buildkit"]
-        (place / "image.tar").write_bytes(oci_layout(layers, instructions))
-        self.history(("RUN /bin/sh -c rm /junk # buildkit", 0), ("COPY /out /models/m.safetensors # buildkit", 45 * M))
+        (place / "image.tar").symlink_to(archive)
+        self.history(*((instruction, size) for instruction, size in reversed(INSTRUCTIONS.items())))
         self.image: dict[str, Any] | None = {"Id": IMAGE, "Size": 45 * M, "RootFS": {"Layers": ["a", "b"]}}
 
     def answer(self, command: str, script: str) -> None:

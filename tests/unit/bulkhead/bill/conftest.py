@@ -9,7 +9,7 @@ import pytest
 
 from bulkhead import config, personal_state, state
 
-from .bills import BillDocker
+from .bills import BillDocker, saved_image
 
 
 @pytest.fixture
@@ -26,11 +26,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive of an image: one for all tests, because it takes 0.1 s to make."""
+    path = tmp_path_factory.mktemp("image") / "image.tar"
+    path.write_bytes(saved_image())
+    return path
+
+
 @pytest.fixture
-def docker(home: Path, monkeypatch: pytest.MonkeyPatch) -> BillDocker:
+def docker(home: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> BillDocker:
     """Return a docker in PATH."""
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_BUILDER", "DOCKER_BUILDKIT", "BUILDKIT_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(home / "docker"))
     monkeypatch.setenv("PATH", f"{home}/bin:{os.environ['PATH']}")
-    return BillDocker(home)
+    return BillDocker(home, archive)
