@@ -24,6 +24,17 @@ SETTLED = 45  # seconds until the guard has its ballast and has checked everythi
 
 
 @contextlib.contextmanager
+def own_filesystem() -> Iterator[Path]:
+    """Return a filesystem in memory that nobody else writes to: a guard whose volume changes is not at rest."""
+    with tempfile.TemporaryDirectory() as top:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20G", "tmpfs", top], check=True)
+        try:
+            yield Path(top)
+        finally:
+            subprocess.run(["umount", "--lazy", top], check=True)
+
+
+@contextlib.contextmanager
 def running(host: HealthyHost, *command: str | Path) -> Iterator[int]:
     process = subprocess.Popen(command, env=host.environment, stdout=subprocess.DEVNULL)
     try:
@@ -53,10 +64,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=120, help="how long both are measured, side by side")
     options = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("needs root: the guard of another user saves nothing")
-    # As on a host, the guard's state is in memory, and the volume on a disk.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as top, tempfile.TemporaryDirectory() as volume:
-        host = HealthyHost(Path(top), volume=Path(volume))
+        sys.exit("needs root: the guard of another user saves nothing, and nobody else can mount the volume")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as top, own_filesystem() as volume:
+        host = HealthyHost(Path(top), volume=volume)
         with (
             running(host, *host.command, "guard") as guard,
             running(host, PYTHON, "-c", LOOP, host.top / "volume") as loop,

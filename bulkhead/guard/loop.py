@@ -49,6 +49,7 @@ _REACTION = 1.0  # seconds from a decision until nothing of the build writes any
 _RETURN = 2.0  # further seconds while several builds fill the volume: until the space of one is back, the others go on
 # Seconds between checks of what changes rarely, while something goes on and at rest, and of what changes very rarely.
 _SLOW, _SLOW_AT_REST, _RARE = 5.0, 10.0, 30.0
+_REST = 1.0  # seconds in which nothing but the volume is looked at, at rest
 
 
 def run(config: Config, _options: argparse.Namespace) -> int:
@@ -88,6 +89,7 @@ class Guard:
         self.build_limits = BuildLimits(reporter, state_file, classic)
         self.pause = AT_ONCE  # seconds until the next turn
         self._is_resting = False  # whether there is nothing to do unless the volume changes
+        self._rests_until = float("-inf")  # monotonic seconds
         self._last_slow = self._last_rare = float("-inf")  # monotonic seconds
         self._config_time = changed_at(CONFIGURATION)
         self._program_time = changed_at(sys.argv[0])
@@ -112,11 +114,14 @@ class Guard:
             Seconds until the next turn.
         """
         try:
+            if now < self._rests_until and self.volume.is_unchanged(now):
+                return policy.REST
             pause = self._turn(now)
         except Exception as error:
             self.reporter.complain(f"a turn of the guard failed: {error!r}", now)
             pause = self.pause = policy.NEAR
         self.build_limits.check(now)  # last: the volume comes first
+        self._rests_until = now + _REST if self._is_resting else now
         return pause
 
     def _turn(self, now: float) -> float:

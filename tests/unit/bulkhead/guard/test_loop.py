@@ -66,6 +66,17 @@ def test_changed_configuration_applies_at_once_and_a_broken_one_does_not(
     assert any("broken" in line for line in world.journal)
 
 
+def test_of_two_turns_at_rest_one_looks_at_nothing_but_the_volume(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = run_guard(world, 60)
+    turns: list[float] = []
+    monkeypatch.setattr(guard.build_limits, "check", turns.append)
+    run_guard(world, 60, guard)
+    assert 58 <= len(turns) <= 60
+    world.rates[OTHERS] = 100 * M
+    run_guard(world, 10, guard)
+    assert len(turns) >= 75, "it still rests while the volume fills"
+
+
 def test_replaced_program_ends(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch()
