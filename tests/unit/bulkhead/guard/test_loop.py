@@ -66,7 +66,9 @@ def test_changed_configuration_applies_at_once_and_a_broken_one_does_not(
     assert any("broken" in line for line in world.journal)
 
 
-def test_of_two_turns_at_rest_one_looks_at_nothing_but_the_volume(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_turns_at_rest_one_looks_at_nothing_but_the_volume(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     guard = run_guard(world, 60)
     turns: list[float] = []
     monkeypatch.setattr(guard.build_limits, "check", turns.append)
