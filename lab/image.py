@@ -77,7 +77,7 @@ modprobe dm-mod
 quick='activation{udev_sync=0 udev_rules=0} devices{obtain_device_list_from_udev=0}'
 pvcreate -q --config "$quick" /dev/vdb
 vgcreate -q --config "$quick" ubuntu-vg /dev/vdb
-lvcreate -q -y -W n --config "$quick" -n ubuntu-lv -L {size} ubuntu-vg
+lvcreate -q -y -W n --config "$quick" -n ubuntu-lv {size} ubuntu-vg
 mkfs.ext4 -q -L root /dev/mapper/ubuntu--vg-ubuntu--lv
 mount /dev/mapper/ubuntu--vg-ubuntu--lv /mnt
 cp -ax /. /mnt/
@@ -173,7 +173,16 @@ LAYOUTS = {
     "shared-vg": Layout(
         summary="root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
         disk=ROOT_DISK,
-        move=_TO_LVM.replace("{size}", ROOT_VOLUME),
+        move=_TO_LVM.replace("{size}", f"-L {ROOT_VOLUME}"),
+        root="/dev/mapper/ubuntu--vg-ubuntu--lv",
+        further=(),
+        packages=("lvm2",),
+        beside_engine=(),
+    ),
+    "ubuntu-default": Layout(
+        summary="the same as Ubuntu Server's installer leaves it: root on half of the group",
+        disk=ROOT_DISK,
+        move=_TO_LVM.replace("{size}", "-l 50%VG"),
         root="/dev/mapper/ubuntu--vg-ubuntu--lv",
         further=(),
         packages=("lvm2",),

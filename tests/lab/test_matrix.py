@@ -13,7 +13,12 @@ from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("suite", "layout", "filesystem"),
-    [("bookworm", "spare-disk", "xfs"), ("trixie", "spare-disk", "xfs"), ("trixie", "shared-vg", "ext4")],
+    [
+        ("bookworm", "spare-disk", "xfs"),
+        ("trixie", "spare-disk", "xfs"),
+        ("trixie", "shared-vg", "ext4"),
+        ("bookworm", "ubuntu-default", "ext4"),
+    ],
 )
 def test_host_is_provisioned_verified_and_converged(
     machines: Callable[..., Machine], suite: str, layout: str, filesystem: str
