@@ -242,6 +242,7 @@ def test_help_names_every_argument_of_the_benchmarks(checkout: Checkout) -> None
         ("deploy a.py -- --exclude=b", "--exclude is refused: name the hosts with --limit"),
         ("deploy a.py -- --limit=b", "--limit comes before the --"),
         ("deploy a.py --dry -- -y", "-y is refused with --dry: with it, pyinfra shows no plan"),
+        ("deploy a.py --dry -- -vy", "-vy is refused with --dry: with it, pyinfra shows no plan"),
         ("verify --nonsense", "there is no option --nonsense"),
         ("verify missing.py", "there is no inventory missing.py"),
         ("verify a.py --limit", "--limit needs a host or a group"),
