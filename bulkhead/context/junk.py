@@ -224,7 +224,10 @@ class Names:
 
     def __init__(self, context: str, sources: Iterable[str]) -> None:
         self._context = context
-        self._sources = [parts for source in sources if (parts := [*filter(None, source.split("/"))])]
+        # `dir/*` and `dir/**` name what `dir` names.
+        self._sources = [
+            parts for source in sources if (parts := [*filter(None, re.sub(r"(^|/)[*/]+$", "", source).split("/"))])
+        ]
 
     def protects(self, path: str, is_content: bool) -> bool:
         """Return whether an entry is named, or something within it.

@@ -72,6 +72,9 @@ def test_junk_is_proposed_with_what_it_saves(tmp_path: Path) -> None:
         ("COPY . .\nONBUILD COPY dist /x\nFROM a", "dist/app.js", None),
         ("COPY logs /logs", "logs/a.log", None),
         ("COPY . .", "logs/a.log", "**/*.log"),
+        ("COPY logs/* /logs", "logs/a.log", None),
+        ("COPY --parents logs/** /logs", "logs/a.log", None),
+        ("COPY packages/* /app", "packages/dist/x", None),
     ],
 )
 def test_what_is_copied_by_name_is_never_proposed(tmp_path: Path, dockerfile: str, path: str, line: str | None) -> None:
@@ -80,6 +83,15 @@ def test_what_is_copied_by_name_is_never_proposed(tmp_path: Path, dockerfile: st
         make(tmp_path, manifest)
     lines = proposed(report_of(tmp_path, f"FROM scratch AS a\n{dockerfile}\n"))
     assert [*lines] == ([line] if line else [])
+
+
+def test_what_is_copied_through_a_link_is_never_proposed(tmp_path: Path) -> None:
+    make(tmp_path, "dist/app.js", "node_modules/a/b.js", "package.json")
+    (tmp_path / "current").symlink_to("dist")
+    (tmp_path / "lib").symlink_to("node_modules/a")
+    run = "RUN npm ci && npm run build"
+    assert [*proposed(report_of(tmp_path, f"FROM a\nCOPY . .\n{run}\n"))] == ["**/node_modules", "dist"]
+    assert [*proposed(report_of(tmp_path, f"FROM a\nCOPY . .\nCOPY current lib /app/\n{run}\n"))] == []
 
 
 def test_line_that_would_also_take_out_something_else_is_not_proposed(tmp_path: Path) -> None:
@@ -113,8 +125,11 @@ def test_path_that_no_line_can_name_is_not_proposed(tmp_path: Path) -> None:
 
 def test_what_an_exception_brings_back_is_not_proposed(tmp_path: Path) -> None:
     make(tmp_path, ".env", "src/__pycache__/a.pyc", "dist/x", "package.json", "src/deep/a.log")
-    report = report_of(tmp_path, "FROM a\nCOPY . .\nRUN npm run build\n", "*\n!src\n!.env\n!dist\n!package.json\n")
-    assert [*proposed(report)] == ["**/__pycache__"]
+    for source in ("src", "src/**"):
+        report = report_of(
+            tmp_path, "FROM a\nCOPY . .\nRUN npm run build\n", f"*\n!{source}\n!.env\n!dist\n!package.json\n"
+        )
+        assert [*proposed(report)] == ["**/__pycache__"]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +251,8 @@ def test_proposed_lines_take_out_junk_and_nothing_else(tmp_path: Path) -> None:
         (["*/dist"], "dist", False, False),
         (["**/dist"], "a/b/dist", False, True),
         (["**"], "a/b/dist", True, False),
+        (["src/**/*"], "src/dist", True, True),
+        (["src/*"], "src/dist", False, False),
         (["a[b]c"], "abc", False, True),
         (["a[b"], "x", False, True),
     ],
