@@ -69,7 +69,7 @@ def propose(survey: Survey, context: str, inputs: BuildInputs | None) -> Proposa
             obstacle=f"line {line} of the Dockerfile copies a path with {names}, which only the base image can have set"
         )
     doubts = {
-        text: kind.doubt if junk.is_doubtful(kind, inputs) else ""
+        text: kind.doubt if junk.is_doubtful(kind, context, inputs) else ""
         for text, kind in survey.junk_kinds.items()
         if text not in survey.refused
     }
