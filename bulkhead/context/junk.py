@@ -220,7 +220,7 @@ def escaped(path: str) -> str:
     >>> escaped("a[1]*")
     'a\\[1\\]\\*'
     """
-    return re.sub(r"^[#!]|[\\*?\[\]]", r"\\\g<0>", path)
+    return re.sub(r"^[#!]|[\\*?\[\]|{}]", r"\\\g<0>", path)
 
 
 def _is_junk(kind: Kind, context: str, path: str) -> bool:

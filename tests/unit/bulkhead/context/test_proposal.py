@@ -304,7 +304,7 @@ def test_names_protect_what_they_name(
     assert Names(str(tmp_path), sources).protects(path, is_content) is protected
 
 
-@pytest.mark.parametrize("path", ["a*b", "a?", "[x]", "#a", "!a", "a\\b", "plain/path"])
+@pytest.mark.parametrize("path", ["a*b", "a?", "[x]", "#a", "!a", "a\\b", "plain/path", "a|b/*c", "a{2}*"])
 def test_path_becomes_a_line_that_means_it_alone(path: str) -> None:
     (pattern,) = patterns.parse(escaped(path).encode(), "x")
     assert pattern.path(path)
