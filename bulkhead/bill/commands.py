@@ -50,12 +50,14 @@ def build(options: argparse.Namespace) -> int:
 
         code = commands.run(config, options, recorder)
     if recorder.has_begun:
+        # Until the bill is kept: reading the image can take minutes, and be interrupted.
+        with contextlib.suppress(OSError):
+            store.note_missing()
         try:
             _show(recorder.finish(code))
         except Exception as error:  # whatever it is, the exit code is that of the build
             why = in_words(error) if isinstance(error, PROBLEMS) else repr(error)
             say(f"there is no bill of this build: {why}")
-            _note_missing()
     return streams.exit_code(recorder.output, code)
 
 
@@ -108,16 +110,10 @@ def _show(bill: Bill) -> None:
         bill = store.keep(bill)
     except OSError as error:
         say(f"the bill could not be kept: {in_words(error)}")
-        _note_missing()
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     print(f"\n{page.render(bill, colour, shutil.get_terminal_size().columns)}\n", file=sys.stderr)
     if bill.number:
         say(f"`bulkhead bill {bill.number}` shows this again, `bulkhead gate {bill.number}` holds it to limits")
-
-
-def _note_missing() -> None:
-    with contextlib.suppress(OSError):  # what can be said is said
-        store.note_missing()
 
 
 def run(options: argparse.Namespace) -> int:

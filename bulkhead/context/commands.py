@@ -100,7 +100,7 @@ def collect(options: argparse.Namespace, content: bytes | None, dockerfile: str)
         inputs=inputs,
         rules=rules,
         survey=result,
-        proposal=propose(result, inputs),
+        proposal=propose(result, options.path, inputs),
     )
 
 

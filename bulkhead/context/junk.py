@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.dockerfile import patterns
+from bulkhead.dockerfile.context import content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,12 +17,32 @@ if TYPE_CHECKING:
 MODELS = (".safetensors", ".ckpt", ".pt", ".pth", ".onnx", ".gguf", ".ggml", ".h5", ".keras", ".tflite")  # suffixes
 _LARGE = 2**20  # bytes
 _NOTHING = "(?!)"  # matches no RUN
-_NODE = r"\b(npm|npx|yarn|pnpm|bun|corepack)\b"
-_BUILDS = r"\b(build|compile|install|package|publish|assemble|make|tsc|webpack|vite|wheel|release|generate|export)\b"
+# Where a command of a RUN begins, and what else it can have. What is not understood makes nothing: then the image may need it.
+_AT = r"(?:^|[&;|(\"']|\b(?:(?i:RUN)|then|do|else)\s)\s*(?:--\S+\s+|\w+=\S+\s+)*(?:[\w./~${}-]*/)?"
+_REST = r"\b[^&;|\n]*\s"
+_NODE = (
+    rf"{_AT}(?:(?:npm|pnpm|bun)\b(?!{_REST}(?:-g|--global)\b){_REST}(?:ci|i|install|add|clean-install)\b|"
+    r"yarn(?:\s+(?:install|--(?!cwd)\S+)|\s*(?:$|[&;|)])))"
+)
+_SCRIPT = (
+    rf"{_AT}(?:npm|npx|pnpm|yarn|bun|turbo|nx|ng|next|nuxt|vite|astro)\b(?!{_REST}(?:ci|i|install|add)\b){_REST}"
+    r"(?:\S+:)?(?:build|compile|generate|export|bundle|tsc|webpack|vite|rollup|esbuild)\b"
+)
+_MAKE = rf"{_AT}(?:make|ninja|tsc|webpack|rollup|esbuild|cmake\s+--build)\b"
+_WHEEL = rf"{_AT}(?:python[\d.]*\s+(?:-m\s+build|setup\.py)|(?:poetry|uv|hatch|flit|pdm)\s+build)\b"
+_GRADLE = rf"{_AT}gradlew?\b{_REST}:?(?:\w+:)*(?:build|assemble|install\w*|dist\w+|\w*jar|\w*Jar|\w*war)\b"
+_TARGET = rf"{_AT}(?:cargo|sbt|mvnw?\b{_REST}(?:compile|package|verify|install|deploy))\b"
+# What asks git for something: a RUN itself, or what it builds with.
+_GIT = (
+    r"\bgit(?:\s+-\S+(?:\s+[^-\s]\S*)?)*?\s+(?:describe|rev-parse|rev-list|name-rev|symbolic-ref|log|show|status|branch|"
+    r"submodule|ls-files|archive)\b|\b(?:setuptools.scm|hatch.vcs|versioneer|dunamai|versioningit|"
+    r"poetry-dynamic-versioning|git-commit-id|gradle-git-properties|git-version|vergen)\b"
+)
 _MANIFESTS = (
     *("package.json", "pyproject.toml", "setup.py", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts"),
     *("CMakeLists.txt", "Makefile", "build.sbt", "go.mod"),
 )
+_BUILD_FILES = (*_MANIFESTS, "setup.cfg", "build.rs")  # that can ask git for the version
 
 
 class Kind(NamedTuple):
@@ -37,7 +58,7 @@ class Kind(NamedTuple):
     is_placed: bool = False  # a line names its place, and not every entry of its name
     needs_size: bool = False  # small files do not count: they may be the program's own
     made_by: str = ""  # a RUN that makes it anew; without one, the image may need it
-    spoilt_by: str = ""  # a RUN that may need it
+    spoilt_by: str = ""  # a RUN, or a file that it builds with, that may need it
     doubt: str = ""  # why the image may need it
 
 
@@ -46,8 +67,8 @@ KINDS = (
         "version control",
         directories=(".git", ".hg", ".svn"),
         is_placed=True,
-        spoilt_by=r"\bgit\s+(?!clone\b)[a-z]|\b(setuptools.scm|hatch.vcs|versioneer|dunamai|versioningit)\b",
-        doubt="a RUN asks git for something",
+        spoilt_by=_GIT,
+        doubt="a RUN, or what it builds with, asks git for something",
     ),
     Kind("Python bytecode", directories=("__pycache__",)),
     Kind("Python bytecode", suffixes=(".pyc", ".pyo"), is_content=True),
@@ -83,13 +104,20 @@ KINDS = (
         made_by=_NOTHING,
         doubt="a RUN or the program may read it. Better pass it with --mount=type=secret, or at run time",
     ),
-    Kind(
-        "outputs of builds",
-        directories=("dist", "build", "out", "target", ".next", ".nuxt", ".svelte-kit"),
-        is_placed=True,
-        is_content=True,
-        made_by=_BUILDS,
-        doubt="no RUN makes it anew",
+    *(
+        Kind(
+            "outputs of builds",
+            directories=directories,
+            is_placed=True,
+            is_content=True,
+            made_by=made_by,
+            doubt="no RUN makes it anew",
+        )
+        for directories, made_by in (
+            (("dist", "out", ".next", ".nuxt", ".svelte-kit"), f"{_SCRIPT}|{_MAKE}|{_WHEEL}"),
+            (("build",), f"{_SCRIPT}|{_MAKE}|{_WHEEL}|{_GRADLE}"),
+            (("target",), _TARGET),
+        )
     ),
     Kind(
         "models",
@@ -192,7 +220,7 @@ def escaped(path: str) -> str:
     >>> escaped("a[1]*")
     'a\\[1\\]\\*'
     """
-    return re.sub(r"^[#!]|[\\*?\[\]]", r"\\\g<0>", path)
+    return re.sub(r"^[#!]|[\\*?\[\]|{}]", r"\\\g<0>", path)
 
 
 def _is_junk(kind: Kind, context: str, path: str) -> bool:
@@ -205,13 +233,17 @@ def _is_junk(kind: Kind, context: str, path: str) -> bool:
     return kind.name != "local data" or "/" not in path
 
 
-def is_doubtful(kind: Kind, inputs: BuildInputs | None) -> bool:
-    """Return whether an image may need junk of a kind, by what the Dockerfile runs."""
+def is_doubtful(kind: Kind, context: str, inputs: BuildInputs | None) -> bool:
+    """Return whether an image may need junk of a kind, by what the Dockerfile runs, and by what that builds with."""
     steps = [each for each in inputs.all_instructions if each.name == "RUN"] if inputs else []
     texts = [part for each in steps for part in (each.text, *(heredoc.content for heredoc in each.heredocs))]
-    if kind.spoilt_by and any(re.search(kind.spoilt_by, text) for text in texts):
-        return True
-    return bool(kind.made_by) and not any(re.search(kind.made_by, text) for text in texts)
+    if kind.spoilt_by:
+        files = (content_of(os.path.join(context, name)) or b"" for name in _BUILD_FILES)
+        if any(
+            re.search(kind.spoilt_by, text) for text in (*texts, *(each.decode(errors="replace") for each in files))
+        ):
+            return True
+    return bool(kind.made_by) and not any(re.search(kind.made_by, text, re.MULTILINE) for text in texts)
 
 
 class Names:
@@ -224,7 +256,10 @@ class Names:
 
     def __init__(self, context: str, sources: Iterable[str]) -> None:
         self._context = context
-        self._sources = [parts for source in sources if (parts := [*filter(None, source.split("/"))])]
+        # `dir/*` and `dir/**` name what `dir` names.
+        self._sources = [
+            parts for source in sources if (parts := [*filter(None, re.sub(r"(^|/)[*/]+$", "", source).split("/"))])
+        ]
 
     def protects(self, path: str, is_content: bool) -> bool:
         """Return whether an entry is named, or something within it.

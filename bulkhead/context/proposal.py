@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bulkhead.context import junk
 from bulkhead.context.survey import Tally
+from bulkhead.dockerfile.context import followed
 
 if TYPE_CHECKING:
     from bulkhead.context.survey import Survey
@@ -51,12 +52,15 @@ class Proposal(NamedTuple):
 
 
 def names_of(context: str, inputs: BuildInputs | None, rules: IgnoreRules) -> junk.Names:
-    """Return what must not be taken out: the sources in every stage, and the exceptions that the user has made."""
+    """Return what must not be taken out: the sources in every stage, where links in them lead, and the user's exceptions."""
     sources = [path for each in inputs.all_copies if not each.context for path in each.paths] if inputs else []
-    return junk.Names(context, [*sources, *(pattern.text for pattern in rules.patterns if pattern.is_exception)])
+    return junk.Names(
+        context,
+        [*sources, *followed(context, sources), *(pattern.text for pattern in rules.patterns if pattern.is_exception)],
+    )
 
 
-def propose(survey: Survey, inputs: BuildInputs | None) -> Proposal:
+def propose(survey: Survey, context: str, inputs: BuildInputs | None) -> Proposal:
     """Return the lines that would take junk out of what is sent."""
     unknown = [each for each in inputs.all_copies if each.unknown and not each.context] if inputs else []
     if unknown:
@@ -65,7 +69,7 @@ def propose(survey: Survey, inputs: BuildInputs | None) -> Proposal:
             obstacle=f"line {line} of the Dockerfile copies a path with {names}, which only the base image can have set"
         )
     doubts = {
-        text: kind.doubt if junk.is_doubtful(kind, inputs) else ""
+        text: kind.doubt if junk.is_doubtful(kind, context, inputs) else ""
         for text, kind in survey.junk_kinds.items()
         if text not in survey.refused
     }

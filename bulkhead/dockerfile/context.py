@@ -84,9 +84,9 @@ class Selection:
     """
 
     def __init__(self, context: str, paths: Sequence[str] = (EVERYTHING,)) -> None:
-        followed = () if EVERYTHING in paths else _followed(context, paths)
-        self.is_everything = EVERYTHING in paths or "." in followed
-        self._patterns = [patterns.pattern_of(path) for path in followed]
+        found = () if EVERYTHING in paths else followed(context, paths)
+        self.is_everything = EVERYTHING in paths or "." in found
+        self._patterns = [patterns.pattern_of(path) for path in found]
         self._rules = IgnoreRules(self._patterns)
 
     def state_of(self, directory: int, path: str, name: str) -> int:
@@ -159,17 +159,12 @@ def _size(entry: os.DirEntry[str], links: set[tuple[int, int]] | None) -> int:
 # -- symbolic links
 
 
-def _followed(context: str, paths: Iterable[str]) -> list[str]:
+def followed(context: str, paths: Iterable[str]) -> list[str]:
     """Return paths and where symbolic links in them lead, as fsutil's FollowLinks does: `.` for the context itself."""
     found: dict[str, None] = {}
     for path in paths:
         _follow(context, path, found)
-    last, followed = "", []
-    for path in sorted(found):
-        if not (last and path.startswith(last + "/")):
-            followed.append(path)
-            last = path
-    return followed
+    return [*found]
 
 
 def _follow(context: str, path: str, found: dict[str, None]) -> None:

@@ -146,7 +146,7 @@ def _matcher(patterns: Iterable[Pattern]) -> Callable[[str, str], int]:
                 known[name] = known.get(name, 0) | bit
         elif not re.search(r"[*?\[\]\\]", text):
             paths[text] = paths.get(text, 0) | bit
-        elif "**" in text or set(text) & set("[\\"):
+        elif "**" in text or set(text) & set("[\\|{"):
             by_path.append((bit, pattern.path))
         else:
             by_depth.setdefault(text.count("/"), []).append((bit, pattern.path))

@@ -51,7 +51,7 @@ MANAGERS = (
         r"(apt-get|apt|aptitude) update",
         "/var/lib/apt/lists",
         r"/var/lib/apt|^/var/lib/?$",
-        cleaned=r"\b(rm|find|apt-get distclean|apt distclean)\b.*(/var/lib/(apt|\{|\*)|distclean)|apt-get distclean",
+        cleaned=r"\b(rm|find)\b.*/var/lib/(apt|\{|\*)|\b(apt-get|apt) dist-?clean\b",
         end="rm -rf /var/lib/apt/lists/*",
     ),
     Manager(

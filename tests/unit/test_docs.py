@@ -67,6 +67,14 @@ def test_page_shows_the_user_data_that_the_lab_tries() -> None:
     assert f"{text}\n" == (TOP / "examples/cloud-init/docker-partition.yaml").read_text()
 
 
+def test_job_for_gitlab_has_a_name_that_gitlab_allows() -> None:
+    text = (TOP / "docs/gate.md").read_text().partition("GitLab CI,")[2]
+    jobs = set(re.findall(r"(?m)^([\w-]+):", text.partition("```yaml\n")[2].partition("```")[0]))
+    keywords = {"image", "services", "stages", "before_script", "after_script", "variables", "cache", "include"}
+    assert jobs, "there is no job"
+    assert not jobs & keywords
+
+
 def test_readme_names_settings_that_exist_with_their_defaults() -> None:
     defaults = (TOP / "inventory" / "group_data" / "all.py").read_text()
     section = (TOP / "README.md").read_text().partition("## Ten settings that matter")[2].partition("\n## ")[0]

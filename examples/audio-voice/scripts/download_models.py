@@ -168,9 +168,15 @@ def download(model: Model, directory: Path, url: str) -> None:
     while (come := model.has_come(directory)) < model.bytes:
         try:
             with urllib.request.urlopen(_request(url, come), timeout=PATIENCE) as answer:
-                _append(answer, part, model, come if answer.status == 206 else 0)
+                start = come if answer.status == 206 else 0
+                if answer.length is not None and start + answer.length != model.bytes:
+                    raise _wrong(model, url, start + answer.length)  # such as a page that asks for a password
+                _append(answer, part, model, start)
             problem = "the connection ended early"
         except urllib.error.HTTPError as error:
+            if error.code == 416:  # there is nothing behind what has come
+                part.unlink()
+                raise _wrong(model, url, come) from None
             if error.code < 500 and error.code not in (408, 429):
                 raise NotDownloaded(UNREACHABLE, f"{url}: the server answers {error.code} {error.reason}") from None
             problem = f"the server answers {error.code} {error.reason}"
@@ -189,6 +195,10 @@ def download(model: Model, directory: Path, url: str) -> None:
             time.sleep(pause)
             pause *= 2
     _finish(model, directory, url)
+
+
+def _wrong(model: Model, url: str, size: int) -> NotDownloaded:
+    return NotDownloaded(WRONG_CONTENT, f"{url} is not what models.json says: it has {size} bytes, not {model.bytes}")
 
 
 def _request(url: str, come: int) -> urllib.request.Request:

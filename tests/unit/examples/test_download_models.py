@@ -172,6 +172,27 @@ def test_wrong_content_is_removed_and_named(download: Download, capsys: pytest.C
     assert (download.models(), download.parts()) == ({}, [])
 
 
+def test_content_of_another_length_is_refused_before_it_is_written(
+    download: Download, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FlakyHub, "sizes", {"voice/model.pth": 7, "voice/vocoder.pth": 5})
+    assert download.run() == 1
+    assert f"it has 7 bytes, not {SIZES['voice/model.pth']}" in capsys.readouterr().err
+    assert (download.models(), download.parts()) == ({}, [])
+
+
+def test_content_that_has_ended_is_not_resumed_for_ever(download: Download, capsys: pytest.CaptureFixture[str]) -> None:
+    part = (
+        download.directory / f"voice/model.pth.{hashlib.sha256(bytes(SIZES['voice/model.pth'])).hexdigest()[:12]}.part"
+    )
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"all that the server has")
+    FlakyHub.status = 416
+    assert download.run() == 1
+    assert "it has 23 bytes, not" in capsys.readouterr().err
+    assert (download.models(), download.parts()) == ({}, [])
+
+
 def test_another_version_of_a_model_takes_the_place_of_the_old_one(download: Download) -> None:
     assert download.run() == 0
     proof = download.directory / "voice/model.pth.sha256"

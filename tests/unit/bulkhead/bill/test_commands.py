@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -383,7 +384,7 @@ def test_wrong_arguments_of_bill(words: str, sentence: str, capsys: pytest.Captu
     assert capsys.readouterr().err.startswith(sentence)
 
 
-@pytest.mark.parametrize("what", ["keep", "make", "make by mistake"])
+@pytest.mark.parametrize("what", ["keep", "make", "make by mistake", "wait for"])
 def test_build_without_a_bill_is_not_judged_by_an_older_one(
     docker: BillDocker, monkeypatch: pytest.MonkeyPatch, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -393,9 +394,12 @@ def test_build_without_a_bill_is_not_judged_by_an_older_one(
             broken.setattr(store, "keep", _disk_is_full)
         elif what == "make":
             broken.setattr("bulkhead.bill.recorder.bill_of", _disk_is_full)
-        else:
+        elif what == "make by mistake":
             broken.setattr("bulkhead.bill.recorder.bill_of", {}.__getitem__)
-        assert build(docker) == 0
+        else:  # while the image is read
+            broken.setattr("bulkhead.bill.recorder.bill_of", _interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            assert build(docker) == 0
     capsys.readouterr()
     for words in ([], ["app"], ["app:1"]):
         assert command_line.main(["gate", "--image", "1G", *words]) == 3
@@ -409,6 +413,10 @@ def test_build_without_a_bill_is_not_judged_by_an_older_one(
 
 def _disk_is_full(*_: object) -> Any:
     raise OSError("No space left on device")
+
+
+def _interrupted(*_: object) -> Any:
+    raise KeyboardInterrupt
 
 
 def test_engine_that_describes_its_cache_in_another_form_costs_only_these_figures(docker: BillDocker) -> None:

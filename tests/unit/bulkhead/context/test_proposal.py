@@ -72,6 +72,9 @@ def test_junk_is_proposed_with_what_it_saves(tmp_path: Path) -> None:
         ("COPY . .\nONBUILD COPY dist /x\nFROM a", "dist/app.js", None),
         ("COPY logs /logs", "logs/a.log", None),
         ("COPY . .", "logs/a.log", "**/*.log"),
+        ("COPY logs/* /logs", "logs/a.log", None),
+        ("COPY --parents logs/** /logs", "logs/a.log", None),
+        ("COPY packages/* /app", "packages/dist/x", None),
     ],
 )
 def test_what_is_copied_by_name_is_never_proposed(tmp_path: Path, dockerfile: str, path: str, line: str | None) -> None:
@@ -80,6 +83,15 @@ def test_what_is_copied_by_name_is_never_proposed(tmp_path: Path, dockerfile: st
         make(tmp_path, manifest)
     lines = proposed(report_of(tmp_path, f"FROM scratch AS a\n{dockerfile}\n"))
     assert [*lines] == ([line] if line else [])
+
+
+def test_what_is_copied_through_a_link_is_never_proposed(tmp_path: Path) -> None:
+    make(tmp_path, "dist/app.js", "node_modules/a/b.js", "package.json")
+    (tmp_path / "current").symlink_to("dist")
+    (tmp_path / "lib").symlink_to("node_modules/a")
+    run = "RUN npm ci && npm run build"
+    assert [*proposed(report_of(tmp_path, f"FROM a\nCOPY . .\n{run}\n"))] == ["**/node_modules", "dist"]
+    assert [*proposed(report_of(tmp_path, f"FROM a\nCOPY . .\nCOPY current lib /app/\n{run}\n"))] == []
 
 
 def test_line_that_would_also_take_out_something_else_is_not_proposed(tmp_path: Path) -> None:
@@ -113,8 +125,11 @@ def test_path_that_no_line_can_name_is_not_proposed(tmp_path: Path) -> None:
 
 def test_what_an_exception_brings_back_is_not_proposed(tmp_path: Path) -> None:
     make(tmp_path, ".env", "src/__pycache__/a.pyc", "dist/x", "package.json", "src/deep/a.log")
-    report = report_of(tmp_path, "FROM a\nCOPY . .\nRUN npm run build\n", "*\n!src\n!.env\n!dist\n!package.json\n")
-    assert [*proposed(report)] == ["**/__pycache__"]
+    for source in ("src", "src/**"):
+        report = report_of(
+            tmp_path, "FROM a\nCOPY . .\nRUN npm run build\n", f"*\n!{source}\n!.env\n!dist\n!package.json\n"
+        )
+        assert [*proposed(report)] == ["**/__pycache__"]
 
 
 @pytest.mark.parametrize(
@@ -124,11 +139,36 @@ def test_what_an_exception_brings_back_is_not_proposed(tmp_path: Path) -> None:
         ("npm ci", "node_modules/a", False),
         ("--mount=type=cache,target=/c pnpm install", "node_modules/a", False),
         ("<<EOF\nyarn\nEOF", "node_modules/a", False),
+        ("npm run build", "node_modules/a", True),
+        ("npm install -g pm2", "node_modules/a", True),
+        ("apk add --no-cache npm yarn", "node_modules/a", True),
+        ("corepack enable pnpm && pnpm i --frozen-lockfile", "node_modules/a", False),
+        ("if [ -f yarn.lock ]; then yarn --frozen-lockfile; fi", "node_modules/a", False),
+        ("cd web && NODE_ENV=production npm --prefix . ci", "node_modules/a", False),
+        ("bash -c 'npm ci'", "node_modules/a", False),
         ("x", "dist/a", True),
         ("npm run build", "dist/a", False),
+        ("pnpm -r build", "dist/a", False),
+        ("yarn run web:build", "dist/a", False),
+        ("npx vite build", "dist/a", False),
+        ("make", "dist/a", False),
+        ("python3 -m build", "dist/a", False),
+        ("npm install --omit=dev", "dist/a", True),
+        ("apt-get install -y build-essential make", "dist/a", True),
+        ("--mount=type=bind,source=package.json,target=package.json npm ci", "dist/a", True),
+        ("pip install --upgrade wheel && pip install .", "build/a", True),
+        ("go build -o /app .", "build/a", True),
+        ("./gradlew --no-daemon bootJar", "build/a", False),
+        ("cmake -B build && cmake --build build", "build/a", False),
+        ("npm run build", "target/a", True),
+        ("mvn -B dependency:go-offline", "target/a", True),
+        ("--mount=type=cache,target=/root/.m2 ./mvnw -B package", "target/a", False),
+        ("cargo build --release", "target/a", False),
         ("x", ".git/HEAD", False),
         ("git clone https://example.org/x", ".git/HEAD", False),
+        ("apt-get install -y git curl", ".git/HEAD", False),
         ("git describe --tags >version", ".git/HEAD", True),
+        ("git -C /src rev-parse HEAD >version", ".git/HEAD", True),
         ("pip install setuptools_scm .", ".git/HEAD", True),
         ("x", ".env", True),
         ("x", "sub/id_rsa", True),
@@ -149,6 +189,22 @@ def test_what_an_image_may_need_is_proposed_only_as_a_comment(
     written = text_of(b"", report.proposal, takes_all=False).decode().splitlines()
     assert (f"# {line.text}" if is_doubtful else line.text) in written
     assert line.text in text_of(b"", report.proposal, takes_all=True).decode().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("pyproject.toml", '[build-system]\nrequires = ["setuptools-scm>=8"]\n'),
+        ("Makefile", "VERSION := $(shell git describe --tags --always)\n"),
+        ("pom.xml", "<artifactId>git-commit-id-maven-plugin</artifactId>\n"),
+    ],
+)
+def test_history_stays_where_the_build_reads_its_version_from_it(tmp_path: Path, file: str, content: str) -> None:
+    make(tmp_path, ".git/HEAD")
+    (tmp_path / file).write_text("url = https://host/a.git\n")
+    assert proposed(report_of(tmp_path)) == {".git": False}
+    (tmp_path / file).write_text(content)
+    assert proposed(report_of(tmp_path)) == {".git": True}
 
 
 def test_names_that_only_look_like_junk_stay(tmp_path: Path) -> None:
@@ -236,6 +292,8 @@ def test_proposed_lines_take_out_junk_and_nothing_else(tmp_path: Path) -> None:
         (["*/dist"], "dist", False, False),
         (["**/dist"], "a/b/dist", False, True),
         (["**"], "a/b/dist", True, False),
+        (["src/**/*"], "src/dist", True, True),
+        (["src/*"], "src/dist", False, False),
         (["a[b]c"], "abc", False, True),
         (["a[b"], "x", False, True),
     ],
@@ -246,7 +304,7 @@ def test_names_protect_what_they_name(
     assert Names(str(tmp_path), sources).protects(path, is_content) is protected
 
 
-@pytest.mark.parametrize("path", ["a*b", "a?", "[x]", "#a", "!a", "a\\b", "plain/path"])
+@pytest.mark.parametrize("path", ["a*b", "a?", "[x]", "#a", "!a", "a\\b", "plain/path", "a|b/*c", "a{2}*"])
 def test_path_becomes_a_line_that_means_it_alone(path: str) -> None:
     (pattern,) = patterns.parse(escaped(path).encode(), "x")
     assert pattern.path(path)

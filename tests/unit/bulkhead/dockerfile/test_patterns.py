@@ -197,6 +197,18 @@ FILES = [
     ("a**b", "ab", True),
     ("**.log", "a/b.log", True),
     ("a/**", "a", False),
+    # What patternmatcher means to escape, and does not.
+    *(("a*|b", path, ignored) for path, ignored in (("ax/y", True), ("x/ab", True), ("x", False), ("b/c", True))),
+    ("a|b", "a|b", True),
+    ("a|b", "a", False),
+    ("**/a|b*", "x/y/b", True),
+    ("**/a\\|b*", "x/a|bc", True),
+    ("**/a\\|b*", "bc", False),
+    ("*.{js,ts}", "x.{js,ts}", True),
+    ("*.{js,ts}", "x.js", False),
+    ("*a{2}", "baa", True),
+    ("*a{2}", "a{2}", False),
+    ("a{2}", "a{2}", True),
 ]
 
 
@@ -248,6 +260,7 @@ def test_path_is_cleaned_as_go_cleans_it(path: str, cleaned: str) -> None:
         ("**/a", "lib/b", True),
         ("a**", "lib", True),
         ("[a]/b", "lib", True),
+        ("a/*|b", "lib", True),
     ],
 )
 def test_pattern_knows_where_it_cannot_match(pattern: str, directory: str, may: bool) -> None:

@@ -393,6 +393,8 @@ def test_hook_reviews_each_file_in_its_directory(app: Path) -> None:
     make(app, "a/", "b/")
     (app / "a/Dockerfile").write_text("FROM scratch\nENV API_TOKEN=abc\n")
     (app / "b/Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    for module in ("csv", "bulkhead"):
+        (app / f"{module}.py").write_text("raise SystemExit('code of the repository runs')\n")
     hooks = (TOP / ".pre-commit-hooks.yaml").read_text()
     entries = [line.partition("entry: ")[2] for line in hooks.splitlines() if "entry: " in line]
     assert entries == ["scripts/hook review", "scripts/hook context"]
