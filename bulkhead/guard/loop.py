@@ -120,7 +120,7 @@ class Guard:
         except Exception as error:
             self.reporter.complain(f"a turn of the guard failed: {error!r}", now)
             pause = self.pause = policy.NEAR
-            self._is_resting = False  # at rest, the next turns would only fail again, and not tell systemd that it lives
+            self._is_resting = False  # at rest, the next turns would only look at the volume, and fail again
         self.build_limits.check(now)  # last: the volume comes first
         self._rests_until = now + _REST if self._is_resting else now
         return pause

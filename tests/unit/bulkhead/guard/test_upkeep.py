@@ -50,7 +50,9 @@ def test_snapshot_that_is_due_is_dropped_and_reported(world: World, monkeypatch:
     assert world.news == [(WARNING, "the snapshot s has been dropped: it was 91 % full")]
 
 
-@pytest.mark.parametrize(("due", "is_killed"), [([], False), ([("s", "it is 91 % full, and would soon be lost")], True)])
+@pytest.mark.parametrize(
+    ("due", "is_killed"), [([], False), ([("s", "it is 91 % full, and would soon be lost")], True)]
+)
 def test_snapshot_stops_a_reclaim_only_when_it_must_go(
     world: World, monkeypatch: pytest.MonkeyPatch, due: list[tuple[str, str]], is_killed: bool
 ) -> None:
