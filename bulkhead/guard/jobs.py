@@ -76,8 +76,16 @@ def reclaim_cache(config: Config, space: int, inodes: int) -> tuple[int, int]:
     return freed, max(space_of(config.volume_mount).inodes_free - before, 0)
 
 
+def due_snapshots(config: Config) -> list[tuple[str, str]]:
+    """Return the snapshots of bulkhead that are nearly full or old, and leftovers of a merge: name, and why it must go."""
+    from bulkhead.snapshot import snapshots
+
+    left = [(name, snapshots.LEFT) for name in snapshots.leftovers(config)]
+    return [*snapshots.due(config, snapshots.ours(config), time.time()), *left]
+
+
 def drop_due_snapshots(config: Config) -> list[str]:
-    """Drop the snapshots of bulkhead that are nearly full or old, and leftovers of a merge.
+    """Drop the snapshots that must go. This needs the lock of commands that change the host.
 
     Returns:
         What was dropped, in sentences.
@@ -85,8 +93,7 @@ def drop_due_snapshots(config: Config) -> list[str]:
     from bulkhead.snapshot import snapshots
 
     dropped = []
-    left = [(name, snapshots.LEFT) for name in snapshots.leftovers(config)]
-    for name, why in [*snapshots.due(config, snapshots.ours(config), time.time()), *left]:
+    for name, why in due_snapshots(config):
         snapshots.drop(config, name, why)
         dropped.append(f"the snapshot {name} has been dropped: {why}")
     return dropped

@@ -120,6 +120,7 @@ class Guard:
         except Exception as error:
             self.reporter.complain(f"a turn of the guard failed: {error!r}", now)
             pause = self.pause = policy.NEAR
+            self._is_resting = False  # at rest, the next turns would only look at the volume, and fail again
         self.build_limits.check(now)  # last: the volume comes first
         self._rests_until = now + _REST if self._is_resting else now
         return pause
@@ -133,6 +134,7 @@ class Guard:
         if self._is_resting and self.volume.is_unchanged(now):
             return policy.REST
         if not self.volume.is_mounted:
+            self._is_resting = False  # else its return would be noticed late
             return _SLOW
         self.pause = self._sample(now)
         if self.volume.size:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from bulkhead import command
 from bulkhead.docker.daemon import docker_runs
-from bulkhead.docker.engine import EngineError
 from bulkhead.docker.start import start_docker
 from bulkhead.errors import Failed, in_words
 from bulkhead.names import DOCKER
@@ -108,11 +107,7 @@ class RescuedDocker:
             return ""
         if not docker_runs():  # else a request to its socket would make systemd start it
             return "does not run"
-        try:
-            self.engine.ask("GET", "/containers/json", _ANSWER_TIMEOUT, limit="1")
-        except EngineError:
-            return "runs and does not answer"
-        return ""
+        return "" if self.engine.answers(_ANSWER_TIMEOUT) else "runs and does not answer"
 
     def start(self, *, dry_run: bool) -> None:
         """Start Docker if it does not run. A Docker that hangs is left alone: its containers may still work.

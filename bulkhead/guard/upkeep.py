@@ -42,7 +42,12 @@ class SnapshotKeeper:
         if now - self._last < (_SNAPSHOT_INTERVAL_QUIET if is_quiet else _SNAPSHOT_INTERVAL):
             return
         self._last = now
-        if os.path.lexists(f"/dev/{config.vg_name}/{config.snapshot}") and not self._runner.is_running("snapshot"):
+        if os.path.lexists(f"/dev/{config.vg_name}/{config.snapshot}"):
+            self._runner.start("snapshot", lambda: jobs.due_snapshots(config), _DROP_TIMEOUT, self._drop)
+
+    def _drop(self, due: list[tuple[str, str]]) -> None:
+        if due:
+            config = self._volume.config
             release_lock(self._runner)
             self._runner.start("snapshot", lambda: jobs.drop_due_snapshots(config), _DROP_TIMEOUT, self._report)
 

@@ -59,11 +59,12 @@ class VolumeExtender:
         """Remove the snapshots of bulkhead: LVM does not extend a volume that has one.
 
         Raises:
-            Problem: the volume is not mounted in its place, so it would be in vain.
+            Problem: it would be in vain: the volume is not mounted in its place, or has a snapshot that bulkhead did not take.
             OSError: LVM does not answer.
         """
-        docker_volume(self._config)
-        for each in snapshots.ours(self._config):
+        ours = snapshots.ours(self._config)
+        self._refuse_snapshots({each.name for each in ours})
+        for each in ours:
             text = f"the snapshot {self._config.vg_name}/{each.name} kept the full volume from growing: "
             if self._dry_run:
                 self._would_go[each.name] = each.size
@@ -89,13 +90,8 @@ class VolumeExtender:
                 return
 
     def _extend_once(self) -> None:
-        group, volume = self._config.vg_name, docker_volume(self._config)
+        group, volume = self._config.vg_name, self._refuse_snapshots({*self._would_go})
         name = f"{group}/{volume.name}"
-        standing = {each.name for each in lvm.list_volumes(group) if each.origin == volume.name} - {*self._would_go}
-        if standing:
-            raise Failed(
-                f"{name} cannot grow while it has the snapshot {', '.join(sorted(standing))}, which is not ours"
-            )
         if not self._dry_run:
             self._extend_filesystem(name)  # a power cut may have kept an earlier rescue from doing it
         disks: list[str] = []
@@ -115,6 +111,22 @@ class VolumeExtender:
         self.extended_to = volume.size + size
         added = "would be added" if self._dry_run else "added"
         self._say(f"volume: {human(size)} of the {human(free)} that are free in {group} {added}")
+
+    def _refuse_snapshots(self, but: set[str]) -> lvm.VolumeRecord:
+        """Return Docker's volume, if it has no other snapshots than these: LVM does not extend a volume that has one.
+
+        Raises:
+            Problem: it has another, or is not mounted in its place.
+            OSError: LVM does not answer.
+        """
+        volume = docker_volume(self._config)
+        every = {each.name for each in lvm.list_volumes(self._config.vg_name) if each.origin == volume.name}
+        if others := every - but:
+            raise Failed(
+                f"{self._config.vg_name}/{volume.name} cannot grow while it has the snapshot {', '.join(sorted(others))}, "
+                "which is not ours"
+            )
+        return volume
 
     def _extend_filesystem(self, name: str) -> None:
         grow = ("xfs_growfs", self._config.volume_mount) if self._is_xfs() else ("resize2fs", f"/dev/{name}")

@@ -78,7 +78,7 @@ def _printer(options: argparse.Namespace) -> Callable[[str], None]:
 
 def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
     """Print the result, and return the exit code."""
-    free, config = pruner.free(), pruner.config
+    free = pruner.free()
     if options.json:
         values = {
             "dry_run": pruner.dry_run,
@@ -93,18 +93,12 @@ def _end(pruner: Pruner, options: argparse.Namespace, succeeded: bool) -> int:
         print(json.dumps(values))
         return int(not succeeded)
     verbs = ("would be freed", "would be free") if pruner.dry_run else ("freed", "are free")
-    print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} on {config.volume_mount}")
+    print(f"{human(pruner.freed())} {verbs[0]}; {human(free)} {verbs[1]} on {pruner.config.volume_mount}")
     if pruner.need is not None and not succeeded:
         print(
             f"{human(pruner.need)} are needed: {human(pruner.need - free)} are missing. Docker counted more than came, others "
             "wrote meanwhile, or objects came into use"
         )
     if any(NO_SPACE in failure for failure in pruner.failed):
-        name = f"{config.vg_name}/{config.logical_volume}"
-        some = (
-            f"`lvextend --resizefs --size +1G {name}`"
-            if config.vg_name
-            else f"{config.way_to_grow}, or `bulkhead rescue`"
-        )
-        print(f"Docker needs a little free space to remove objects. Make some: {some}")
+        print("Docker needs a little free space to remove objects: `bulkhead rescue` makes some")
     return int(not succeeded)

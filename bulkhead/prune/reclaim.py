@@ -47,6 +47,8 @@ def reclaim(config: Config, options: argparse.Namespace, say: Callable[[str], No
     if options.dry_run:
         return plan
     if not plan.removed:
+        if plan.failed:
+            raise Failed(f"Nothing was removed. Docker did not tell everything: {'; '.join(plan.failed)}")
         return Pruner(config, Engine(), say, need=options.need)
     what = f"{count(len(plan.removed), 'object')} would be removed, with {human(plan.freed())}."
     if not consents(options, what):

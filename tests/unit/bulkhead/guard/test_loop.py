@@ -79,6 +79,33 @@ def test_of_two_turns_at_rest_one_looks_at_nothing_but_the_volume(
     assert len(turns) >= 75, "it still rests while the volume fills"
 
 
+def test_volume_that_cannot_be_read_while_the_guard_rests_does_not_stop_its_sign_of_life(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = run_guard(world, 60)
+    signs: list[float] = []
+    monkeypatch.setattr(loop, "_notify", lambda _: signs.append(world.now))
+
+    def fail(_: str) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "statvfs", fail)
+    world.is_mounted = False  # somebody has unmounted it, and removed the directory
+    run_guard(world, 60, guard)
+    assert len(signs) >= 6, "systemd would kill it"
+    assert any("is not mounted" in line for line in world.journal)
+
+
+def test_volume_that_lost_its_marker_is_guarded_within_seconds_of_its_return(world: World) -> None:
+    guard = run_guard(world, 60)
+    world.is_mounted = False
+    while guard.volume.is_mounted:
+        run_guard(world, 1, guard)
+    world.is_mounted = True
+    run_guard(world, 11, guard)
+    assert guard.volume.is_mounted
+
+
 def test_replaced_program_ends(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch()

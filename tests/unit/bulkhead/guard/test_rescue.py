@@ -398,6 +398,15 @@ def test_snapshot_of_somebody_else_stays_and_is_reported(host: RescueHost) -> No
     assert line in host.journal
 
 
+def test_our_snapshot_stays_where_that_of_somebody_else_keeps_the_volume_from_growing(host: RescueHost) -> None:
+    host.group.add()
+    host.group.add("before-upgrade", tags="", size=G)
+    assert host.rescue()
+    assert {NAME, "before-upgrade"} <= host.group.volumes.keys()
+    line = "drop snapshot: ubuntu-vg/docker-lv cannot grow while it has the snapshot before-upgrade, which is not ours"
+    assert line in host.journal
+
+
 def test_docker_that_stays_down_is_reported_with_the_end_of_its_log(host: RescueHost) -> None:
     host.needs = 100 * G
     (wrong,) = host.rescue()

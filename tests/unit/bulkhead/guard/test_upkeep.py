@@ -14,7 +14,7 @@ from bulkhead.guard.loop import Guard
 from bulkhead.watch.results import CRITICAL, OK, WARNING
 
 from ..configs import config
-from .world import FLOOR, EndlessJob, M, World, run_guard
+from .world import FLOOR, EndlessJob, InstantJob, M, World, run_guard
 
 
 def test_missed_checks_are_reported_and_so_is_their_return(world: World) -> None:
@@ -40,6 +40,7 @@ def test_regular_checks_are_not_missed_whatever_the_clock_says(world: World) -> 
 
 
 def test_snapshot_that_is_due_is_dropped_and_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "due_snapshots", lambda _: [("s", "it was 91 % full")])
     monkeypatch.setattr(jobs, "drop_due_snapshots", lambda _: ["the snapshot s has been dropped: it was 91 % full"])
     exists = {"/dev/ubuntu-vg/docker-lv-snapshot"}
     monkeypatch.setattr(os.path, "lexists", lambda path: path in exists)
@@ -47,6 +48,24 @@ def test_snapshot_that_is_due_is_dropped_and_reported(world: World, monkeypatch:
     exists.clear()
     run_guard(world, 60, guard)
     assert world.news == [(WARNING, "the snapshot s has been dropped: it was 91 % full")]
+
+
+@pytest.mark.parametrize(
+    ("due", "is_killed"), [([], False), ([("s", "it is 91 % full, and would soon be lost")], True)]
+)
+def test_snapshot_stops_a_reclaim_only_when_it_must_go(
+    world: World, monkeypatch: pytest.MonkeyPatch, due: list[tuple[str, str]], is_killed: bool
+) -> None:
+    monkeypatch.setattr(job_runner, "Job", EndlessJob)
+    world.free = FLOOR - M
+    guard = run_guard(world, 20)
+    reclaim = guard.runner._jobs["reclaim"][0]
+    monkeypatch.setattr(job_runner, "Job", lambda work, _: InstantJob(work))
+    monkeypatch.setattr(jobs, "due_snapshots", lambda _: due)
+    monkeypatch.setattr(jobs, "drop_due_snapshots", lambda _: [])
+    monkeypatch.setattr(os.path, "lexists", lambda path: path == "/dev/ubuntu-vg/docker-lv-snapshot")
+    run_guard(world, 40, guard)
+    assert bool(reclaim.error) == is_killed
 
 
 @pytest.mark.parametrize(("setting", "times"), [(True, 2), (False, 0)])

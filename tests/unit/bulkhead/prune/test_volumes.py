@@ -110,3 +110,11 @@ def test_reclaim_of_volumes_alone_spares_everything_else(
     assert reclaim(None, volumes=True) == 0
     assert contents.names() == {"recent", "lost"}
     assert "  volume v (1.0 GiB) removed: in no container, made 38 days ago" in capsys.readouterr().out
+
+
+def test_reclaim_of_volumes_that_docker_cannot_count_fails(contents: FakeContents) -> None:
+    contents.volumes = [volume("v")]
+    contents.refused["GET /system/df"] = (500, "layer does not exist")
+    with pytest.raises(Failed, match=r"Nothing was removed\. Docker did not tell everything: .*layer does not exist"):
+        reclaim(None, volumes=True)
+    assert contents.names() == {"v"}
