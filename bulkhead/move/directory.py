@@ -23,7 +23,7 @@ from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import boot_time
+from bulkhead.procfs import boot_id
 from bulkhead.storage.mounts import bound_elsewhere, is_mounted, kernel_uses, mount_by_fstab, mounts_within
 from bulkhead.storage.processes import Process, users_of
 from bulkhead.text import count
@@ -84,7 +84,7 @@ class DirectoryMove(Move):
 
     def _is_of_this_boot(self) -> bool:
         """Return whether the journal's phase began since the host booted."""
-        return self.journal.since > boot_time()
+        return self.journal.boot == boot_id()
 
     def _directories(self) -> list[str]:
         return [self.path]

@@ -46,13 +46,14 @@ class DirectoryHost(Steps):
         self.entry = FstabEntry.of("/dev/mapper/vg-home", self.path, "ext4", ("defaults",))
         self.fstab = "# mine\n"
         self.mounted = self.frozen = False
-        self.uuid = "u1"
-        self.booted = 0.0
+        self.uuid, self.root_uuid = "u1", "root"
+        self.boot = "1"
         self.users: list[Process] = []
         self.as_it_is_switched: Callable[[], object] = lambda: None
 
         monkeypatch.setattr(state, "VOLATILE", f"{top}/run")
         monkeypatch.setattr(journal, "PATH", f"{top}/relocation.json")
+        monkeypatch.setattr(journal, "boot_id", lambda: self.boot)
         monkeypatch.setattr(directory, "move_journal", lambda _: f"{top}/relocation-home.json")
         self.disk = LossyDisk(monkeypatch)
         self.did: list[str] = []
@@ -64,7 +65,7 @@ class DirectoryHost(Steps):
             "bound_elsewhere": lambda *_, **__: [],
             "kernel_uses": lambda _: [],
             "is_mounted": self._is_mounted,
-            "boot_time": lambda: self.booted,
+            "boot_id": lambda: self.boot,
             "users_of": lambda _: self.users,
             "_CLOCK_GRAIN": 0.01,  # a tick of the kernel
         }.items():
@@ -94,7 +95,7 @@ class DirectoryHost(Steps):
         if words[0] != "findmnt":
             self.did.append(" ".join(words).replace(self.path, "home").replace(self.volume, "volume"))
         if words[0] == "findmnt":
-            return f"{self.uuid}\n" if self.mounted or words[-1] != self.path else "root\n"
+            return f"{self.uuid}\n" if self.mounted or words[-1] != self.path else f"{self.root_uuid}\n"
         if words == ("mount", self.path):
             self._mount(self.path)
         if words[:2] == ("mount", "--bind"):
@@ -132,7 +133,7 @@ class DirectoryHost(Steps):
         if how == "unsynced":
             self.disk.lose_power()
         self.frozen = False
-        self.booted = time.time()
+        self.boot += "1"
         self.mounted = fstab_lists(self.fstab, self.entry)
 
     def move(self) -> DirectoryMove:
@@ -351,6 +352,40 @@ def test_switch_that_was_cut_long_ago_is_not_undone_where_the_volume_is_missing(
     host.reboot()
     host.move().relocate()
     assert (host.files / "since").read_text() == "on the volume"
+
+
+def test_clock_that_was_set_back_at_a_boot_does_not_undo_a_switch_of_an_earlier_one(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.as_it_is_switched = lambda: (_ for _ in ()).throw(PowerCut())
+    with pytest.raises(PowerCut):
+        host.move().relocate()
+    host.reboot()  # and the volume is in use
+    host.reboot()
+    host.mounted = False  # the disk is late
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the battery of the clock is empty
+    host.move().recover()
+    assert fstab_lists(host.fstab, host.entry), "the next move would copy the old files over those on the volume"
+
+
+@pytest.mark.parametrize("root_uuid", ["root", ""])  # ZFS has none
+def test_directory_that_is_killed_while_it_is_frozen_can_be_written_to_whatever_the_clock_says(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch, root_uuid: str
+) -> None:
+    host.root_uuid = root_uuid
+
+    def kill(*_: object, **__: object) -> None:
+        host.last_step = host.steps + 1  # with what would have thawed it
+        host.step()
+
+    monkeypatch.setattr(rsync, "verify", kill)
+    with pytest.raises(PowerCut):
+        host.move().relocate()
+    assert host.frozen
+    host.last_step = 0
+    monkeypatch.setattr(time, "clock_gettime", lambda _: 0.0)  # the host was up for less than the clock was put forward
+    host.move().recover()
+    host.assert_whole()
 
 
 def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(host: DirectoryHost) -> None:
