@@ -238,13 +238,6 @@ def test_directory_that_is_used_stays_where_it_is(host: DirectoryHost) -> None:
     assert not host.mounted
 
 
-def test_ten_of_those_who_use_it_are_named(host: DirectoryHost) -> None:
-    host.users = [Process(4_000_000 + number, "vim", writes=False) for number in range(12)]
-    with pytest.raises(Failed) as refused:
-        host.move().relocate()
-    assert str(refused.value).count("vim (process 40000") == 10
-
-
 def test_five_of_the_files_that_appear_as_it_is_switched_are_named(host: DirectoryHost) -> None:
     def write() -> None:
         time.sleep(0.02)  # a tick of the kernel's clock
