@@ -388,7 +388,7 @@ def test_late_change_does_not_undo_a_switch_after_others_wrote_to_the_volume(hos
         Path(host.volume, "new").touch()
 
     host.as_it_is_switched = both
-    with pytest.raises(Failed, match="others wrote to the volume already"):
+    with pytest.raises(Failed, match="Others wrote to the volume already"):
         host.move().relocate()
     host.assert_whole()
     assert host.mounted
@@ -522,6 +522,43 @@ def test_volume_that_cannot_be_mounted_leaves_the_old_data_in_use(
     refused(host, r"^`mount` failed: no\. \S+home is on its old data\.$")
     assert host.move().journal.phase == journal.FAILED
     assert host.move().journal.reason == "`mount` failed: no"
+
+
+def test_failure_after_others_wrote_to_the_volume_does_not_undo_the_switch(
+    host: DirectoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        time.sleep(0.02)  # a tick of the kernel's clock
+        Path(host.volume, "new").touch()
+        raise Failed("`systemctl daemon-reload` failed: Connection timed out")
+
+    monkeypatch.setattr(directory, "mount_by_fstab", fail)
+    with pytest.raises(Failed, match=r"Connection timed out\. Others wrote to the volume already: .* is on its volume"):
+        host.move().relocate()
+    host.assert_whole()
+    assert host.mounted
+    assert host.move().journal.phase == journal.DONE
+
+
+def test_rollback_from_a_volume_that_is_lost_ends(host: DirectoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.move().relocate()
+    host.mounted = False
+
+    def fail(*words: str) -> str:
+        if words[:2] == ("mount", "-t"):
+            raise Failed("`mount -t ext4` failed: special device does not exist")
+        return host._run(*words)
+
+    monkeypatch.setattr(directory_volume, "run", fail)
+    reported: list[str] = []
+    DirectoryMove(host.entry, reported.append, Login(os.getpid(), "")).roll_back()
+    host.assert_whole()
+    assert reported[-1] == (
+        "what is on the volume could not be set apart: `mount -t ext4` failed: special device does not exist"
+    )
+    assert host.move().journal.phase == journal.ROLLED_BACK
+    monkeypatch.setattr(directory_volume, "run", host._run)  # the disk comes back
+    refused(host, "both hold data")
 
 
 def test_user_who_is_left_in_the_old_data_undoes_the_switch(host: DirectoryHost) -> None:
