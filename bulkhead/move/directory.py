@@ -283,7 +283,7 @@ class DirectoryMove(Move):
 def _login_files(path: str) -> Iterator[str]:
     """Yield the keys of the accounts whose homes are in a directory: without them nobody could log in."""
     for account in pwd.getpwall():
-        if is_within(account.pw_dir, [path]):
+        if is_within(home := os.path.normpath(account.pw_dir), [path]):
             for name in ("authorized_keys", "authorized_keys2"):
-                if os.path.isfile(file := f"{account.pw_dir}/.ssh/{name}"):
+                if os.path.isfile(file := f"{home}/.ssh/{name}"):
                     yield file

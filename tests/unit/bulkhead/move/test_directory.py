@@ -446,8 +446,8 @@ def test_keys_of_the_accounts_that_live_in_a_directory_are_kept(
         os.makedirs(home / ".ssh")
         (home / ".ssh" / ("authorized_keys" if name != "you" else "id_ed25519")).touch()
     accounts = [
-        SimpleNamespace(pw_dir=str(home))
-        for home in (memory_path / "home/me", memory_path / "home/you", memory_path / "home2")
+        SimpleNamespace(pw_dir=home)
+        for home in (f"{memory_path}/home/me/", f"{memory_path}/home/you", f"{memory_path}/home2")
     ]
     monkeypatch.setattr(directory.pwd, "getpwall", lambda: accounts)
     assert list(directory._login_files(f"{memory_path}/home")) == [f"{memory_path}/home/me/.ssh/authorized_keys"]
