@@ -221,7 +221,7 @@ class DirectoryMove(Move):
         """
         if any(rsync.changed(volume, began, KEPT)):
             self.journal.enter(journal.DONE)
-            raise Failed(f"{problem}. Others wrote to the volume already: the switch was not undone, and nothing is lost")
+            raise Failed(f"{problem}. Others wrote to the volume already: it stays mounted, and nothing is lost")
         self._undo_switch()
 
     def _undo_switch(self) -> None:

@@ -20,8 +20,9 @@ from ..disk import LossyDisk
 
 def test_there_is_an_empty_one_before_the_first_move(tmp_path: Path) -> None:
     path = f"{tmp_path}/none"
-    nothing: dict[str, object] = {"phase": "", "since": 0, "reason": "", "asked": False, "lived": False, "ran": []}
-    nothing |= {"path": path, "boot": "", "before": {}, "switched": 0, "old": {}, "volume": "", "fstab": [], "set_aside": ""}
+    nothing: dict[str, object] = {"phase": "", "since": 0, "boot": "", "reason": "", "asked": False, "lived": False}
+    nothing |= {"path": path, "ran": [], "before": {}, "switched": 0, "old": {}, "volume": "", "fstab": []}
+    nothing |= {"set_aside": ""}
     assert vars(Journal.load(path)) == nothing
 
 
