@@ -54,6 +54,10 @@ def _replace_file(path: str, content: str, mode: int, in_memory: bool) -> None:
     new_file = f"{path}.new"
     # Until it has its mode, nobody else may open it: whoever has it open reads what is written later.
     descriptor = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    _put_in_place(descriptor, new_file, path, content, mode, in_memory=in_memory)
+
+
+def _put_in_place(descriptor: int, new_file: str, path: str, content: str, mode: int, *, in_memory: bool) -> None:
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         os.fchmod(descriptor, mode)
         file.write(content)
@@ -62,7 +66,7 @@ def _replace_file(path: str, content: str, mode: int, in_memory: bool) -> None:
             os.fsync(descriptor)
     os.rename(new_file, path)
     if not in_memory:
-        sync_directory(directory)
+        sync_directory(os.path.dirname(path) or ".")
 
 
 def write_output(path: str, content: str) -> None:
@@ -81,8 +85,19 @@ def write_output(path: str, content: str) -> None:
         with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(content)
         return
+    import tempfile  # slow to import, and a check has no use for it
+
     path = os.path.realpath(path)
-    replace_file(path, content, stat.S_IMODE(former.st_mode) if former else 0o644, takes_reserve=False)
+    directory, name = os.path.split(path)
+    os.makedirs(directory, exist_ok=True)
+    descriptor, new_file = tempfile.mkstemp(prefix=f"{name}.", dir=directory)  # NAME.new may be a file of the user's
+    try:
+        mode = stat.S_IMODE(former.st_mode) if former else 0o644
+        _put_in_place(descriptor, new_file, path, content, mode, in_memory=False)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new_file)
+        raise
     if former and former.st_uid != os.geteuid():
         with contextlib.suppress(PermissionError):  # only root may give a file away
             os.chown(path, former.st_uid, former.st_gid)

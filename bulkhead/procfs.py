@@ -189,8 +189,3 @@ def _stat(pid: int) -> list[str]:
 def boot_id() -> str:
     """Return what the kernel calls this boot: no two have the same (random(4))."""
     return read(f"{PROC}/sys/kernel/random/boot_id")
-
-
-def boot_time() -> float:
-    """Return when the kernel booted, in seconds since the epoch."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

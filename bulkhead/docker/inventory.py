@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bulkhead.docker.engine import Engine, Inventory
 
+NOTHING: Inventory = {"images": {}, "containers": {}, "volumes": {}, "networks": {}}
+
 
 def differences(before: Inventory, after: Inventory, ran: list[str]) -> list[str]:
     """Describe what an engine no longer holds as it did before. What it holds in addition is no difference.

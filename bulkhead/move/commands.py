@@ -75,7 +75,7 @@ def relocate(config: Config, options: argparse.Namespace) -> int:
     if options.foreground:
         return in_the_unit(lambda: _move(config, options.directories))
     if not options.join:
-        unit.begin("relocate", "--foreground", *options.directories)
+        unit.begin("relocate", "--foreground", *map(os.path.abspath, options.directories))  # the unit works in /
     unit.follow()
     pending = [move for move in _chosen(config, options.directories, print) if move.is_pending]
     for move in pending:
@@ -131,7 +131,7 @@ def rollback(config: Config, options: argparse.Namespace) -> int:
         print(line)
     if not consents(options, move.stops):
         return 1
-    unit.begin("rollback", "--foreground", options.directory)
+    unit.begin("rollback", "--foreground", move.path)  # the unit works in /
     unit.follow()
     (move,) = _chosen(config, [options.directory], print)
     print(move.outcome())

@@ -23,7 +23,7 @@ from bulkhead.move.tree_copy import TreeCopy
 from bulkhead.names import move_journal
 from bulkhead.outage import journal
 from bulkhead.outage.journal import Journal
-from bulkhead.procfs import boot_time
+from bulkhead.procfs import boot_id
 from bulkhead.storage.mounts import bound_elsewhere, is_mounted, kernel_uses, mount_by_fstab, mounts_within
 from bulkhead.storage.processes import Process, users_of
 from bulkhead.text import count
@@ -84,7 +84,7 @@ class DirectoryMove(Move):
 
     def _is_of_this_boot(self) -> bool:
         """Return whether the journal's phase began since the host booted."""
-        return self.journal.since > boot_time()
+        return self.journal.boot == boot_id()
 
     def _directories(self) -> list[str]:
         return [self.path]
@@ -196,23 +196,33 @@ class DirectoryMove(Move):
         try:
             run("mount", self.path)  # at once, and from fstab
             mount_by_fstab(self.path)
-        except Failed:
-            self._undo_switch()
+        except Failed as failed:
+            self._undo_switch_unless_used(volume, began, in_words(failed))
             raise
         late = [entry.name for entry in rsync.changed(f"/proc/self/fd/{old_tree}/.", since, KEPT)]
         standing = [user for user in users_of([self.path]) if os.fstat(old_tree).st_dev in user.devices]
         late += [str(user) for user in standing if self._is_refused(user)]
         if late:
             found = f"{', '.join(late[:_FILES_SHOWN])} appeared in the old data of {self.path} during the switch"
-            if any(rsync.changed(volume, began, KEPT)):
-                self.journal.enter(journal.DONE, reason=f"{found}: what they wrote is beneath the volume")
-                raise Failed(
-                    f"{found}, and others wrote to the volume already: nothing is lost, but it is in two places"
-                )
-            self._undo_switch()
+            self._undo_switch_unless_used(volume, began, f"{found}: what they wrote is beneath the volume")
             raise Failed(f"{found}: run again")
         if standing:
             self._say(f"your own login is still in the old data of {self.path}: log in again")
+
+    def _undo_switch_unless_used(self, volume: str, began: float, problem: str) -> None:
+        """Undo the switch, unless somebody has written to the volume: the next move would remove that.
+
+        Args:
+            volume: where the volume is mounted for the copy.
+            began: since when a change of the volume is not our own, in seconds since the epoch.
+
+        Raises:
+            Failed: somebody has written to it. It stays mounted.
+        """
+        if any(rsync.changed(volume, began, KEPT)):
+            self.journal.enter(journal.DONE)
+            raise Failed(f"{problem}. Others wrote to the volume already: it stays mounted, and nothing is lost")
+        self._undo_switch()
 
     def _undo_switch(self) -> None:
         """Use the old data again. The volume holds a copy that nobody has used."""
@@ -263,14 +273,17 @@ class DirectoryMove(Move):
 
     def _go_back(self) -> None:
         self._volume.take_away()
-        self._volume.set_apart()
+        try:
+            self._volume.set_apart()
+        except (Failed, OSError) as error:  # the volume is lost, or fails. The next move refuses what it finds there
+            self._say(f"what is on the volume could not be set apart: {in_words(error)}")
         self.journal.enter(journal.ROLLED_BACK, old={})
 
 
 def _login_files(path: str) -> Iterator[str]:
     """Yield the keys of the accounts whose homes are in a directory: without them nobody could log in."""
     for account in pwd.getpwall():
-        if is_within(account.pw_dir, [path]):
+        if is_within(home := os.path.normpath(account.pw_dir), [path]):
             for name in ("authorized_keys", "authorized_keys2"):
-                if os.path.isfile(file := f"{account.pw_dir}/.ssh/{name}"):
+                if os.path.isfile(file := f"{home}/.ssh/{name}"):
                     yield file

@@ -95,5 +95,6 @@ def unmount_staged() -> None:
 
 
 def identity_of(mount: str) -> str:
-    """Return the UUID of the filesystem that is mounted on a path."""
-    return run("findmnt", "--noheadings", "--output", "UUID", "--mountpoint", mount).split()[-1]
+    """Return the UUID of the filesystem that is mounted on a path; empty if it has none, such as ZFS or an overlay."""
+    lines = run("findmnt", "--noheadings", "--output", "UUID", "--mountpoint", mount).splitlines()
+    return "".join(lines[-1:]).strip()

@@ -10,6 +10,7 @@ from typing import Any
 
 from bulkhead import names
 from bulkhead.files import replace_file
+from bulkhead.procfs import boot_id
 
 PATH = names.RELOCATION_JOURNAL
 ROLLBACK = names.ROLLBACK_JOURNAL
@@ -42,6 +43,7 @@ class Journal:
     path: str
     phase: str = ""  # empty: there has been no move
     since: float = 0  # when the phase began, in seconds since the epoch
+    boot: str = ""  # in which the phase began: `procfs.boot_id`. The clock may be set between two phases
     reason: str = ""  # why it failed or went back, for people
     asked: bool = False  # somebody asked to go back: it is a rollback, and no failure
     lived: bool = False  # Docker has been started on the volume, and may have written there
@@ -70,7 +72,7 @@ class Journal:
 
     def enter(self, phase: str, **changes: object) -> None:
         """Begin a phase, change these fields, and write the journal to the disk."""
-        for name, value in {"phase": phase, "since": time.time(), **changes}.items():
+        for name, value in {"phase": phase, "since": time.time(), "boot": boot_id(), **changes}.items():
             setattr(self, name, value)
         self.save()
 

@@ -6,13 +6,13 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bulkhead import state
 from bulkhead.command import run
 from bulkhead.docker import containers, daemon, start
 from bulkhead.docker.clients import programs_that_build
-from bulkhead.docker.inventory import differences, not_running
+from bulkhead.docker.inventory import NOTHING, differences, not_running
 from bulkhead.docker.running_builds import under_way
 from bulkhead.errors import Failed, in_words
 from bulkhead.files import RESERVE, replace_file, sync_directory
@@ -212,9 +212,10 @@ class Outage:
         Raises:
             EngineError: Docker does not answer.
         """
-        before, ran = self._journal.before, self._journal.ran
+        # Nobody knows what Docker held if it did not answer, or was not there yet.
+        before, ran = self._journal.before or NOTHING, self._journal.ran
         refused = self._engine.start(ran)
-        self._stop_what_was_stopped()
+        self._stop_what_was_stopped(before["containers"])
         deadline = time.monotonic() + SETTLE_TIMEOUT
         while missing := differences(before, after := self._engine.inventory(), ran):
             if time.monotonic() > deadline:
@@ -225,9 +226,12 @@ class Outage:
             refused = self._engine.start(not_running(before, after, ran))
         return refused
 
-    def _stop_what_was_stopped(self) -> None:
-        """Stop the containers that Docker has started although somebody had stopped them: those with `--restart always`."""
-        before = self._journal.before["containers"]
+    def _stop_what_was_stopped(self, before: dict[str, Any]) -> None:
+        """Stop the containers that Docker has started although somebody had stopped them: those with `--restart always`.
+
+        Args:
+            before: the containers before the outage.
+        """
         started = {container for container in self._engine.running() if container in before} - {*self._journal.ran}
         self._engine.stop([container for container in started if before[container]["restart"].get("Name") == "always"])
 

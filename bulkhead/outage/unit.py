@@ -62,9 +62,11 @@ def in_the_unit(work: Callable[[], None]) -> int:
 def say(line: str) -> None:
     """Print a line, for the journal of the unit, and append it to the log that `follow` reads."""
     print(line, flush=True)
-    state.make_volatile()
-    with open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
-        log.write(f"{line}\n")
+    # A /run that is full must not end an outage half-way.
+    with contextlib.suppress(OSError):
+        state.make_volatile()
+        with open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+            log.write(f"{line}\n")
 
 
 def follow() -> None:

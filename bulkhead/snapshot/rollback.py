@@ -18,7 +18,7 @@ from bulkhead.command import run
 from bulkhead.docker import containers
 from bulkhead.docker.daemon import docker_runs, is_shutting_down
 from bulkhead.docker.engine import Engine, EngineError
-from bulkhead.docker.inventory import differences, record
+from bulkhead.docker.inventory import NOTHING, differences, record
 from bulkhead.errors import PROBLEMS, Failed, in_words
 from bulkhead.names import DOCKER_STORE
 from bulkhead.outage import journal, lock
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _STALLED = 300  # seconds without progress after which a merge is no longer watched
 _DOCKERS_OWN = ("dockerd", "containerd", "docker-proxy", "runc")
-_NOTHING: dict[str, dict[str, object]] = {"images": {}, "containers": {}, "volumes": {}, "networks": {}}
 
 _OUTLIVED = (
     "to end containers that outlive Docker (live-restore), run `ctr --namespace moby tasks rm --force "
@@ -169,7 +168,7 @@ class Rollback:
             return
         if left := containers.shims():
             raise Failed(f"{left[0]} keeps a container running without Docker: {_OUTLIVED}")
-        self.journal.enter(journal.STOPPING, before=_NOTHING)
+        self.journal.enter(journal.STOPPING, before=NOTHING)
         self._stop_docker()
 
     def _stop_running_docker(self) -> None:
@@ -232,7 +231,7 @@ class Rollback:
 
     def _enter_checking(self) -> None:
         then = state.load(STATE)
-        before, ran_then = then.get("before", _NOTHING), then.get("ran", [])
+        before, ran_then = then.get("before", NOTHING), then.get("ran", [])
         # Of the containers that ran when the rollback began, those that the snapshot has, as far as that is known.
         ran_now = [
             key

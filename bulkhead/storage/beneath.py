@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # In a mount namespace of its own, through a bind mount of the parent directory: there the mount does not appear.
 _BENEATH = r"""
+cd "$1/$2"
 parent=$1 beneath=/mnt/$2; shift 2
 mount --bind "$parent" /mnt
 if mountpoint -q "$beneath"; then echo "something is mounted on $beneath" >&2; exit 1; fi
@@ -36,6 +37,12 @@ find "$beneath" -mindepth 1 -xdev ! -type d "$@" -delete 2>/dev/null || {{
     find "$beneath" -mindepth 1 -xdev ! -type d "$@" -delete
 }}
 find "$beneath" -mindepth 1 -xdev -depth -type d -empty -delete
+"""
+
+# $1 …: paths in the mount, relative to it. What they have there takes the place of what they had at the time of the move.
+_CLOSE_BENEATH = f"""{_BENEATH}
+chattr -R -f -i "$beneath" || :
+[ $# = 0 ] || cp --archive --parents --remove-destination -- "$@" "$beneath"
 chattr -R +i "$beneath"
 sync -f "$beneath"
 """
@@ -78,14 +85,18 @@ def empty_beneath(path: str, keep: Sequence[str] = ()) -> None:
 
     Args:
         path: where something is mounted.
-        keep: files that stay, by their paths without the mount, with the directories that lead to them.
+        keep: files of the mount, by their full paths. They are also kept beneath it, as they are in the mount now, with the
+            directories that lead to them.
 
     Raises:
         Failed: a file could not be removed.
     """
+    kept = [os.path.relpath(file, path) for file in keep]
     # find takes the paths for patterns.
-    escaped = [re.sub(r"([\\*?\[\]])", r"\\\1", file.removeprefix(path)) for file in keep]
-    _run_beneath(path, _EMPTY_BENEATH, *(f"/mnt/{os.path.basename(path)}{file}" for file in escaped))
+    escaped = [re.sub(r"([\\*?\[\]])", r"\\\1", file) for file in kept]
+    # The old files stay until only they are left: a cut must not leave none.
+    _run_beneath(path, _EMPTY_BENEATH, *(f"/mnt/{os.path.basename(path)}/{file}" for file in escaped))
+    _run_beneath(path, _CLOSE_BENEATH, *kept)
 
 
 def _run_beneath(path: str, script: str, *arguments: str) -> str:

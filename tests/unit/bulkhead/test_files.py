@@ -34,6 +34,26 @@ def test_output_goes_where_a_link_leads(tmp_path: Path) -> None:
     assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
 
 
+def test_output_spares_the_users_files_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "report.new").write_text("mine")
+    for _ in range(2):
+        files.write_output(f"{tmp_path}/report", "theirs")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.new"]
+    assert (tmp_path / "report.new").read_text() == "mine"
+    assert (tmp_path / "report").read_text() == "theirs"
+    assert (tmp_path / "report").stat().st_mode & 0o777 == 0o644
+
+
+def test_output_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_output(f"{tmp_path}/report", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_output_goes_into_a_pipe_and_does_not_replace_it(tmp_path: Path) -> None:
     path = tmp_path / "pipe"  # as /dev/null and /dev/stdout, which root could replace
     os.mkfifo(path)

@@ -550,6 +550,19 @@ def test_filesystem_of_a_host_without_docker_goes_back_too(memory_path: Path, mo
     assert host.assert_on_one_side() == "theirs"
 
 
+def test_filesystem_goes_back_though_docker_came_later_and_does_not_answer(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = AdoptionHost(memory_path, monkeypatch)
+    host.up = host.has_docker = False
+    host.move().relocate()
+    host.has_docker = True
+    host.move().roll_back()
+    assert host.up
+    assert host.assert_on_one_side() == "theirs"
+    assert host.move().journal.phase == journal.ROLLED_BACK
+
+
 def test_rollback_brings_everything_back_with_what_was_written_since(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,14 +13,16 @@ from bulkhead import files
 from bulkhead.files import replace_file
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import COPYING, STOPPING, SWITCHING, Journal
+from bulkhead.procfs import boot_id
 
 from ..disk import LossyDisk
 
 
 def test_there_is_an_empty_one_before_the_first_move(tmp_path: Path) -> None:
     path = f"{tmp_path}/none"
-    nothing: dict[str, object] = {"phase": "", "since": 0, "reason": "", "asked": False, "lived": False, "ran": []}
-    nothing |= {"path": path, "before": {}, "switched": 0, "old": {}, "volume": "", "fstab": [], "set_aside": ""}
+    nothing: dict[str, object] = {"phase": "", "since": 0, "boot": "", "reason": "", "asked": False, "lived": False}
+    nothing |= {"path": path, "ran": [], "before": {}, "switched": 0, "old": {}, "volume": "", "fstab": []}
+    nothing |= {"set_aside": ""}
     assert vars(Journal.load(path)) == nothing
 
 
@@ -41,7 +43,8 @@ def test_phase_is_on_the_disk_when_it_begins(tmp_path: Path, monkeypatch: pytest
     journal.enter(STOPPING, ran=["web"])
     journal.enter(SWITCHING, lived=True)
     disk.lose_power()
-    assert Journal.load(journal.path) == Journal(journal.path, SWITCHING, 12.5, ran=["web"], lived=True) == journal
+    expected = Journal(journal.path, SWITCHING, 12.5, boot_id(), ran=["web"], lived=True)
+    assert Journal.load(journal.path) == expected == journal
 
 
 def test_cleared_journal_stays_on_the_disk_until_the_next_phase(tmp_path: Path) -> None:

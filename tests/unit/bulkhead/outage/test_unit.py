@@ -55,6 +55,15 @@ def test_those_who_follow_get_all_lines(
     assert capfd.readouterr().out == "copying\n"
 
 
+def test_log_that_cannot_be_written_ends_nothing(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del commands
+    monkeypatch.setattr(unit, "LOG", "/dev/full")
+    unit.say("going back to the old data")
+    assert capfd.readouterr().out == "going back to the old data\n"
+
+
 def test_failure_is_reported_and_becomes_the_exit_code(commands: list[list[str]]) -> None:
     del commands
 

@@ -30,6 +30,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (place / name).write_text("old")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], check=True)
     (place / "new").write_text("on the volume")
+    for name in ("me/.ssh/authorized_keys", "me/.ssh/config", "odd[a]/*/key", "later/.ssh/authorized_keys"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("new")
     try:
         yield place
     finally:
@@ -37,17 +40,39 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def old_files(place: Path) -> list[str]:
+    """Return what is beneath: directories, and files with what they hold."""
     subprocess.run(["umount", place], check=True)
-    found = sorted(str(path.relative_to(place)) for path in place.rglob("*"))
+    found = sorted(
+        f"{path.relative_to(place)}: {path.read_text()}" if path.is_file() else str(path.relative_to(place))
+        for path in place.rglob("*")
+    )
     subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
     return found
 
 
-def test_old_files_go_and_those_that_are_kept_stay_with_the_way_to_them(place: Path, tmp_path: Path) -> None:
-    beneath.empty_beneath(str(place), [f"{place}/me/.ssh/authorized_keys", f"{place}/odd[a]/*/key"])
+def test_old_files_go_and_those_that_are_kept_are_as_they_are_in_the_mount_now(place: Path, tmp_path: Path) -> None:
+    kept = ("me/.ssh/authorized_keys", "odd[a]/*/key", "later/.ssh/authorized_keys")
+    beneath.empty_beneath(str(place), [f"{place}/{name}" for name in kept])
     assert (place / "new").read_text() == "on the volume"
-    assert (tmp_path / "attributes").read_text() == "-f -i /mnt/home\n-R +i /mnt/home\n"
-    assert old_files(place) == ["me", "me/.ssh", "me/.ssh/authorized_keys", "odd[a]", "odd[a]/*", "odd[a]/*/key"]
+    assert (tmp_path / "attributes").read_text() == "-f -i /mnt/home\n-R -f -i /mnt/home\n-R +i /mnt/home\n"
+    assert old_files(place) == [
+        *("later", "later/.ssh", "later/.ssh/authorized_keys: new"),
+        *("me", "me/.ssh", "me/.ssh/authorized_keys: new"),
+        *("odd[a]", "odd[a]/*", "odd[a]/*/key: new"),
+    ]
+
+
+def test_key_that_is_a_link_beneath_is_replaced_and_not_written_through(place: Path, tmp_path: Path) -> None:
+    subprocess.run(["umount", place], check=True)
+    (tmp_path / "shared").write_text("others'")
+    (place / "me/.ssh/authorized_keys").unlink()
+    (place / "me/.ssh/authorized_keys").symlink_to(tmp_path / "shared")
+    subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    (place / "me/.ssh").mkdir(parents=True)
+    (place / "me/.ssh/authorized_keys").write_text("new")
+    beneath.empty_beneath(str(place), [f"{place}/me/.ssh/authorized_keys"])
+    assert (tmp_path / "shared").read_text() == "others'"
+    assert old_files(place) == ["me", "me/.ssh", "me/.ssh/authorized_keys: new"]
 
 
 def test_nothing_is_kept_without_a_word(place: Path) -> None:
@@ -78,4 +103,4 @@ def test_filesystem_that_is_still_in_the_way_is_not_emptied(
     ):
         beneath.empty_beneath(str(place))
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-    assert "me/file" in old_files(place)
+    assert "me/file: old" in old_files(place)
