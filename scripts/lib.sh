@@ -84,12 +84,6 @@ find_inventory() {
     esac
 }
 
-# need_passwd_entry: OpenSSH's client runs for no user without one.
-need_passwd_entry() {
-    id -un >/dev/null 2>&1 || die "the user with the number $(id -u) has no entry in /etc/passwd, and ssh needs one. Add it as root: \
-echo 'deploy:x:$(id -u):$(id -g)::/tmp:/bin/sh' >>/etc/passwd"
-}
-
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
 need_packages() {
     missing=
