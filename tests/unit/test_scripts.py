@@ -455,6 +455,21 @@ def test_inventory_that_cannot_be_read_says_why(deploying: Checkout) -> None:
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "no machine of the lab is up")
 
 
+@pytest.mark.parametrize("packages", ["python3.11", "python3.13"])
+def test_upgrade_of_the_system_to_another_python_makes_the_virtual_environment_anew(
+    deploying: Checkout, packages: str
+) -> None:
+    venv = deploying.top / ".venv"
+    deploying.stand_in("python3.13", FLEET)
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to(deploying.bin / "python3.13")
+    (venv / "lib" / packages).mkdir(parents=True)
+    deploying.stand_in("python3", "case $1 in -m) exit 1 ;; esac")
+    done = deploying.run("deploy", "inventory/prod.py")
+    made = "installing the Python packages of requirements.lock into .venv" in done.stderr
+    assert (made, done.returncode) == ((False, 0) if packages == "python3.13" else (True, 1))
+
+
 # -- a user without an entry in passwd, as in a container of a CI
 
 WITHOUT_NAME = "case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac"
