@@ -11,7 +11,7 @@ from tasks import removal
 from tasks.support import run_lock
 
 config.ENV = run_lock.ENVIRONMENT
-lost_connection.keep_to_its_host()
+lost_connection.keep_to_its_host(host)
 summarize_at_the_end(host.state)
 
 settings = settings_of(host)  # bad settings of any host end the run here

@@ -7,17 +7,27 @@ from collections.abc import Callable
 from typing import Any
 
 from paramiko import SSHException
+from pyinfra.api import Host
 from pyinfra.connectors.ssh import SSHConnector
 
 _METHODS = ("run_shell_command", "put_file", "get_file")
+_KEEPALIVE = 30  # seconds; a NAT forgets a connection that is idle for minutes (Azure's load balancer: 4)
 
 
-def keep_to_its_host() -> None:
-    """Have a connection that is lost fail its host alone.
+def keep_to_its_host(host: Host) -> None:
+    """Have a connection that is lost fail its host alone, also if nothing ever comes from the host again.
 
     paramiko raises EOFError for a connection that ends while a command is being started (Transport.get_exception). pyinfra 3.10
     expects only SSHException and OSError there: anything else ends the run on all hosts, in the middle.
+
+    pyinfra waits for the output of a command, and sends nothing meanwhile: the end of a host that has lost its power would
+    never be noticed, and the run would wait for it for ever. A sign of life that is not acknowledged ends the connection
+    (tcp(7), tcp_retries2: about 15 minutes).
     """
+    connector = host.connector
+    transport = connector.client.get_transport() if isinstance(connector, SSHConnector) and connector.client else None
+    if transport:
+        transport.set_keepalive(_KEEPALIVE)
     for name in _METHODS:
         method = getattr(SSHConnector, name)
         if not hasattr(method, "__wrapped__"):  # pyinfra runs deploy.py once for each host

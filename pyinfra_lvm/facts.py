@@ -199,7 +199,7 @@ class StorageLayout(FactBase[Storage]):
     def process(self, output: list[str]) -> Storage:
         try:
             return parse_storage(output)
-        except (KeyError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             # Any other exception would end the run for every host.
             raise FactProcessError(f"the storage of this host cannot be read: {error!r}") from error
 
@@ -212,7 +212,7 @@ def parse_storage(output: list[str]) -> Storage:
     """Parse the output of the fact's command.
 
     Raises:
-        KeyError, ValueError: another command printed this.
+        AttributeError, LookupError, TypeError, ValueError: another command printed this, or a program that it runs was killed.
     """
     sections = split_sections(output, _SECTION)
     # Bytes that are not UTF-8 survive decoding and encoding (PEP 383).

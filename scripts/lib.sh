@@ -84,12 +84,6 @@ find_inventory() {
     esac
 }
 
-# need_passwd_entry: OpenSSH's client runs for no user without one.
-need_passwd_entry() {
-    id -un >/dev/null 2>&1 || die "the user with the number $(id -u) has no entry in /etc/passwd, and ssh needs one. Add it as root: \
-echo 'deploy:x:$(id -u):$(id -g)::/tmp:/bin/sh' >>/etc/passwd"
-}
-
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
 need_packages() {
     missing=
@@ -121,10 +115,11 @@ need_python() {
     fi
 }
 
-# make_venv DIRECTORY PYTHON [LOCK]: a virtual environment of this Python, exactly as a lock file says (requirements.lock).
+# make_venv DIRECTORY PYTHON [LOCK]: a virtual environment of this Python, exactly as a lock file says (requirements.lock). After
+# an upgrade of the system to another Python, which does not find the packages of the old one, it is made anew.
 make_venv() {
     lock=${3:-requirements.lock}
-    if ! cmp -s "$lock" "$1/requirements.lock"; then
+    if ! cmp -s "$lock" "$1/requirements.lock" || ! has_its_python "$1"; then
         say "installing the Python packages of $lock into $1"
         rm -rf "$1"
         "$2" -m venv "$1"
@@ -133,9 +128,16 @@ make_venv() {
     fi
 }
 
+# has_its_python DIRECTORY: whether a virtual environment has packages for the Python that it leads to, /usr/bin/python3.11 for
+# instance.
+has_its_python() {
+    interpreter=$(readlink -f "$1/bin/python") && [ -e "$interpreter" ] || return
+    case $interpreter in */python3.*) [ -d "$1/lib/${interpreter##*/}" ] ;; esac
+}
+
 # need_venv: the project's virtual environment in .venv.
 need_venv() {
-    cmp -s requirements.lock .venv/requirements.lock || need_python
+    { cmp -s requirements.lock .venv/requirements.lock && has_its_python .venv; } || need_python
     make_venv .venv python3
     PATH="$PWD/.venv/bin:$PATH"
     export PATH

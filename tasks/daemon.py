@@ -149,7 +149,7 @@ def daemon_json(
 
 @operation()
 def remove_our_keys(docker_start_limit: int | None = None) -> Generator[StringCommand, None, None]:
-    """Remove our keys from daemon.json except those that GPUs need, and have Docker run with the rest.
+    """Remove our keys from daemon.json except those that GPUs and images need, and have Docker run with the rest.
 
     Args:
         docker_start_limit: seconds that Docker may take to start; None: "auto".
@@ -163,16 +163,22 @@ def remove_our_keys(docker_start_limit: int | None = None) -> Generator[StringCo
         return
     applied = file_format.parse(files.applied)
     gpu.warn_before("Docker is restarted")
-    rest = wanted(_keys_for_gpus(applied), file_format.parse(files.current), applied)
+    rest = wanted(_keys_that_stay(applied), file_format.parse(files.current), applied)
     yield _apply(files, text(rest), {}, docker_start_limit)
 
 
-def _keys_for_gpus(keys: Json) -> Json:
-    """Return those of our keys that containers with GPUs need."""
-    if "nvidia" not in keys.get("runtimes", {}):
-        return {}
-    kept: Json = {"runtimes": {"nvidia": keys["runtimes"]["nvidia"]}, "features": {"cdi": True}}
-    return kept | ({"default-runtime": "nvidia"} if keys.get("default-runtime") == "nvidia" else {})
+def _keys_that_stay(keys: Json) -> Json:
+    """Return those of our keys that containers with GPUs need, and the one without which images would be hidden."""
+    # The host had it before us. Without it, Docker before 29 looks for images and containers in overlay2's store.
+    in_containerd = keys.get("features", {}).get("containerd-snapshotter") is True
+    features = {"containerd-snapshotter": True} if in_containerd else {}
+    kept: Json = {}
+    if "nvidia" in keys.get("runtimes", {}):
+        kept["runtimes"] = {"nvidia": keys["runtimes"]["nvidia"]}
+        features["cdi"] = True
+        if keys.get("default-runtime") == "nvidia":
+            kept["default-runtime"] = "nvidia"
+    return kept | ({"features": features} if features else {})
 
 
 def _apply(

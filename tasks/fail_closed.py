@@ -8,23 +8,36 @@ The drop-ins can be there before the packages: systemd applies them as soon as t
 from __future__ import annotations
 
 from bulkhead.names import MARKER
+from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.support import units
 from tasks.support.files import render
 from tasks.support.paths import DROP_INS, STORES
 
 
-def removed() -> None:
-    """Let Docker start without the volume too."""
-    units.unit_files_removed(
-        name="docker.service and containerd.service no longer need the volume",
-        paths=list(DROP_INS.values()),
-        units=list(DROP_INS),
-    )
+def given_up(settings: Settings, storage: Storage) -> None:
+    """Let Docker start without the volume, once fstab no longer has it.
+
+    As long as fstab has the stores, Docker starts after them: they are nofail, so nothing else keeps it from starting on the
+    root disk while a boot still waits for the volume's disk.
+    """
+    stores = {(f"{settings.volume_mount}/{directory}", path) for directory, path in STORES.items()}
+    if stores <= {(entry.source, entry.target) for entry in storage.fstab}:
+        units.unit_files(
+            name="docker.service and containerd.service only start after the mounts that fstab has",
+            contents=ordering(),
+            units=list(DROP_INS),
+        )
+    else:
+        units.unit_files_removed(
+            name="docker.service and containerd.service no longer need the volume",
+            paths=list(DROP_INS.values()),
+            units=list(DROP_INS),
+        )
 
 
 def ordering() -> dict[str, str]:
-    """Return drop-ins that only order Docker after its stores, and do not require them: path → content.
+    """Return drop-ins that only start Docker after its stores, where fstab has them: path → content.
 
     They are in place while data moves. One rename of fstab then decides on which data Docker starts.
     """

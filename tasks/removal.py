@@ -177,12 +177,12 @@ def mutable(paths: list[str]) -> Commands:
 
 @deploy("Removal")
 def remove(settings: Settings) -> None:
-    """Leave daemon.json with the host's own keys, Docker free to start without the volume, and no file of ours."""
+    """Leave daemon.json with the host's own keys, and no file of ours but those that mount the volume before Docker starts."""
     hold_the_lock(name="One run at a time, on a host that can do without this project", settings=settings)
     daemon.remove_our_keys(
         name="daemon.json has only the host's own keys", docker_start_limit=settings.docker_start_limit
     )
-    fail_closed.removed()
+    fail_closed.given_up(settings, fact(StorageLayout))
     ephemeral.removed()
     watch.removed(settings)
     prune.removed()

@@ -407,7 +407,7 @@ class HostFacts(FactBase[HostState]):
     def process(self, output: list[str]) -> HostState:
         try:
             return parse_host(output)
-        except (KeyError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             # Any other exception would end the run for every host.
             raise FactProcessError(f"the facts of this host cannot be read: {error!r}") from error
 
@@ -448,7 +448,7 @@ def parse_host(output: list[str]) -> HostState:
     """Parse the output of the fact's command.
 
     Raises:
-        KeyError, ValueError: another command printed this.
+        AttributeError, LookupError, TypeError, ValueError: another command printed this, or a program that it runs was killed.
     """
     sections = split_sections(output, _SECTION)
     uid, architecture, systemd = sections["system"]

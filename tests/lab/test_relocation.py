@@ -10,6 +10,7 @@ import pytest
 
 from lab.deploy import TOP
 from lab.machine import Machine
+from tasks.support.paths import DROP_INS
 from tests.lab.conftest import (
     DATA,
     Run,
@@ -200,9 +201,8 @@ def test_undeployed_host_keeps_its_data_and_can_be_deployed_again_or_return_to_p
     assert undeployed.code == 0, undeployed.output
     moved.assert_whole()
     ours = " -o ".join(f"-name '*{name}*'" for name in ("bulkhead", "check-disk", "docker-prune", "docker-guard"))
-    assert (
-        machine.out(f"find / /run/bulkhead -xdev -path /proc -prune -o \\( {ours} \\) -print 2>/dev/null || true") == ""
-    )
+    found = machine.out(f"find / /run/bulkhead -xdev -path /proc -prune -o \\( {ours} \\) -print 2>/dev/null || true")
+    assert set(found.split()) == set(DROP_INS.values())
     assert machine.out("ls -A /srv/docker-volume | grep bulkhead || true") == ""
     assert machine.out("cat /etc/docker/daemon.json") == "{}"
     assert undeploy(machine).changes == 0
@@ -210,6 +210,18 @@ def test_undeployed_host_keeps_its_data_and_can_be_deployed_again_or_return_to_p
     converge(machine)
     moved.assert_whole()
     assert_isolated(machine)
+    machine.restore("left")
+    # The volume's disk comes long after Docker would have started.
+    unit = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=sleep 60\nTimeoutStartSec=infinity\n"
+    late = "/etc/systemd/system/srv-docker\\x2dvolume.mount.d/late.conf"
+    machine.run(
+        f"printf '{unit}' >/etc/systemd/system/late.service; mkdir -p '{late.rpartition('/')[0]}'; "
+        f"printf '[Unit]\nRequires=late.service\nAfter=late.service\n' >'{late}'; sync"
+    )
+    machine.reboot()
+    wait_until_booted(machine)
+    machine.run("docker start plain")
+    moved.assert_whole()
     machine.restore("left")
     back, remove = runbook("leave.md", "## Back to plain Docker on the root disk")
     machine.run(f"set -e\n{back}", timeout=300)

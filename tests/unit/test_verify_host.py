@@ -76,7 +76,7 @@ GOOD = {
         }
     ),
     "volumes of the group": f"  docker-lv {DEVICE}\n  home-lv {HOME_DEVICE}",
-    "size of the filesystem": str(59 * G),
+    "blocks of the filesystem": f"{60 * G // 4096}\n4096",
     "devices of root and the stores": "1\n2\n2",
     "fstab": "\n".join(
         f"{source} {path} ext4 nofail,x-systemd.device-timeout={seconds}s 0 0"
@@ -134,7 +134,6 @@ GOOD = {
 }
 # Where the answer is that a command fails.
 FAILS = (
-    "trim",
     "lost+found is in the store",
     "driver",
     "first GPU",
@@ -230,7 +229,7 @@ def test_good_host_has_every_property_and_is_asked_by_one_command() -> None:
             GOOD["logical volume"].replace("linear", "thin"),
             {"test_volume_is_a_plain_logical_volume"},
         ),
-        ("size of the filesystem", str(50 * G), {"test_volume_fills_its_logical_volume"}),
+        ("blocks of the filesystem", f"4096 {50 * G // 4096}", {"test_volume_fills_its_logical_volume"}),
         ("markers", None, {"test_volume_and_both_stores_carry_their_markers"}),
         ("devices of root and the stores", "1\n1\n2", {"test_docker_and_root_are_on_different_devices"}),
         ("fstab", GOOD["fstab"].replace("nofail,", "", 1), {"test_fstab_mounts_every_volume_and_never_delays_the_boot"}),
@@ -425,6 +424,49 @@ def test_every_question_is_a_shell_command() -> None:
     for name, command in questions.questions(settings(**SETTINGS)).items():
         done = subprocess.run(["sh", "-n"], input=command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+SUPERBLOCK = "Block count:              262144\nReserved block count:     13107\nBlock size:               4096"
+XFS_INFO = """\
+meta-data=/dev/dm-1 isize=512    agcount=4, agsize=65536 blks
+data     =          bsize=4096   blocks=262144, imaxpct=25
+log      =internal log bsize=4096   blocks=16384, version=2"""
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_size_of_a_filesystem_counts_what_it_keeps_for_itself(tmp_path: Path, kind: str) -> None:
+    stand_in(tmp_path, "findmnt", f"echo {kind}")
+    stand_in(tmp_path, "dumpe2fs", f"echo '{SUPERBLOCK}'")
+    stand_in(tmp_path, "xfs_info", f"echo '{XFS_INFO}'")
+    done = shell(questions.questions(settings())["blocks of the filesystem"], tmp_path, volume=VOLUME, device=DEVICE)
+    assert sorted(done.stdout.split()) == ["262144", "4096"]
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_this_hosts_docker_is_asked_unless_it_is_stopped(tmp_path: Path, is_active: bool) -> None:
+    """By its socket systemd would start it."""
+    stand_in(tmp_path, "systemctl", f"exit {0 if is_active else 3}")
+    stand_in(tmp_path, "docker", 'echo "$DOCKER_HOST"')
+    name = "docker info"
+    asked = questions.script({name: questions.questions(settings())[name]}, VOLUME, "##V## 1")
+    answer = questions.outputs(shell(asked, tmp_path, DOCKER_HOST="ssh://other").stdout, "##V## 1")[name]
+    assert answer == (Output(0, "unix:///run/docker.sock", "") if is_active else Output(3, "", ""))
+
+
+def test_containers_are_made_by_this_hosts_docker(tmp_path: Path) -> None:
+    stand_in(tmp_path, "docker", 'echo "$DOCKER_HOST $*"')
+
+    def run(command: str) -> Any:
+        done = shell(command, tmp_path, DOCKER_HOST="ssh://other")
+        return SimpleNamespace(stdout=done.stdout, stderr=done.stderr, failed=done.returncode != 0)
+
+    target = target_of(SimpleNamespace(run=run))  # type: ignore[arg-type]
+    assert target.run("docker ps") == "unix:///run/docker.sock ps"
+
+
+def test_verification_trims_nothing() -> None:
+    """Where Docker's disk is a file and its devices take discards, a trim makes holes in it."""
+    assert not [command for command in questions.questions(settings()).values() if "fstrim" in command]
 
 
 # -- beneath the mounts

@@ -20,7 +20,7 @@ from testinfra.host import Host as Connection
 
 from settings.check import check_fleet
 from settings.model import Settings
-from tasks.support.paths import STORES
+from tasks.support.paths import DOCKER_HOST, STORES
 from tests.verify.backend import PyinfraBackend
 from tests.verify.questions import LIMIT, TIMED_OUT, Output, outputs, questions, script
 from tests.verify.summary import PropertyResult, sentence, summary
@@ -132,12 +132,12 @@ class Target:
         self.unanswered = ""  # why there are no answers
 
     def run(self, command: str) -> str:
-        """Return the output of a command, which must succeed.
+        """Return the output of a command, which must succeed. Its `docker` asks this host's daemon.
 
         Raises:
             AssertionError: the command failed; its output is in the message.
         """
-        done = self.connection.run(command)
+        done = self.connection.run(f"export DOCKER_HOST={DOCKER_HOST}\n{command}")
         if done.failed:
             raise AssertionError(f"`{command}` failed: {done.stderr or done.stdout}")
         return done.stdout.strip()

@@ -30,6 +30,7 @@ from tasks.support.paths import (
     CHECK_CRON,
     DAEMON_JSON,
     DAEMON_JSON_APPLIED,
+    DOCKER_HOST,
     DROP_INS,
     EPHEMERAL_SCRIPT,
     EPHEMERAL_SERVICE,
@@ -56,7 +57,7 @@ GPUS = (
 )
 
 _PROLOGUE = r"""
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" volume device group loop
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DOCKER_HOST volume device group loop
 device=$(findmnt --kernel --noheadings --output SOURCE --mountpoint "$volume" | tail -n 1)
 group=$(timeout 60 lvs --noheadings -o vg_name "$device" 2>/dev/null | tr -d ' ')
 loop=$([ -z "$group" ] || timeout 60 pvs --noheadings -o pv_name -S "vg_name=$group" |
@@ -88,7 +89,7 @@ def script(questions: Mapping[str, str], volume: str, mark: str, limit: int = LI
         mark: a word that nothing on the host prints.
         limit: seconds for each question.
     """
-    values = f"volume={shlex.quote(volume)} mark={shlex.quote(mark)} limit={limit}\n"
+    values = f"DOCKER_HOST={DOCKER_HOST} volume={shlex.quote(volume)} mark={shlex.quote(mark)} limit={limit}\n"
     asked = [f"ask {shlex.quote(name)} {shlex.quote(command)}\n" for name, command in questions.items()]
     return f"{values}{_PROLOGUE}{''.join(asked)}"
 
@@ -145,7 +146,10 @@ def _of_the_volume(mounts: list[str], mounts_of_all: list[str]) -> dict[str, str
         "UUID of the filesystem": 'findmnt --noheadings --output UUID "$volume"',
         "top of the volume": 'ls -A "$volume"',
         "lost+found is in the store": f"test -e {STORES['docker']}/lost+found",
-        "size of the filesystem": 'findmnt --noheadings --bytes --output SIZE "$volume"',
+        # Of the filesystem itself: the size that the kernel shows leaves out journal, log and inode tables.
+        "blocks of the filesystem": 'case $(findmnt --kernel --noheadings --output FSTYPE --mountpoint "$volume") in '
+        r"""xfs) xfs_info "$volume" | sed -n 's/^data .*bsize=\([0-9]*\) *blocks=\([0-9]*\),.*/\1 \2/p' ;; """
+        r"""*) dumpe2fs -h "$device" 2>/dev/null | sed -n 's/^Block \(count\|size\): *//p' ;; esac""",
         "markers": "; ".join(["set -e", *(f"test -s {path}/{MARKER}" for path in mounts)]),
         "devices of root and the stores": f"stat --format %d / {' '.join(STORES.values())}",
         "fstab": "cat /etc/fstab",
@@ -171,7 +175,6 @@ def _of_its_file() -> dict[str, str]:
         "loop devices of the file": f"losetup --noheadings --output NAME --associated {VOLUME_FILE}",
         "discard limits": f'name=$(readlink -f "$device") && '
         f'cat {known}/queue/discard_max_bytes "/sys/block/${{name#/dev/}}/queue/discard_max_bytes"',
-        "trim": 'test -n "$loop" && fstrim "$volume"',
         "service of the file": f"systemctl show --property=ActiveState,UnitFileState,NeedDaemonReload {VOLUME_FILE_SERVICE}",
         "needs of the mount": "systemctl show --property=Requires,After -- "
         '"$(systemd-escape --path --suffix=mount "$volume")"',
@@ -198,7 +201,8 @@ def _of_the_daemons() -> dict[str, str]:
         **opened,
         "daemons are active": f"systemctl is-active {DOCKER} {CONTAINERD}",
         "daemons are enabled": f"systemctl is-enabled {DOCKER} {CONTAINERD}",
-        "docker info": "docker info --format '{{json .}}'",
+        # A request to docker.socket would start a Docker that somebody has stopped.
+        "docker info": f"systemctl is-active --quiet {DOCKER} && docker info --format '{{{{json .}}}}'",
         "daemon.json": f"cat {DAEMON_JSON}",
         "daemon.json for everyone": f"find -L {DAEMON_JSON} {DAEMON_JSON_APPLIED} -maxdepth 0 -perm -o+r",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from pyinfra.api import Config, Inventory, State
+from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.connectors.ssh import SSHConnector
 
 from fleet import lost_connection
@@ -39,18 +39,27 @@ class DyingServer(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
 
-@pytest.fixture
-def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+class SilentServer(DyingServer):
+    """An SSH server that says nothing by itself, and notes each sign of life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noticed = threading.Event()
+
+    def check_global_request(self, kind: str, _message: paramiko.Message) -> bool:
+        if kind.startswith("keepalive"):
+            self.noticed.set()
+        return False
+
+
+@pytest.fixture(autouse=True)
+def untouched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("run_shell_command", "put_file", "get_file"):
         monkeypatch.setattr(SSHConnector, name, getattr(SSHConnector, name))
 
 
-@pytest.mark.usefixtures("untouched")
-def test_connection_lost_while_a_command_begins_is_an_error_that_pyinfra_expects(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    server = DyingServer()
+def connected(server: DyingServer, tmp_path: Path) -> Host:
     data = {
         "ssh_port": server.listener.getsockname()[1],
         "ssh_user": "me",
@@ -63,7 +72,27 @@ def test_connection_lost_while_a_command_begins_is_an_error_that_pyinfra_expects
     State(inventory, Config())
     host = inventory.get_host("127.0.0.1")
     host.connect(raise_exceptions=True)
+    return host
+
+
+def test_connection_lost_while_a_command_begins_is_an_error_that_pyinfra_expects(tmp_path: Path) -> None:
+    host = connected(DyingServer(), tmp_path)
     for _ in range(2):  # deploy.py runs once for each host
-        lost_connection.keep_to_its_host()
+        lost_connection.keep_to_its_host(host)
     with pytest.raises(paramiko.SSHException, match="the connection was lost"):
         host.run_shell_command("true")
+
+
+def test_connection_on_which_nothing_happens_shows_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lost_connection, "_KEEPALIVE", 0.1)
+    server = SilentServer()
+    lost_connection.keep_to_its_host(connected(server, tmp_path))
+    assert server.noticed.wait(30)
+
+
+def test_host_that_is_this_machine_has_no_connection_to_keep() -> None:
+    inventory = Inventory((["@local"], {}))
+    State(inventory, Config())
+    lost_connection.keep_to_its_host(inventory.get_host("@local"))

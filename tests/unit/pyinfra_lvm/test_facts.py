@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyinfra.api import FactProcessError
 from pyinfra_testing.facts import make_fact_tests
 
 from pyinfra_lvm.facts import WHOLE_DISKS, ZEROS, StorageLayout
@@ -34,6 +36,19 @@ def test_snapshot_that_is_being_merged_is_known_by_its_brackets() -> None:
         ("kept", False),
         ("lvol0_pmspare", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("section", "output"),
+    [
+        ("lsblk", {"blockdevices": [{"name": "/dev/sdb", "kname": "/dev/sdb", "type": "disk", "size": None}]}),
+        ("findmnt", {"filesystems": [{"target": "/", "source": "/dev/sda1", "maj:min": None}]}),
+    ],
+)
+def test_value_that_is_missing_fails_this_host_alone(section: str, output: dict[str, Any]) -> None:
+    """As of a disk that is pulled out meanwhile."""
+    with pytest.raises(FactProcessError, match="cannot be read"):
+        StorageLayout().process([f"##STORAGE## {section}", json.dumps(output)])
 
 
 def test_mirror_is_one_volume_with_the_health_that_lvs_shows() -> None:

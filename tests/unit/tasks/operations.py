@@ -26,6 +26,7 @@ class OperationHost:
 
     facts: dict[type[FactBase[Any]], Any] = field(default_factory=dict)
     name: str = "web-1"
+    connector: Any = None
     asked: list[type[FactBase[Any]]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)
     noops: list[str] = field(default_factory=list)

@@ -337,6 +337,13 @@ def test_host_that_is_left_without_gpus_keeps_its_own_keys_alone() -> None:
     assert applied(host_with(ours | {"theirs": 1}, ours)) == {"theirs": 1}
 
 
+@pytest.mark.parametrize("nvidia", [False, True])
+def test_host_that_is_left_keeps_the_store_that_its_images_are_in(nvidia: bool) -> None:
+    ours = our_keys(settings(), 60 * G, containerd_store=True, nvidia=nvidia)
+    gpus = {"runtimes": RUNTIME, "features": {"cdi": True}} if nvidia else {}
+    assert applied(host_with(ours, ours)) == merged({"features": {"containerd-snapshotter": True}}, gpus)
+
+
 def test_file_that_could_not_be_read_is_not_touched() -> None:
     for operation, arguments in (
         (daemon.daemon_json, {"ours": keys(), "private": False}),

@@ -11,13 +11,13 @@ from pyinfra.context import ctx_host
 from bulkhead.names import MARKER, SNAPSHOT_TAG
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Directory, Storage
-from tasks import removal
+from tasks import fail_closed, removal
 from tasks.daemon import DaemonJson, DaemonJsonFiles
 from tasks.preflight.facts import HostFacts
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.support.files import Present
-from tasks.support.paths import EPHEMERAL_SCRIPT, EPHEMERAL_UNIT, TAG
+from tasks.support.paths import DROP_INS, EPHEMERAL_SCRIPT, EPHEMERAL_UNIT, TAG
 from tasks.support.run_lock import Holder, RunLockHolder
 
 from .deployment import Deployment, deployed
@@ -205,11 +205,23 @@ def test_every_file_of_the_project_goes_and_the_markers_with_them() -> None:
         patched.setattr(removal, "mutable", lambda **_: None)
         for module, function in ((removal, "hold_the_lock"), (removal.daemon, "remove_our_keys")):
             patched.setattr(module, function, lambda **_: None)
-        for module in (removal.ephemeral, removal.fail_closed, removal.watch, removal.prune, removal.guard):
+        for module in (removal.ephemeral, removal.watch, removal.prune, removal.guard):
             patched.setattr(module, "removed", lambda *_: None)
+        patched.setattr(removal.fail_closed, "given_up", lambda *_: None)
+        patched.setattr(removal, "fact", lambda _: Storage())
         removal.remove._inner(settings())  # type: ignore[attr-defined]
     assert {f"{path}/{MARKER}" for path in MOUNT_POINTS} <= set(asked)
     assert {"/usr/local/bin/bulkhead", "/etc/bulkhead", "/var/lib/bulkhead", "/run/bulkhead"} <= set(asked)
+
+
+def test_docker_starts_after_its_volume_as_long_as_fstab_has_it() -> None:
+    whole = converged(shared_vg(), plan_of(our_docker_ce_host(), shared_vg()))
+    arguments = {name: given for name, given in left(whole).arguments if DROP_INS.keys() == set(given.get("units", ()))}
+    assert arguments == {
+        "tasks.support.units.unit_files": {"contents": fail_closed.ordering(), "units": list(DROP_INS)}
+    }
+    (name,) = {name for name, given in left().arguments if DROP_INS.keys() == set(given.get("units", ()))}
+    assert name == "tasks.support.units.unit_files_removed"
 
 
 def test_no_boot_makes_the_volume_anew_any_more() -> None:

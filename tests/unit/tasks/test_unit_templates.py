@@ -70,7 +70,7 @@ def test_docker_and_containerd_wait_for_all_three_mounts() -> None:
         assert len(asserted) == 8
 
 
-def test_docker_and_containerd_start_after_the_stores_while_data_moves_and_do_not_need_them() -> None:
+def test_docker_and_containerd_start_after_the_stores_that_fstab_has_and_need_no_others() -> None:
     drop_ins = fail_closed.ordering()
     assert drop_ins.keys() == set(DROP_INS.values())
     expected = ("[Unit]", f"RequiresMountsFor={' '.join(STORES.values())}")

@@ -92,6 +92,10 @@ def test_namespaces_of_docker_itself_are_nobody_elses() -> None:
 def test_output_that_cannot_be_parsed_fails_this_host_alone() -> None:
     with pytest.raises(FactProcessError, match="cannot be read"):
         HostFacts().process(["bash: fork: Cannot allocate memory"])
+    killed = (HOSTS / "trixie-with-data.txt").read_text().replace("inodes 412", "inodes ")  # du, for want of memory
+    assert "inodes \n" in killed
+    with pytest.raises(FactProcessError, match="cannot be read"):
+        HostFacts().process(killed.splitlines())
 
 
 def with_section(title: str, *lines: str) -> HostState:
