@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from settings.check import defaults
+
 TOP = Path(__file__).parents[2]
 PAGES = sorted(
     [*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("files/**/*.md"), *TOP.glob("examples/**/*.md")]
@@ -49,6 +51,11 @@ def test_every_command_that_a_page_names_is_there(page: Path) -> None:
 def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
     for name in set(_OURS.findall(page.read_text())):
         assert (TOP / name).exists(), name
+
+
+def test_every_setting_is_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+    assert not [name for name in defaults() if f"`{name}" not in pages and f"\"{name}\"" not in pages]
 
 
 def test_index_has_every_page() -> None:
