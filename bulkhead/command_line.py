@@ -94,8 +94,8 @@ def _add_watching(commands: Commands) -> None:
         commands,
         "check",
         help="check the disks and Docker, and print one line for monitoring systems",
-        description="Check every local filesystem (use, inodes, read-only), the volume group's reserve, snapshots, "
-        "Docker, and that its data is on its volume. Print one line with performance data. As root and with the threshold "
+        description="Check every local filesystem (use, inodes, read-only), the volume group's reserve, snapshots, mirrors, "
+        "the guard, the prune, Docker, and that its data is on its volume. Print one line with performance data. As root and with the threshold "
         "of the settings, also record the use for forecasts, write metrics, and alert when a level changes. Exit codes: "
         "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; 3 also if the arguments are wrong or the line cannot be printed.",
     )
@@ -235,7 +235,9 @@ def _add_building(commands: Commands) -> None:
             type=_size,
             default=0,
             metavar="SIZE",
-            help="end the build when its steps have written so much, such as 20G, whatever is free",
+            help="end the build when its steps have written so much, such as 20G, whatever is free"
+            if command is build
+            else "also check that the guard can hold the build to this limit, such as 20G",
         )
         command.add_argument(
             "--json", action="store_true", help="print JSON" + (" (with --list)" if command is build else "")

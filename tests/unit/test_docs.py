@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
+
+from bulkhead import command_line
+from settings.check import defaults
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(
@@ -51,11 +57,55 @@ def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> Non
         assert (TOP / name).exists(), name
 
 
+@cache
+def help_of(*words: str) -> str:
+    """Return the help of a command of the program; empty for none."""
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()), suppress(SystemExit):
+        command_line.main([*words, "--help"])
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_command_and_option_of_the_program_that_a_page_names_is_there(page: Path) -> None:
+    typed = re.findall(r"(?:^ +|`)(?:sudo )?bulkhead ((?:snapshot )?[a-z]+)\b([^`\n]*)", page.read_text(), re.MULTILINE)
+    for command, arguments in typed:
+        help_text = help_of(*command.split())
+        assert help_text, f"there is no command {command}"
+        own = re.split(r" -- | #", arguments)[0]
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", own):
+            assert re.search(rf"{option}\b", help_text), f"{command} has no option {option}"
+
+
+def test_every_page_that_the_code_names_is_there() -> None:
+    files = [
+        path
+        for name in ("bulkhead", "settings", "tasks", "pyinfra_lvm", "inventory")
+        for path in TOP.glob(f"{name}/**/*.py")
+    ]
+    files += [path for name in ("templates", "files", "scripts") for path in TOP.glob(f"{name}/*") if path.is_file()]
+    named = {name for path in files for name in re.findall(r"\bdocs/[a-z0-9/-]+\.md\b", path.read_text())}
+    assert named
+    assert not [name for name in sorted(named) if not (TOP / name).exists()]
+
+
+def test_every_setting_is_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in PAGES if page.name != "CHANGELOG.md")
+    assert not [name for name in defaults() if f"`{name}" not in pages and f'"{name}"' not in pages]
+
+
 def test_index_has_every_page() -> None:
     index = TOP / "docs" / "README.md"
     listed = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
     missing = {page for page in TOP.glob("docs/**/*.md") if page != index} - listed
     assert not missing, f"docs/README.md lacks {sorted(page.name for page in missing)}"
+
+
+def test_architecture_has_every_capability_and_every_module_of_the_program() -> None:
+    page = (TOP / "docs/architecture.md").read_text()
+    diagram = page.partition("```mermaid")[2].partition("```")[0]
+    assert not [path.name for path in TOP.glob("tasks/[!_]*.py") if f"`{path.name}`" not in page]
+    modules = {path.stem for path in TOP.glob("bulkhead/[!_.]*") if path.is_dir() or path.suffix == ".py"}
+    assert not [name for name in sorted(modules) if not re.search(rf"\b{name}\b", diagram)]
 
 
 def test_page_shows_the_user_data_that_the_lab_tries() -> None:

@@ -579,6 +579,33 @@ def test_bad_setting_is_refused_and_explained(host_data: dict[str, Any], message
     assert message in found[0]
 
 
+def comments() -> dict[str, str]:
+    """Return the comment that each setting has in all.py."""
+    found = {}
+    for block in DEFAULTS.read_text().split("\n\n"):
+        lines = block.splitlines()
+        text = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
+        found |= {line.partition(" = ")[0]: text for line in lines if re.match(r"\w+ = ", line)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    sorted(
+        {
+            (match[1], match[2])
+            for data, _ in BAD
+            for problem in problems(**data)
+            if (match := re.search(r"\b(\w+) and (?:the mirror of )?(\w+) exclude each other", problem))
+            or (match := re.match(r"(\w+) = [^:]+: needs (\w+)", problem))
+            if match[2] in defaults()
+        }
+    ),
+)
+def test_comment_of_a_setting_names_the_others_that_it_excludes_or_needs(name: str, other: str) -> None:
+    assert other in comments()[name]
+
+
 GOOD: list[dict[str, Any]] = [
     {"volume_size": "1.5T"},
     {"volume_size": "100%FREE"},
