@@ -71,6 +71,7 @@ def user(host: BuildingHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     user = ClientHost(host, tmp_path / "root")
     monkeypatch.setattr(client_engine, "DOCKER_API", str(user.root / "run/docker.sock"))
     monkeypatch.setattr(client_engine, "is_connected", lambda *_: user.connected)
+    monkeypatch.setattr(client_engine, "_reading", {})  # a reader of the test before may not have ended yet
     return user
 
 
