@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 _REACTION = 1.0  # seconds from a decision until nothing of the build writes any more
 _RETURN = 2.0  # further seconds while several builds fill the volume: until the space of one is back, the others go on
 # Seconds between checks of what changes rarely, while something goes on and at rest, and of what changes very rarely.
-_SLOW, _SLOW_AT_REST, _RARE = 5.0, 10.0, 30.0
+_SLOW, _SLOW_AT_REST, _RARE = 5.0, 15.0, 30.0
+_STATE_AT_REST = 60.0  # minimum interval in seconds between two writes of the state file, at rest
 _REST = 1.0  # seconds in which nothing but the volume is looked at, at rest
 
 
@@ -214,7 +215,7 @@ class Guard:
                 self.ballast.take(now)
                 self.rescuer.check(now)
                 if self._is_resting:
-                    self.state_file.write(now)
+                    self.state_file.write(now, unless_within=_STATE_AT_REST)
         # Alerts wait while a stopped build ends: that is more urgent.
         if now - self.stopper.history.last >= SETTLING:
             self.reporter.send_alerts(volume.config, self.runner)

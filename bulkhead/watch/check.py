@@ -31,7 +31,7 @@ _EASE = 5  # a level ends so many percentage points below its threshold
 _EASE_LEFT = 1.5  # a forecast's level ends at so many times the time left at which it begins
 _HOUR = 3600
 _DAY = 24 * _HOUR
-_GUARD_LATE = 300  # seconds; the guard writes its state every 30
+_GUARD_LATE = 300  # seconds; the guard writes its state every 60, at rest
 # Seconds of uptime: prune_spread may delay the nightly prune by up to a day, so after this two are missing.
 _PRUNE_LATE = 50 * _HOUR
 SKIPPED_NIGHTS = 3  # in a row, after which it is a warning that something is in the prune's way
