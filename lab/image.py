@@ -169,25 +169,25 @@ class Layout:
 
 _SPARE = "/dev/disk/by-id/virtio-spare"
 
+
+def _on_lvm(size: str, summary: str) -> Layout:
+    """Return the layout with root on a logical volume, whose size is an option of lvcreate."""
+    return Layout(
+        summary=summary,
+        disk=ROOT_DISK,
+        move=_TO_LVM.replace("{size}", size),
+        root="/dev/mapper/ubuntu--vg-ubuntu--lv",
+        further=(),
+        packages=("lvm2",),
+        beside_engine=(),
+    )
+
+
 LAYOUTS = {
-    "shared-vg": Layout(
-        summary="root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free",
-        disk=ROOT_DISK,
-        move=_TO_LVM.replace("{size}", f"-L {ROOT_VOLUME}"),
-        root="/dev/mapper/ubuntu--vg-ubuntu--lv",
-        further=(),
-        packages=("lvm2",),
-        beside_engine=(),
+    "shared-vg": _on_lvm(
+        f"-L {ROOT_VOLUME}", "root on ubuntu-vg/ubuntu-lv, 30 GB of a 100 GB disk, the rest of the group free"
     ),
-    "ubuntu-default": Layout(
-        summary="the same as Ubuntu Server's installer leaves it: root on half of the group",
-        disk=ROOT_DISK,
-        move=_TO_LVM.replace("{size}", "-l 50%VG"),
-        root="/dev/mapper/ubuntu--vg-ubuntu--lv",
-        further=(),
-        packages=("lvm2",),
-        beside_engine=(),
-    ),
+    "ubuntu-default": _on_lvm("-l 50%VG", "the same as Ubuntu Server's installer leaves it: root on half of the group"),
     "spare-disk": Layout(
         summary="a plain root disk and a blank second disk of 20 GB",
         settings={"volume_disks": [_SPARE]},

@@ -31,6 +31,10 @@ from pyinfra_lvm.model import (
 WHOLE_DISKS = "disks"  # among the devices to probe: every disk, RAID array and multipath device of the host
 XFS_NEW_INODES = 3  # in use on an xfs that mkfs has just made: the root directory, and two for the realtime part
 
+# What a parser raises for the output of another command, or of a program that was killed. A fact makes a FactProcessError of it:
+# any other exception would end the run for every host.
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+
 _SECTION = "##STORAGE## "
 
 # Volumes that LVM makes a RAID volume of (lvmraid(7), SubLVs). Nobody else may use such names.
@@ -199,8 +203,7 @@ class StorageLayout(FactBase[Storage]):
     def process(self, output: list[str]) -> Storage:
         try:
             return parse_storage(output)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # Any other exception would end the run for every host.
+        except UNREADABLE as error:
             raise FactProcessError(f"the storage of this host cannot be read: {error!r}") from error
 
     @staticmethod
@@ -212,7 +215,7 @@ def parse_storage(output: list[str]) -> Storage:
     """Parse the output of the fact's command.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: another command printed this, or a program that it runs was killed.
+        UNREADABLE: another command printed this, or a program that it runs was killed.
     """
     sections = split_sections(output, _SECTION)
     # Bytes that are not UTF-8 survive decoding and encoding (PEP 383).

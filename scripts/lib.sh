@@ -119,7 +119,7 @@ need_python() {
 # an upgrade of the system to another Python, which does not find the packages of the old one, it is made anew.
 make_venv() {
     lock=${3:-requirements.lock}
-    if ! cmp -s "$lock" "$1/requirements.lock" || ! has_its_python "$1"; then
+    if ! is_current "$1" "$lock"; then
         say "installing the Python packages of $lock into $1"
         rm -rf "$1"
         "$2" -m venv "$1"
@@ -128,16 +128,17 @@ make_venv() {
     fi
 }
 
-# has_its_python DIRECTORY: whether a virtual environment has packages for the Python that it leads to, /usr/bin/python3.11 for
-# instance.
-has_its_python() {
+# is_current DIRECTORY LOCK: whether a virtual environment is as the lock file says, and has packages for the Python that it leads
+# to, /usr/bin/python3.11 for instance.
+is_current() {
+    cmp -s "$2" "$1/requirements.lock" || return
     interpreter=$(readlink -f "$1/bin/python") && [ -e "$interpreter" ] || return
     case $interpreter in */python3.*) [ -d "$1/lib/${interpreter##*/}" ] ;; esac
 }
 
 # need_venv: the project's virtual environment in .venv.
 need_venv() {
-    { cmp -s requirements.lock .venv/requirements.lock && has_its_python .venv; } || need_python
+    is_current .venv requirements.lock || need_python
     make_venv .venv python3
     PATH="$PWD/.venv/bin:$PATH"
     export PATH

@@ -12,17 +12,16 @@ from pyinfra_lvm.model import Storage
 from settings.model import Settings
 from tasks.support import units
 from tasks.support.files import render
-from tasks.support.paths import DROP_INS, STORES
+from tasks.support.paths import DROP_INS, STORES, store_binds
 
 
 def given_up(settings: Settings, storage: Storage) -> None:
     """Let Docker start without the volume, once fstab no longer has it.
 
-    As long as fstab has the stores, Docker starts after them: they are nofail, so nothing else keeps it from starting on the
-    root disk while a boot still waits for the volume's disk.
+    As long as fstab has the stores, Docker needs them. The options in fstab only order Docker after them: if the disk came after
+    its timeout, Docker would start empty on the root disk, and the volume could be mounted over it.
     """
-    stores = {(f"{settings.volume_mount}/{directory}", path) for directory, path in STORES.items()}
-    if stores <= {(entry.source, entry.target) for entry in storage.fstab}:
+    if store_binds(settings.volume_mount) <= {(entry.source, entry.target) for entry in storage.fstab}:
         units.unit_files(
             name="docker.service and containerd.service only start after the mounts that fstab has",
             contents=ordering(),

@@ -24,7 +24,7 @@ from bulkhead.names import (
     RELOCATION_JOURNAL,
     ROLLBACK_JOURNAL,
 )
-from pyinfra_lvm.facts import split_sections
+from pyinfra_lvm.facts import UNREADABLE, split_sections
 from pyinfra_lvm.model import mapper_path
 from settings import daemon_json
 from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, MountUnit, Unit
@@ -407,8 +407,7 @@ class HostFacts(FactBase[HostState]):
     def process(self, output: list[str]) -> HostState:
         try:
             return parse_host(output)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # Any other exception would end the run for every host.
+        except UNREADABLE as error:
             raise FactProcessError(f"the facts of this host cannot be read: {error!r}") from error
 
 
@@ -448,7 +447,7 @@ def parse_host(output: list[str]) -> HostState:
     """Parse the output of the fact's command.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: another command printed this, or a program that it runs was killed.
+        UNREADABLE: another command printed this, or a program that it runs was killed.
     """
     sections = split_sections(output, _SECTION)
     uid, architecture, systemd = sections["system"]

@@ -27,7 +27,7 @@ from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
 from tasks.preflight.logical_volume import is_empty
 from tasks.preflight.plan import ADOPTED_NAMES, LostVolume
-from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG
+from tasks.support.paths import FSTAB, STOPPED_BY_UPGRADE, STORES, TAG, store_binds
 
 # In these phases of a move's journal the data is on its volume.
 MOVED = (*RELOCATED, "finalized")
@@ -56,7 +56,7 @@ def find_lost_volumes(settings: Settings, state: HostState, storage: Storage) ->
 
 
 def _lost_docker_volume(settings: Settings, state: HostState, storage: Storage) -> LostVolume | None:
-    binds = [(f"{settings.volume_mount}/{name}", path) for name, path in STORES.items()]
+    binds = store_binds(settings.volume_mount)
     bound = tuple((entry.source, entry.target) for entry in storage.fstab if (entry.source, entry.target) in binds)
     journal = (RELOCATION_JOURNAL,) if state.relocation in MOVED else ()
     return _lost_volume(

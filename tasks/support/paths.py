@@ -19,6 +19,12 @@ from bulkhead.names import (
 # Directory on the volume → where it is bind-mounted.
 STORES = {"docker": DOCKER_STORE, "containerd": CONTAINERD_STORE}
 
+
+def store_binds(volume_mount: str) -> set[tuple[str, str]]:
+    """Return the source and the target of each line of fstab that binds a store to a volume."""
+    return {(f"{volume_mount}/{directory}", path) for directory, path in STORES.items()}
+
+
 # LVM's tag on our logical volumes from their creation on. It marks them as ours before they are mounted.
 TAG = "docker-bulkhead"
 
