@@ -225,7 +225,7 @@ def store_entry(settings: Settings, directory: str) -> FstabEntry:
     Args:
         directory: of the store, on the volume.
     """
-    # The drop-ins order Docker after its stores too. These options do so after the drop-ins have been removed.
+    # The drop-ins order Docker after its stores too. These options do so on a host where somebody has removed them.
     before = [f"x-systemd.before={unit}" for unit in (DOCKER, CONTAINERD)]
     options = ("bind", "private", *FSTAB_OPTIONS, *before)
     return FstabEntry(f"{settings.volume_mount}/{directory}", STORES[directory], "none", options)
