@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from pathlib import Path
 
 import paramiko
@@ -37,6 +38,28 @@ class DyingServer(paramiko.ServerInterface):
     def check_channel_request(self, _kind: str, _number: int) -> int:
         self.connection.shutdown(socket.SHUT_RDWR)
         return paramiko.OPEN_SUCCEEDED
+
+
+class RunningServer(DyingServer):
+    """An SSH server whose machine dies in the middle of a command; `false` ends first."""
+
+    output = b"half of what it has to say\n"
+
+    def check_channel_request(self, _kind: str, _number: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        threading.Thread(target=self._run, args=(channel, b"false" in command), daemon=True).start()
+        return True
+
+    def _run(self, channel: paramiko.Channel, ends: bool) -> None:
+        time.sleep(0.2)  # the answer that the command runs comes first
+        channel.sendall(self.output)
+        if ends:
+            channel.send_exit_status(1)
+            channel.close()
+        else:
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 class SilentServer(DyingServer):
@@ -81,6 +104,15 @@ def test_connection_lost_while_a_command_begins_is_an_error_that_pyinfra_expects
         lost_connection.keep_to_its_host(host)
     with pytest.raises(paramiko.SSHException, match="the connection was lost"):
         host.run_shell_command("true")
+
+
+def test_connection_lost_in_the_middle_of_a_command_is_no_command_that_fails_without_a_word(tmp_path: Path) -> None:
+    host = connected(RunningServer(), tmp_path)
+    lost_connection.keep_to_its_host(host)
+    done, output = host.run_shell_command("false")
+    assert (done, output.stdout) == (False, "half of what it has to say")
+    with pytest.raises(paramiko.SSHException, match="the connection was lost"):
+        host.run_shell_command("apt-get install docker-ce")
 
 
 def test_connection_on_which_nothing_happens_shows_signs_of_life(
