@@ -24,8 +24,7 @@ def relocate(directories: list[str]) -> Generator[FunctionCommand, None, None]:
 
 def _relocate(state: State, host: Host, directories: list[str]) -> bool:
     del state  # pyinfra passes state and host to a function with parameters of these names
-    done, _ = connection.run(host, f"{PROGRAM} relocate {shlex.join(directories)}", show=True)
-    return done
+    return connection.follow(host, f"{PROGRAM} relocate {shlex.join(directories)}")
 
 
 @operation()
@@ -36,4 +35,4 @@ def finalize() -> Generator[StringCommand, None, None]:
 
 def join(host: Host) -> None:
     """Wait for a move that is under way, and show its progress. The next facts show whether it succeeded."""
-    connection.run(host, f"{PROGRAM} relocate --join", show=True)
+    connection.follow(host, f"{PROGRAM} relocate --join")

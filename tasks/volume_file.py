@@ -157,8 +157,7 @@ def emptied(group: str) -> Generator[FunctionCommand, None, None]:
 def _move(state: State, host: Host) -> bool:
     del state  # pyinfra passes state and host to a function with parameters of these names
     # pvmove goes on with a move that was cut: lvmpolld, or the next activation of the group, polls it too (pvmove(8)).
-    done, _ = connection.run(host, f"pvmove --interval 10 {VOLUME_FILE_DEVICE} </dev/null", show=True)
-    return done
+    return connection.follow(host, f"pvmove --interval 10 {VOLUME_FILE_DEVICE} </dev/null")
 
 
 @operation()

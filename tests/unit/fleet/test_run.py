@@ -21,6 +21,7 @@ fake = [
     (f"@fake/{kind}", {"my_kind": kind, "fake_delay": 0, "fake_delay_jitter": 0, "fake_responses": {
         "apt-get": {"success": False, "stdout": "Reading", "stderr": "E: the list is locked"},
         "uname": {"success": False, "stderr": "no such program"},
+        "relocate": {"success": False, "stdout": "copying", "stderr": "bulkhead: the volume is full. Docker runs as before"},
     }})
     for kind in _KINDS
 ]
@@ -32,6 +33,7 @@ from pyinfra.context import ctx_host
 from pyinfra.facts.server import Kernel
 from pyinfra.operations import server
 from fleet.record import note_refusal, summarize_at_the_end
+from tasks import relocation
 
 summarize_at_the_end(host.state)
 kind = host.data.my_kind
@@ -42,6 +44,8 @@ if kind == "refused":
     failing.state.fail_hosts({failing})
 elif kind == "unread":
     host.get_fact(Kernel)
+elif kind == "moved":
+    relocation.relocate(name="Relocation", directories=["/home"])
 elif kind == "silent":
     pass  # as where a host answers nothing, and no command fails
 else:
@@ -175,6 +179,15 @@ def test_pyinfra_itself_ends_with_the_verdicts(tmp_path: Path) -> None:
         "6 hosts: 2 unchanged, 1 changed, 1 refused, 2 failed\n"
     )
     assert done.stdout == ""
+
+
+def test_host_whose_data_could_not_be_moved_says_why(tmp_path: Path) -> None:
+    done = run_of(tmp_path, *FLEET, "-y", kinds=("moved",))
+    assert done.returncode == 1
+    why = "bulkhead: the volume is full. Docker runs as before"
+    assert done.stdout.splitlines()[:4] == [
+        f"@fake/moved  failed        Relocation: {why}", "", "failed, @fake/moved:", f"  {why}",
+    ]  # fmt: skip
 
 
 def test_run_that_ends_before_any_host_is_examined_shows_why_alone(tmp_path: Path) -> None:

@@ -224,15 +224,15 @@ def test_extents_move_from_the_file_as_long_as_any_is_on_it() -> None:
 
 
 def test_move_shows_its_progress_and_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    followed = []
 
-    def run(_: object, command: str, *, show: bool) -> tuple[bool, None]:
-        asked.append((command, show))
-        return True, None
+    def follow(_: object, command: str) -> bool:
+        followed.append(command)
+        return True
 
-    monkeypatch.setattr(volume_file.connection, "run", run)
+    monkeypatch.setattr(volume_file.connection, "follow", follow)
     assert volume_file._move(None, None)  # type: ignore[arg-type]
-    assert asked == [(f"pvmove --interval 10 {VOLUME_FILE_DEVICE} </dev/null", True)]
+    assert followed == [f"pvmove --interval 10 {VOLUME_FILE_DEVICE} </dev/null"]
 
 
 class TakenOver(LoopMachine):
