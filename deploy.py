@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyinfra import config, host
 
-from fleet import lost_connection
+from fleet import lost_connection, output
 from fleet.record import summarize_at_the_end
 from settings.check import settings_of
 from tasks import (
@@ -28,6 +28,7 @@ from tasks.support import run_lock
 
 config.ENV = run_lock.ENVIRONMENT
 lost_connection.keep_to_its_host(host)
+output.read_every_byte()
 summarize_at_the_end(host.state)
 
 settings = settings_of(host)  # bad settings of any host end the run here

@@ -18,6 +18,7 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from testinfra.host import Host as Connection
 
+from fleet.output import read_every_byte
 from settings.check import check_fleet
 from settings.model import Settings
 from tasks.support.paths import DOCKER_HOST, STORES
@@ -255,6 +256,7 @@ class Target:
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     host: Host = request.param
     unreachable = ""
+    read_every_byte()
     try:
         host.connect(show_errors=False, raise_exceptions=True)
     except ConnectError as error:
