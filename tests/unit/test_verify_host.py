@@ -554,6 +554,16 @@ def test_nothing_may_lie_beneath_the_volume(host: Path) -> None:
         test_host.test_directories_beneath_the_mounts_are_empty_and_immutable(target)
 
 
+# -- the logs
+
+
+@pytest.mark.parametrize("driver", ["local", "journald"])
+def test_log_driver_that_the_host_keeps_has_no_limits_of_ours(driver: str) -> None:
+    backend = FakeBackend(docker_info=GOOD["docker info"].replace("json-file", driver))
+    with pytest.raises(pytest.skip.Exception, match=f"keeps its own log driver, {driver}"):
+        test_host.test_log_of_a_container_has_a_size_limit(target_of(backend, log_driver="keep"), "box")
+
+
 # -- the guard
 
 
