@@ -7,6 +7,7 @@ SSH is missing. "pyinfra alone" is a deploy with as many operations that do noth
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -51,8 +52,10 @@ def median(runs: Sequence[FleetRun]) -> FleetRun:
     return FleetRun(*(statistics.median(getattr(run, name) for run in runs) for name in _FIGURES))
 
 
-def rows_of(name: str, runs: Mapping[int, FleetRun]) -> tuple[list[Row], str]:
+def rows_of(name: str, runs: Mapping[int, FleetRun]) -> tuple[list[Row], list[str]]:
     """Return the rows of a deploy, and how much more a further host costs in the largest fleet than in the one before.
+
+    That takes three fleets.
 
     Args:
         runs: number of hosts → run.
@@ -66,27 +69,28 @@ def rows_of(name: str, runs: Mapping[int, FleetRun]) -> tuple[list[Row], str]:
         rows.append((name, size, run.seconds, run.cpu, run.memory, *costs))
         further += [each] if each else []
         before = size
-    *_, smaller, largest = further
-    return rows, (
+    return rows, [
         f"{name}: in the largest fleet, a further host costs {largest.cpu / smaller.cpu:.2f} times the CPU time and "
         f"{largest.memory / smaller.memory:.2f} times the memory that it costs in the next smaller one."
-    )
+        for smaller, largest in itertools.pairwise(further[-2:])
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark fleet", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=_SIZES, metavar="HOSTS", help="10, 100 and 1000")
     sizes: list[int] = sorted(parser.parse_args().sizes)
-    rows, notes = [], []
+    rows: list[Row] = []
+    notes: list[str] = []
     with tempfile.TemporaryDirectory() as top:
         wanted = check({})
         assert isinstance(wanted, Settings)
         Path(top, "answers.json").write_text(json.dumps([lines for _, lines in answers(wanted)]))
         Path(top, "group_data").symlink_to(TOP / "inventory" / "group_data")
         for name, script in _DEPLOYS.items():
-            found, note = rows_of(name, {size: _measured(Path(top), script, size) for size in (1, *sizes)})
+            found, more = rows_of(name, {size: _measured(Path(top), script, size) for size in (1, *sizes)})
             rows += found
-            notes.append(note)
+            notes += more
     publish("fleet", COLUMNS, rows, [*notes, _settings()])
 
 

@@ -21,11 +21,18 @@ from ..tasks.example_hosts import settings
 
 def test_further_host_costs_what_the_larger_fleet_takes_beyond_the_smaller_one() -> None:
     runs = {1: FleetRun(2, 1, 80), 11: FleetRun(4, 3, 90), 111: FleetRun(44, 25, 200)}
-    rows, note = rows_of("deploy.py", runs)
+    rows, (note,) = rows_of("deploy.py", runs)
     assert rows[0] == ("deploy.py", 1, 2, 1, 80, None, None)
     assert rows[1] == ("deploy.py", 11, 4, 3, 90, 200, 1024)
     assert rows[2][-2:] == (pytest.approx(220), pytest.approx(1.1 * 1024))
     assert "1.10 times the CPU time and 1.10 times the memory" in note
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 1000)])
+def test_fleets_of_one_size_have_nothing_to_compare(sizes: tuple[int, ...]) -> None:
+    rows, notes = rows_of("deploy.py", {size: FleetRun(2, size, 80) for size in sizes})
+    assert [row[1] for row in rows] == list(sizes)
+    assert notes == []
 
 
 def test_median_is_of_each_figure() -> None:
