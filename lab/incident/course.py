@@ -286,7 +286,9 @@ def _cut_and_boot(host: IncidentHost, clock: Clock) -> None:
     try:
         host.machine.boot()
     except LabError as error:
-        host.story.facts["boots after the power cut"] = f"no: {error}"
+        print(error, flush=True)
+        # Without the end of its console: an answer is a cell of a table.
+        host.story.facts["boots after the power cut"] = f"no: {str(error).partition(';')[0]}"
         _record(host, clock, "does not boot")
         host.machine.cut()
     else:

@@ -6,10 +6,12 @@ import csv
 import doctest
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lab.incident import report, scenario
+from lab import LabError
+from lab.incident import course, report, scenario
 from lab.incident.probes import Observations, Outcome, Sample
 from lab.incident.report import Story
 from lab.incident.scenario import BASE, DOCKER_VOLUME, FACTOR, FREE, STEPS, Event, Line
@@ -160,6 +162,18 @@ def test_table_has_one_line_for_each_probe_and_no_bar_within_a_cell() -> None:
 def test_answer_is_empty_where_a_machine_was_not_asked() -> None:
     stories = [Story("one", facts={"boots": "no"}), Story("other", facts={"boots": "yes", "state": "running"})]
     assert report.fact_table(stories).splitlines()[2:] == ["| boots | no | yes |", "| state |  | running |"]
+
+
+def test_machine_that_does_not_boot_has_one_line_of_the_table() -> None:
+    def boot() -> None:
+        raise LabError("incident-before: no ssh after 600 s; the end of its console:\n[ 3.1] a panic")
+
+    machine = SimpleNamespace(cut=lambda: None, boot=boot)
+    host = course.IncidentHost(machine, "as it was", "/")  # type: ignore[arg-type]
+    course._cut_and_boot(host, course.Clock(0))
+    assert report.fact_table([host.story]).splitlines()[2:] == [
+        "| boots after the power cut | no: incident-before: no ssh after 600 s |"
+    ]
 
 
 def test_only_the_generated_part_of_the_page_is_replaced() -> None:
