@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from lab import LabError, cache, qemu
+from lab.deploy import TOP, command
 from lab.incident import course, report
 from lab.incident.scenario import DOCKER_VOLUME, FACTOR, FREE, mebibytes
 from lab.machine import Machine
 from lab.progress import step
 
-TOP = Path(__file__).parent.parent.parent
 PAGE = TOP / "docs" / "incident.md"
 PICTURES = TOP / "docs" / "pictures"
 
@@ -74,8 +74,7 @@ def deploy(machine: Machine) -> None:
     Raises:
         LabError: pyinfra failed.
     """
-    line = [sys.executable, "-m", "pyinfra", "-y", "inventory/lab.py", "--limit", machine.name, "deploy.py"]
-    line += ["--data", f"volume_size={mebibytes(DOCKER_VOLUME)}M"]
+    line = command(machine.name, volume_size=f"{mebibytes(DOCKER_VOLUME)}M")
     done = subprocess.run(
         line, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
