@@ -116,16 +116,21 @@ need_python() {
 }
 
 # make_venv DIRECTORY PYTHON [LOCK]: a virtual environment of this Python, exactly as a lock file says (requirements.lock). After
-# an upgrade of the system to another Python, which does not find the packages of the old one, it is made anew.
+# an upgrade of the system to another Python, which does not find the packages of the old one, it is made anew. Of several
+# commands that start at once, one makes it, and the others wait.
 make_venv() {
     lock=${3:-requirements.lock}
-    if ! is_current "$1" "$lock"; then
+    is_current "$1" "$lock" && return
+    mkdir -p "$(dirname "$1")"
+    (
+        ! command -v flock >/dev/null || flock 9
+        ! is_current "$1" "$lock" || exit 0
         say "installing the Python packages of $lock into $1"
         rm -rf "$1"
         "$2" -m venv "$1"
         "$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$lock"
         cp "$lock" "$1/requirements.lock"
-    fi
+    ) 9>"$1.lock"
 }
 
 # is_current DIRECTORY LOCK: whether a virtual environment is as the lock file says, and has packages for the Python that it leads

@@ -470,6 +470,17 @@ def test_upgrade_of_the_system_to_another_python_makes_the_virtual_environment_a
     assert (made, done.returncode) == ((False, 0) if packages == "python3.13" else (True, 1))
 
 
+def test_virtual_environment_that_two_commands_need_is_made_once(checkout: Checkout) -> None:
+    making = 'case $2 in venv) mkdir -p "$3/bin"; sleep 1; printf "#!/bin/sh\n" >"$3/bin/python"; chmod +x "$3/bin/python" ;; esac'
+    checkout.stand_in("python3", making)
+    line = [checkout.top / "scripts/venv"]
+    both = [subprocess.Popen(line, env=checkout.environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert sum("installing the Python packages" in text for text in errors) == 1
+    assert len([call for call in checkout.calls("python3") if " venv " in call]) == 1
+
+
 # -- a user without an entry in passwd, as in a container of a CI
 
 WITHOUT_NAME = "case $* in -un) echo 4242; exit 1 ;; *) echo 4242 ;; esac"
