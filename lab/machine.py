@@ -77,6 +77,7 @@ class Machine:
         settings = inventory_settings(recipe) | (settings or {})
         machine = cls(name, recipe, {}, _free_port(), settings, accelerator=accelerator)
         with machine._claimed():
+            machine._image.symlink_to(source)
             machine._copy_disks(booted)
             machine._start(load=BOOTED)
             machine._set_clock()
@@ -188,6 +189,11 @@ class Machine:
     # -- power
 
     @property
+    def _image(self) -> Path:
+        """Return the link to the image that it was made from: root has modules for no other kernel, and a recipe changes."""
+        return self.directory / "image"
+
+    @property
     def _pidfile(self) -> Path:
         return self.directory / "pid"
 
@@ -226,7 +232,7 @@ class Machine:
     def _start(self, load: str | None = None) -> None:
         kernel = None
         if self.recipe:
-            kernel = image(self.recipe)
+            kernel = self._image if self._image.exists() else image(self.recipe)
         self._pidfile.unlink(missing_ok=True)
         extra = ["-daemonize", "-pidfile", str(self._pidfile), "-monitor", f"unix:{self._monitor},server=on,wait=off"]
         if load:

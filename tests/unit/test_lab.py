@@ -145,6 +145,17 @@ def test_machine_runs_as_long_as_its_qemu(machine: Machine, fake_qemu: subproces
     assert not machine.running
 
 
+def test_machine_boots_the_kernel_whose_modules_it_has(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda line, **_: lines.append(line))
+    monkeypatch.setattr(machine_module, "image", lambda _: Path("/images/of-today"))
+    (machine.directory / "image").symlink_to(tmp_path)
+    Machine.get("x")._start()
+    assert Path(lines[0][lines[0].index("-kernel") + 1]).resolve() == tmp_path / "vmlinuz"
+
+
 def test_process_of_another_program_is_no_running_machine(machine: Machine) -> None:
     (machine.directory / "pid").write_text(f"{os.getpid()}\n")
     assert not machine.running
