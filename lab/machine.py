@@ -101,6 +101,8 @@ class Machine:
         """
         if not base.is_file():
             raise LabError(f"{base}: no such file. --image takes a cloud image in qcow2 or raw format")
+        if accelerator is None and qemu.has_kvm():
+            image(Recipe())  # the probe boots the kernel of an image of ours
         accelerator = accelerator or qemu.working_accelerator()
         settings = inventory_settings(None) | settings
         machine = cls(name, None, {}, _free_port(), settings, accelerator=accelerator, memory=memory, cpus=cpus)

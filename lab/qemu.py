@@ -86,12 +86,17 @@ def command(
     return [*line, *extra]
 
 
+def has_kvm() -> bool:
+    """Return whether this user may use /dev/kvm: it may still not work."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
 def working_accelerator() -> str:
     """Return ``kvm`` if an image's kernel boots under it, else ``tcg``. The probe runs once per boot of this machine.
 
     /dev/kvm may exist and still not boot a kernel (nested virtualization, a filtering host): only a boot shows it.
     """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not has_kvm():
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     answer = cache.root() / "lab" / "accelerator"

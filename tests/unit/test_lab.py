@@ -246,6 +246,33 @@ def test_emptied_disk_is_zeros_and_its_snapshots_stay(machine: Machine) -> None:
         assert qemu("qemu-img", "snapshot", "-a", "before") == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "has_kvm", "steps"),
+    [
+        (None, True, ["an image", "the probe"]),
+        (None, False, ["the probe"]),
+        ("kvm", True, []),
+    ],
+)
+def test_first_machine_of_a_cloud_image_has_an_image_to_probe_kvm_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, has_kvm: bool, steps: list[str]
+) -> None:
+    done: list[str] = []
+
+    def probe() -> str:
+        done.append("the probe")
+        return "kvm"
+
+    (tmp_path / "ubuntu.img").touch()
+    monkeypatch.setattr(qemu, "has_kvm", lambda: has_kvm)
+    monkeypatch.setattr(machine_module, "image", lambda _: done.append("an image"))
+    monkeypatch.setattr(qemu, "working_accelerator", probe)
+    monkeypatch.setattr(Machine, "_claimed", lambda _: (_ for _ in ()).throw(ZeroDivisionError))
+    with pytest.raises(ZeroDivisionError):
+        Machine.from_cloud_image("ubuntu", tmp_path / "ubuntu.img", settings={}, accelerator=asked)
+    assert done == steps
+
+
 def test_words_after_the_dashes_are_one_command() -> None:
     assert shell_join(["docker", "run", "a b"]) == "docker run 'a b'"
     assert shell_join(["df / | tail -1"]) == "df / | tail -1"
