@@ -55,6 +55,13 @@ class Subject:
     tests: Sequence[str]
 
 
+def examples(path: str) -> list[str]:
+    """Return the test that runs the examples in a module's docstrings, if it has any."""
+    if not path.endswith(".py") or ">>> " not in (TOP / path).read_text():
+        return []
+    return [f"tests/unit/test_examples.py::test_examples_hold[{path.removesuffix('.py').replace('/', '.')}]"]
+
+
 class Draw(NamedTuple):
     """How many faults of a file are tried, and the seed that decides which."""
 
@@ -440,7 +447,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     draw = Draw(options.sample, options.seed) if options.sample else None
     known: dict[str, Any] = toml.loads(LIST.read_text())
-    subjects = [Subject(path, group["tests"]) for group in known["group"] for path in group["paths"]]
+    subjects = [
+        Subject(path, [*group["tests"], *examples(path)]) for group in known["group"] for path in group["paths"]
+    ]
     for name in _LIBRARIES:
         importlib.import_module(name)
     counts = []

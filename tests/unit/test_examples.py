@@ -11,7 +11,7 @@ import pytest
 TOP = Path(__file__).parents[2]
 MODULES = [
     ".".join(path.relative_to(TOP).with_suffix("").parts)
-    for folder in ("bulkhead", "lab", "pyinfra_lvm", "settings", "tasks", "tests/verify")
+    for folder in ("benchmarks", "bulkhead", "fleet", "lab", "pyinfra_lvm", "settings", "tasks", "tests/verify")
     for path in sorted((TOP / folder).rglob("*.py"))
     if ">>> " in path.read_text()
 ]

@@ -192,6 +192,13 @@ def test_list_names_files_and_tests_that_exist_and_reasons() -> None:
         assert accepted["reason"]
 
 
+def test_examples_of_a_module_are_tests_of_it() -> None:
+    assert mutate.examples("pyinfra_lvm/model.py") == [
+        "tests/unit/test_examples.py::test_examples_hold[pyinfra_lvm.model]"
+    ]
+    assert mutate.examples("bulkhead/errors.py") == mutate.examples("files/apt.sh") == []
+
+
 def test_every_script_of_the_deploy_is_on_the_list() -> None:
     known = LIST.read_text()
     scripts = [path.relative_to(TOP) for path in (*TOP.glob("templates/*.sh.j2"), *TOP.glob("files/*.sh"))]

@@ -201,11 +201,13 @@ def test_answers_of_one_host_are_not_those_of_another() -> None:
     assert (changed.asked, other.asked) == (["Answers", "Listed"], ["Answers"])
 
 
-def test_answers_from_the_preparation_are_not_used_while_pyinfra_executes() -> None:
-    host = ShellHost(SimpleNamespace(is_executing=False))
+@pytest.mark.parametrize("executing_first", [False, True])
+def test_answers_from_the_preparation_are_not_used_while_pyinfra_executes(executing_first: bool) -> None:
+    """Nor the other way round."""
+    host = ShellHost(SimpleNamespace(is_executing=executing_first))
     with ctx_host.use(host):
         collect([NAMES])
-        host.state.is_executing = True
+        host.state.is_executing = not executing_first
         fact(Listed, names=["a"])
     assert host.asked == ["Answers", "Listed"]
 

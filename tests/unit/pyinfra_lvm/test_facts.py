@@ -254,6 +254,17 @@ def test_xfs_whose_superblock_cannot_be_read_counts_as_used() -> None:
     assert volume("xfs-superblock ").filesystems == (Filesystem("/dev/dm-0", "xfs", 0, used=True),)
 
 
+@pytest.mark.parametrize(("allocated", "used"), [(67, True), (66, False)])
+def test_xfs_that_only_its_superblock_tells_of_is_known(allocated: int, used: bool) -> None:
+    """xfs_info is not there. The superblock was read from byte 4 on."""
+    numbers = {4: (4096, 4), 8: (3 * 2**18, 8), 128: (allocated, 8), 136: (63, 8)}
+    superblock = bytearray(144)
+    for offset, (number, length) in numbers.items():
+        superblock[offset : offset + length] = number.to_bytes(length, "big")
+    found = volume("xfs-superblock " + " ".join(map(str, superblock[4:])))
+    assert found.filesystems == (Filesystem("/dev/dm-0", "xfs", 3 * 2**30, used=used),)
+
+
 def images_of(programs: Path, *paths: Path) -> Storage:
     command = StorageLayout().command(images=list(map(str, paths)))
     return StorageLayout().process(shell(command, programs).stdout.splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyinfra_lvm.model import (
+    EXTENT,
     BlockDevice,
     Directory,
     Filesystem,
@@ -15,6 +16,7 @@ from pyinfra_lvm.model import (
     Storage,
     VolumeGroup,
     names_in,
+    usable,
 )
 
 ORDER = ("c", "a", "b", "d")  # of what a host has: "b" has others on both sides, by place and by name
@@ -126,3 +128,8 @@ DISK = ("/dev/sdb", "/dev/disk/by-id/wwn-0x5", "/dev/disk/by-path/pci-1")
 )
 def test_device_that_lvm_ignores_is_known_by_the_pattern(filters: tuple[tuple[str, ...], ...], rejecting: str) -> None:
     assert LvmConfig(filters=filters).rejecting(DISK) == rejecting
+
+
+def test_new_group_has_what_vgcreate_makes_of_a_disk() -> None:
+    """Its first MiB is for the metadata, and the rest is extents of 4 MiB."""
+    assert [usable(size * 2**20, EXTENT) for size in (4, 5, 8, 9)] == [0, 4 * 2**20, 4 * 2**20, 8 * 2**20]
