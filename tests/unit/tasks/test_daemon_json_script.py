@@ -165,7 +165,7 @@ def test_run_that_is_cut_leaves_a_whole_file_and_the_next_one_finishes(tmp_path:
     for program in ("sync", "chmod"):  # they change nothing that matters here
         stand_in(host.top / "bin", program, "")
     for cut in after_cuts(host.top, host.apply):
-        last = calls(host.top / "bin")[-1]
+        last = f"{cut}: {calls(host.top / 'bin')[-1]}"
         assert host.keys in (before, after), last
         state = host.state()
         # A file with which Docker may not have started yet is known to be unfinished.
