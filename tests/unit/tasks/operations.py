@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,12 +113,14 @@ _SYNC = 'for path; do case $path in -*) ;; *) [ -e "$path" ] || exit 1 ;; esac; 
 def noting(directory: Path, name: str) -> str:
     """Shell code with which a stand-in notes its call in ``directory``/calls.
 
-    The call of the number in $CUT is the last: the power is cut before the program has done anything.
+    The call of the number in $CUT is the last: the power is cut before the program has done anything. The shell code in
+    $BEFORE runs at that moment of each call, with its number in $n.
     """
     return (
         f'echo "{name} $*" >>{directory}/calls\n'
-        f'[ -z "$CUT" ] || while read -r _; do n=$((n + 1)); done <{directory}/calls\n'
+        f'[ -z "$CUT$BEFORE" ] || while read -r _; do n=$((n + 1)); done <{directory}/calls\n'
         '[ -z "$CUT" ] || [ "$n" -ne "$CUT" ] || kill -9 0\n'
+        'eval "$BEFORE"\n'
     )
 
 
@@ -130,6 +133,29 @@ def noted(directory: Path, *programs: str, before: str = "") -> None:
     for name in programs:
         does = _SYNC if name == "sync" else f'exec {shutil.which(name)} "$@"'
         stand_in(directory, name, f"{noting(directory, name)}{before}\n{does}")
+
+
+def after_cuts(top: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> Iterator[int]:
+    """Put a directory back as a cut at each of the `noted` calls of a run leaves it, and yield the number of the call.
+
+    Of calls between which no file changes, which all leave the same, the last is yielded.
+
+    Args:
+        top: the directory. Programs may be in its `bin`.
+        run: takes shell code for `noting` as ``BEFORE``, and comes to its end.
+    """
+    copying = f"{shutil.which('cp')} -a {top} {top.parent}/$n"  # the system's: that of `noted` would note itself
+    assert run(BEFORE=copying).returncode == 0
+    left: dict[tuple[object, ...], int] = {}
+    for number in itertools.takewhile(lambda number: (top.parent / str(number)).exists(), itertools.count(1)):
+        copy = top.parent / str(number)
+        found = sorted((str(path.relative_to(copy)), path.lstat()) for path in copy.rglob("*"))
+        state = tuple((name, it.st_mode, it.st_mtime_ns) for name, it in found if not name.startswith("bin"))
+        left[state] = number
+    for number in left.values():
+        shutil.rmtree(top)
+        (top.parent / str(number)).rename(top)
+        yield number
 
 
 def calls(directory: Path) -> list[str]:

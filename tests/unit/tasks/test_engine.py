@@ -252,15 +252,16 @@ class UpgradeHost:
             top / "bin",
             "docker",
             f"""cd {top}/containers; verb=$1; shift
-            [ "$DOCKER_HOST" = unix:///run/docker.sock ] && [ "$(cat ../docker)" = active ] ||
+            read -r state <../docker
+            [ "$DOCKER_HOST" = unix:///run/docker.sock ] && [ "$state" = active ] ||
                 {{ echo 'Cannot connect to the Docker daemon' >&2; exit 1; }}
             failed=
             case $verb in
                 ps) case "$*" in
-                        "--quiet --no-trunc") wanted=running ;; "--all --quiet --no-trunc") wanted=. ;; *) exit 2 ;;
+                        "--quiet --no-trunc") wanted=running ;; "--all --quiet --no-trunc") wanted="*" ;; *) exit 2 ;;
                     esac
                     tac ../created | while read -r name; do
-                        [ ! -e "$name" ] || ! grep -q "$wanted" "$name" || echo "$name"; done ;;
+                        [ -e "$name" ] && read -r state <"$name" && case $state in $wanted) echo "$name" ;; esac; done ;;
                 inspect) [ "$1" != --format ] || shift 2
                     for name; do [ -e "$name" ] && echo "/$name" || failed=yes; done ;;
                 stop) echo "stop $*" >>../log
@@ -280,7 +281,7 @@ class UpgradeHost:
         )
         scripts = {
             "systemctl": f"""case $1 in
-                is-active) grep -qE '^(active|mute)' {top}/docker ;;
+                is-active) read -r state <{top}/docker; case $state in active | mute) ;; *) exit 3 ;; esac ;;
                 reset-failed) rm -f {top}/limited; exit 1 ;; # as for a unit that systemd has not loaded
                 start) [ ! -e {top}/limited ] || exit 1; echo "systemctl $*" >>{top}/log; echo active >{top}/docker ;;
             esac""",

@@ -46,8 +46,8 @@ def plan_of(wanted: Settings) -> Plan:
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # -I: nothing of this project's tree or virtual environment can be imported.
-    line = [sys.executable, "-I", program, *arguments]
+    # -IS, as on a host: nothing of this project's tree or virtual environment can be imported.
+    line = [sys.executable, "-IS", program, *arguments]
     return subprocess.run(line, capture_output=True, text=True, cwd=program.parent)
 
 
@@ -288,12 +288,12 @@ def test_service_keeps_the_exit_code_of_its_work_when_the_journal_loses_its_outp
 ) -> None:
     monkeypatch.setenv("INVOCATION_ID", "8f3b7c")
     for redirection in (UNREAD, ">&-", ">/dev/full"):
-        assert redirected(provisioned, "status", redirection).returncode == 0
+        assert redirected(provisioned, "context .", redirection).returncode == 0
         assert redirected(provisioned, "check", redirection).returncode == 3
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", "<&-"])
-@pytest.mark.parametrize(("words", "code"), [("stats", 2), ("", 2), ("alert --test", 1), ("preflight -- .", 3)])
+@pytest.mark.parametrize(("words", "code"), [("stats", 2), ("", 2), ("alert --test", 1), ("gate none", 3)])
 def test_failure_keeps_its_exit_code_whatever_the_streams(
     provisioned: Path, words: str, code: int, redirection: str
 ) -> None:

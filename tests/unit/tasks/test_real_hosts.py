@@ -34,7 +34,7 @@ from .example_hosts import (
     with_fstab,
     with_volume,
 )
-from .real_hosts import PAGE, RealHost, described, page, real_hosts, table, verdict
+from .real_hosts import PAGE, RealHost, described, page, real_hosts, verdict
 
 README = Path(__file__).parents[3] / "README.md"
 HOSTS = real_hosts()
@@ -58,6 +58,7 @@ ROWS = {
 NO_WAY = ("disk in use",)
 
 
+@cache
 def rows() -> dict[str, list[str]]:
     """README's rows, by the kind of hosts: the cells."""
     section = README.read_text().partition("| Your disks |")[2].partition("\n\n")[0]
@@ -99,7 +100,6 @@ def test_every_release_and_every_layout_is_among_them() -> None:
 
 
 def test_page_has_the_table() -> None:
-    print(table())
     assert PAGE.read_text() == page(), "run: .venv/bin/python -m tests.unit.tasks.real_hosts"
 
 
@@ -168,13 +168,13 @@ DOCKERS = {
     ),
     "Docker's packages": our_docker_ce_host(**USED, containers_running=2),
 }
-SETTINGS: tuple[dict[str, Any], ...] = (
-    {},
-    {"replace_lost_volumes": True, "relocation": "refuse"},
-    {"extra_volumes": {"home-lv": {"mount": "/home", "size": "5G"}}},
-    {"engine_source": "docker-ce", "engine_change": True, "engine_version": "29.2", "nvidia": False},
-    {"engine_source": "distro", "nvidia": True},
-)
+SETTINGS = [
+    settings(),
+    settings(replace_lost_volumes=True, relocation="refuse"),
+    settings(extra_volumes={"home-lv": {"mount": "/home", "size": "5G"}}),
+    settings(engine_source="docker-ce", engine_change=True, engine_version="29.2", nvidia=False),
+    settings(engine_source="distro", nvidia=True),
+]
 
 # Volumes and disks as a cut run or somebody else leaves them.
 STORAGES = {
@@ -230,7 +230,7 @@ def assert_destroys_nothing(result: Examination) -> set[str]:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_no_message_on_a_host_destroys_anything(host: RealHost) -> None:
-    every = [settings(**wanted) for wanted in (host.wanted, *SETTINGS)]
+    every = [settings(**host.wanted)] * bool(host.wanted) + SETTINGS
     for docker in (host.state, *DOCKERS.values()):
         state = replace(
             docker, os_id=host.state.os_id, os_version=host.state.os_version, os_codename=host.state.os_codename
@@ -242,7 +242,7 @@ def test_no_message_on_a_host_destroys_anything(host: RealHost) -> None:
 @cache
 def commands_on(storage: str) -> set[str]:
     """Check every message on a volume, and return the commands in them."""
-    every = [settings(**wanted) for wanted in ({"volume_disks": ["/dev/vdb"]}, {"adopt_volume": True}, *SETTINGS)]
+    every = [settings(volume_disks=["/dev/vdb"]), settings(adopt_volume=True), *SETTINGS]
     results = [
         examine(wanted, state, STORAGES[storage]) for state in (bare_host(), *DOCKERS.values()) for wanted in every
     ]

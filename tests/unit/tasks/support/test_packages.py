@@ -130,13 +130,12 @@ class Apt:
         ):
             (top / name).mkdir(parents=True)
         (top / "status").write_text("".join(self._stanza(one, "Status: install ok installed\n") for one in installed))
-        packages = "".join(
-            self._stanza(one, f"Filename: ./{one.split()[0]}.deb\nSize: 1\nMD5sum: {0:032}\n") for one in offered
+        self.packages = top / "repository" / "Packages"
+        self.offer(
+            "".join(
+                self._stanza(one, f"Filename: ./{one.split()[0]}.deb\nSize: 1\nMD5sum: {0:032}\n") for one in offered
+            )
         )
-        # In apt's lists too, as `apt-get update` would put it, which takes several times as long as all the rest.
-        place = str(top).replace("_", "%5f").replace("/", "_")
-        for path in (top / "repository" / "Packages", top / "state" / "lists" / f"{place}_repository_._Packages"):
-            path.write_text(packages)
         (top / "sources.list").write_text(f"deb [trusted=yes] file:{top}/repository ./\n")
         (top / "audit").write_text("")
         options = {
@@ -174,6 +173,12 @@ class Apt:
             f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@example.com>\n"
             f"{f'Depends: {chr(44).join(depends)}' + chr(10) if depends else ''}{more}Description: fake\n\n"
         )
+
+    def offer(self, packages: str) -> None:
+        """Have the repository offer these, and put them into apt's lists: `apt-get update` takes longer than all the rest."""
+        place = str(self.packages).replace("_", "%5f").replace("/", "_").replace("_Packages", "_._Packages")
+        for path in (self.packages, self.top / "state" / "lists" / place):
+            path.write_text(packages)
 
     def run(self, command: StringCommand, **environment: str) -> CompletedProcess[str]:
         text = get_command_string(command)
@@ -291,9 +296,7 @@ def test_packages_are_installed_or_downloaded_waiting_for_apts_lock() -> None:
 @pytest.mark.parametrize("may_remove", [True, False])
 def test_other_packages_go_for_new_ones_only_where_they_may(tmp_path: Path, may_remove: bool) -> None:
     apt = Apt(tmp_path, ["docker.io 20.10"], ["docker-ce 1.0"])
-    packages = tmp_path / "repository" / "Packages"
-    packages.write_text(packages.read_text().replace("Description", "Conflicts: docker.io\nDescription"))
-    shell("apt-get -q update", tmp_path / "bin")
+    with_fields(apt, "docker-ce", "Conflicts: docker.io")
     done = apt.run(install_command(["docker-ce"], 0, may_remove=may_remove))
     assert (done.returncode == 0) == may_remove, done.stderr
     assert ("Remv docker.io" in done.stdout) == may_remove
@@ -407,10 +410,8 @@ class LockedApt(Apt):
         super().__init__(top, ["old 1.0"], ["new 1.0"])
         deb = b"not much of a package"
         (top / "repository" / "new.deb").write_bytes(deb)
-        packages, old = top / "repository" / "Packages", f"Size: 1\nMD5sum: {0:032}"
-        packages.write_text(
-            packages.read_text().replace(old, f"Size: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}")
-        )
+        sums = f"Size: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}"
+        self.offer(self.packages.read_text().replace(f"Size: 1\nMD5sum: {0:032}", sums))
         takes_locks = {"Debug::NoLocking": "0", "Dir::Bin::dpkg": f"{top}/bin/dpkg-of-apt"}
         options = shlex.join([word for name, value in takes_locks.items() for word in ("-o", f"{name}={value}")])
         (top / "apt.conf").write_text('Dir::Etc::Parts "/dev/null";\n')  # none of this machine's hooks
@@ -418,8 +419,7 @@ class LockedApt(Apt):
         stand_in(
             top / "bin", "dpkg-of-apt", f'case "$*" in *--print-* | *--assert-*) ;; *) echo "$*" >>{top}/log ;; esac'
         )
-        stand_in(top / "bin", "sleep", "exec /bin/sleep 0.1")
-        shell("apt-get -q update", top / "bin")
+        stand_in(top / "bin", "sleep", "exec /bin/sleep 0.8")
 
     @contextmanager
     def locked(self, lock: str, seconds: float = 60) -> Iterator[None]:
@@ -514,10 +514,8 @@ def test_messages_are_read_where_run_takes_no_file_and_apt_is_not_started_where_
 
 def with_fields(apt: Apt, package: str, fields: str) -> None:
     """Give a package that the repository offers more control fields."""
-    packages = apt.top / "repository" / "Packages"
     head = f"Package: {package}\n"
-    packages.write_text(packages.read_text().replace(head, f"{head}{fields}\n"))
-    shell("apt-get -q update", apt.top / "bin")
+    apt.offer(apt.packages.read_text().replace(head, f"{head}{fields}\n"))
 
 
 def simulation(packages: Sequence[str], *may_remove: str) -> StringCommand:
