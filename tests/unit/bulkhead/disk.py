@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -66,6 +67,29 @@ class LossyDisk:
             undo()
         self._pending, self._empty = [], set()
 
+    def remember(self, top: str) -> Callable[[], None]:
+        """Return what brings back everything beneath a directory as it is now, and what of it a power cut would undo."""
+        pending, empty = [*self._pending], {*self._empty}
+        kept = [(*found, self._synced.get(inode)) for inode, *found in read_tree(top)]
+
+        def bring_back() -> None:
+            shutil.rmtree(top)
+            os.mkdir(top)
+            self._synced, self._pending, self._empty = {}, [*pending], {*empty}
+            for path, mode, content, synced in kept:
+                if isinstance(content, str):
+                    os.symlink(content, path)
+                    continue
+                if content is None:
+                    os.mkdir(path)
+                else:
+                    _write(path, content)
+                os.chmod(path, mode)
+                if synced is not None:
+                    self._synced[os.stat(path).st_ino] = synced
+
+        return bring_back
+
 
 @cache
 def _real(directory: str) -> str:
@@ -75,6 +99,25 @@ def _real(directory: str) -> str:
 def _content(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:
         return file.read()
+
+
+def _write(path: str, content: bytes, mode: int = 0o600) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, mode), "wb", buffering=0) as file:
+        file.write(content)
+
+
+def read_tree(top: str) -> Iterator[tuple[int, str, int, bytes | str | None]]:
+    """Yield inode, path and mode of everything beneath a directory, with a file's content, a link's target or None."""
+    with os.scandir(top) as entries:
+        for entry in entries:
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+            if entry.is_symlink():
+                yield entry.inode(), entry.path, mode, os.readlink(entry.path)
+            elif entry.is_dir():
+                yield entry.inode(), entry.path, mode, None
+                yield from read_tree(entry.path)
+            else:
+                yield entry.inode(), entry.path, mode, _content(entry.path)
 
 
 def _undo(old: str, new: str) -> Callable[[], None]:
@@ -89,7 +132,6 @@ def _undo(old: str, new: str) -> Callable[[], None]:
         if content is None:
             os.mkdir(new, mode)
         else:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT, mode), "wb") as file:
-                file.write(content)
+            _write(new, content, mode)
 
     return undo

@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Container
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,12 +35,14 @@ from bulkhead.storage.processes import Process
 from pyinfra_lvm.model import FstabEntry
 
 from ..configs import config
-from ..disk import LossyDisk
+from ..disk import LossyDisk, read_tree
 from ..power_cut import CUTS, POWER_CUTS, PowerCut, Steps
 
 RAN = ("web", "plain")  # with a restart policy and without
 ALWAYS = ("web", "stopped")  # Docker starts them at its own start, also what had been stopped by hand
 
+ANY_STEP = range(1, 1000)
+_WHEN = re.compile(rb'"(since|switched)": [0-9.]+')  # in the journal
 
 SAVE, RECOVER = Journal.save, Relocation.recover
 WANTS = "/etc/systemd/system/multi-user.target.wants"
@@ -52,6 +55,7 @@ class RelocationHost(Engine, Steps):
 
     def __init__(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Steps.__init__(self)
+        self.top = str(top)
         self.stores = {name: f"{top}/lib/{name}" for name in ("docker", "containerd")}
         self.volume = f"{top}/volume"
         for path in (*self.stores.values(), *(f"{self.volume}/{name}" for name in self.stores)):
@@ -217,6 +221,29 @@ class RelocationHost(Engine, Steps):
         """From now on nothing is cut."""
         self.last_step = 0
 
+    def cuts(self, program: Callable[[], object], at: Container[int] = ANY_STEP) -> list[Callable[[], None]]:
+        """Run a program. Return what makes the host, for each of these steps, what it was before it: there it was cut."""
+        cuts: list[Callable[[], None]] = []
+
+        def keep() -> None:
+            if self.steps in at:
+                cuts.append(self._remember())
+
+        self.steps, self.at_step = 0, keep
+        program()
+        self.at_step = lambda: None
+        return cuts
+
+    def _remember(self) -> Callable[[], None]:
+        bring_back = self.disk.remember(self.top)
+        kept, mounted = vars(self) | {"at_step": lambda: None}, {*self.mounted}
+
+        def cut() -> None:
+            bring_back()
+            vars(self).update(kept, mounted={*mounted})
+
+        return cut
+
     def store(self, name: str) -> Path:
         """A store as Docker sees it."""
         path = self.stores[name]
@@ -225,11 +252,13 @@ class RelocationHost(Engine, Steps):
     # -- its engine
 
     def _containers(self) -> dict[str, bool]:
-        containers: dict[str, bool] = json.loads((self.store("docker") / "containers").read_text())
+        with open(f"{self.store('docker')}/containers", encoding="utf-8") as file:
+            containers: dict[str, bool] = json.load(file)
         return containers
 
     def _set(self, running: dict[str, bool]) -> None:
-        (self.store("docker") / "containers").write_text(json.dumps(running))
+        with open(f"{self.store('docker')}/containers", "w", encoding="utf-8") as file:
+            json.dump(running, file)
 
     def _refuse_down(self) -> None:
         if not self.up:
@@ -276,14 +305,10 @@ class RelocationHost(Engine, Steps):
 
     def state(self) -> object:
         """Return all that decides what happens next: hosts of the same state go on alike."""
-        top = os.path.dirname(self.volume)
-        files = []
-        for directory, _, names in os.walk(top):
-            for name in names:
-                with open(f"{directory}/{name}", encoding="utf-8") as file:
-                    text = re.sub(r'"(since|switched)": [0-9.]+', "", file.read())  # when is not what
-                files.append(f"{directory}/{name}\n{text}".replace(top, ""))
-            files.append(directory.replace(top, ""))
+        files = [
+            (path, mode, _WHEN.sub(b"", content) if isinstance(content, bytes) else content)
+            for _, path, mode, content in read_tree(self.top)
+        ]
         return (
             self.fstab,
             *sorted(self.mounted),
@@ -291,7 +316,7 @@ class RelocationHost(Engine, Steps):
             self.is_recovery_enabled,
             self.written,
             self.boots > 0,
-            *sorted(files),
+            frozenset(files),
         )
 
     def move(self) -> Relocation:
@@ -375,27 +400,15 @@ def test_everything_is_on_the_disk_before_what_relies_on_it(host: RelocationHost
     ]
 
 
-def _steps(host: RelocationHost) -> int:
-    host.move().relocate()
-    return host.steps
-
-
 @pytest.mark.parametrize("how", CUTS)
-def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
-    assert steps > 15
-    ends = set()
-    for last in range(1, steps + 1):
-        host = RelocationHost(memory_path / f"{how}{last}", monkeypatch)
-        host.last_step = last
-        with pytest.raises(PowerCut):
-            host.move().relocate()
+def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(host: RelocationHost, how: str) -> None:
+    cuts = host.cuts(host.move().relocate)
+    assert len(cuts) > 15
+    ends, went_on = set(), set()
+    for cut in cuts:
+        cut()
         stopped = host.move().journal.phase in STOPPED
-        if how == "kill":
-            host.revive()
-        else:
+        if how != "kill":
             host.reboot(how)
         is_found = host.recovery.exists() and host.is_recovery_enabled
         assert is_found or host.move().journal.phase not in STOPPED, "nobody would recover it at boot"
@@ -403,6 +416,9 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
         # What the program did not stop, a cut has stopped: those without a restart policy stay down after it.
         host.assert_whole(set(RAN) if stopped or how == "kill" else {"web"})
         ends.add(host.move().journal.phase)
+        if (state := host.state()) in went_on:
+            continue
+        went_on.add(state)
         if host.move().is_pending:
             host.move().relocate()
         assert host.move().journal.phase == journal.DONE
@@ -411,35 +427,30 @@ def test_move_that_is_cut_at_any_step_ends_on_all_of_the_data(
 
 
 @pytest.mark.parametrize("how", ["power", "kill"])
-def test_recovery_that_is_cut_itself_goes_on(memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    steps = _steps(RelocationHost(memory_path / "count", monkeypatch))
+def test_recovery_that_is_cut_itself_goes_on(host: RelocationHost, how: str) -> None:
     went_on = set()
-    for last in range(1, steps + 1):
-        for again in (1, 4, 7, 10, 99):
-            host = RelocationHost(memory_path / f"{last}-{again}", monkeypatch)
-            host.last_step = last
-            with pytest.raises(PowerCut):
-                host.move().relocate()
-            host.reboot() if how == "power" else host.revive()
-            host.steps, host.last_step = 0, again
-            host.broken_on_volume = last % 2 == 0
-            is_cut = False
-            try:
-                host.move().recover()
-            except PowerCut:
-                is_cut = True
-                host.broken_on_volume = False
-                host.reboot()
-                host.move().recover()
-            host.revive()
+
+    def go_on() -> None:
+        host.assert_whole({"web"})
+        host.broken_on_volume = False
+        if host.move().is_pending and (state := host.state()) not in went_on:
+            went_on.add(state)
+            host.move().relocate()
             host.assert_whole({"web"})
+
+    for last, cut in enumerate(host.cuts(host.move().relocate), 1):
+        cut()
+        if how == "power":
+            host.reboot()
+        host.broken_on_volume = last % 2 == 0
+        cuts_again = host.cuts(host.move().recover, at=(1, 4, 7, 10))
+        go_on()
+        for cut_again in cuts_again:
+            cut_again()
             host.broken_on_volume = False
-            if host.move().is_pending and (state := host.state()) not in went_on:
-                went_on.add(state)
-                host.move().relocate()
-                host.assert_whole({"web"})
-            if not is_cut:
-                break  # a later cut would not come either
+            host.reboot()
+            host.move().recover()
+            go_on()
 
 
 def test_stop_that_a_killed_move_had_asked_for_does_not_win(
@@ -582,25 +593,16 @@ def test_rollback_goes_back_to_the_old_data_of_a_volume_that_is_lost(host: Reloc
 
 
 @pytest.mark.parametrize("how", POWER_CUTS)
-def test_rollback_that_is_cut_at_any_step_is_finished(
-    memory_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    for last in range(1, 30):
-        host = RelocationHost(memory_path / str(last), monkeypatch)
-        host.move().relocate()
-        host.steps, host.last_step = 0, last
-        is_cut = False
-        try:
-            host.move().roll_back()
-        except PowerCut:
-            is_cut = True
-            host.reboot(how)
-            host.move().recover()
-        host.revive()
+def test_rollback_that_is_cut_at_any_step_is_finished(host: RelocationHost, how: str) -> None:
+    host.move().relocate()
+    cuts = host.cuts(host.move().roll_back)
+    host.assert_whole({"web"})
+    assert len(cuts) > 10
+    for cut in cuts:
+        cut()
+        host.reboot(how)
+        host.move().recover()
         host.assert_whole({"web"})
-        if not is_cut:
-            break
-    assert last > 10
 
 
 @pytest.mark.parametrize("name", ["of somebody", ".Trash-0"])

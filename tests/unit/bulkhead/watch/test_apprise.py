@@ -180,6 +180,7 @@ def test_apprise_takes_an_alert_and_its_recovery_to_a_web_server(host: AlertHost
 
 
 @needs_apprise
+@pytest.mark.usefixtures("loaded")
 def test_apprise_takes_an_alert_to_a_mail_server(host: AlertHost, mail_server: tuple[int, list[str]]) -> None:
     port, got = mail_server
     host.receivers(mail=f"mailto://127.0.0.1:{port}?from=bulkhead@example.org&to=ops@example.org")
