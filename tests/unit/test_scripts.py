@@ -435,10 +435,10 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
     ],
 )
 def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
-    deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], output: str
+    deploying: Checkout, python_with_pyinfra: Path, tmp_path: Path, hosts: str, limits: list[str], output: str
 ) -> None:
     # The real one: what it logs decides.
-    deploying.stand_in("python", f'PYTHONPATH={TOP} exec {sys.executable} "$@"', deploying.top / ".venv/bin")
+    deploying.stand_in("python", f'PYTHONPATH={TOP} exec {python_with_pyinfra} "$@"', deploying.top / ".venv/bin")
     (deploying.top / "deploy.py").write_text("raise SystemExit('a host is changed')")
     inventory = tmp_path / "hosts.py"
     inventory.write_text(hosts)
