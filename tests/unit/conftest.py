@@ -8,6 +8,7 @@ takes the ends of processes for itself.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -43,4 +44,13 @@ def python_with_pyinfra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     """Return a Python for runs of pyinfra: it has pyinfra imported already, patch and all."""
     directory = tmp_path_factory.mktemp("python")
     with Prepared(directory, "pyinfra_cli.main", "pyinfra.operations.server", "pydantic", "jinja2") as python:
+        yield python.program
+
+
+@pytest.fixture(scope="session")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a Python without a virtual environment."""
+    modules = ("argparse", "ast", "dataclasses", "ipaddress", "json", "random", "tempfile", "threading", "zipfile")
+    interpreter = Path(sys.executable).resolve()
+    with Prepared(tmp_path_factory.mktemp("python"), *modules, python=interpreter) as python:
         yield python.program

@@ -12,32 +12,32 @@ import gc
 import importlib
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
 from pathlib import Path
 
-from gevent import monkey  # which replaces both, so that they serve its own processes alone
-
-_fork, _waitpid = (monkey.get_original("os", name) for name in ("fork", "waitpid"))
+_fork, _waitpid = os.fork, os.waitpid  # before gevent replaces them
 
 
 class Prepared:
     """Such a Python, until the end of the block.
 
     Args:
-        directory: an empty one.
+        directory: one without a file called python.
         modules: what it imports first.
+        python: the interpreter.
     """
 
-    def __init__(self, directory: Path, *modules: str) -> None:
+    def __init__(self, directory: Path, *modules: str, python: str | Path = sys.executable) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        line = [sys.executable, __file__, *modules]
+        line = [python, __file__, *modules]
         self._process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.program = directory / "python"
         self.program.write_text(
-            '#!/bin/sh\nmkfifo "$0.$$" || exit\n'
-            f"echo $$ >/proc/{self._process.pid}/fd/0\n"
+            '#!/bin/sh\n/usr/bin/mkfifo "$0.$$" || exit\n'
+            f"echo $$ >/proc/{self._process.pid}/fd/0 || exit\n"
             'read -r code <"$0.$$"\nexit "${code:-255}"\n'
         )
         self.program.chmod(0o755)
@@ -63,6 +63,7 @@ def serve(modules: list[str]) -> None:
             else:
                 take_over(int(line))
     for child in children:
+        os.kill(child, signal.SIGKILL)  # one that hangs
         _waitpid(child, 0)
 
 
@@ -70,12 +71,14 @@ def take_over(pid: int) -> None:
     """Run what a program was called for, and end with it."""
     process = Path("/proc", str(pid))
     _, program, *arguments = (process / "cmdline").read_text().split("\0")[:-1]
-    ended = os.open(f"{program}.{pid}", os.O_WRONLY)
     os.chdir(process / "cwd")
     os.environ.clear()
     os.environ.update(line.split("=", 1) for line in (process / "environ").read_text().split("\0")[:-1])
     for stream in range(3):
         os.dup2(os.open(process / "fd" / str(stream), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
+    # Not before: while the program waits for this, its standard input is its own.
+    ended = os.open(fifo := f"{program}.{pid}", os.O_WRONLY)
+    os.unlink(fifo)
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     code: object = 1
     try:
@@ -97,7 +100,8 @@ def take_over(pid: int) -> None:
 
 def run(arguments: list[str]) -> None:
     """Do what Python does with these arguments."""
-    sys.path[0:1] = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    named = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[0:1] = [os.path.dirname(arguments[0]) or os.getcwd(), *named]
     if arguments[0] == "-u":
         del arguments[0]
     how, *sys.argv = arguments if arguments[0] in ("-c", "-m") else ("", *arguments)
