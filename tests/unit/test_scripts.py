@@ -617,6 +617,7 @@ def test_part_of_the_unit_tests_that_passes_is_one_line(in_parts: Checkout) -> N
     assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 3
     (oldest,) = in_parts.calls("oldest")
     assert oldest.endswith(" tests/unit/bulkhead")
+    assert in_parts.calls("apt-get", "sudo") == []
 
 
 def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_still_run(in_parts: Checkout) -> None:
