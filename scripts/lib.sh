@@ -87,8 +87,10 @@ find_inventory() {
 # need_packages NAME...: installs the Debian packages that are missing, as root or with sudo, and says which.
 need_packages() {
     missing=
+    # All at once: it reads the whole list of packages first.
+    packages=$(dpkg-query -W -f '${Package}:${db:Status-Status} ' "$@" 2>/dev/null) || true
     for package in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+        case " $packages" in *" $package:installed "*) ;; *) missing="$missing $package" ;; esac
     done
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null ||

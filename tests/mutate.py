@@ -365,7 +365,8 @@ def _passes(subject: Subject, copy: Path, plugin: object, record: Record | None 
         silence = os.open(os.devnull, os.O_WRONLY)
         for descriptor in (1, 2):
             os.dup2(silence, descriptor)
-        code = pytest.main(["-x", "-q", "--no-header", "--tb=no", *subject.tests], plugins=[plugin])
+        unused = ["-p", "no:logging", "-p", "no:xdist", "-p", "no:pytest11.testinfra"]  # plugins, as in scripts/test
+        code = pytest.main(["-x", "-q", "--no-header", "--tb=no", *unused, *subject.tests], plugins=[plugin])
     finally:
         os._exit(code)
 

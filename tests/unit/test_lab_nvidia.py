@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,26 @@ from lab import deb, nvidia_packages
 SMI = "#!/bin/sh\necho 'GPU 0: NVIDIA A100-PCIE-40GB (UUID: GPU-b01dface)'\n"
 
 
-def ctk(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, nvidia_packages.SOURCES / "nvidia-ctk", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, env=environment)
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def configure(daemon_json: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return ctk("runtime", "configure", "--runtime=docker", f"--config={daemon_json}", *options)
+@pytest.fixture
+def ctk(plain_python: Path) -> Run:
+    def ctk(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        line = [plain_python, nvidia_packages.SOURCES / "nvidia-ctk", *arguments]
+        return subprocess.run(line, capture_output=True, text=True, env=environment)
+
+    return ctk
 
 
-def test_missing_daemon_json_is_made_with_the_runtime(tmp_path: Path) -> None:
+@pytest.fixture
+def configure(ctk: Run) -> Run:
+    return partial(ctk, "runtime", "configure", "--runtime=docker")
+
+
+def test_missing_daemon_json_is_made_with_the_runtime(configure: Run, tmp_path: Path) -> None:
     daemon_json = tmp_path / "docker" / "daemon.json"
-    done = configure(daemon_json)
+    done = configure(f"--config={daemon_json}")
     assert done.returncode == 0
     assert daemon_json.read_text() == (
         "{\n"
@@ -42,11 +51,11 @@ def test_missing_daemon_json_is_made_with_the_runtime(tmp_path: Path) -> None:
     assert "It is recommended that docker daemon be restarted." in done.stderr
 
 
-def test_keys_and_runtimes_of_others_are_kept_and_sorted(tmp_path: Path) -> None:
+def test_keys_and_runtimes_of_others_are_kept_and_sorted(configure: Run, tmp_path: Path) -> None:
     daemon_json = tmp_path / "daemon.json"
     theirs = {"path": "mine"}
     daemon_json.write_text(json.dumps({"live-restore": True, "runtimes": {"nvidia": {"options": 1}, "mine": theirs}}))
-    assert configure(daemon_json, "--set-as-default").returncode == 0
+    assert configure(f"--config={daemon_json}", "--set-as-default").returncode == 0
     made = json.loads(daemon_json.read_text())
     assert list(made) == ["default-runtime", "live-restore", "runtimes"]
     assert made["default-runtime"] == "nvidia"
@@ -54,30 +63,30 @@ def test_keys_and_runtimes_of_others_are_kept_and_sorted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("option", ["--cdi.enabled", "--cdi.enable", "--enable-cdi"])
-def test_other_features_are_dropped_when_cdi_is_turned_on(tmp_path: Path, option: str) -> None:
+def test_other_features_are_dropped_when_cdi_is_turned_on(configure: Run, tmp_path: Path, option: str) -> None:
     daemon_json = tmp_path / "daemon.json"
     daemon_json.write_text('{"features": {"buildkit": true}}')
-    configure(daemon_json, option)
+    configure(f"--config={daemon_json}", option)
     assert json.loads(daemon_json.read_text())["features"] == {"cdi": True}
 
 
 @pytest.mark.parametrize(("text", "error"), [("", "EOF"), ("{", "unable to load config for runtime docker")])
-def test_invalid_daemon_json_is_left_alone(tmp_path: Path, text: str, error: str) -> None:
+def test_invalid_daemon_json_is_left_alone(configure: Run, tmp_path: Path, text: str, error: str) -> None:
     daemon_json = tmp_path / "daemon.json"
     daemon_json.write_text(text)
-    done = configure(daemon_json)
+    done = configure(f"--config={daemon_json}")
     assert done.returncode == 1
     assert error in done.stderr
     assert daemon_json.read_text() == text
 
 
-def test_dry_run_prints_and_writes_nothing(tmp_path: Path) -> None:
-    done = configure(tmp_path / "daemon.json", "--dry-run")
+def test_dry_run_prints_and_writes_nothing(configure: Run, tmp_path: Path) -> None:
+    done = configure(f"--config={tmp_path}/daemon.json", "--dry-run")
     assert "nvidia" in json.loads(done.stdout)["runtimes"]
     assert not (tmp_path / "daemon.json").exists()
 
 
-def test_configuration_is_written_once_and_kept(tmp_path: Path) -> None:
+def test_configuration_is_written_once_and_kept(ctk: Run, tmp_path: Path) -> None:
     file = tmp_path / "nvidia-container-runtime" / "config.toml"
     line = ("--quiet", "config", f"--config-file={file}", "--in-place")
     assert ctk(*line).returncode == 0
@@ -87,7 +96,7 @@ def test_configuration_is_written_once_and_kept(tmp_path: Path) -> None:
     assert file.read_text() == "mine = true\n"
 
 
-def test_specification_has_the_devices_that_nvidia_smi_lists(tmp_path: Path) -> None:
+def test_specification_has_the_devices_that_nvidia_smi_lists(ctk: Run, tmp_path: Path) -> None:
     smi, output = tmp_path / "nvidia-smi", tmp_path / "cdi" / "nvidia.yaml"
     smi.write_text(SMI)
     smi.chmod(0o755)
@@ -101,7 +110,7 @@ def test_specification_has_the_devices_that_nvidia_smi_lists(tmp_path: Path) -> 
     assert "Found 3 CDI devices" in listed.stderr
 
 
-def test_no_specification_is_made_without_a_gpu(tmp_path: Path) -> None:
+def test_no_specification_is_made_without_a_gpu(ctk: Run, tmp_path: Path) -> None:
     done = ctk("cdi", "generate", f"--output={tmp_path}/nvidia.yaml", PATH=str(tmp_path))
     assert done.returncode == 1
     assert not (tmp_path / "nvidia.yaml").exists()

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from .prepared import Prepared
 
 TOP = Path(__file__).parent.parent.parent
 
@@ -44,10 +47,15 @@ TESTS = {
 
 
 class LabCheckout:
-    """A git checkout with the lab and the tests above, all committed."""
+    """A git checkout with the lab and the tests above, all committed.
 
-    def __init__(self, top: Path) -> None:
+    Args:
+        python: what the workers run in.
+    """
+
+    def __init__(self, top: Path, python: Path) -> None:
         self.top = top / "checkout"
+        self.python = python
         # What the lab imports of the rest of the project, it finds in the project itself.
         path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
         self.environment = {**os.environ, "PYTHONPATH": path, "BULKHEAD_CACHE": str(top / "cache"), "MARKS": str(top)}
@@ -65,22 +73,27 @@ class LabCheckout:
             identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
             subprocess.run(["git", *identity, *line.split()], cwd=self.top, check=True, capture_output=True)
 
-    def line(self, *arguments: str, workers: bool) -> list[str]:
-        shared = ["--numprocesses", "2", "--dist", "loadfile"] if workers else []
-        return [sys.executable, "-m", "pytest", "--verbose", *shared, *arguments, "tests/lab"]
-
     def run(self, *arguments: str, workers: bool = False, **environment: str) -> tuple[int, set[str], str]:
         """Run tests, and return the exit code, the names of the tests that ran, and the output."""
-        output = self.top.parent / "output"
-        if child := os.fork():
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        else:
-            self._become(self.line(*arguments, workers=workers), output, environment)
-        text = output.read_text()
+        return self.result(self.start(*arguments, workers=workers, **environment))
+
+    def start(self, *arguments: str, workers: bool = False, **environment: str) -> int:
+        """Start such a run, and return the number of its process."""
+        shared = ["--dist", "loadfile", "--tx", f"2*popen//python={self.python}"] if workers else []
+        line = ["--verbose", "-p", "no:logging", "-p", "no:pytest11.testinfra", *shared, *arguments, "tests/lab"]
+        child = os.fork()
+        if not child:
+            self._become(line, environment)
+        return child
+
+    def result(self, child: int) -> tuple[int, set[str], str]:
+        """Wait for the end of a run, and return the same as `run`."""
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        text = (self.top.parent / "output").read_text()
         words = [word for line in text.splitlines() if "PASSED" in line or "FAILED" in line for word in line.split()]
         return code, {word.split("::")[1] for word in words if word.startswith("tests/lab/")}, text
 
-    def _become(self, line: list[str], output: Path, environment: dict[str, str]) -> NoReturn:
+    def _become(self, line: list[str], environment: dict[str, str]) -> NoReturn:
         """Become such a run, in a fork of the process that has imported pytest: that takes longer than these tests."""
         gc.freeze()
         code = 1
@@ -90,11 +103,11 @@ class LabCheckout:
             sys.path[0] = str(self.top)
             for name in [name for name in sys.modules if name.partition(".")[0] in ("lab", "tests")]:
                 del sys.modules[name]
-            for descriptor, file in ((0, os.devnull), (1, output)):
+            for descriptor, file in ((0, os.devnull), (1, self.top.parent / "output")):
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC), descriptor)
             os.dup2(1, 2)
             sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
-            code = pytest.main(line[line.index("pytest") + 1 :])
+            code = pytest.main(line)
             sys.stdout.flush()
         finally:
             os._exit(code)
@@ -103,9 +116,15 @@ class LabCheckout:
 EVERY = {"test_quick", "test_slow", "test_that_fails_at_first", "test_sampled[a]", "test_sampled[b]"}
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with Prepared(tmp_path_factory.mktemp("python"), "pytest", "xdist.remote", "xdist.plugin") as python:
+        yield python.program
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> LabCheckout:
-    return LabCheckout(tmp_path)
+def checkout(tmp_path: Path, python: Path) -> LabCheckout:
+    return LabCheckout(tmp_path, python)
 
 
 def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: LabCheckout) -> None:
@@ -126,23 +145,18 @@ def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: LabCheckout
 
 def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: LabCheckout) -> None:
     top = checkout.top.parent
-    with subprocess.Popen(
-        checkout.line("--full", workers=True),
-        cwd=checkout.top,
-        env=checkout.environment | {"SLOW": "50"},
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background of a shell
-    ) as process:
-        try:
-            deadline = time.monotonic() + 30
-            while not (top / "slow").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            time.sleep(0.5)
-            process.terminate()
-            assert process.wait(30) == pytest.ExitCode.INTERRUPTED
-        finally:
-            process.kill()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    child = checkout.start("--full", workers=True, SLOW="50")
+    signal.signal(signal.SIGINT, before)
+    try:
+        deadline = time.monotonic() + 30
+        while not (top / "slow").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+    finally:
+        os.kill(child, signal.SIGTERM)
+    assert checkout.result(child)[0] == pytest.ExitCode.INTERRUPTED
     assert (top / "torn-down").exists(), "the fixtures were not torn down: a machine would be left behind"
     ran = checkout.run("--full")[1]
     assert "test_slow" in ran

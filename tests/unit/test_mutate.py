@@ -74,6 +74,8 @@ def test_fault_that_no_test_notices_is_found_and_the_file_is_whole_again(tmp_pat
 
 
 MODULE = """\
+import time
+
 LIMIT = 5
 OTHER = 7
 
@@ -124,7 +126,7 @@ def test_fault_is_noticed_in_a_function_at_import_and_in_another_process(checkou
 
 def test_fault_that_never_ends_is_noticed(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutate, "_SLACK", 1)
-    faults = changed(MODULE, ("return 3", "pass"))
+    faults = changed(MODULE, ("return 3", "time.sleep(1000)"))
     assert [*unnoticed(Subject("amodule.py", ["test_a.py"]), checkout, faults)] == [None]
 
 

@@ -17,22 +17,23 @@ import pytest
 from lab import with_system_directories
 
 TOP = Path(__file__).parent.parent.parent
-SCRIPTS = sorted(path.name for path in (TOP / "scripts").iterdir() if os.access(path, os.X_OK))
+SOURCES = sorted((TOP / "scripts").iterdir())
+SCRIPTS = [path.name for path in SOURCES if os.access(path, os.X_OK)]
 INSTALLERS = ("apt-get", "sudo", "dpkg-query")
 
 
 class Checkout:
-    """The scripts in a directory of their own; what they call is written down."""
+    """The scripts in a directory of their own; what they call is written down.
 
-    def __init__(self, top: Path) -> None:
+    Args:
+        python: the python3 of the machine, without the project's packages.
+    """
+
+    def __init__(self, top: Path, python: Path) -> None:
         self.top = top / "checkout"
         self.bin = top / "bin"
         self.log = top / "log"
-        shutil.copytree(TOP / "scripts", self.top / "scripts")
-        shutil.copy(TOP / "requirements.lock", self.top)
-        shutil.copytree(TOP / "files", self.top / "files")
-        (self.top / "tests").mkdir()
-        shutil.copy(TOP / "tests/mutants.toml", self.top / "tests")
+        self.link(*(f"scripts/{path.name}" for path in SOURCES), "requirements.lock", "files", "tests/mutants.toml")
         self.bin.mkdir()
         self.environment = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -42,7 +43,13 @@ class Checkout:
         }
         for name in INSTALLERS:
             self.stand_in(name)
-        (self.bin / "python3").symlink_to(sys.executable)
+        (self.bin / "python3").symlink_to(python)
+
+    def link(self, *names: str) -> None:
+        """Have these files and directories of the project here too."""
+        for name in names:
+            (self.top / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.top / name).symlink_to(TOP / name)
 
     def stand_in(self, name: str, body: str = "", directory: Path | None = None) -> None:
         """Put a program in the place of another one. It writes its own name and its arguments down first."""
@@ -57,7 +64,7 @@ class Checkout:
         for name, body in programs.items():
             self.stand_in(name, body, self.top / ".venv/bin")
         shutil.copy(self.top / "requirements.lock", self.top / ".venv")
-        self.stand_in("dpkg-query", "printf installed")
+        self.stand_in("dpkg-query", "printf '%s:installed ' \"$@\"")
         for name in ("prometheus", "prometheus-node-exporter"):
             Path(self.environment["BULKHEAD_CACHE"], "unpacked", name).mkdir(parents=True)
 
@@ -80,8 +87,8 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path: Path, plain_python: Path) -> Checkout:
+    return Checkout(tmp_path, plain_python)
 
 
 APT_WITH_BACKPORTS = """
@@ -147,8 +154,7 @@ def test_machine_without_debians_archive_keeps_its_qemu(checkout: Checkout) -> N
 
 
 def test_program_is_one_file_that_runs_anywhere(checkout: Checkout) -> None:
-    for name in ("bulkhead", "pyinfra_lvm", "tasks"):
-        shutil.copytree(TOP / name, checkout.top / name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout.link("bulkhead", "pyinfra_lvm", "tasks")
     laptop = checkout.top.parent / "laptop"
     laptop.mkdir()
     for _ in range(2):
@@ -167,8 +173,7 @@ def test_program_is_one_file_that_runs_anywhere(checkout: Checkout) -> None:
 
 
 def test_program_replaces_nothing_but_itself(checkout: Checkout) -> None:
-    for name in ("bulkhead", "pyinfra_lvm", "tasks"):
-        shutil.copytree(TOP / name, checkout.top / name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout.link("bulkhead", "pyinfra_lvm", "tasks")
     other = checkout.top / "other"
     other.write_text("mine")
     done = checkout.run("program", "other")
@@ -194,7 +199,7 @@ def test_program_refuses_a_python_that_is_too_old(checkout: Checkout) -> None:
 def test_help_is_printed_from_anywhere_and_installs_nothing(
     checkout: Checkout, script: str, arguments: Sequence[str]
 ) -> None:
-    shutil.copytree(TOP / "lab", checkout.top / "lab")
+    checkout.link("lab")
     done = checkout.run(script, *arguments, cwd=Path("/"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: scripts/{script}")
@@ -212,7 +217,7 @@ def test_help_needs_no_python(checkout: Checkout, script: str) -> None:
 
 
 def test_help_of_a_command_of_the_lab_is_its_own(checkout: Checkout) -> None:
-    shutil.copytree(TOP / "lab", checkout.top / "lab")
+    checkout.link("lab")
     assert "--layout" in checkout.run("lab", "up", "--help").stdout
 
 
@@ -435,10 +440,10 @@ def test_this_machine_is_provisioned_as_root_or_with_sudo(deploying: Checkout) -
     ],
 )
 def test_deploy_fails_where_pyinfra_does_nothing_and_exits_with_0(
-    deploying: Checkout, tmp_path: Path, hosts: str, limits: list[str], output: str
+    deploying: Checkout, python_with_pyinfra: Path, tmp_path: Path, hosts: str, limits: list[str], output: str
 ) -> None:
     # The real one: what it logs decides.
-    deploying.stand_in("python", f'PYTHONPATH={TOP} exec {sys.executable} "$@"', deploying.top / ".venv/bin")
+    deploying.stand_in("python", f'PYTHONPATH={TOP} exec {python_with_pyinfra} "$@"', deploying.top / ".venv/bin")
     (deploying.top / "deploy.py").write_text("raise SystemExit('a host is changed')")
     inventory = tmp_path / "hosts.py"
     inventory.write_text(hosts)
@@ -549,7 +554,7 @@ def test_verification_takes_the_callers_files_and_this_machine(checkout: Checkou
 def testing(checkout: Checkout) -> Checkout:
     """A checkout with a pytest that does nothing."""
     checkout.with_venv(python="exit ${CODE:-0}")
-    (checkout.top / "tests/lab").mkdir(parents=True)
+    (checkout.top / "tests/lab").mkdir()
     (checkout.top / "tests/lab/test_guard.py").touch()
     return checkout
 
@@ -623,6 +628,7 @@ def test_part_of_the_unit_tests_that_passes_is_one_line(in_parts: Checkout) -> N
     assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 3
     (oldest,) = in_parts.calls("oldest")
     assert oldest.endswith(" tests/unit/bulkhead")
+    assert in_parts.calls("apt-get", "sudo") == []
 
 
 def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_still_run(in_parts: Checkout) -> None:

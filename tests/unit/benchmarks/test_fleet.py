@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,12 +39,12 @@ def test_median_is_of_each_figure() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+def run(python_with_pyinfra: Path, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     top = tmp_path_factory.mktemp("fleet")
     (top / "answers.json").write_text(json.dumps([lines for _, lines in answers(settings())]))
     (top / "inventory.py").write_text("docker = ['@fake/a', '@fake/b']")
     (top / "group_data").symlink_to(TOP / "inventory/group_data")
-    line = [sys.executable, "-m", "benchmarks.simulated_fleet", "-y", "-vv", str(top / "inventory.py"), "deploy.py"]
+    line = [python_with_pyinfra, "-m", "benchmarks.simulated_fleet", "-y", "-vv", top / "inventory.py", "deploy.py"]
     environment = {**os.environ, ANSWERS: str(top / "answers.json")}
     return subprocess.run(line, cwd=TOP, env=environment, capture_output=True, text=True, timeout=120)
 

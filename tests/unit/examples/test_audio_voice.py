@@ -19,6 +19,7 @@ from bulkhead.review.commands import review
 from bulkhead.review.page import Review
 
 from ..bulkhead.context.contexts import make, options
+from ..prepared import Prepared
 from .loading import EXAMPLE, load
 
 # The failings of the incident that a Dockerfile has → the rules that find them.
@@ -121,12 +122,15 @@ def test_stand_ins_are_installed_by_pip_as_the_dockerfiles_do(tmp_path: Path, mo
 
     def installed(target: Path, *words: str) -> str:
         """Install into a directory, and return the names and versions."""
-        line = [sys.executable, "-m", "pip", "--isolated", "install", "--no-index", "--find-links", str(wheels)]
-        subprocess.run([*line, "--quiet", "--target", str(target), *words], check=True, capture_output=True)
+        line = [pip.program, "-m", "pip", "--isolated", "install", "--no-index", "--find-links", str(wheels)]
+        # Without the second option pip looks through every package of this Python.
+        options = ("--quiet", "--no-warn-conflicts", "--target", str(target))
+        subprocess.run([*line, *options, *words], check=True, capture_output=True)
         return " ".join(sorted(path.name.removesuffix(".dist-info") for path in target.glob("*.dist-info")))
 
-    assert "torch-2.5.1 torchaudio-2.5.1" in installed(tmp_path / "before", "torch", "torchaudio")
-    after = installed(tmp_path / "after", "--requirement", str(EXAMPLE / "requirements.txt"))
+    with Prepared(tmp_path, "pip._internal.cli.main", "pip._internal.commands.install") as pip:
+        assert "torch-2.5.1 torchaudio-2.5.1" in installed(tmp_path / "before", "torch", "torchaudio")
+        after = installed(tmp_path / "after", "--requirement", str(EXAMPLE / "requirements.txt"))
     assert after == "coqui_tts-0.25.1 f5_tts-1.1.0 nvidia_cudnn_cu12-9.1.0.70 torch-2.4.1 torchaudio-2.4.1"
     monkeypatch.setenv("TTS_HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path / "after"))

@@ -75,12 +75,15 @@ def run_of(
     )
 
 
-FLEET = (sys.executable, "-m", "fleet")
+@pytest.fixture(scope="module")
+def fleet(python_with_pyinfra: Path) -> tuple[str, ...]:
+    """Return the command."""
+    return (str(python_with_pyinfra), "-m", "fleet")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    return run_of(tmp_path_factory.mktemp("run"), *FLEET, "-y", gone=True)
+def run(fleet: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    return run_of(tmp_path_factory.mktemp("run"), *fleet, "-y", gone=True)
 
 
 def test_each_host_has_a_line_and_what_differs_its_details(run: subprocess.CompletedProcess[str]) -> None:
@@ -111,13 +114,13 @@ def test_run_fails_and_shows_the_steps_where_there_is_no_terminal(run: subproces
     assert "@fake" not in run.stderr
 
 
-def test_run_that_refuses_nobody_succeeds(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", kinds=("unchanged", "changed"))
+def test_run_that_refuses_nobody_succeeds(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "-y", kinds=("unchanged", "changed"))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 hosts: 1 unchanged, 1 changed")
 
 
-def test_dry_run_waits_for_nobody_and_predicts_in_json(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "--json", "--dry")
+def test_dry_run_waits_for_nobody_and_predicts_in_json(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "--json", "--dry")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["dry"] is True
@@ -131,8 +134,8 @@ def test_dry_run_waits_for_nobody_and_predicts_in_json(tmp_path: Path) -> None:
     }
 
 
-def test_run_that_refuses_every_host_is_no_dry_run(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "--json", "-y", kinds=("refused",))
+def test_run_that_refuses_every_host_is_no_dry_run(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "--json", "-y", kinds=("refused",))
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert (found["dry"], found["summary"]["refused"]) == (False, 1)
@@ -160,14 +163,14 @@ def test_terminal_shows_how_far_the_run_is() -> None:
     ]  # fmt: skip
 
 
-def test_own_output_of_pyinfra_is_shown_on_demand(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", "-v", kinds=("changed",))
+def test_own_output_of_pyinfra_is_shown_on_demand(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "-y", "-v", kinds=("changed",))
     assert "[@fake/changed] Success" in done.stderr
     assert done.stdout.endswith("1 host: 1 changed\n")
 
 
-def test_pyinfra_itself_ends_with_the_verdicts(tmp_path: Path) -> None:
-    done = run_of(tmp_path, str(Path(sys.executable).with_name("pyinfra")), "-y")
+def test_pyinfra_itself_ends_with_the_verdicts(python_with_pyinfra: Path, tmp_path: Path) -> None:
+    done = run_of(tmp_path, str(python_with_pyinfra), str(Path(sys.executable).with_name("pyinfra")), "-y")
     assert done.returncode == 1
     assert done.stderr.endswith(
         "\n@fake/unchanged  unchanged\n"
@@ -181,8 +184,8 @@ def test_pyinfra_itself_ends_with_the_verdicts(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_host_whose_data_could_not_be_moved_says_why(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", kinds=("moved",))
+def test_host_whose_data_could_not_be_moved_says_why(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "-y", kinds=("moved",))
     assert done.returncode == 1
     why = "bulkhead: the volume is full. Docker runs as before"
     assert done.stdout.splitlines()[:4] == [
@@ -190,22 +193,22 @@ def test_host_whose_data_could_not_be_moved_says_why(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_run_that_ends_before_any_host_is_examined_shows_why_alone(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", kinds=("unknown",))
+def test_run_that_ends_before_any_host_is_examined_shows_why_alone(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "-y", kinds=("unknown",))
     assert done.returncode == 1
     assert done.stdout == ""
     assert "KeyError" in done.stderr
 
 
-def test_host_that_was_not_examined_has_failed(tmp_path: Path) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", kinds=("silent",))
+def test_host_that_was_not_examined_has_failed(fleet: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_of(tmp_path, *fleet, "-y", kinds=("silent",))
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == "@fake/silent  failed        the run ended before this host was examined"
 
 
 @pytest.mark.parametrize("limits", [(), ("--limit", "nobody")])
-def test_run_without_a_host_fails(tmp_path: Path, limits: tuple[str, ...]) -> None:
-    done = run_of(tmp_path, *FLEET, "-y", *limits, kinds=("unchanged",) if limits else ())
+def test_run_without_a_host_fails(fleet: tuple[str, ...], tmp_path: Path, limits: tuple[str, ...]) -> None:
+    done = run_of(tmp_path, *fleet, "-y", *limits, kinds=("unchanged",) if limits else ())
     assert done.returncode == 1
     wrong = "no host of hosts.py matches --limit nobody" if limits else "there is no host in hosts.py"
     assert done.stderr.endswith(f"scripts/deploy: {wrong}. Nothing was changed\n")

@@ -6,7 +6,6 @@ import ast
 import os
 import re
 import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -805,10 +804,12 @@ def test_secret_is_not_shown(host_data: dict[str, Any]) -> None:
     assert "hunter2" not in found
 
 
-def test_bad_settings_end_the_run_in_one_plain_message_before_anything(tmp_path: Path) -> None:
+def test_bad_settings_end_the_run_in_one_plain_message_before_anything(
+    python_with_pyinfra: Path, tmp_path: Path
+) -> None:
     (tmp_path / "fleet.py").write_text('web = [("@fake/a", {"filesystem": "zfs"}), "@fake/b"]')
     run = subprocess.run(
-        [sys.executable, "-m", "pyinfra", "-y", str(tmp_path / "fleet.py"), "deploy.py"],
+        [python_with_pyinfra, "-m", "pyinfra", "-y", str(tmp_path / "fleet.py"), "deploy.py"],
         cwd=TOP,
         env=os.environ | {"PYINFRA_FAKE_DELAY": "0"},
         capture_output=True,

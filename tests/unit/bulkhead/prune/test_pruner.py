@@ -93,17 +93,17 @@ def test_images_stay_that_others_were_made_from_over_several_steps(contents: Fak
 
 
 def test_image_that_a_build_may_have_made_just_now_stays(contents: FakeContents) -> None:
-    known("images", seen=1.1, just_seen=0.9)
+    known("images", older=1.1, newer=0.9)
     contents.images = [
-        image("seen", tagged=NEVER),
-        image("just_seen", tagged=NEVER),
+        image("older", tagged=NEVER),
+        image("newer", tagged=NEVER),
         image("new", tagged=NEVER, hours=9000),  # it may have been built long ago, and loaded just now
         image("untagged", tagged=ago(1.1)),
         image("just-untagged", tagged=ago(0.9)),
         image("t", "t:1", size=GIB),
     ]
     run()
-    stays = {"just_seen", "new", "just-untagged"}
+    stays = {"newer", "new", "just-untagged"}
     assert contents.names() == stays | {"t"}
     assert reclaim(11 * GIB) == 0
     assert contents.names() == stays
@@ -188,10 +188,10 @@ def test_what_is_as_old_as_the_settings_say_goes(contents: FakeContents, hours: 
 
 @pytest.mark.parametrize(("days", "is_old"), [(30, True), (29.99, False)])
 def test_image_that_is_as_old_as_the_settings_say_goes(contents: FakeContents, days: float, is_old: bool) -> None:
-    known("images", seen=days * 24)
-    contents.images = [image("seen", "seen:1", tagged=ago(900 * 24))]
+    known("images", old=days * 24)
+    contents.images = [image("old", "old:1", tagged=ago(900 * 24))]
     run(config(prune_images_after_days=30))
-    assert contents.names() == (set() if is_old else {"seen"})
+    assert contents.names() == (set() if is_old else {"old"})
 
 
 @pytest.mark.parametrize(
