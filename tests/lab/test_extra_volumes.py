@@ -12,6 +12,7 @@ from lab.machine import Machine
 from tests.lab.conftest import (
     DATA,
     converge,
+    converge_as_predicted,
     cut_and_boot,
     deploy,
     dry,
@@ -103,9 +104,7 @@ def moved(lived_in: tuple[Machine, list[str]]) -> Machine:
     assert fingerprint(machine) == observed, "a refused run has changed the host"
     machine.run("pkill -x sleep")
     login.wait(300)
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    converge_as_predicted(machine)
     machine.snapshot("moved")
     return machine
 

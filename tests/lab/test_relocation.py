@@ -16,6 +16,7 @@ from tests.lab.conftest import (
     Run,
     assert_isolated,
     converge,
+    converge_as_predicted,
     cut_the_move,
     deploy,
     dry,
@@ -89,9 +90,7 @@ def living(machines: Callable[..., Machine]) -> LivingHost:
 def moved(living: LivingHost) -> LivingHost:
     """Return the host after the run that moves the data while a container writes."""
     machine = living.machine
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    converge_as_predicted(machine)
     machine.snapshot("moved")
     return living
 
@@ -165,8 +164,7 @@ def test_everything_is_moved_on_newer_engines(machines: Callable[..., Machine], 
         machine.run(prepare)
         store = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
         living = LivingHost(machine)
-        predicted = dry(machine).predicted
-        assert converge(machine).changed == predicted
+        converge_as_predicted(machine)
         living.assert_whole()
         now = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
         for info in (store, now):
