@@ -248,6 +248,14 @@ def dry(machine: Machine, **settings: Any) -> Run:
     return Run(done.returncode, done.stderr, json.loads(done.stdout)["plan"])
 
 
+def converge_as_predicted(machine: Machine, **settings: Any) -> Run:
+    """Run the deploy, and assert that it changes exactly what a dry run has announced."""
+    predicted = dry(machine, **settings).predicted
+    run = converge(machine, **settings)
+    assert run.changed == predicted
+    return run
+
+
 def verification(machine: Machine, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the whole verification as a user does, with a build and containers."""
     return subprocess.run(

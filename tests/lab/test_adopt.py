@@ -13,6 +13,7 @@ from lab.deploy import command
 from lab.machine import Machine
 from tests.lab.conftest import (
     converge,
+    converge_as_predicted,
     cut_and_boot,
     cut_the_move,
     deploy,
@@ -322,8 +323,7 @@ def test_images_of_containerd_on_root_are_copied_onto_it(machines: Callable[...,
         timeout=600,
     )
     images = machine.out("docker images --no-trunc --quiet | sort")
-    predicted = dry(machine).predicted
-    assert converge(machine).changed == predicted
+    converge_as_predicted(machine)
     assert [source(machine, path) for path in STORES.split()] == [f"{PART}[/docker]", f"{PART}[/containerd]"]
     assert machine.out("docker images --no-trunc --quiet | sort") == images
     assert machine.out("docker inspect --format '{{.State.Running}}' modern") == "true"
@@ -340,8 +340,7 @@ def test_filesystem_that_waits_for_docker_is_adopted_before_docker_is_installed(
     machines: Callable[..., Machine],
 ) -> None:
     machine = machines("adopt-absent", suite="bookworm", layout="own-disk")
-    predicted = dry(machine).predicted
-    assert converge(machine).changed == predicted
+    converge_as_predicted(machine)
     assert_adopted(machine)
     assert dry(machine).predicted == set()
     verify(machine)

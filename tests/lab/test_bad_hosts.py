@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint
+from tests.lab.conftest import assert_isolated, converge, converge_as_predicted, deploy, fingerprint
 
 SENTINEL = (
     "find /var/lib/docker /var/lib/containerd /data -xdev -type f 2>/dev/null | sort | xargs -r sha256sum | sha256sum; "
@@ -103,9 +103,7 @@ def test_bad_host_is_refused_and_not_changed(machine: Machine, name: str) -> Non
 def test_layout_of_ubuntus_installer_works_with_nothing_set(machine: Machine) -> None:
     """Root has half of the group: Docker gets the rest but the reserve, and the run says so."""
     machine.run("lvextend -qq -l 50%VG ubuntu-vg/ubuntu-lv")
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    run = converge_as_predicted(machine)
     assert "all that is free less the reserve" in run.output
     size, free, group = map(
         int,

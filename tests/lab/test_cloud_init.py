@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import converge, dry, verify, wait_until_booted
+from tests.lab.conftest import converge, converge_as_predicted, dry, verify, wait_until_booted
 
 # They take turns in the sample, and join it once they have passed on a machine.
 pytestmark = [pytest.mark.turn, pytest.mark.full]
@@ -24,8 +24,7 @@ def test_root_grows_up_to_the_partition_that_becomes_dockers_disk(machine: Machi
     assert 19.9 < root < 20
     assert 19.9 < docker < 20.1
     assert 19 < int(machine.out("df --output=size -B1 / | tail -n 1")) / 2**30 < 20, "the filesystem has grown too"
-    predicted = dry(machine).predicted
-    assert converge(machine).changed == predicted
+    converge_as_predicted(machine)
     assert machine.out("pvs --noheadings -o pv_name").split() == ["/dev/vda2"]
     verify(machine)
 

@@ -13,6 +13,7 @@ from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
     converge,
+    converge_as_predicted,
     deploy,
     dry,
     verify,
@@ -71,9 +72,7 @@ def provisioned(request: pytest.FixtureRequest, machines: Callable[..., Machine]
         f"ephemeral-{request.param}", suite=request.param, layout="instance-store", docker="preinstalled"
     )
     machine.snapshot("fresh")
-    planned = dry(machine)
-    run = converge(machine)
-    assert run.changed == planned.predicted
+    converge_as_predicted(machine)
     machine.run(IMAGE)
     machine.run("sync")
     machine.snapshot("provisioned")

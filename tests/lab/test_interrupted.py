@@ -29,19 +29,25 @@ from tests.lab.conftest import (
 
 pytestmark = pytest.mark.turn
 
-# The operation in which the run is killed, and how many seconds after its beginning.
-MOMENTS = [
-    ("Preflight", 0.5),
-    ("Logical volume", 0.2),
-    ("Logical volume", 1.5),
-    ("Filesystem", 0.5),
-    ("/srv/docker-volume is mounted", 1.0),
-    ("its marker", 0.5),
-    ("need the volume", 1.0),
-    ("set aside", 1.5),
-    ("/var/lib/docker is on the volume", 1.5),
-    ("daemon.json", 2.0),
-]
+# The operations in which one run after the other is killed, and how many seconds after their beginning.
+KILLS = {
+    "while the volume is made": [
+        ("Preflight", 0.5),
+        ("Logical volume", 0.2),
+        ("Logical volume", 1.5),
+        ("Filesystem", 0.5),
+    ],
+    "while the volume is mounted": [
+        ("/srv/docker-volume is mounted", 1.0),
+        ("its marker", 0.5),
+        ("need the volume", 1.0),
+    ],
+    "while Docker comes to it": [
+        ("set aside", 1.5),
+        ("/var/lib/docker is on the volume", 1.5),
+        ("daemon.json", 2.0),
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +76,11 @@ def assert_finished_by_the_next_run(machine: Machine) -> None:
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize(("operation", "seconds"), MOMENTS)
-def test_killed_run_is_finished_by_the_next(machine: Machine, operation: str, seconds: float) -> None:
-    with killed_at_the_end(start(command(machine.name))) as run:
-        run_until(run, operation, seconds)
+@pytest.mark.parametrize("when", KILLS)
+def test_runs_that_are_killed_are_finished_by_the_next(machine: Machine, when: str) -> None:
+    for operation, seconds in KILLS[when]:
+        with killed_at_the_end(start(command(machine.name))) as run:
+            run_until(run, operation, seconds)
     assert_finished_by_the_next_run(machine)
 
 
@@ -85,13 +92,12 @@ CUTS = [
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize(("operation", "seconds"), CUTS)
-def test_host_boots_after_a_power_cut_and_the_next_run_finishes(
-    machine: Machine, operation: str, seconds: float
-) -> None:
-    with killed_at_the_end(start(command(machine.name))) as run:
-        run_until(run, operation, seconds)
-        cut_and_boot(machine)
+@pytest.mark.parametrize("cuts", [CUTS[:1], CUTS[1:]], ids=["once", "twice"])
+def test_host_boots_after_power_cuts_and_the_next_run_finishes(machine: Machine, cuts: list[tuple[str, float]]) -> None:
+    for operation, seconds in cuts:
+        with killed_at_the_end(start(command(machine.name))) as run:
+            run_until(run, operation, seconds)
+            cut_and_boot(machine)
     assert_finished_by_the_next_run(machine)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, deploy, dry, verify
+from tests.lab.conftest import assert_isolated, converge_as_predicted, deploy, dry, verify
 
 
 @pytest.mark.full
@@ -24,8 +24,7 @@ def test_host_is_provisioned_verified_and_converged(
     machines: Callable[..., Machine], suite: str, layout: str, filesystem: str
 ) -> None:
     machine = machines(f"{suite}-{layout}", suite=suite, layout=layout)
-    predicted = dry(machine, filesystem=filesystem).predicted
-    assert converge(machine, filesystem=filesystem).changed == predicted
+    converge_as_predicted(machine, filesystem=filesystem)
     machine.settings["filesystem"] = filesystem
     machine.save()
     verify(machine)
@@ -49,8 +48,7 @@ def test_volume_of_somebody_else_is_adopted_with_its_data_if_the_settings_say_so
     assert refused.code == 1
     assert "holds other" in refused.output
     machine.run("mount /dev/ubuntu-vg/docker-lv /mnt && rm /mnt/other && umount /mnt")
-    predicted = dry(machine, adopt_volume=True).predicted
-    assert converge(machine, adopt_volume=True).changed == predicted
+    converge_as_predicted(machine, adopt_volume=True)
     assert machine.out("cat /var/lib/docker/file") == "data"
     assert_isolated(machine)
     assert dry(machine).predicted == set(), "the volume is not ours without the setting"

@@ -13,6 +13,7 @@ from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
     converge,
+    converge_as_predicted,
     cut_and_boot,
     deploy,
     dry,
@@ -56,9 +57,7 @@ def writes(machine: Machine) -> None:
 def mirrored(request: pytest.FixtureRequest, machines: Callable[..., Machine]) -> Machine:
     machine = machines(f"mirror-{request.param}", suite=request.param, layout="two-disks", docker="preinstalled")
     machine.snapshot("fresh")
-    planned = dry(machine)
-    run = converge(machine)
-    assert run.changed == planned.predicted
+    converge_as_predicted(machine)
     machine.run(IMAGE)
     machine.run(WRITER)
     wait_until(lambda: is_synchronized(machine), 1800)
@@ -188,9 +187,7 @@ def test_mirror_grows_with_both_disks_while_a_container_writes(machine: Machine)
         machine.grow_disk(serial, "18G")
     for disk in (SPARE, SECOND):
         wait_until(lambda disk=disk: machine.out(f"blockdev --getsize64 {disk}") == str(18 * 2**30))  # type: ignore[misc]
-    planned = dry(machine)
-    run = converge(machine)
-    assert run.changed == planned.predicted
+    converge_as_predicted(machine)
     assert int(machine.out(SIZE)) - size > 9000
     assert machine.out(HEALTH).split()[0] == "raid1"
     writes(machine)

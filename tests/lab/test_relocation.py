@@ -16,6 +16,7 @@ from tests.lab.conftest import (
     Run,
     assert_isolated,
     converge,
+    converge_as_predicted,
     cut_the_move,
     deploy,
     dry,
@@ -89,9 +90,7 @@ def living(machines: Callable[..., Machine]) -> LivingHost:
 def moved(living: LivingHost) -> LivingHost:
     """Return the host after the run that moves the data while a container writes."""
     machine = living.machine
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    converge_as_predicted(machine)
     machine.snapshot("moved")
     return living
 
@@ -165,8 +164,7 @@ def test_everything_is_moved_on_newer_engines(machines: Callable[..., Machine], 
         machine.run(prepare)
         store = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
         living = LivingHost(machine)
-        predicted = dry(machine).predicted
-        assert converge(machine).changed == predicted
+        converge_as_predicted(machine)
         living.assert_whole()
         now = machine.out("docker info --format '{{.Driver}} {{.DriverStatus}}'")
         for info in (store, now):
@@ -315,10 +313,8 @@ PHASES = (
     "starting Docker",
 )
 _random = random.Random(1)
-# The phase, and the share of its length on this machine after which the move is cut: never so late that it may be over.
-MOMENTS = [(line, 0.0) for line in PHASES] + [
-    (line, round(_random.uniform(0, 0.6), 2)) for line in PHASES for _ in range(5)
-]
+# The shares of each phase's length on this machine after which the move is cut: never so late that it may be over.
+SHARES = {line: [round(_random.uniform(0, 0.6), 2) for _ in range(5)] for line in PHASES}
 
 
 @pytest.fixture(scope="module")
@@ -337,33 +333,55 @@ def assert_ended_on_one_side(machine: Machine) -> None:
         assert (machine.run(f"grep -q ' {store} ' /etc/fstab", check=False).returncode == 0) == on_volume
 
 
-@pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("line", "share"), MOMENTS)
-def test_nothing_is_lost_when_the_power_is_cut(
-    prepared: LivingHost, lengths: dict[str, float], machine: Machine, line: str, share: float
-) -> None:
+def cut_a_move(living: LivingHost, how: str, line: str, seconds: float) -> None:
+    """Begin a move, cut it so many seconds after a line, and assert that nothing is lost."""
+    machine = living.machine
     with relocation(machine) as move:
-        until(move, line, share * lengths[line])
-        cut_the_move(machine)
+        until(move, line, seconds)
+        if how == "power":
+            cut_the_move(machine)
+        else:
+            kill_the_move(machine)
     assert_ended_on_one_side(machine)
-    if line in ("copying /var/lib/docker", "verifying"):
+    if how == "power" and line in ("copying /var/lib/docker", "verifying"):
         # Docker ran when the power was cut. After that, a container without a restart policy stays down.
         machine.run("docker start plain")
-    prepared.assert_whole("after the power cut")
-    finish_the_move(prepared)
+    living.assert_whole(f"after the {how} cut, {seconds:.1f} s after {line!r}")
 
 
 @pytest.mark.sample(1, of="moves that are cut")
-@pytest.mark.parametrize(("line", "share"), MOMENTS[::5])
-def test_nothing_is_lost_when_the_program_is_killed(
-    prepared: LivingHost, lengths: dict[str, float], machine: Machine, line: str, share: float
-) -> None:
-    with relocation(machine) as move:
-        until(move, line, share * lengths[line])
-        kill_the_move(machine)
-    assert_ended_on_one_side(machine)
-    prepared.assert_whole("after the kill")
+@pytest.mark.parametrize("line", PHASES)
+@pytest.mark.parametrize("how", ["power", "kill"])
+@pytest.mark.usefixtures("machine")
+def test_nothing_is_lost_when_a_move_is_cut(prepared: LivingHost, how: str, line: str) -> None:
+    cut_a_move(prepared, how, line, 0)
     finish_the_move(prepared)
+
+
+def cut_move_after_move(living: LivingHost, how: str, moments: list[tuple[str, float]]) -> None:
+    """Cut one move after the other on the same host. After one that has finished, the host is again as it was before."""
+    for line, seconds in moments:
+        cut_a_move(living, how, line, seconds)
+        if phase(living.machine) == "done":
+            living.machine.restore("prepared")
+    finish_the_move(living)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600, method="signal")
+@pytest.mark.parametrize("line", PHASES)
+@pytest.mark.usefixtures("machine")
+def test_nothing_is_lost_when_move_after_move_is_cut(
+    prepared: LivingHost, lengths: dict[str, float], line: str
+) -> None:
+    cut_move_after_move(prepared, "power", [(line, share * lengths[line]) for share in SHARES[line]])
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600, method="signal")
+@pytest.mark.usefixtures("machine")
+def test_nothing_is_lost_when_move_after_move_is_killed(prepared: LivingHost, lengths: dict[str, float]) -> None:
+    cut_move_after_move(prepared, "kill", [(line, SHARES[line][0] * lengths[line]) for line in PHASES])
 
 
 @pytest.mark.sample(1, of="moves that meet with something")

@@ -7,7 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import assert_isolated, converge, deploy, dry, fingerprint, verify, wait_until_booted
+from tests.lab.conftest import (
+    assert_isolated,
+    converge,
+    converge_as_predicted,
+    deploy,
+    dry,
+    fingerprint,
+    verify,
+    wait_until_booted,
+)
 
 SETTINGS = {"filesystem": "xfs"}
 CHECKSUM = "sha256sum /dev/disk/by-id/virtio-decoy"
@@ -17,9 +26,7 @@ CHECKSUM = "sha256sum /dev/disk/by-id/virtio-decoy"
 def provisioned(machines: Callable[..., Machine]) -> Machine:
     machine = machines("spare", suite="trixie", layout="decoy", docker="preinstalled", settings=SETTINGS)
     checksum = machine.out(CHECKSUM)
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    converge_as_predicted(machine)
     assert machine.out(CHECKSUM) == checksum, "the decoy disk has changed"
     machine.snapshot("provisioned")
     return machine
@@ -143,9 +150,7 @@ def test_group_is_extended_by_a_further_disk_and_the_volume_grows_while_containe
     started = machine.out("docker inspect --format '{{.State.StartedAt}}' writer")
     size = int(machine.out("df --output=size -B1M /srv/docker-volume | tail -n 1"))
     disks = ["/dev/disk/by-id/virtio-spare", disk]
-    predicted = dry(machine, volume_disks=disks).predicted
-    run = converge(machine, volume_disks=disks)
-    assert run.changed == predicted
+    run = converge_as_predicted(machine, volume_disks=disks)
     assert "Volume | Volume group docker-vg holds the named disks" in run.changed
     grown = int(machine.out("df --output=size -B1M /srv/docker-volume | tail -n 1"))
     added = int(machine.out(f"blockdev --getsize64 {disk}")) // 2**20

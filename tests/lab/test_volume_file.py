@@ -17,6 +17,7 @@ from tests.lab.conftest import (
     IMAGE,
     assert_isolated,
     converge,
+    converge_as_predicted,
     cut_and_boot,
     deploy,
     dry,
@@ -59,9 +60,7 @@ def provisioned(request: pytest.FixtureRequest, machines: Callable[..., Machine]
     suite, layout = HOSTS[request.param]
     machine = machines(f"file-{request.param}", suite=suite, layout=layout, docker="preinstalled")
     machine.snapshot("fresh")
-    predicted = dry(machine).predicted
-    run = converge(machine)
-    assert run.changed == predicted
+    converge_as_predicted(machine)
     machine.run(IMAGE)
     machine.snapshot("provisioned")
     return machine
@@ -192,9 +191,7 @@ def test_file_group_volume_and_filesystem_grow_while_containers_run(machine: Mac
     )
     started = machine.out("docker inspect --format '{{.State.StartedAt}}' writer")
     size = int(machine.out(f"df --output=size -B1M {VOLUME} | tail -n 1"))
-    predicted = dry(machine, volume_file="65%").predicted
-    run = converge(machine, volume_file="65%")
-    assert run.changed == predicted
+    converge_as_predicted(machine, volume_file="65%")
     grown = int(machine.out(f"df --output=size -B1M {VOLUME} | tail -n 1"))
     assert grown - size > 1000  # 5 % of 30 GB, less the reserve
     assert machine.out("docker inspect --format '{{.State.StartedAt}} {{.State.Running}}' writer") == f"{started} true"

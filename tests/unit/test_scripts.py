@@ -528,12 +528,12 @@ def test_user_without_a_name_can_verify(checkout: Checkout) -> None:
 def test_verification_takes_the_callers_files_and_this_machine(checkout: Checkout, tmp_path: Path) -> None:
     checkout.with_venv(python="")
     (tmp_path / "hosts.py").touch()
-    options = ("--limit", "web", "--junit", "results.xml", "--containers", "--disruptive")
+    options = ("--limit", "web", "--limit=db", "--junit=results.xml", "--containers", "--disruptive")
     checkout.run("verify", "hosts.py", *options, cwd=tmp_path)
     (call,) = checkout.calls("python")
     for words in (
         f"--inventory={tmp_path}/hosts.py ",
-        "--limit=web",
+        "--limit=web --limit=db",
         f"--junit-xml={tmp_path}/results.xml",
         "--containers",
         "--disruptive",
