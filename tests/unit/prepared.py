@@ -36,7 +36,7 @@ class Prepared:
         self._process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.program = directory / "python"
         self.program.write_text(
-            '#!/bin/sh\n/usr/bin/mkfifo "$0.$$" || exit\n'
+            '#!/bin/sh\nexec 3<&0\n/usr/bin/mkfifo "$0.$$" || exit\n'
             f"echo $$ >/proc/{self._process.pid}/fd/0 || exit\n"
             'read -r code <"$0.$$"\nexit "${code:-255}"\n'
         )
@@ -71,14 +71,15 @@ def take_over(pid: int) -> None:
     """Run what a program was called for, and end with it."""
     process = Path("/proc", str(pid))
     _, program, *arguments = (process / "cmdline").read_text().split("\0")[:-1]
+    # The program opens this to wait for its exit code. From then on its output, which led here for the request, is its own
+    # again, and its input is the pipe's: what that was is in 3.
+    ended = os.open(fifo := f"{program}.{pid}", os.O_WRONLY)
+    os.unlink(fifo)
     os.chdir(process / "cwd")
     os.environ.clear()
     os.environ.update(line.split("=", 1) for line in (process / "environ").read_text().split("\0")[:-1])
-    for stream in range(3):
-        os.dup2(os.open(process / "fd" / str(stream), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
-    # Not before: while the program waits for this, its standard input is its own.
-    ended = os.open(fifo := f"{program}.{pid}", os.O_WRONLY)
-    os.unlink(fifo)
+    for stream, its in ((0, 3), (1, 1), (2, 2)):
+        os.dup2(os.open(process / "fd" / str(its), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     code: object = 1
     try:
