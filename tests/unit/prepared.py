@@ -1,8 +1,8 @@
 """A Python that has imported some libraries already, for tests that run a program: to import pyinfra takes longer than most runs.
 
 A process imports them once, and forks for each run. `Prepared.program` takes the place of Python: it has the fork take over its
-arguments, directory, environment, standard streams and exit code. Nothing of this project may be among the libraries: each run
-imports that itself, as it is then.
+arguments, directory, environment, standard streams, exit code, and whether Ctrl-C is ignored. Nothing of this project may be
+among the libraries: each run imports that itself, as it is then.
 """
 
 from __future__ import annotations
@@ -80,6 +80,9 @@ def take_over(pid: int) -> None:
     os.environ.update(line.split("=", 1) for line in (process / "environ").read_text().split("\0")[:-1])
     for stream, its in ((0, 3), (1, 1), (2, 2)):
         os.dup2(os.open(process / "fd" / str(its), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
+    # Ctrl-C does what it does to the program, not to the Python that was prepared, which may be in the background of a shell.
+    ignored = int((process / "status").read_text().partition("SigIgn:")[2].split()[0], base=16)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignored & 1 << signal.SIGINT - 1 else signal.default_int_handler)
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     code: object = 1
     try:
