@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from bulkhead.names import EMPTIED, MARKER, MARKER_TEXT
+from bulkhead.names import MARKER, MARKER_TEXT, PROGRAM_STATE
 from pyinfra_lvm.facts import StorageLayout
 from pyinfra_lvm.model import Storage
 from settings.model import Settings
@@ -67,7 +67,7 @@ class BootedMachine:
             FIRMWARE: self.top / "uuid",
             MACHINE_ID: self.top / "machine-id",
             DEVICE: self.top / "docker-lv",
-            EMPTIED: self.top / "emptied",
+            PROGRAM_STATE: self.top / "state",
             "/mnt": self.top / "mnt",
             "[ -b ": "[ -f ",
             "[ ! -b ": "[ ! -f ",
@@ -180,7 +180,7 @@ def test_volume_is_made_anew_on_a_blank_disk(machine: BootedMachine) -> None:
     assert machine.calls() == MADE
     assert (machine.top / "mnt" / "docker" / MARKER).read_text() == MARKER_TEXT
     assert machine.is_whole()
-    assert (machine.top / "emptied").exists(), "nobody is alerted"
+    assert (machine.top / "state/emptied").exists(), "nobody is alerted"
     again = machine.boot()
     assert (again.returncode, again.stdout, machine.calls()) == (0, "", [])
 
@@ -194,7 +194,7 @@ def refuses(machine: BootedMachine, reason: str) -> None:
     assert "Nothing was written, and Docker stays down." in done.stderr
     assert [call for call in machine.calls() if not call.startswith("sleep")] == []
     assert [disk.stat().st_mtime_ns for disk in machine.disks] == written
-    assert not (machine.top / "emptied").exists()
+    assert not (machine.top / "state/emptied").exists()
 
 
 def write(path: Path, at: int, content: bytes = b"x") -> None:
@@ -304,7 +304,7 @@ def test_volume_that_is_there_is_left_alone_under_whatever_names_its_disk_has(ma
 def test_group_without_the_volume_is_left_alone(machine: BootedMachine) -> None:
     machine.boot()
     machine.calls()
-    for path in (machine.lvm / "lv", machine.top / "docker-lv", machine.top / "emptied"):
+    for path in (machine.lvm / "lv", machine.top / "docker-lv", machine.top / "state/emptied"):
         path.unlink()
     refuses(machine, "The volume group docker-vg is there without the volume docker-lv")
 
@@ -316,7 +316,7 @@ def test_boot_that_is_cut_at_any_step_is_finished_by_the_next_one(tmp_path: Path
         done = machine.boot()
         assert (done.returncode, done.stderr) == (0, ""), cut
         assert machine.is_whole(), cut
-        assert (machine.top / "emptied").exists(), cut
+        assert (machine.top / "state/emptied").exists(), cut
         twice = {*before} & {*machine.calls()} - {"vgchange --quiet --activate y docker-vg"}
         # What the cut kept from happening, and what may happen twice before the volume has been used.
         assert all(call == before[-1] or not call.startswith(("pvcreate", "vgcreate", "lvcreate")) for call in twice), (
@@ -363,7 +363,7 @@ def test_one_emptied_disk_of_two_is_not_used(tmp_path: Path) -> None:
     machine = BootedMachine(tmp_path, TWO, "spare", "second")
     machine.boot()
     machine.calls()
-    (machine.top / "emptied").unlink()
+    (machine.top / "state/emptied").unlink()
     (machine.lvm / "missing").write_text("1")
     refuses(machine, "The volume group docker-vg lacks 1 of its disks")
 
