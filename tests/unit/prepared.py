@@ -36,7 +36,8 @@ class Prepared:
         self._process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.program = directory / "python"
         self.program.write_text(
-            '#!/bin/sh\nexec 3<&0\n/usr/bin/mkfifo "$0.$$" || exit\n'
+            # The fork takes 3 to 5: the shell has others as 0 and 1 for a moment, where it redirects its own commands.
+            '#!/bin/sh\nexec 3<&0 4>&1 5>&2\n/usr/bin/mkfifo "$0.$$" || exit\n'
             f"echo $$ >/proc/{self._process.pid}/fd/0 || exit\n"
             'read -r code <"$0.$$"\nexit "${code:-255}"\n'
         )
@@ -71,15 +72,13 @@ def take_over(pid: int) -> None:
     """Run what a program was called for, and end with it."""
     process = Path("/proc", str(pid))
     _, program, *arguments = (process / "cmdline").read_text().split("\0")[:-1]
-    # The program opens this to wait for its exit code. From then on its output, which led here for the request, is its own
-    # again, and its input is the pipe's: what that was is in 3.
-    ended = os.open(fifo := f"{program}.{pid}", os.O_WRONLY)
-    os.unlink(fifo)
     os.chdir(process / "cwd")
     os.environ.clear()
     os.environ.update(line.split("=", 1) for line in (process / "environ").read_text().split("\0")[:-1])
-    for stream, its in ((0, 3), (1, 1), (2, 2)):
-        os.dup2(os.open(process / "fd" / str(its), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
+    for stream in range(3):
+        os.dup2(os.open(process / "fd" / str(3 + stream), os.O_WRONLY | os.O_APPEND if stream else os.O_RDONLY), stream)
+    ended = os.open(fifo := f"{program}.{pid}", os.O_WRONLY)
+    os.unlink(fifo)
     # Ctrl-C does what it does to the program, not to the Python that was prepared, which may be in the background of a shell.
     ignored = int((process / "status").read_text().partition("SigIgn:")[2].split()[0], base=16)
     signal.signal(signal.SIGINT, signal.SIG_IGN if ignored & 1 << signal.SIGINT - 1 else signal.default_int_handler)
