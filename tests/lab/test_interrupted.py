@@ -25,6 +25,7 @@ from tests.lab.conftest import (
     until,
     verify,
     wait_until,
+    wait_until_booted,
 )
 
 pytestmark = pytest.mark.turn
@@ -97,7 +98,11 @@ def test_host_boots_after_power_cuts_and_the_next_run_finishes(machine: Machine,
     for operation, seconds in cuts:
         with killed_at_the_end(start(command(machine.name))) as run:
             run_until(run, operation, seconds)
-            cut_and_boot(machine)
+            machine.cut()
+            output, _ = run.communicate(timeout=300)
+        assert "the connection was lost" in output
+        machine.boot()
+        wait_until_booted(machine)
     assert_finished_by_the_next_run(machine)
 
 
