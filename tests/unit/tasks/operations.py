@@ -97,9 +97,9 @@ def stand_in(directory: Path, name: str, script: str) -> None:
 
 
 def shell(command: str, directory: Path, *, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command, with the programs of a directory before the others."""
+    """Run a command, with the programs of a directory before the others. What apt says is kept there, not in /run."""
     environment = {"PATH": f"{directory}:{os.environ['PATH']}"} | environment
-    line = ["sh", "-c", command]
+    line = ["sh", "-c", command.replace("/run/apt-messages", f"{directory}/apt-messages")]
     # In a session of its own, which `noted` ends at a cut.
     return subprocess.run(
         line, env=environment, input=stdin, capture_output=True, text=True, check=False, start_new_session=True

@@ -453,9 +453,13 @@ def test_docker_that_hangs_keeps_its_file_and_its_containers(tmp_path: Path) -> 
     stand_in(tmp_path, "dockerd", "")
     stand_in(tmp_path, "docker", "exec sleep 60")
     (script,) = performed(daemon.daemon_json, host_with({}, {}), ours=keys(), private=False)
-    command = (
-        str(script).replace(DAEMON_JSON, str(path)).replace(f"timeout {DOCKER_PATIENCE} docker", "timeout 0.2 docker")
-    )
+    command = str(script)
+    for text, here in (
+        (DAEMON_JSON, str(path)),
+        ("/etc/bulkhead", f"{tmp_path}/applied"),
+        (f"timeout {DOCKER_PATIENCE} docker", "timeout 0.2 docker"),
+    ):
+        command = command.replace(text, here)
     done = shell(command, tmp_path, stdin=script.connector_arguments["_stdin"])
     assert done.returncode == 1
     assert done.stderr == (

@@ -33,7 +33,7 @@ from tasks.support.paths import DROP_INS, STORES
 from tasks.volume import extra_entry
 
 from .example_hosts import bare_host, settings, shared_vg
-from .operations import OperationHost, commands, performed, shell
+from .operations import OperationHost, commands, performed, shell, stand_in
 
 TOP = Path(__file__).parents[3]
 MODULES = [path for path in (TOP / "bulkhead").rglob("*.py") if path.parent.name != "__pycache__"]
@@ -69,6 +69,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def provisioned(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the program of a host whose configuration and state are in a directory."""
     monkeypatch.delenv("INVOCATION_ID", raising=False)  # the tests themselves may run in a service
+    for name in ("lvs", "pvs", "vgs"):  # nothing of this machine's LVM
+        stand_in(tmp_path, name, "")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "bulkhead.json").write_text(configuration(settings(), plan_of(settings())))
     host = program.with_name("host")
     host.unlink(missing_ok=True)
