@@ -161,6 +161,7 @@ class Contest:
     def __init__(self, machine: Machine, top: Path) -> None:
         self.machine = machine
         self.top = top
+        self.output = ""  # of the last run
 
     def run(self, way: str, *, dry: bool) -> tuple[float, int]:
         """Return the seconds of a run, and its changes."""
@@ -182,6 +183,7 @@ class Contest:
             text=True,
         )
         seconds = time.monotonic() - began
+        self.output = done.stdout
         shutil.rmtree(control, ignore_errors=True)
         try:
             return seconds, changes_of(way, done.stdout)
@@ -234,7 +236,7 @@ class Contest:
                 self.run(way, dry=False)
                 _, changes = self.run(way, dry=False)
                 if changes:
-                    sys.exit(f"{way}: the second run has changed something")
+                    sys.exit(f"{way}: the second run has changed something\n{self.output[-4000:]}")
                 states[way] = self.state()
                 if way == "ours":
                     self.fetch_files()
