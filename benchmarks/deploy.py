@@ -257,7 +257,12 @@ class Contest:
             return self.run(way, dry=race.dry)[0]
 
         with step(f"{race.name}{f', {delay} ms' if delay else ''}"):
-            return in_turns(runs, run)
+            seconds = in_turns(runs, run)
+            print(
+                "    " + ", ".join(f"{way}: {' and '.join(f'{one:.1f}' for one in seconds[way])} s" for way in WAYS),
+                flush=True,
+            )
+            return seconds
 
 
 def main() -> None:
