@@ -161,6 +161,7 @@ class Contest:
     def __init__(self, machine: Machine, top: Path) -> None:
         self.machine = machine
         self.top = top
+        self.output = ""  # of the last run
 
     def run(self, way: str, *, dry: bool) -> tuple[float, int]:
         """Return the seconds of a run, and its changes."""
@@ -182,6 +183,7 @@ class Contest:
             text=True,
         )
         seconds = time.monotonic() - began
+        self.output = done.stdout
         shutil.rmtree(control, ignore_errors=True)
         try:
             return seconds, changes_of(way, done.stdout)
@@ -226,6 +228,8 @@ class Contest:
 
     def prepare(self) -> list[str]:
         """Provision the machine in both ways, and keep a snapshot of each. Return how the states differ."""
+        # Ansible's check mode needs it, and cannot install it.
+        self.machine.run("apt-get -qq update && apt-get -qq -y install python3-apt >/dev/null", timeout=600)
         self.machine.snapshot("fresh")
         states = {}
         for way in WAYS:
@@ -234,7 +238,7 @@ class Contest:
                 self.run(way, dry=False)
                 _, changes = self.run(way, dry=False)
                 if changes:
-                    sys.exit(f"{way}: the second run has changed something")
+                    sys.exit(f"{way}: the second run has changed something\n{self.output[-4000:]}")
                 states[way] = self.state()
                 if way == "ours":
                     self.fetch_files()
@@ -255,7 +259,12 @@ class Contest:
             return self.run(way, dry=race.dry)[0]
 
         with step(f"{race.name}{f', {delay} ms' if delay else ''}"):
-            return in_turns(runs, run)
+            seconds = in_turns(runs, run)
+            print(
+                "    " + ", ".join(f"{way}: {' and '.join(f'{one:.1f}' for one in seconds[way])} s" for way in WAYS),
+                flush=True,
+            )
+            return seconds
 
 
 def main() -> None:
@@ -263,8 +272,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each, whose median counts (3)")
     parser.add_argument("--delay", type=int, default=50, metavar="MS", help="of the distant machine (50); 0: none")
     options = parser.parse_args()
-    machine = Machine.create("benchmark-deploy", suite="bookworm", docker="absent")
-    notes = ["Seconds, median of each; the ratio is the playbook's by ours."]
+    machine = Machine.create("benchmark-deploy", suite="bookworm", docker="preinstalled")
+    notes = [
+        "Seconds, median of each; the ratio is the playbook's by ours. A fresh host has Docker's packages, which apt would install "
+        "for both, and nothing in Docker."
+    ]
     try:
         with tempfile.TemporaryDirectory() as top:
             contest = Contest(machine, Path(top))
