@@ -25,7 +25,6 @@ from tests.lab.conftest import (
     until,
     verify,
     wait_until,
-    wait_until_booted,
 )
 
 pytestmark = pytest.mark.turn
@@ -98,11 +97,9 @@ def test_host_boots_after_power_cuts_and_the_next_run_finishes(machine: Machine,
     for operation, seconds in cuts:
         with killed_at_the_end(start(command(machine.name))) as run:
             run_until(run, operation, seconds)
-            machine.cut()
+            cut_and_boot(machine)
             output, _ = run.communicate(timeout=300)
         assert "the connection was lost" in output
-        machine.boot()
-        wait_until_booted(machine)
     assert_finished_by_the_next_run(machine)
 
 
