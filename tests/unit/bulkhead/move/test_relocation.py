@@ -207,7 +207,7 @@ class RelocationHost(Engine, Steps):
         assert not self.up, "what is verified may still change"
 
     def reboot(self, how: str = "power") -> None:
-        self.revive()
+        self.last_step = 0  # nothing more is cut
         if how == "unsynced":
             self.disk.lose_power()
         self.boots += 1
@@ -216,10 +216,6 @@ class RelocationHost(Engine, Steps):
         self.mounted = {path for path in self.stores.values() if path in self.fstab}
         assert not self.mounted or self.drop_in.exists(), "nothing orders Docker after its mounts"
         self._start_docker()
-
-    def revive(self) -> None:
-        """From now on nothing is cut."""
-        self.last_step = 0
 
     def cuts(self, program: Callable[[], object], at: Container[int] = ANY_STEP) -> list[Callable[[], None]]:
         """Run a program. Return what makes the host, for each of these steps, what it was before it: there it was cut."""
