@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bulkhead.names import RELOCATED, UNFINISHED
@@ -22,15 +22,15 @@ from tasks.preflight import (
     relocation,
     system,
 )
-from tasks.preflight.adoption import EMPTY, FilesystemRoot
+from tasks.preflight.adoption import EMPTY, Adoption, FilesystemRoot
 from tasks.preflight.ephemeral import ephemeral_warnings, judge_boot_disks
-from tasks.preflight.extra_volumes import plan_extra_volumes
+from tasks.preflight.extra_volumes import ExtraVolumes, plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
-from tasks.preflight.grown_disks import grown_disks, grown_notices, grown_warnings, with_grown_disks
+from tasks.preflight.grown_disks import GrownDisk, grown_disks, grown_notices, grown_warnings, with_grown_disks
 from tasks.preflight.host import HostState
-from tasks.preflight.plan import Plan
+from tasks.preflight.plan import LostVolume, Plan
 from tasks.preflight.volume_file import FilePlan
-from tasks.preflight.volume_group import plan_file, plan_volume
+from tasks.preflight.volume_group import VolumePlan, plan_file, plan_volume
 from tasks.support.paths import STORES
 
 
@@ -85,30 +85,77 @@ def examine(
         *(relocation.judge_move(state, storage) if (relocates or (adopts and state.engine)) and not is_down else ()),
         *mount_points.judge_mount_units(state),
     ]
-    wanted = settings
     try:
-        filesystem = adoption.plan_adoption(settings, state, storage, root) if settings.adopt_filesystem else None
-        file = (
-            FilePlan(settings, storage)
-            if filesystem
-            else plan_file(settings, storage, state.store_bytes if relocates else 0)
-        )
-        settings, grown = file.settings, () if filesystem else grown_disks(file.settings, file.storage)
-        storage = with_grown_disks(file.storage, grown)
-        volume = filesystem.volume if filesystem else plan_volume(settings, storage)
+        place = _find_place(settings, state, storage, root, relocates=relocates)
     except Refused as refused:
         findings += daemon_json.judge_obstacle(settings, state, None)
         findings += refused.findings
         if not adopts:
             findings += mount_points.judge_mount_points(settings, storage, old_trees=True)
         return Examination(tuple(findings))
-    extra_volumes = plan_extra_volumes(settings, state, storage, volume)
+    extra_volumes = plan_extra_volumes(place.settings, state, place.storage, place.volume)
+    plan = _plan(place, state, extra_volumes, lost, relocates=relocates, adopts=adopts)
+    findings += daemon_json.judge_obstacle(place.settings, state, plan)
+    findings += [*place.volume.findings, *extra_volumes.findings]
+    findings += judge_boot_disks(place.wanted, place.storage, place.volume)
+    if not adopts:
+        findings += mount_points.judge_mount_points(
+            place.settings, place.storage, plan.device, old_trees=plan.old_trees
+        )
+    findings += consent.judge_consent(place.settings, state, plan.directories_to_move)
+    if relocates and not adopts:
+        findings += _judge_room(place, state, plan)
+    warnings = tuple(_warnings(place, state, plan, extra_volumes))
+    notices = tuple(_notices(place, state, plan))
+    return Examination(tuple(findings), warnings, None if findings else plan, _is_mounted(place, plan), notices)
+
+
+@dataclass(frozen=True)
+class _VolumePlace:
+    """Where Docker's volume is or is going to be, and what that makes of the settings and of the facts."""
+
+    wanted: Settings  # as they were given
+    settings: Settings  # with the disks that they choose
+    storage: Storage  # with the file and what the disks have grown by
+    volume: VolumePlan
+    file: FilePlan
+    grown: tuple[GrownDisk, ...]
+    filesystem: Adoption | None  # None: the volume is a logical volume
+
+
+def _find_place(
+    wanted: Settings, state: HostState, storage: Storage, root: FilesystemRoot, *, relocates: bool
+) -> _VolumePlace:
+    """Find the place of Docker's volume.
+
+    Raises:
+        Refused: there is none.
+    """
+    if wanted.adopt_filesystem:
+        filesystem = adoption.plan_adoption(wanted, state, storage, root)
+        return _VolumePlace(wanted, wanted, storage, filesystem.volume, FilePlan(wanted, storage), (), filesystem)
+    file = plan_file(wanted, storage, state.store_bytes if relocates else 0)
+    grown = grown_disks(file.settings, file.storage)
+    storage = with_grown_disks(file.storage, grown)
+    return _VolumePlace(wanted, file.settings, storage, plan_volume(file.settings, storage), file, grown, None)
+
+
+def _plan(
+    place: _VolumePlace,
+    state: HostState,
+    extra_volumes: ExtraVolumes,
+    lost: tuple[LostVolume, ...],
+    *,
+    relocates: bool,
+    adopts: bool,
+) -> Plan:
+    settings, volume = place.settings, place.volume
     wants_nvidia = nvidia.is_wanted(settings, state)
-    boot_disks = tuple(wanted.volume_disks) if settings.volume_ephemeral and state.machine else ()
+    boot_disks = tuple(place.wanted.volume_disks) if settings.volume_ephemeral and state.machine else ()
     plan = Plan(
         volume_group=volume.group,
         new_physical_volumes=volume.new_disks,
-        grown_disks=tuple(disk.name for disk in grown if disk.is_taken and disk.group == volume.group),
+        grown_disks=tuple(disk.name for disk in place.grown if disk.is_taken and disk.group == volume.group),
         logical_volume=settings.logical_volume,
         size=volume.size,
         mirrored=volume.mirrored,
@@ -118,18 +165,18 @@ def examine(
         machine=state.machine,
         removes_boot_unit=state.has_boot_unit and not boot_disks,
         reserve=volume.reserve,
-        filesystem=filesystem.entry.fstype if filesystem else settings.filesystem,
+        filesystem=place.filesystem.entry.fstype if place.filesystem else settings.filesystem,
         engine=engine.engine_to_install(settings, state),
         os_id=state.os_id,
         os_codename=state.os_codename,
-        unused_stores=() if relocates or adopts else mount_points.unused_stores(storage),
+        unused_stores=() if relocates or adopts else mount_points.unused_stores(place.storage),
         relocates=relocates,
         old_trees=relocates or state.relocation in RELOCATED,
         containerd_store=engine.uses_containerd_store(state),
-        disk_file_bytes=file.size,
-        adopted=filesystem.entry if filesystem else None,
+        disk_file_bytes=place.file.size,
+        adopted=place.filesystem.entry if place.filesystem else None,
         adopts=adopts,
-        leaves_file=file.leaves,
+        leaves_file=place.file.leaves,
         log_driver=daemon_json.log_driver(settings, state),
         nvidia=wants_nvidia,
         keeps_toolkit=wants_nvidia and nvidia.keeps_toolkit(settings, state),
@@ -137,38 +184,44 @@ def examine(
         extra_volumes=extra_volumes.volumes,
         lost_volumes=lost,
     )
-    plan = replace(plan, installs=packages.are_missing(settings, state, plan))
-    findings += daemon_json.judge_obstacle(settings, state, plan)
-    findings += [*volume.findings, *extra_volumes.findings, *judge_boot_disks(wanted, storage, volume)]
-    if not adopts:
-        findings += mount_points.judge_mount_points(settings, storage, plan.device, old_trees=plan.old_trees)
-    findings += consent.judge_consent(settings, state, plan.directories_to_move)
-    if relocates and not adopts:
-        # The reserve is a part of the file, and the volume is the rest of it.
-        largest = file.largest - settings.volume_reserve.bytes_of(file.largest) if file.size else volume.largest
-        setting = "volume_file" if file.size else "volume_size"
-        per_inode = logical_volume.bytes_per_inode(settings, storage, plan.device)
-        findings += relocation.judge_room(state, setting, plan.size, largest, plan.filesystem, per_inode)
-    warnings = (
-        *lost_volumes.lost_volume_warnings(settings, lost),
-        *system.system_warnings(state),
-        *engine.silence_warnings(state, storage),
-        *file.warnings,
-        *volume.warnings,
-        *ephemeral_warnings(settings, state),
-        *logical_volume.inode_warnings(settings, storage, plan.device),
-        *grown_warnings(settings, storage, grown, volume.group),
-        *extra_volumes.warnings,
-        *daemon_json.daemon_json_warnings(settings, state),
-        *nvidia.nvidia_warnings(settings, state),
-    )
-    places = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
+    return replace(plan, installs=packages.are_missing(settings, state, plan))
+
+
+def _judge_room(place: _VolumePlace, state: HostState, plan: Plan) -> Iterator[Finding]:
+    """Judge whether the data that is moved has room on the volume."""
+    file, setting, largest = place.file, "volume_size", place.volume.largest
+    if file.size:  # the reserve is a part of the file, and the volume is the rest of it
+        setting, largest = "volume_file", file.largest - place.settings.volume_reserve.bytes_of(file.largest)
+    per_inode = logical_volume.bytes_per_inode(place.settings, place.storage, plan.device)
+    return relocation.judge_room(state, setting, plan.size, largest, plan.filesystem, per_inode)
+
+
+def _warnings(place: _VolumePlace, state: HostState, plan: Plan, extra_volumes: ExtraVolumes) -> Iterator[str]:
+    settings, storage = place.settings, place.storage
+    yield from lost_volumes.lost_volume_warnings(settings, plan.lost_volumes)
+    yield from system.system_warnings(state)
+    yield from engine.silence_warnings(state, storage)
+    yield from place.file.warnings
+    yield from place.volume.warnings
+    yield from ephemeral_warnings(settings, state)
+    yield from logical_volume.inode_warnings(settings, storage, plan.device)
+    yield from grown_warnings(settings, storage, place.grown, plan.volume_group)
+    yield from extra_volumes.warnings
+    yield from daemon_json.daemon_json_warnings(settings, state)
+    yield from nvidia.nvidia_warnings(settings, state)
+
+
+def _notices(place: _VolumePlace, state: HostState, plan: Plan) -> Iterator[str]:
+    existing = place.storage.logical_volume(plan.volume_group, plan.logical_volume)
+    size = existing.size if existing else 0
+    yield from grown_notices(place.grown, plan.volume_group, size, plan.size, mirrored=plan.mirrored)
+    yield from chosen_disks.choice_notices(place.wanted, place.storage, plan.new_physical_volumes)
+    adopted = place.filesystem if plan.adopts else None
+    yield from consent.notices(place.settings, state, relocates=plan.relocates, adopted=adopted)
+
+
+def _is_mounted(place: _VolumePlace, plan: Plan) -> bool:
+    settings, storage = place.settings, place.storage
+    targets = [settings.volume_mount, *STORES.values(), *(extra.mount for extra in plan.extra_volumes)]
     options = {option for entry in storage.fstab if entry.target == settings.volume_mount for option in entry.options}
-    is_mounted = all(storage.mount(place) for place in places) and {*settings.volume_mount_options} <= options
-    existing = storage.logical_volume(volume.group, settings.logical_volume)
-    notices = (
-        *grown_notices(grown, volume.group, existing.size if existing else 0, plan.size, mirrored=plan.mirrored),
-        *chosen_disks.choice_notices(wanted, storage, plan.new_physical_volumes),
-        *consent.notices(settings, state, relocates=relocates, adopted=filesystem if adopts else None),
-    )
-    return Examination(tuple(findings), warnings, None if findings else plan, is_mounted, notices)
+    return all(storage.mount(target) for target in targets) and {*settings.volume_mount_options} <= options
