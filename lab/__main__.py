@@ -9,7 +9,7 @@ import sys
 import time
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lab import LabError, deploy, image, qemu
 from lab.deploy import INVENTORY, TOP
@@ -58,24 +58,24 @@ def _parser() -> argparse.ArgumentParser:
         description="Throwaway virtual machines for docker-bulkhead. Without a command, make one, provision it, verify it, "
         "and show its disks before and after.",
     )
-    parser.set_defaults(command=demo, name=DEFAULT, takes_further=False, **_UP_DEFAULTS)
+    parser.set_defaults(command=demo, name=DEFAULT, takes_further=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    up = _add(commands, "up", "make and boot a machine, or boot one that is down")
+    # Only what is given is among the arguments: _DEFAULTS has the rest.
+    up = _add(commands, "up", "make and boot a machine, or boot one that is down", argument_default=argparse.SUPPRESS)
     up.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
-    up.add_argument("--suite", choices=image.SUITES, default="bookworm", help=_listed(image.SUITES))
+    up.add_argument("--suite", choices=image.SUITES, help=f"{_listed(image.SUITES)} (default: bookworm)")
     up.add_argument(
         "--layout",
         choices=image.LAYOUTS,
-        default="shared-vg",
-        help=_listed({name: layout.summary for name, layout in image.LAYOUTS.items()}),
+        help=f"{_listed({name: layout.summary for name, layout in image.LAYOUTS.items()})} (default: shared-vg)",
     )
-    up.add_argument("--docker", choices=image.DOCKER, default="absent", help="whether the image has a Docker engine")
+    up.add_argument("--docker", choices=image.DOCKER, help="whether the image has a Docker engine (default: absent)")
     up.add_argument(
         "--engine",
         choices=("distro", "docker-ce"),
-        default="distro",
-        help="the engine that the deploy installs; docker-ce comes from the lab's own signed repository, not from Docker's",
+        help="the engine that the deploy installs; docker-ce comes from the lab's own signed repository, not from Docker's "
+        "(default: distro)",
     )
     up.add_argument(
         "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead, of Ubuntu or your own"
@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--accel", choices=("kvm", "tcg"), help="use KVM (kvm) or emulation (tcg); by default a probe chooses"
     )
-    up.add_argument("--memory", default="2G", help="memory of a cloud image's machine (default 2G)")
-    up.add_argument("--cpus", type=int, default=2, help="processors of a cloud image's machine (default 2)")
+    up.add_argument("--memory", help="memory of a cloud image's machine (default: 2G)")
+    up.add_argument("--cpus", type=int, help="processors of a cloud image's machine (default: 2)")
     up.set_defaults(command=_up)
 
     for name, command, usage, text in (
@@ -120,7 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_UP_DEFAULTS = {
+# Of `up`.
+_DEFAULTS = {
     "suite": "bookworm",
     "layout": "shared-vg",
     "docker": "absent",
@@ -132,8 +133,8 @@ _UP_DEFAULTS = {
 }
 
 
-def _add(commands: _Commands, name: str, text: str, usage: str | None = None) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", usage=usage)
+def _add(commands: _Commands, name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", **options)
 
 
 def _listed(choices: dict[str, str]) -> str:
@@ -174,38 +175,45 @@ def _side_by_side(before: str, after: str) -> None:
 
 
 def _up(arguments: argparse.Namespace) -> None:
+    given = {name: value for name, value in vars(arguments).items() if name in _DEFAULTS}
     known = {machine.name: machine for machine in Machine.all()}
     if machine := known.get(arguments.name):
+        if given:
+            raise LabError(
+                f"{machine.name} exists already, and {', '.join(f'--{name}' for name in given)} can only be chosen for a new "
+                f"machine: `scripts/lab down {machine.name}` removes this one"
+            )
         with step(f"booting {machine.name}"):
             machine.boot()
         return
+    chosen = argparse.Namespace(**{**_DEFAULTS, **given})
     settings: dict[str, object] = {}
-    if arguments.engine == "docker-ce":
+    if chosen.engine == "docker-ce":
         repository = LabRepository.running()
         settings = {
             "engine_source": "docker-ce",
             "docker_repository": repository.url_of_guests,
             "docker_repository_fingerprint": repository.fingerprint,
         }
-    what = str(arguments.image or f"{image.SUITES[arguments.suite]}, {arguments.layout}, Docker {arguments.docker}")
+    what = str(chosen.image or f"{image.SUITES[chosen.suite]}, {chosen.layout}, Docker {chosen.docker}")
     with step(f"starting {arguments.name}: {what}"):
-        if arguments.image:
+        if chosen.image:
             Machine.from_cloud_image(
                 arguments.name,
-                arguments.image,
+                chosen.image,
                 settings=settings,
-                accelerator=arguments.accel,
-                memory=arguments.memory,
-                cpus=arguments.cpus,
+                accelerator=chosen.accel,
+                memory=chosen.memory,
+                cpus=chosen.cpus,
             )
         else:
             Machine.create(
                 arguments.name,
-                suite=arguments.suite,
-                layout=arguments.layout,
-                docker=arguments.docker,
+                suite=chosen.suite,
+                layout=chosen.layout,
+                docker=chosen.docker,
                 settings=settings,
-                accelerator=arguments.accel,
+                accelerator=chosen.accel,
             )
 
 

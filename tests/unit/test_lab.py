@@ -15,6 +15,7 @@ import pytest
 
 from lab import LabError, cache, deb, deploy, docker_packages, qemu
 from lab import machine as machine_module
+from lab.__main__ import main
 from lab.image import LAYOUTS, Recipe
 from lab.machine import Machine, inventory_settings, seed_files, shell_join
 from lab.repository import LabRepository
@@ -172,6 +173,18 @@ def test_machine_can_be_stopped_by_another_process(machine: Machine, fake_qemu: 
 def test_machine_that_becomes_an_image_is_no_host_of_the_inventory(machine: Machine) -> None:
     assert machine.running
     assert not machine.up
+
+
+def test_option_of_up_for_a_machine_that_exists_is_an_error_and_leaves_it_as_it_is(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts/lab", "up", "x", "--suite", "bookworm", "--cpus", "4"])
+    assert main() == 1
+    assert (
+        "x exists already, and --suite, --cpus can only be chosen for a new machine: `scripts/lab down x` removes this one"
+        in " ".join(capsys.readouterr().err.split())
+    )
+    assert not machine.running
 
 
 def test_taken_name_is_refused_and_its_machine_stays(machine: Machine) -> None:
