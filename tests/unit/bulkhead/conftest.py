@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from pathlib import Path
 
 import pytest
 
-from bulkhead import procfs
+from bulkhead import command_line, procfs
 
 from ..fake_proc import FakeProc
 
@@ -16,6 +17,12 @@ from ..fake_proc import FakeProc
 def ctrl_c() -> None:
     """In the background of a shell SIGINT is ignored, and by every process of a test too: what has a handler is not handed on."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_parser() -> None:
+    """The parser is the same for every command line. To make it takes longer than most commands."""
+    command_line._parser = functools.cache(command_line._parser)
 
 
 @pytest.fixture

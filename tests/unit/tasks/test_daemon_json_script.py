@@ -15,7 +15,7 @@ from tasks import daemon
 from tasks.daemon import DaemonJson, DaemonJsonFiles
 from tasks.support.paths import DAEMON_JSON, DAEMON_JSON_APPLIED
 
-from .operations import OperationHost, after_cuts, calls, noted, noting, performed, shell, stand_in
+from .operations import OperationHost, after_cuts, as_functions, calls, noted, noting, performed, shell, stand_in
 
 OURS = {"debug": True}
 REFUSED = {"refused": True}  # by `dockerd --validate`
@@ -87,7 +87,7 @@ class DockerHost:
         return self.run(str(command), command.connector_arguments["_stdin"], **environment)
 
     def run(self, command: str, stdin: str, **environment: str) -> CompletedProcess[str]:
-        here = command.replace("/etc", f"{self.top}/etc")
+        here = as_functions(self.top / "bin") + command.replace("/etc", f"{self.top}/etc")
         return shell(here, self.top / "bin", stdin=stdin, DOCKER_HOST="tcp://192.0.2.1", **environment)
 
     def state(self) -> DaemonJsonFiles:

@@ -27,7 +27,7 @@ from tasks.watch import JournalLimits
 
 from .deployment import Deployment, deployed
 from .example_hosts import MIB, SPARE, bare_host, settings, shared_vg, spare_disk
-from .operations import OperationHost, after_cuts, calls, noted, noting, shell, stand_in
+from .operations import OperationHost, after_cuts, as_functions, calls, noted, noting, shell, stand_in
 from .preflight.test_mirror import SECOND, two_disks
 from .preflight.verdicts import plan_of
 
@@ -139,7 +139,7 @@ class BootedMachine:
         noted(self.programs, "sync")
 
     def boot(self, **environment: str) -> CompletedProcess[str]:
-        return shell(self.script, self.programs, **environment)
+        return shell(as_functions(self.programs) + self.script, self.programs, **environment)
 
     def calls(self) -> list[str]:
         """What was written, in order."""

@@ -20,7 +20,7 @@ from tasks.watch import JournalLimits
 
 from .deployment import Deployment, deployed
 from .example_hosts import SPARE, bare_host, settings, shared_vg, with_group
-from .operations import OperationHost, calls, noting, shell, stand_in
+from .operations import OperationHost, as_functions, calls, noting, shell, stand_in
 from .preflight.test_mirror import MIRROR, SECOND, two_disks
 from .preflight.verdicts import plan_of
 
@@ -84,8 +84,7 @@ class BootingMachine:
         stand_in(self.programs, "pvs", "cat <<'E'\n" + "\n".join([*rows, "  vg2|[docker-lv_rimage_0]||DDDD", "E"]))
         stand_in(self.programs, "sync", f'echo "sync" >>{self.programs}/calls')
         script = FILES[MIRROR_SCRIPT].replace("/dev/mapper/docker--vg-docker--lv", str(self.device))
-        (self.top / "script").write_text(script.replace(MIRROR_RECORD, str(self.record)))
-        return shell(f"sh {self.top}/script", self.programs)
+        return shell(as_functions(self.programs) + script.replace(MIRROR_RECORD, str(self.record)), self.programs)
 
     def calls(self) -> list[str]:
         return [call for call in calls(self.programs) if call != "vgs docker-vg"]

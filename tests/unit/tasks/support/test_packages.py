@@ -9,9 +9,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from pyinfra.api import StringCommand
@@ -399,6 +401,7 @@ def test_purge_that_apt_refuses_fails(tmp_path: Path) -> None:
 
 # -- waiting for other package managers: with the locks of apt and dpkg themselves, on a host that speaks German
 
+DPKG_AND_ARCHIVES = ("frontend", "dpkg", "archives")
 LOCKS = {"frontend": "lock-frontend", "dpkg": "lock", "lists": "state/lists/lock", "archives": "cache/archives/lock"}
 GERMAN = {"LC_ALL": "C.UTF-8", "LANGUAGE": "de"}
 
@@ -440,30 +443,45 @@ def locked_apt(tmp_path: Path) -> LockedApt:
     return LockedApt(tmp_path)
 
 
-WAITS = [
-    *((lock, lambda wait: install_command(["new"], wait), "--unpack") for lock in ("frontend", "dpkg", "archives")),
-    *((lock, lambda wait: purge_command(["old"], wait), "--purge") for lock in ("frontend", "dpkg", "archives")),
-    ("archives", lambda wait: install_command(["new"], wait, only_download=True), ""),
-    ("lists", update_command, ""),
-]
-NAMES = [f"{work} {lock}" for work in ("install", "purge") for lock in ("frontend", "dpkg", "archives")]
+WAITS: dict[str, tuple[str, Callable[[int], StringCommand], str]] = {
+    **{
+        f"install {lock}": (lock, lambda wait: install_command(["new"], wait), "--unpack") for lock in DPKG_AND_ARCHIVES
+    },
+    **{f"purge {lock}": (lock, lambda wait: purge_command(["old"], wait), "--purge") for lock in DPKG_AND_ARCHIVES},
+    "download archives": ("archives", lambda wait: install_command(["new"], wait, only_download=True), ""),
+    "update lists": ("lists", update_command, ""),
+}
+
+
+def refused_and_waited(apt: LockedApt, lock: str, command: Callable[[int], StringCommand]) -> list[Any]:
+    """Run a command without patience while a lock is held, and with patience. Return its directory and both results, each with what was done."""
+    with apt.locked(lock):
+        refused = [apt.top, apt.run(command(0), **GERMAN), apt.log]
+    with apt.locked(lock, seconds=2):
+        return [*refused, apt.run(command(60), **GERMAN), apt.log]
+
+
+@pytest.fixture(scope="module")
+def waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[list[Any]]]]:
+    """Start all of them at once: what they do is wait."""
+    with ThreadPoolExecutor(len(WAITS)) as pool:
+        yield {
+            name: pool.submit(refused_and_waited, LockedApt(tmp_path_factory.mktemp("apt")), lock, command)
+            for name, (lock, command, _) in WAITS.items()
+        }
 
 
 @needs_apt
-@pytest.mark.parametrize(("lock", "command", "asked"), WAITS, ids=[*NAMES, "download archives", "update lists"])
-def test_each_lock_of_another_package_manager_is_waited_for(
-    locked_apt: LockedApt, lock: str, command: Callable[[int], StringCommand], asked: str
-) -> None:
-    with locked_apt.locked(lock):
-        refused = locked_apt.run(command(0), **GERMAN)
+@pytest.mark.parametrize("name", WAITS)
+def test_each_lock_of_another_package_manager_is_waited_for(waits: dict[str, Future[list[Any]]], name: str) -> None:
+    lock, _, asked = WAITS[name]
+    top, refused, before, done, after = waits[name].result()
     assert refused.returncode == 100
-    assert f"E: Could not get lock {locked_apt.top}/{LOCKS[lock]}" in refused.stderr
-    assert locked_apt.log == []
-    with locked_apt.locked(lock, seconds=1.5):
-        done = locked_apt.run(command(60), **GERMAN)
+    assert f"E: Could not get lock {top}/{LOCKS[lock]}. " in refused.stderr
+    assert before == []
     assert done.returncode == 0, done.stderr
     assert "Could not get lock" not in done.stderr
-    assert asked in " ".join(locked_apt.log)
+    assert asked in " ".join(after)
 
 
 @needs_apt
