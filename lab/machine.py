@@ -476,8 +476,9 @@ def inventory_settings(recipe: Recipe | None) -> dict[str, Any]:
 
 def _booted(recipe: Recipe, source: Path, accelerator: str) -> Path:
     """Return the image of a recipe with a snapshot of the booted machine; make it on first use."""
-    # Another version of QEMU cannot load the snapshot.
-    booted = source.with_name(f"{source.name}-booted-{accelerator}-{qemu.version()}")
+    # Another version of QEMU cannot load the snapshot, and the kernel that booted keeps its options.
+    options = hashlib.sha256(qemu.KERNEL_OPTIONS[accelerator].encode()).hexdigest()[:6]
+    booted = source.with_name(f"{source.name}-booted-{accelerator}-{qemu.version()}-{options}")
     with cache.locked(booted):
         if not booted.exists():
             machine = Machine(f"{_MAKING}{booted.name}", recipe, {}, _free_port(), accelerator=accelerator)

@@ -47,6 +47,34 @@ def test_flushed_data_survives_the_end_of_qemu() -> None:
     assert "cache=writeback" in drive
 
 
+def test_emulated_kernel_reads_the_time_from_the_processor() -> None:
+    assert " tsc=reliable " in " ".join(line(kernel=Path("/i")))
+    assert "tsc=" not in " ".join(line(kernel=Path("/i"), accelerator="kvm"))
+
+
+def test_snapshot_of_a_booted_machine_is_made_anew_for_other_options_of_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "version", lambda: "10.0.2")
+    source = tmp_path / "image"
+
+    def made(options: str) -> bool:
+        monkeypatch.setitem(qemu.KERNEL_OPTIONS, "tcg", options)
+        monkeypatch.setattr(Machine, "_claimed", lambda _: (_ for _ in ()).throw(ZeroDivisionError))
+        try:
+            machine_module._booted(Recipe(), source, "tcg").rmdir()
+        except ZeroDivisionError:
+            return True
+        return False
+
+    assert made("quiet")
+    (lock,) = tmp_path.glob("image-booted-*.lock")
+    lock.with_suffix("").mkdir()
+    assert not made("quiet")
+    lock.with_suffix("").mkdir()
+    assert made("loud")
+
+
 def test_qemu_that_was_unpacked_is_preferred(tmp_path: Path) -> None:
     assert qemu.binary() == "qemu-system-x86_64"
     newer = tmp_path / "unpacked/qemu/usr/bin/qemu-system-x86_64"
