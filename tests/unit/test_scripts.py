@@ -619,16 +619,24 @@ def in_parts(checkout: Checkout) -> Checkout:
     return checkout
 
 
+def holds(words: list[str], path: str) -> bool:
+    """Whether pytest, called with these words, runs the tests of a file."""
+    under = [word for word in words if path.startswith(f"{word}/")]
+    return bool(under) and not any(words[words.index(word) - 1] == "--ignore" for word in under)
+
+
 def test_part_of_the_unit_tests_that_passes_is_one_line(in_parts: Checkout) -> None:
     done = in_parts.run("test", "--unit")
     assert done.returncode == 0, done.stderr
-    for part in ("tasks", "bulkhead", "guard_move_prune", "others"):
+    for part in ("tasks", "support", "bulkhead", "guard_move_prune", "others"):
         assert f"==> {part}: 3 passed\n" in done.stderr
     assert "about" not in done.stdout
-    assert len([call for call in in_parts.calls("python") if "pytest" in call]) == 4
-    words = [[word for word in call.split() if word.startswith("tests/")] for call in in_parts.calls("oldest")]
-    apart, rest = sorted(words, key=len)
-    assert rest == ["tests/unit/bulkhead", *apart], "a test is in no part, or in two"
+    oldest = [call.split() for call in in_parts.calls("oldest")]  # each is a call of "python" too
+    parts = [call.split() for call in in_parts.calls("python") if "pytest" in call]
+    for file in (TOP / "tests/unit").rglob("test_*.py"):
+        holders = [words for words in parts if holds(words, str(file.relative_to(TOP)))]
+        assert len(holders) == 1, file
+        assert (["oldest", *holders[0][1:]] in oldest) == file.is_relative_to(TOP / "tests/unit/bulkhead")
     assert in_parts.calls("apt-get", "sudo") == []
 
 
@@ -639,7 +647,7 @@ def test_part_of_the_unit_tests_that_fails_prints_everything_and_the_others_stil
     assert "about tests/unit/tasks\n=== 3 passed ===\n" in done.stdout
     assert done.stdout.count("about") == 1
     assert "==> tasks: FAILED\n" in done.stderr
-    assert done.stderr.count("3 passed") == 3
+    assert done.stderr.count("3 passed") == 4
 
 
 def test_lab_ring_after_the_unit_ring_has_the_environment_that_it_has_alone(in_parts: Checkout) -> None:
@@ -657,7 +665,7 @@ def test_without_a_python_3_10_the_host_programs_tests_run_under_the_newer_one(i
     done = in_parts.run("test", "--unit")
     assert done.returncode == 0
     assert "==> no Python 3.10 on this machine: the host program is tested under " in done.stderr
-    assert done.stderr.count("3 passed") == 4
+    assert done.stderr.count("3 passed") == 5
     assert in_parts.calls("oldest") == []
 
 
@@ -668,11 +676,11 @@ def test_unit_tests_that_are_killed_end_in_every_part(in_parts: Checkout) -> Non
         line, cwd=in_parts.top, env=in_parts.environment, stdout=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 20
-        while len(in_parts.calls("hangs")) < 4:
+        while len(in_parts.calls("hangs")) < 5:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.terminate()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "unit: stopped in" in output
-    assert in_parts.calls("ended") == ["ended"] * 4
+    assert in_parts.calls("ended") == ["ended"] * 5
