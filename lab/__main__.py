@@ -64,18 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     # Only what is given is among the arguments: _DEFAULTS has the rest.
     up = _add(commands, "up", "make and boot a machine, or boot one that is down", argument_default=argparse.SUPPRESS)
     up.add_argument("name", nargs="?", default=DEFAULT, metavar="NAME", help=_NAME)
-    up.add_argument("--suite", choices=image.SUITES, help=f"{_listed(image.SUITES)} (default: bookworm)")
+    up.add_argument("--suite", choices=image.SUITES, help=f"{_listed(image.SUITES)} (default: {_DEFAULTS['suite']})")
     up.add_argument(
         "--layout",
         choices=image.LAYOUTS,
-        help=f"{_listed({name: layout.summary for name, layout in image.LAYOUTS.items()})} (default: shared-vg)",
+        help=f"{_listed({name: layout.summary for name, layout in image.LAYOUTS.items()})} (default: {_DEFAULTS['layout']})",
     )
-    up.add_argument("--docker", choices=image.DOCKER, help="whether the image has a Docker engine (default: absent)")
+    up.add_argument(
+        "--docker", choices=image.DOCKER, help=f"whether the image has a Docker engine (default: {_DEFAULTS['docker']})"
+    )
     up.add_argument(
         "--engine",
         choices=("distro", "docker-ce"),
         help="the engine that the deploy installs; docker-ce comes from the lab's own signed repository, not from Docker's "
-        "(default: distro)",
+        f"(default: {_DEFAULTS['engine']})",
     )
     up.add_argument(
         "--image", type=Path, metavar="FILE", help="boot this cloud image (qcow2 or raw) instead, of Ubuntu or your own"
@@ -83,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--accel", choices=("kvm", "tcg"), help="use KVM (kvm) or emulation (tcg); by default a probe chooses"
     )
-    up.add_argument("--memory", help="memory of a cloud image's machine (default: 2G)")
-    up.add_argument("--cpus", type=int, help="processors of a cloud image's machine (default: 2)")
+    up.add_argument("--memory", help=f"memory of a cloud image's machine (default: {_DEFAULTS['memory']})")
+    up.add_argument("--cpus", type=int, help=f"processors of a cloud image's machine (default: {_DEFAULTS['cpus']})")
     up.set_defaults(command=_up)
 
     for name, command, usage, text in (
