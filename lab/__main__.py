@@ -188,7 +188,7 @@ def _up(arguments: argparse.Namespace) -> None:
         with step(f"booting {machine.name}"):
             machine.boot()
         return
-    chosen = argparse.Namespace(**{**_DEFAULTS, **given})
+    chosen = argparse.Namespace(**_DEFAULTS | given)
     settings: dict[str, object] = {}
     if chosen.engine == "docker-ce":
         repository = LabRepository.running()

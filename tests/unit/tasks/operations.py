@@ -109,6 +109,7 @@ def shell(command: str, directory: Path, *, stdin: str = "", **environment: str)
 def as_functions(directory: Path) -> str:
     """Return the stand-ins of a directory once more, as functions: for a script that calls them so often that programs take long."""
     scripts = {path.name: path.read_text() for path in directory.iterdir() if path.name.isidentifier()}
+    # A function has the caller's options and variables, and a program has not: `noting` counts in n.
     return "".join(
         f"{name}() (\nset +eu; n=\n{script}\n)\n"
         for name, script in scripts.items()
