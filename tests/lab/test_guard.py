@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,6 +20,11 @@ PROMPT = 2  # seconds from the decision to the end of the client, beside what Do
 
 # By default one of these tests runs.
 SELDOM = pytest.mark.sample(1, of="guard, rescue")
+
+# With Docker 20.10 always, with 26.1 in the full run.
+BOTH_ENGINES = pytest.mark.parametrize(
+    "machine", ["guarded", pytest.param("guarded_newer", marks=pytest.mark.full)], indirect=True
+)
 
 FILL = "dd if=/dev/zero of=/big bs=1M count=8000"
 
@@ -65,6 +70,11 @@ def guarded(machines: Callable[..., Machine]) -> Machine:
     return prepared(machines("guarded", suite="bookworm", docker="preinstalled"))
 
 
+@pytest.fixture(scope="module")
+def guarded_newer(machines: Callable[..., Machine]) -> Machine:
+    return prepared(machines("guarded-newer", suite="trixie", docker="preinstalled"))
+
+
 def prepared(machine: Machine) -> Machine:
     converge(machine, **SETTINGS)
     machine.run(IMAGE)
@@ -76,9 +86,13 @@ def prepared(machine: Machine) -> Machine:
 
 
 @pytest.fixture
-def machine(guarded: Machine) -> Machine:
-    guarded.restore("guarded")
-    return guarded
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    name = getattr(request, "param", "guarded")
+    host: Machine = request.getfixturevalue(name)
+    host.restore("guarded")
+    yield host
+    if name != "guarded":
+        host.cut()  # it would take a processor from the others
 
 
 def start_sampler(machine: Machine) -> None:
@@ -241,6 +255,7 @@ def test_small_builds_go_on_while_a_container_fills_the_volume(machine: Machine)
 
 
 @SELDOM
+@BOTH_ENGINES
 @pytest.mark.parametrize("builder", ["buildkit", "classic"])
 def test_build_of_small_files_is_stopped_before_the_inodes_are_used_up(machine: Machine, builder: str) -> None:
     floor = 50_000  # of the 390,000 inodes that ext4 gives 6 GiB
@@ -342,6 +357,7 @@ START_DIND = (
 
 
 @SELDOM
+@BOTH_ENGINES
 def test_build_in_a_docker_in_a_container_is_stopped_and_the_container_is_not(machine: Machine) -> None:
     machine.run(DIND)
     machine.run(

@@ -94,9 +94,13 @@ def populated_host(machines: Callable[..., Machine]) -> Machine:
 
 @pytest.fixture
 def machine(populated_host: Machine) -> Machine:
-    populated_host.restore("populated")
-    populated_host.run("date -s '+3 days'")  # `restore` has set the clock to the present time
-    return populated_host
+    return restored(populated_host)
+
+
+def restored(machine: Machine) -> Machine:
+    machine.restore("populated")
+    machine.run("date -s '+3 days'")  # `restore` has set the clock to the present time
+    return machine
 
 
 def assert_only_what_is_meant_goes(machine: Machine, dangling: int = 2) -> None:
@@ -135,6 +139,29 @@ def assert_only_what_is_meant_goes(machine: Machine, dangling: int = 2) -> None:
     assert json.loads(machine.out("bulkhead status --json"))["pruned"]["failed"] == []
 
 
+def assert_image_pulled_by_its_digest_stays(machine: Machine, dangles: bool = True) -> None:
+    """Assert that a prune keeps an image that has a digest and no tag.
+
+    Args:
+        dangles: whether Docker calls such an image dangling.
+    """
+    send(machine, DATA / "registry.py", "/root/registry.py")
+    machine.run("systemd-run --quiet --unit=registry python3 /root/registry.py 1048576")
+    wait_until(lambda: machine.run("curl -sf http://127.0.0.1:5000/v2/", check=False).returncode == 0)
+    machine.run("docker pull --quiet 127.0.0.1:5000/zeros")
+    name = machine.out("docker image inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/zeros")
+    assert "@sha256:" in name
+    machine.run(f"docker image rm 127.0.0.1:5000/zeros && docker pull --quiet {name}")
+    identifier = machine.out(f"docker image inspect --format '{{{{.Id}}}}' {name}")
+    dangling = machine.out("docker images --filter dangling=true --quiet --no-trunc").split()
+    assert (identifier in dangling) == dangles, "Docker no longer calls it dangling: the test proves nothing"
+    let_pass(machine, 60)
+    machine.run("bulkhead prune", timeout=900)
+    machine.run(f"docker image inspect {name}")
+    if dangles:
+        assert len(machine.out("docker images --filter dangling=true --quiet").split()) < len(dangling)
+
+
 def test_prune_removes_exactly_what_it_should(machine: Machine) -> None:
     assert_only_what_is_meant_goes(machine)
 
@@ -151,6 +178,7 @@ def test_prune_removes_exactly_what_it_should_on_newer_engines(machines: Callabl
     try:
         # In containerd's store, Docker 26.1 forgets an image when another one takes its name.
         assert_only_what_is_meant_goes(populated(machine), dangling=0 if store == "containerd" else 2)
+        assert_image_pulled_by_its_digest_stays(restored(machine), dangles=store == "overlay2")
     finally:
         machine.destroy()
 
@@ -245,20 +273,7 @@ def test_reclaim_beyond_what_can_be_had_removes_nothing(machine: Machine) -> Non
 
 @pytest.mark.sample(1, of="what a prune leaves")
 def test_image_pulled_by_its_digest_stays(machine: Machine) -> None:
-    send(machine, DATA / "registry.py", "/root/registry.py")
-    machine.run("systemd-run --quiet --unit=registry python3 /root/registry.py 1048576")
-    wait_until(lambda: machine.run("curl -sf http://127.0.0.1:5000/v2/", check=False).returncode == 0)
-    machine.run("docker pull --quiet 127.0.0.1:5000/zeros")
-    name = machine.out("docker image inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/zeros")
-    assert "@sha256:" in name
-    machine.run(f"docker image rm 127.0.0.1:5000/zeros && docker pull --quiet {name}")
-    identifier = machine.out(f"docker image inspect --format '{{{{.Id}}}}' {name}")
-    dangling = machine.out("docker images --filter dangling=true --quiet --no-trunc").split()
-    assert identifier in dangling, "Docker no longer calls it dangling: the test proves nothing"
-    let_pass(machine, 60)
-    machine.run("bulkhead prune", timeout=900)
-    machine.run(f"docker image inspect {name}")
-    assert len(machine.out("docker images --filter dangling=true --quiet").split()) < len(dangling)
+    assert_image_pulled_by_its_digest_stays(machine)
 
 
 @pytest.mark.sample(1, of="what a prune leaves")
