@@ -254,6 +254,10 @@ class Storage:
     def logical_volume(self, group: str, name: str) -> LogicalVolume | None:
         return next((v for v in self.logical_volumes if (v.volume_group, v.name) == (group, name)), None)
 
+    def logical_volume_on(self, device: BlockDevice) -> LogicalVolume | None:
+        """Return the logical volume that a device is."""
+        return next((v for v in self.logical_volumes if v.mapper_path in device.aliases), None)
+
     def physical_volumes_of(self, group: str) -> tuple[PhysicalVolume, ...]:
         return tuple(p for p in self.physical_volumes if p.volume_group == group)
 

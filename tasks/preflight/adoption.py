@@ -182,10 +182,10 @@ def _source(storage: Storage, device: BlockDevice) -> str:
 
     Empty where it has neither.
     """
-    volume = next((v.mapper_path for v in storage.logical_volumes if v.mapper_path in device.aliases), "")
+    volume = storage.logical_volume_on(device)
     theirs = next((line.source for line in _lines(storage, device) if line.source.startswith("/dev/disk/by-id/")), "")
     if volume or theirs:
-        return volume or theirs
+        return volume.mapper_path if volume else theirs
     by_uuid = next((alias for alias in device.aliases if alias.startswith("/dev/disk/by-uuid/")), "")
     return f"UUID={by_uuid.rpartition('/')[2]}" if by_uuid else ""
 
@@ -327,11 +327,11 @@ def _judge_uses(state: HostState, storage: Storage, mount: Mount, device: BlockD
                     "no mounts of others there",
                     f"unmount it, {LEAVE_OUT}",
                 )
+    volume = storage.logical_volume_on(device)
     snapshots = [
         v.path
         for v in storage.logical_volumes
-        for origin in storage.logical_volumes
-        if v.origin == origin.name and v.volume_group == origin.volume_group and origin.mapper_path in device.aliases
+        if volume and (v.volume_group, v.origin) == (volume.volume_group, volume.name)
     ]
     if snapshots:
         yield Finding(
@@ -403,7 +403,7 @@ def _judge_places(settings: Settings, storage: Storage, source: str, device: Blo
 def _warnings(storage: Storage, device: BlockDevice) -> Iterator[str]:
     if is_ephemeral(storage, device):
         yield f"the filesystem on {DOCKER_STORE} is on an ephemeral disk: Docker's data is lost when the machine is stopped or moved"
-    volume = next((v for v in storage.logical_volumes if v.mapper_path in device.aliases), None)
+    volume = storage.logical_volume_on(device)
     if volume and volume.segment_type.startswith("thin"):
         yield (
             f"the filesystem on {DOCKER_STORE} is on a thin volume: when its pool is full, Docker gets errors, and no check of "

@@ -14,7 +14,8 @@ from tasks.preflight.chosen_disks import names_disk
 from tasks.preflight.disks import is_whole, stable_name
 from tasks.preflight.finding import Finding
 from tasks.preflight.host import HostState
-from tasks.preflight.volume_group import VolumePlan, is_own_group
+from tasks.preflight.planned_group import PlannedGroup
+from tasks.preflight.volume_group import VolumePlan
 
 
 def judge_boot_disks(settings: Settings, storage: Storage, volume: VolumePlan) -> Iterator[Finding]:
@@ -40,7 +41,7 @@ def judge_boot_disks(settings: Settings, storage: Storage, volume: VolumePlan) -
     names = {device.path for device in found}
     present = [storage.device(each.path) for each in storage.physical_volumes_of(volume.group)]
     others = [stable_name(device) for device in present if device and device.path not in names]
-    if others or not is_own_group(settings, storage, volume.group):
+    if others or not PlannedGroup(settings, storage, volume.group).is_own:
         yield Finding(
             f"the volume group {volume.group} "
             + (

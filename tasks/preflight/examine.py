@@ -26,11 +26,12 @@ from tasks.preflight.adoption import EMPTY, Adoption, FilesystemRoot
 from tasks.preflight.ephemeral import ephemeral_warnings, judge_boot_disks
 from tasks.preflight.extra_volumes import ExtraVolumes, plan_extra_volumes
 from tasks.preflight.finding import Finding, Refused
+from tasks.preflight.group_choice import plan_file
 from tasks.preflight.grown_disks import GrownDisk, grown_disks, grown_notices, grown_warnings, with_grown_disks
 from tasks.preflight.host import HostState
 from tasks.preflight.plan import LostVolume, Plan
 from tasks.preflight.volume_file import FilePlan
-from tasks.preflight.volume_group import VolumePlan, plan_file, plan_volume
+from tasks.preflight.volume_group import VolumePlan, plan_volume
 from tasks.support.paths import STORES
 
 

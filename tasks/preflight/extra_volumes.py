@@ -16,8 +16,10 @@ from tasks.preflight.logical_volume import WantedVolume, judge_volume
 from tasks.preflight.lost_volumes import MOVED
 from tasks.preflight.mount_points import MountPoint, judge_mount_point
 from tasks.preflight.plan import PlannedExtraVolume
+from tasks.preflight.planned_group import PlannedGroup
 from tasks.preflight.relocation import too_little_room
-from tasks.preflight.volume_group import VolumePlan, capacity, promised
+from tasks.preflight.volume_group import VolumePlan
+from tasks.preflight.volume_room import promised
 from tasks.preflight.volume_size import DoesNotFit, plan_size
 
 # In these phases of the journal files on the volume are no obstacle: a copy that nobody has used, or a rollback's rest.
@@ -35,7 +37,8 @@ class ExtraVolumes:
 
 def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, docker: VolumePlan) -> ExtraVolumes:
     """Plan the extra volumes, each in the space that Docker's volume and the extra volumes before it leave free."""
-    room = capacity(storage, docker.group, docker.new_disks)
+    group = PlannedGroup(settings, storage, docker.group, docker.new_disks)
+    room = group.capacity
     own = storage.logical_volume(docker.group, settings.logical_volume)
     free = room.free - (docker.size - (own.size if own else 0))
     later = dict(settings.extra_volumes)
@@ -53,7 +56,7 @@ def plan_extra_volumes(settings: Settings, state: HostState, storage: Storage, d
                 reserve=settings.volume_reserve,
                 own_group=False,
                 existing=present,
-                promised=promised(settings, storage, docker.group, room, later),
+                promised=promised(group, room, later),
             )
         except DoesNotFit as error:
             findings.append(

@@ -13,7 +13,7 @@ from bulkhead.sizes import human
 from pyinfra_lvm.model import BlockDevice, PhysicalVolume, Storage
 from settings.model import Settings
 from tasks.preflight.disks import stable_name
-from tasks.preflight.volume_group import is_own_group
+from tasks.preflight.planned_group import PlannedGroup
 from tasks.support.paths import VOLUME_FILE_DEVICE
 
 _WORTH_A_WORD = 2**30  # bytes beyond the last partition of a disk: alignment leaves less
@@ -107,7 +107,7 @@ def _physical_volumes(storage: Storage) -> Iterator[tuple[PhysicalVolume, BlockD
 
 
 def _takes(settings: Settings, storage: Storage, group: str) -> bool:
-    return settings.volume_group_grow or is_own_group(settings, storage, group)
+    return settings.volume_group_grow or PlannedGroup(settings, storage, group).is_own
 
 
 def _beyond_partition(storage: Storage, device: BlockDevice) -> Iterator[str]:

@@ -188,7 +188,7 @@ def _judge_host(settings: Settings, storage: Storage, mount: Mount | None) -> It
         return
     device = storage.device(mount.device)
     kind = unsuitable(storage, device) if device and device.type != "lvm" else ""
-    volume = next((v for v in storage.logical_volumes if device and v.mapper_path in device.aliases), None)
+    volume = storage.logical_volume_on(device) if device else None
     if mount.fstype not in _FILESYSTEMS or device is None:
         reason = f"is {mount.fstype}"
     elif volume and volume.segment_type.startswith("thin"):

@@ -12,7 +12,7 @@ from pyinfra_lvm.model import BlockDevice, LogicalVolume, LvmConfig, PhysicalVol
 from settings.model import Settings
 from tasks.preflight.examine import examine
 from tasks.preflight.host import EngineData
-from tasks.preflight.volume_group import Capacity, capacity
+from tasks.preflight.planned_group import Capacity, PlannedGroup
 from tasks.support.paths import TAG
 
 from ..example_hosts import (
@@ -130,7 +130,7 @@ def test_extending_another_group_than_roots_costs_less_and_roots_room_is_not_tol
 
 @pytest.mark.parametrize(("more", "size"), [(MIB - 1, 20 * GIB - EXTENT), (MIB, 20 * GIB)])
 def test_metadata_of_lvm_takes_the_first_mebibyte_of_a_disk(more: int, size: int) -> None:
-    room = capacity(spare_disk(size=20 * GIB + more), "docker-vg", [SPARE])
+    room = PlannedGroup(ON_SPARE, spare_disk(size=20 * GIB + more), "docker-vg", (SPARE,)).capacity
     assert room == Capacity(size, size, 4 * MIB)
 
 
