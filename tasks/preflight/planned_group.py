@@ -25,7 +25,7 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class Place:
+class PlannedDisk:
     """A physical volume of a group, or a disk that becomes one."""
 
     path: str
@@ -108,11 +108,11 @@ class PlannedGroup:
         """The room for Docker's volume: for one copy of a mirror, or all stripes."""
         extent = self._extent_size
         if self.stripes > 1:  # each of them has as many extents of it: the smallest decides
-            size, free = _smallest(self._places)
+            size, free = _smallest(self._disks)
             return Capacity(self.stripes * size, self.stripes * free, self.stripes * extent)
         if not self.is_mirrored:
             return self.capacity
-        size, free = _smallest(self.mirror_places)
+        size, free = _smallest(self.mirror_disks)
         return Capacity(
             max(size - self.copy_metadata, 0), max(free - (0 if self.volume else self.copy_metadata), 0), extent
         )
@@ -123,8 +123,8 @@ class PlannedGroup:
         return -(-_COPY_METADATA // self._extent_size) * self._extent_size
 
     @property
-    def mirror_places(self) -> tuple[Place, ...]:
-        """Where the two copies of a mirror are and grow, or the two places on different disks with the most room.
+    def mirror_disks(self) -> tuple[PlannedDisk, ...]:
+        """The two that the copies of a mirror are on and grow on, or those two on different whole disks with the most room.
 
         There are none where all of the group is on one disk. A mirror that exists stays where it is.
         """
@@ -132,10 +132,10 @@ class PlannedGroup:
         copies = self.storage.copies_of(mirror) if mirror else ()
         if len(copies) == 2:
             largest = (max(copy, key=lambda volume: volume.free) for copy in copies)
-            return tuple(Place(volume.path, volume.size, volume.free) for volume in largest)
+            return tuple(PlannedDisk(volume.path, volume.size, volume.free) for volume in largest)
         pairs = (
             (one, other)
-            for one, other in itertools.combinations(self._places, 2)
+            for one, other in itertools.combinations(self._disks, 2)
             if mirror or not self._whole_disks(one.path) & self._whole_disks(other.path)
         )
         return max(pairs, key=lambda pair: (min(p.free for p in pair), min(p.size for p in pair)), default=())
@@ -145,7 +145,7 @@ class PlannedGroup:
         """The disks that LVM must be told: with a third one, it may put both copies on one disk (before 2.03.22)."""
         if not self.is_mirrored or len(self.physical_volumes) + len(self.new_disks) <= 2:
             return ()
-        return tuple(place.path for place in self.mirror_places)
+        return tuple(disk.path for disk in self.mirror_disks)
 
     def has_room_for_copy(self, size: int) -> bool:
         """Return whether a disk of the group has room for a second copy, beside another one that the first may be on.
@@ -166,7 +166,7 @@ class PlannedGroup:
         return self.group.extent_size if self.group else EXTENT
 
     @property
-    def _places(self) -> list[Place]:
+    def _disks(self) -> list[PlannedDisk]:
         """The physical volumes of the group once it has its new disks."""
         sizes = {
             path: usable(device.size, self._extent_size)
@@ -174,8 +174,8 @@ class PlannedGroup:
             if (device := self.storage.device(path))
         }
         return [
-            *(Place(each.path, each.size, each.free) for each in self.storage.physical_volumes_of(self.name)),
-            *(Place(path, size, size) for path, size in sizes.items()),
+            *(PlannedDisk(each.path, each.size, each.free) for each in self.storage.physical_volumes_of(self.name)),
+            *(PlannedDisk(path, size, size) for path, size in sizes.items()),
         ]
 
     def _whole_disks(self, path: str) -> set[str]:
@@ -185,7 +185,7 @@ class PlannedGroup:
         return {each.path for each in below if is_whole(each)} or {each.path for each in below} or {path}
 
 
-def _smallest(places: Iterable[Place]) -> tuple[int, int]:
-    """Return the smallest size and the smallest free space of some places, in bytes; 0 where there are none."""
-    sizes = [(place.size, place.free) for place in places]
+def _smallest(disks: Iterable[PlannedDisk]) -> tuple[int, int]:
+    """Return the smallest size and the smallest free space of some disks, in bytes; 0 where there are none."""
+    sizes = [(disk.size, disk.free) for disk in disks]
     return min((size for size, _ in sizes), default=0), min((free for _, free in sizes), default=0)

@@ -40,7 +40,7 @@ def judge_mirror(group: PlannedGroup) -> Iterator[Finding]:
             "two disks, each with room for a copy",
             f'{another_disk(settings, storage)}; or set volume_raid to ""',
         )
-    elif not group.mirror_places:
+    elif not group.mirror_disks:
         yield Finding(
             f"{', '.join(disks)} are on one disk, and volume_raid is {settings.volume_raid}",
             "two disks: both copies of a mirror on one are lost with it",

@@ -17,7 +17,7 @@ from pyinfra.api import FactProcessError
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
 from tasks.preflight.daemon_json import readable_keys
-from tasks.preflight.facts import _BOUND_ELSEWHERE, _CONTAINERD_CONFIG, _LOGIN, _SOURCES, HostFacts, parse_host
+from tasks.preflight.facts import HostFacts, parse_host, script
 from tasks.preflight.host import EngineData, HostState, MountUnit
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
@@ -212,9 +212,12 @@ def _idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def facts_of(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
-    command = shlex.split(HostFacts().command())
-    command[4:7] = map(str, (docker_store, containerd_store, daemon_json))
-    return parse_host(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+    command = HostFacts().command()
+    values = {"docker_store": docker_store, "containerd_store": containerd_store, "daemon_json": daemon_json}
+    for name, value in values.items():
+        command, changed = re.subn(rf"\b{name}=\S+", f"{name}={value}", command, count=1)
+        assert changed
+    return parse_host(shell(command, docker_store.parent).stdout.splitlines())
 
 
 def test_every_kind_of_data_in_a_store_is_counted(tmp_path: Path) -> None:
@@ -294,23 +297,24 @@ def run_part(script: str, proc: FakeProc, own: int) -> subprocess.CompletedProce
 def test_whether_a_process_belongs_to_our_login(tmp_path: Path, case: LoginCase) -> None:
     proc = FakeProc(tmp_path / "proc")
     case.fill(proc)
-    assert (run_part(f"{_LOGIN} is_own {case.other}", proc, case.own).returncode == 0) == case.is_own
+    assert (
+        run_part(f"{script('login')} find_login; is_own {case.other}", proc, case.own).returncode == 0
+    ) == case.is_own
 
 
 @pytest.mark.parametrize("case", BOUND, ids=str)
 def test_where_a_directory_is_bound_elsewhere(tmp_path: Path, case: BoundCase) -> None:
     proc = FakeProc(tmp_path / "proc")
     case.fill(proc)
-    output = run_part(f"{_BOUND_ELSEWHERE} bound_elsewhere {case.directory}", proc, 50).stdout
+    output = run_part(f"{script('bound_elsewhere')} bound_elsewhere {case.directory}", proc, 50).stdout
     assert output == "".join(f"{pid} {place}\n" for pid, place in case.bound)
 
 
-def test_command_has_the_parts_that_are_tested_alone() -> None:
+def test_command_has_every_part_of_the_script() -> None:
     command = shlex.split(HostFacts().command())[2]
-    assert _LOGIN in command
-    assert _BOUND_ELSEWHERE in command
-    assert _CONTAINERD_CONFIG in command
-    assert _SOURCES in command
+    parts = [path.stem for path in (Path(__file__).parents[4] / "tasks/preflight/host_script").iterdir()]
+    assert len(parts) == 5
+    assert all(script(part) in command for part in parts)
 
 
 @pytest.mark.parametrize(("places", "asks"), [([], False), (["/home"], True)])
@@ -569,7 +573,7 @@ def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) 
 
 @pytest.mark.parametrize("case", CONTAINERDS, ids=str)
 def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, case: ContainerdCase) -> None:
-    done = shell(f"configuration={case.write(tmp_path)}\n{_CONTAINERD_CONFIG} containerd_config", tmp_path)
+    done = shell(f"configuration={case.write(tmp_path)}\n{script('containerd_config')} containerd_config", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (HOSTS / "trixie-with-data.txt").read_text()
     output = text.replace("##HOST## containerd-config\n", f"##HOST## containerd-config\n{done.stdout}")
@@ -601,8 +605,8 @@ def test_entry_that_is_disabled_is_no_entry(tmp_path: Path, entry: str, counts: 
     file.parent.mkdir(parents=True)
     values = {"types": "Types: deb\n", "uris": "URIs: https://download.docker.com/linux/debian\n"}
     file.write_text(entry.format(**values))
-    script = _SOURCES.replace("/etc/apt", f"{tmp_path}/etc/apt")
-    found = shell(f"{script} sources https://download.docker.com/linux", tmp_path).stdout
+    sources = script("apt_sources").replace("/etc/apt", f"{tmp_path}/etc/apt")
+    found = shell(f"{sources} sources https://download.docker.com/linux", tmp_path).stdout
     assert found == (f"1 {file}\n" if counts else "")
 
 
@@ -613,6 +617,5 @@ def test_machine_is_identified_only_where_that_is_asked() -> None:
     assert parse_host([*lines, "##HOST## machine"]).machine == ""
     assert not parse_host(lines).has_boot_unit
     assert parse_host([*lines, "##HOST## boot-unit", "yes"]).has_boot_unit
-    asked, unasked = HostFacts().command(identify=True), HostFacts().command()
-    assert "identify=yes " in asked
-    assert "identify= " in unasked
+    commands = HostFacts().command(identify=True), HostFacts().command()
+    assert ["identify=yes " in command for command in commands] == [True, False]
