@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Prepare a machine for the build. Run as root. $1: the directory of the build. $2: the size of its context, in KiB.
 # The caller adds the Dockerfile.
 set -eu

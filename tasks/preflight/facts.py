@@ -27,6 +27,7 @@ from bulkhead.names import (
 )
 from pyinfra_lvm.facts import UNREADABLE, split_sections
 from pyinfra_lvm.model import mapper_path
+from pyinfra_lvm.script import script
 from settings import daemon_json
 from tasks.preflight.host import Container, DirectoryToMove, EngineData, HostState, MountUnit, Unit
 from tasks.support.machine import MACHINE
@@ -47,6 +48,13 @@ from tasks.support.paths import (
 from tasks.support.units import mount_unit
 
 _SECTION = "##HOST## "
+
+
+def part(name: str) -> str:
+    """Return a part of the script that asks the host."""
+    return script(Path(__file__).parent / f"host_script/{name}.sh")
+
+
 _NOT_INSTALLED = ("not-installed", "config-files")
 _DEFAULT_NETWORKS = {"bridge", "host", "none"}
 
@@ -76,18 +84,9 @@ _CONTAINER = (
     f'{{{{range $name, $value := .Config.Labels}}}}{{{{if eq $name "{KEEP}"}}}}true,{{{{end}}}}{{{{end}}}}false]'
 )
 
-_SCRIPTS = Path(__file__).parent / "host_script"
-
-
-def script(name: str) -> str:
-    """Return a file of ``host_script/`` without its comments."""
-    return re.sub(r"^ *#.*\n", "", (_SCRIPTS / f"{name}.sh").read_text(), flags=re.MULTILINE)
-
-
 # The functions come first, and what asks comes last.
-_SCRIPT = "".join(
-    [*map(script, ("login", "bound_elsewhere", "containerd_config", "apt_sources")), MACHINE, script("host")]
-)
+_PARTS = ("login", "bound_elsewhere", "containerd_config", "apt_sources", "host")
+_SCRIPT = MACHINE + "".join(map(part, _PARTS))
 
 
 class HostFacts(FactBase[HostState]):

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Fill a Docker host with everything that a move could lose. This needs busybox-static and python3.
 set -e
 cd "$(mktemp -d)"

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Fill an engine with objects of every kind: a prune must remove some and keep the others. $1: old or young.
 set -e
 cd "$(mktemp -d)"

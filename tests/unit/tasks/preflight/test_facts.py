@@ -17,7 +17,7 @@ from pyinfra.api import FactProcessError
 from bulkhead.names import move_journal
 from bulkhead.outage.journal import Journal
 from tasks.preflight.daemon_json import readable_keys
-from tasks.preflight.facts import HostFacts, parse_host, script
+from tasks.preflight.facts import HostFacts, parse_host, part
 from tasks.preflight.host import EngineData, HostState, MountUnit
 from tasks.support.paths import DAEMON_JSON_APPLIED, JOURNALD_DROP_IN, STOPPED_BY_UPGRADE
 
@@ -297,24 +297,22 @@ def run_part(script: str, proc: FakeProc, own: int) -> subprocess.CompletedProce
 def test_whether_a_process_belongs_to_our_login(tmp_path: Path, case: LoginCase) -> None:
     proc = FakeProc(tmp_path / "proc")
     case.fill(proc)
-    assert (
-        run_part(f"{script('login')} find_login; is_own {case.other}", proc, case.own).returncode == 0
-    ) == case.is_own
+    assert (run_part(f"{part('login')} find_login; is_own {case.other}", proc, case.own).returncode == 0) == case.is_own
 
 
 @pytest.mark.parametrize("case", BOUND, ids=str)
 def test_where_a_directory_is_bound_elsewhere(tmp_path: Path, case: BoundCase) -> None:
     proc = FakeProc(tmp_path / "proc")
     case.fill(proc)
-    output = run_part(f"{script('bound_elsewhere')} bound_elsewhere {case.directory}", proc, 50).stdout
+    output = run_part(f"{part('bound_elsewhere')} bound_elsewhere {case.directory}", proc, 50).stdout
     assert output == "".join(f"{pid} {place}\n" for pid, place in case.bound)
 
 
 def test_command_has_every_part_of_the_script() -> None:
     command = shlex.split(HostFacts().command())[2]
-    parts = [path.stem for path in (Path(__file__).parents[4] / "tasks/preflight/host_script").iterdir()]
-    assert len(parts) == 5
-    assert all(script(part) in command for part in parts)
+    names = [path.stem for path in (Path(__file__).parents[4] / "tasks/preflight/host_script").iterdir()]
+    assert len(names) == 5
+    assert all(part(name) in command for name in names)
 
 
 @pytest.mark.parametrize(("places", "asks"), [([], False), (["/home"], True)])
@@ -573,7 +571,7 @@ def test_containers_are_not_asked_for_where_docker_does_not_run(tmp_path: Path) 
 
 @pytest.mark.parametrize("case", CONTAINERDS, ids=str)
 def test_root_of_containerd_is_found_as_containerd_finds_it(tmp_path: Path, case: ContainerdCase) -> None:
-    done = shell(f"configuration={case.write(tmp_path)}\n{script('containerd_config')} containerd_config", tmp_path)
+    done = shell(f"configuration={case.write(tmp_path)}\n{part('containerd_config')} containerd_config", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     text = (HOSTS / "trixie-with-data.txt").read_text()
     output = text.replace("##HOST## containerd-config\n", f"##HOST## containerd-config\n{done.stdout}")
@@ -605,7 +603,7 @@ def test_entry_that_is_disabled_is_no_entry(tmp_path: Path, entry: str, counts: 
     file.parent.mkdir(parents=True)
     values = {"types": "Types: deb\n", "uris": "URIs: https://download.docker.com/linux/debian\n"}
     file.write_text(entry.format(**values))
-    sources = script("apt_sources").replace("/etc/apt", f"{tmp_path}/etc/apt")
+    sources = part("apt_sources").replace("/etc/apt", f"{tmp_path}/etc/apt")
     found = shell(f"{sources} sources https://download.docker.com/linux", tmp_path).stdout
     assert found == (f"1 {file}\n" if counts else "")
 
