@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -16,3 +17,9 @@ _DETACH = """
 import subprocess, sys
 print(subprocess.Popen(sys.argv[1:], start_new_session=True, stdin=-3, stdout=-3, stderr=-3).pid)
 """
+
+
+def without_git() -> dict[str, str]:
+    """Return an environment in which git works on the repository at hand alone: without hooks or signatures of its user."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return others | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}

@@ -33,7 +33,9 @@ class _Seen: # no growth
 
 @cache
 def sources() -> dict[str, str]:
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=TOP, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={TOP}", "ls-files", "*.py"], cwd=TOP, capture_output=True, text=True, check=True
+    )
     return {name: (TOP / name).read_text() for name in listed.stdout.split()}
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.lab.ledger import FAILED, FORGOTTEN, PASSED, LabResult, Ledger, Tree, durations, status, tree
 
+from .processes import without_git
+
 
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +72,7 @@ def test_setup_of_a_file_counts_for_the_file() -> None:
 def test_tree_is_clean_only_with_everything_committed(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, env=without_git(), check=True, capture_output=True)
 
     assert tree(tmp_path) == Tree("", clean=False)
     git("init")

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from .prepared import Prepared
+from .processes import without_git
 
 TOP = Path(__file__).parent.parent.parent
 
@@ -58,7 +59,12 @@ class LabCheckout:
         self.python = python
         # What the lab imports of the rest of the project, it finds in the project itself.
         path = os.pathsep.join(filter(None, (str(TOP), os.environ.get("PYTHONPATH"))))
-        self.environment = {**os.environ, "PYTHONPATH": path, "BULKHEAD_CACHE": str(top / "cache"), "MARKS": str(top)}
+        self.environment = {
+            **without_git(),
+            "PYTHONPATH": path,
+            "BULKHEAD_CACHE": str(top / "cache"),
+            "MARKS": str(top),
+        }
         for name in ("lab", "tests/lab"):
             (self.top / name).mkdir(parents=True)
             for source in (TOP / name).glob("*.*"):
@@ -71,7 +77,9 @@ class LabCheckout:
             (self.top / "tests/lab" / name).write_text(text.replace("\n        ", "\n"))
         for line in ("init", "add .", "commit -m x"):
             identity = ("-c", "user.name=x", "-c", "user.email=x@localhost")
-            subprocess.run(["git", *identity, *line.split()], cwd=self.top, check=True, capture_output=True)
+            subprocess.run(
+                ["git", *identity, *line.split()], cwd=self.top, env=without_git(), check=True, capture_output=True
+            )
 
     def run(self, *arguments: str, workers: bool = False, **environment: str) -> tuple[int, set[str], str]:
         """Run tests, and return the exit code, the names of the tests that ran, and the output."""
@@ -99,6 +107,7 @@ class LabCheckout:
         code = 1
         try:
             os.chdir(self.top)
+            os.environ.clear()
             os.environ.update(self.environment | environment)
             sys.path[0] = str(self.top)
             for name in [name for name in sys.modules if name.partition(".")[0] in ("lab", "tests")]:
@@ -143,17 +152,21 @@ def test_full_run_leaves_out_what_has_passed_on_the_commit(checkout: LabCheckout
     assert checkout.run("--full")[1] == {"test_that_fails_at_first"}, "a test that --again runs must pass again"
 
 
+def results(top: Path) -> str:
+    """Return what is kept of the tests that have run."""
+    return "".join(path.read_text() for path in (top / "cache/tests").glob("*.jsonl"))
+
+
 def test_full_run_that_is_killed_cleans_up_and_the_next_one_goes_on(checkout: LabCheckout) -> None:
     top = checkout.top.parent
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
     child = checkout.start("--full", workers=True, SLOW="50")
     signal.signal(signal.SIGINT, before)
     try:
-        deadline = time.monotonic() + 30
-        while not (top / "slow").exists():
+        deadline = time.monotonic() + 120
+        while not ((top / "slow").exists() and "::test_quick" in results(top)):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        time.sleep(0.5)
     finally:
         os.kill(child, signal.SIGTERM)
     assert checkout.result(child)[0] == pytest.ExitCode.INTERRUPTED

@@ -404,7 +404,7 @@ def test_each_question_has_its_own_answer_whatever_the_others_do(tmp_path: Path)
         "reads": "cat",
         "it's quoted": 'echo "it\'s"',
     }
-    done = shell(questions.script(asked, "/srv/docker-volume", "##V## 1", limit=1), tmp_path, stdin="nothing")
+    done = shell(questions.script(asked, "/srv/docker-volume", "##V## 1", limit=3), tmp_path, stdin="nothing")
     assert (done.returncode, done.stderr) == (0, "")
     assert questions.outputs(done.stdout, "##V## 1") == {
         "variables": Output(0, "/srv/docker-volume /dev/a vg /dev/loop7", ""),

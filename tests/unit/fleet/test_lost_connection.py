@@ -53,7 +53,7 @@ class RunningServer(DyingServer):
         return True
 
     def _run(self, channel: paramiko.Channel, ends: bool) -> None:
-        time.sleep(0.2)  # the answer that the command runs comes first
+        time.sleep(0.5)  # the answer that the command runs comes first
         channel.sendall(self.output)
         if ends:
             channel.send_exit_status(1)

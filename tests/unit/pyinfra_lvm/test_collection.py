@@ -166,7 +166,7 @@ def test_answers_do_not_count_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with ctx_host.use(host):
         collect([NAMES])
         now = time.monotonic()
-        monkeypatch.setattr(time, "monotonic", lambda: now + 299)
+        monkeypatch.setattr(time, "monotonic", lambda: now + 250)
         fact(Listed, names=["a"])
         assert host.asked == ["Answers"]
         monkeypatch.setattr(time, "monotonic", lambda: now + 301)

@@ -125,10 +125,10 @@ def test_file_that_its_service_has_not_read_yet_is_not_up_to_date(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     path = tmp_path / "journald.conf"
     write(path, File("[Journal]\n"))
-    assert states_of([str(path)], "systemd-journald.service") == {str(path): "unread"}
-    for moment in ("02:59", "03:00"):
+    for moment, is_read in (("02:59", True), ("03:00", True), ("03:01", False)):
         subprocess.run(["touch", f"--date=2026-11-24 {moment} UTC", path], check=True)
-        assert states_of([str(path)], "systemd-journald.service") == {str(path): File("[Journal]\n").state}
+        state = File("[Journal]\n").state if is_read else "unread"
+        assert states_of([str(path)], "systemd-journald.service") == {str(path): state}
 
 
 def test_value_stands_in_a_file_as_it_is() -> None:

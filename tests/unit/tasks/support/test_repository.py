@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
         (directory / "Packages").write_bytes(packages)
         listed = f"{hashlib.sha256(packages).hexdigest()} {len(packages)} Packages"
         (directory / "Release").write_text(
-            f"Codename: stable\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {listed}\n"
+            f"Codename: stable\nDate: Thu, 01 Jan 2015 00:00:00 UTC\nSHA256:\n {listed}\n"
         )
         release = str(directory / "Release")
         gpg("--local-user", signer, "--clearsign", "--output", str(directory / "InRelease"), release)

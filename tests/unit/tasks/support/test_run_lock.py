@@ -37,17 +37,17 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def with_fast_sleep(lock: Path) -> dict[str, str]:
-    """An environment whose `sleep` notes the seconds that it was asked for, and takes a twentieth of one."""
+def with_fast_sleep(lock: Path, also: str = ":") -> dict[str, str]:
+    """An environment whose `sleep` notes the seconds that it was asked for, does something else, and takes a twentieth of one."""
     programs = lock.parent / "bin"
     programs.mkdir(exist_ok=True)
-    stand_in(programs, "sleep", f'echo "$1" >>{lock.parent}/slept; exec /bin/sleep 0.05')
+    stand_in(programs, "sleep", f'echo "$1" >>{lock.parent}/slept; {also}; exec /bin/sleep 0.05')
     return os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
 
 
-def ask(lock: Path, mode: str, patience: int = 5) -> str:
+def ask(lock: Path, mode: str, patience: int = 5, also: str = ":") -> str:
     words = ["sh", "-c", _SCRIPT, "run-lock", str(lock), mode, "ann on desk (process 7)", str(patience)]
-    done = subprocess.run(words, env=with_fast_sleep(lock), capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=with_fast_sleep(lock, also), capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.strip()
 
@@ -104,14 +104,14 @@ def test_later_process_of_the_same_number_does_not_hold_it(tmp_path: Path, other
 
 
 @contextmanager
-def left_behind(seconds: float) -> Iterator[None]:
-    """A command of a run whose connection is gone: its parent has ended, it has not."""
-    pid = orphan("env", "BULKHEAD_RUN=1", "/bin/sleep", str(seconds))
+def left_behind() -> Iterator[int]:
+    """Start a command of a run whose connection is gone, and return its number: its parent has ended, it has not."""
+    pid = orphan("env", "BULKHEAD_RUN=1", "/bin/sleep", "250")
     environment = Path(f"/proc/{pid}/environ")
     while b"BULKHEAD_RUN=1" not in environment.read_bytes():
         time.sleep(0.01)
     try:
-        yield
+        yield pid
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -119,21 +119,21 @@ def left_behind(seconds: float) -> Iterator[None]:
 
 def test_last_command_of_a_killed_run_is_waited_for(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    with left_behind(0.5):
-        began = time.monotonic()
-        assert ask(lock, "take", patience=200) == "free"
-        assert time.monotonic() - began > 0.3
-    assert slept(lock) > 1
+    with left_behind() as pid:
+        ends_in_the_third_second = f"[ $(wc -l <{tmp_path}/slept) -lt 3 ] || kill -9 {pid} 2>/dev/null"
+        assert ask(lock, "take", patience=200, also=ends_in_the_third_second) == "free"
+    assert slept(lock) >= 3
 
 
 def test_lock_that_is_asked_for_by_a_run_that_is_killed_is_not_waited_for(tmp_path: Path) -> None:
     """It would take itself for what was left behind, and the next run would wait for it."""
     lock = tmp_path / "lock"
-    with left_behind(0.8):
+    with left_behind() as pid:
         # The shell is the connection of the killed run: it ends as soon as the script has begun to wait.
         asked = f'BULKHEAD_RUN=1 setsid sh -c "$0" run-lock {lock} take bob 200 >/dev/null 2>&1 &'
         until = f"until [ -e {tmp_path}/slept ]; do /bin/sleep 0.01; done"
-        subprocess.run(["sh", "-c", f"{asked} {until}", _SCRIPT], env=with_fast_sleep(lock), check=True)
+        subprocess.run(["sh", "-c", f"{asked} {until}", _SCRIPT], env=with_fast_sleep(lock), check=True, timeout=60)
+        os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
         assert ask(lock, "take", patience=60) == "free"
         assert time.monotonic() - began < 10
@@ -153,7 +153,7 @@ def test_command_that_has_ended_meanwhile_is_not_waited_for(tmp_path: Path) -> N
 
 
 def test_last_command_of_a_killed_run_that_does_not_end_is_named(tmp_path: Path) -> None:
-    with left_behind(60):
+    with left_behind():
         answer = ask(tmp_path / "lock", "take", patience=1)
     assert slept(tmp_path / "lock") == 1
     holder = RunLockHolder().process([answer])
