@@ -88,18 +88,31 @@ def _run_docker(options: argparse.Namespace, command: Sequence[str], recorder: B
         say(f"{command[0]} is not installed")
         return NOT_STARTED
     recorder.begin()
+    running: list[subprocess.Popen[bytes]] = []
+    is_to_end = False
+
+    def end(*_: object) -> None:
+        nonlocal is_to_end
+        is_to_end = True
+        for process in running:
+            process.terminate()
+
+    # From before the start: a signal in between would end this program alone, and docker would go on.
+    before = signal.signal(signal.SIGTERM, end)
     try:
         with subprocess.Popen(command, stdout=recorder.streams[1], stderr=recorder.streams[2]) as process:
+            running.append(process)
+            if is_to_end:
+                process.terminate()
             recorder.started()
-            before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
             while True:
                 try:
                     code = process.wait()
                     break
                 except KeyboardInterrupt:  # docker got it too, and ends
                     continue
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # reading the image can take minutes
     finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # reading the image can take minutes
         recorder.ended()
     return code if code >= 0 else 128 - code  # as shells report it
 

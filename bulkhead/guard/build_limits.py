@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bulkhead.guard.reservations import Reservation
 
 _INTERVAL = 1.0  # seconds between two counts
+_TICK = 0.1  # seconds: a filesystem's clock is no finer than 10 ms (CONFIG_HZ=100)
 _CLASSIC_INTERVAL = 5.0  # seconds until Docker is asked again for steps of the classic builder
 _DIRECTORY_INTERVAL = 30.0  # seconds between two checks that the directory is there, and is read whatever its time
 _AGAIN = 5.0  # seconds until a client that has not ended is interrupted again
@@ -106,7 +107,8 @@ class BuildLimits:
                 self._count(builds, now)
             else:
                 self._forget()
-                self._quiet_since = changed
+                # What came in the same tick of the filesystem's clock left no other time.
+                self._quiet_since = changed if time.time() - changed > _TICK else 0.0
             self.cost = time.monotonic() - began
         except Exception as error:
             why = f"{error}" if isinstance(error, OSError) else repr(error)

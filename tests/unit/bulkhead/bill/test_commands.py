@@ -71,16 +71,22 @@ def test_build_gets_a_bill(docker: BillDocker, capfd: pytest.CaptureFixture[str]
 def test_peak_is_what_the_disk_holds_at_most(docker: BillDocker, monkeypatch: pytest.MonkeyPatch) -> None:
     written = docker.place / "written"
 
+    def written_bytes() -> int:
+        content = written.read_text() if written.exists() else ""
+        if content:
+            (docker.place / "seen").touch()
+        return int(content or 0)
+
     def used(_: str) -> Any:
         class Filled:
-            used = 1000 + (int(written.read_text() or 0) if written.exists() else 0)
+            used = 1000 + written_bytes()
             size, available = 10**12, 10**12
 
         return Filled
 
     monkeypatch.setattr("bulkhead.bill.meter.space_of", used)
     docker.build(
-        "echo '#1 [1/1] RUN big' >&2; echo 700 >written; sleep 0.3; echo 200 >written; sleep 0.1; cat output >&2"
+        "echo '#1 [1/1] RUN big' >&2; sleep 0.3; echo 700 >written; until [ -e seen ]; do sleep 0.01; done; echo 200 >written; sleep 0.1; cat output >&2"
     )
     assert build(docker) == 0
     found = store.find("app")

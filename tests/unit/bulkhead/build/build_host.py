@@ -42,7 +42,10 @@ class BuildHost:
     def statvfs(self, _: str = "") -> SimpleNamespace:
         """Return what statvfs says of the volume, with what the fake docker has written to it."""
         written = self.place / "written"
-        used = self.used + (int(written.read_text() or 0) if written.exists() else 0)
+        content = written.read_text() if written.exists() else ""
+        if content:
+            (self.place / "seen").touch()
+        used = self.used + int(content or 0)
         free = 100 * G - used
         return SimpleNamespace(f_frsize=1, f_blocks=100 * G, f_bfree=free, f_bavail=free, f_files=1000, f_ffree=900)
 

@@ -146,7 +146,7 @@ def test_docker_gets_its_arguments_unchanged_and_its_output_is_its_own(
 
 def test_build_that_ends_well_is_reported_and_remembered(host: BuildHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.images["app"] = 5 * G
-    host.docker(f"echo {10 * G} >written; sleep 0.3; echo {6 * G} >written")
+    host.docker(f"echo {10 * G} >written; until [ -e seen ]; do sleep 0.01; done; echo {6 * G} >written")
     assert run() == 0
     output = capsys.readouterr().err
     assert "took 10.0 GiB at its peak; the image has 5.0 GiB; 44.0 GiB is free now" in output
@@ -287,7 +287,7 @@ def test_build_that_passes_its_limit_has_a_code_and_figures_of_its_own(
 
 def test_what_neighbours_wrote_is_not_remembered_as_the_builds(host: BuildHost) -> None:
     host.account = Account(steps=2 * G, total=3 * G)
-    host.docker(f"sleep 0.2; echo {10 * G} >written; sleep 0.2; rm written")
+    host.docker(f"rm -f seen; sleep 0.2; echo {10 * G} >written; until [ -e seen ]; do sleep 0.01; done; rm written")
     for early in (0.1, 5.0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(build_progress, "_EARLY", early)

@@ -45,7 +45,7 @@ def test_terminal_is_written_and_so_is_no_file_of_another_user_nor_a_device(
     errors.symlink_to("/dev/null")
     standard_error.write_line(80, "no room")
     errors.unlink()
-    errors.symlink_to("/proc/1/comm" if os.geteuid() else tmp_path / "theirs")
+    errors.symlink_to("/etc/passwd" if os.geteuid() else tmp_path / "theirs")
     if not os.geteuid():
         (tmp_path / "theirs").touch()
         os.chown(tmp_path / "theirs", 1000, 1000)

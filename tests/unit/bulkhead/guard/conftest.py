@@ -36,6 +36,8 @@ MEMORY = "/dev/shm"
 def run_directory(tmp_path: Path) -> Iterator[Path]:
     """Yield a directory in memory, as /run is: the guard writes there once a second."""
     with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path) as directory:
+        (Path(directory) / "builds").mkdir()
+        os.utime(Path(directory) / "builds", (1, 1))
         yield Path(directory)
 
 

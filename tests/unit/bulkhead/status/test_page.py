@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -54,7 +55,8 @@ def test_filesystem_that_does_not_fill_has_no_time_left_and_an_unknown_trend_is_
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 71, 72, 80, 120, 200])
-def test_no_line_is_longer_than_the_terminal_is_wide(width: int) -> None:
+def test_no_line_is_longer_than_the_terminal_is_wide(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "2026-11-24 03:00:00 UTC")
     observation = example_status().observation
     observation.filesystems.append(FilesystemUsage(f"/srv/{'models/' * 20}", G, G, 0, 0, 0, False))
     observation.results.append(CheckResult("reserve:ubuntu-vg", WARNING, "words " * 50))

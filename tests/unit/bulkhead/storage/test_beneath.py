@@ -13,9 +13,10 @@ import pytest
 from bulkhead.errors import Failed
 from bulkhead.storage import beneath
 
+from ...processes import may_mount
 from ..programs import program
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a mount needs root")
+pytestmark = pytest.mark.skipif(not may_mount(), reason="a mount needs root")
 
 
 @pytest.fixture

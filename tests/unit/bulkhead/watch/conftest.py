@@ -18,6 +18,8 @@ from .alert_host import AlertHost
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AlertHost:
     host = AlertHost(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     monkeypatch.setattr(state, "PERSISTENT", f"{tmp_path}/var")
     monkeypatch.setattr(state, "VOLATILE", f"{tmp_path}/run")
     monkeypatch.setattr(watch_apprise, "RECEIVERS", f"{tmp_path}/receivers")

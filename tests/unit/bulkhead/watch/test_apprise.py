@@ -32,14 +32,14 @@ def test_address_is_in_no_argument_and_no_variable_and_those_of_apprise_are_not_
 ) -> None:
     monkeypatch.setenv("APPRISE_URLS", "json://127.0.0.1:1")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    host.receivers(mail="mailto://a:secret@b")
+    host.receivers(mail="mailto://a:hunter2-of-ours@b")
     host.apprise(
         f"tr '\\0' '\\n' </proc/$$/cmdline >{host.place}/process; tr '\\0' '\\n' </proc/$$/environ >>{host.place}/process"
     )
     assert watch_apprise.send("mail", "title", "body", "info") == Delivery(True)
     process = (host.place / "process").read_text()
     assert "--title=title" in process
-    assert "secret" not in process
+    assert "hunter2-of-ours" not in process
     assert "APPRISE_URLS" not in process
     assert "HTTPS_PROXY=http://proxy:3128" in process
 
