@@ -10,6 +10,7 @@ tests run for what such a fork does not show: a fault in what runs at import, an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import gc
 import importlib
@@ -375,17 +376,26 @@ def _fork(record: Record | None = None) -> bool | None:
     """Return whether a fork of this process ends with 0; None in the fork.
 
     Args:
-        record: what the tests do without a fault: a fork that takes much longer waits for what never comes
+        record: what the tests do without a fault: a fork that takes much longer waits for what never comes. It gets a process
+            group, which ends with it: a script with a fault may run for ever.
     """
     pid = os.fork()
     if not pid:
+        if record:
+            os.setpgid(0, 0)
         return None
     limit = _SLACK + 5 * sum(record.costs.values()) if record else None
     descriptor = os.pidfd_open(pid)
-    if not select.select([descriptor], [], [], limit)[0]:
-        os.kill(pid, signal.SIGKILL)
-    os.close(descriptor)
-    return os.waitpid(pid, 0)[1] == 0
+    try:
+        select.select([descriptor], [], [], limit)
+    finally:
+        os.close(descriptor)
+        has_ended, status = os.waitpid(pid, os.WNOHANG)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        if not has_ended:
+            status = os.waitpid(pid, 0)[1]
+    return status == 0
 
 
 def copy_of_the_checkout(directory: str) -> Path:
