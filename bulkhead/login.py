@@ -11,7 +11,7 @@ from bulkhead import procfs
 class Login(NamedTuple):
     """One login: the processes of a connection, or of a session of systemd's.
 
-    The shell of tasks/preflight/facts.py decides the same; tests/unit/cases.py holds the cases for both.
+    tasks/preflight/host_script/login.sh decides the same; tests/unit/cases.py holds the cases for both.
     """
 
     anchor: int  # the process that all others of the connection descend from: its sshd, or the terminal's first process

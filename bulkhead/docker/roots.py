@@ -130,7 +130,7 @@ def _of_containerd(runs: bool) -> Iterator[tuple[str, str]]:
 def _configuration(path: str) -> Iterator[tuple[str, list[str]]]:
     """Yield containerd's configuration and the files that it imports, each with its lines above the first table.
 
-    In containerd's order (cmd/containerd/server/config/config.go, LoadConfig). tasks/preflight/facts.py reads them too:
+    In containerd's order (cmd/containerd/server/config/config.go, LoadConfig). tasks/preflight/host_script reads them too:
     tests/unit/cases.py holds the cases for both.
 
     Raises:

@@ -98,7 +98,7 @@ def bound_elsewhere(directory: str, *, readers: bool = False, but_of: tuple[str,
     When another filesystem is mounted on the directory, a container that has the directory bound goes on with the old
     tree. So does a container that has a directory above it bound, if new mounts do not appear there.
 
-    The shell of tasks/preflight/facts.py decides the same; tests/unit/cases.py holds the cases for both.
+    tasks/preflight/host_script/bound_elsewhere.sh decides the same; tests/unit/cases.py holds the cases for both.
 
     Args:
         readers: whether to count mounts that can only be read.
