@@ -104,15 +104,7 @@ def provision(settings: Settings, plan: Plan) -> None:
             units=[MIRROR_SERVICE],
             services=[MIRROR_SERVICE],
         )
-    entry = volume_entry(settings, plan)
-    lvm.mount(
-        name=f"{settings.volume_mount} is mounted",
-        path=entry.target,
-        device=entry.source,
-        fstype=entry.fstype,
-        options=list(entry.options),
-        immutable_mount_point=True,
-    )
+    _mount(volume_entry(settings, plan), f"{settings.volume_mount} is mounted")
     stores(name="The volume has a directory for each store, with its marker", volume=settings.volume_mount)
     for volume in plan.extra_volumes:
         _provision_extra(settings, plan.volume_group, volume)
@@ -173,15 +165,7 @@ def _logical_volume(
 def _provision_extra(settings: Settings, group: str, volume: PlannedExtraVolume) -> None:
     _logical_volume(group, volume.name, volume.size, volume.filesystem)
     if not volume.relocates:
-        entry = extra_entry(settings, volume)
-        lvm.mount(
-            name=f"{volume.mount} is mounted",
-            path=entry.target,
-            device=entry.source,
-            fstype=entry.fstype,
-            options=list(entry.options),
-            immutable_mount_point=volume.immutable,
-        )
+        _mount(extra_entry(settings, volume), f"{volume.mount} is mounted", immutable=volume.immutable)
 
 
 @deploy("Volume")
@@ -199,15 +183,19 @@ def mount_stores(settings: Settings, plan: Plan) -> None:
     """Mount both stores."""
     for directory in STORES:
         entry = store_entry(settings, directory)
-        lvm.mount(
-            name=f"{entry.target} is on the volume",
-            path=entry.target,
-            device=entry.source,
-            fstype=entry.fstype,
-            options=list(entry.options),
-            # An old tree stays beneath the mount until it is finalized.
-            immutable_mount_point=not plan.old_trees,
-        )
+        # An old tree stays beneath the mount until it is finalized.
+        _mount(entry, f"{entry.target} is on the volume", immutable=not plan.old_trees)
+
+
+def _mount(entry: FstabEntry, name: str, *, immutable: bool = True) -> None:
+    lvm.mount(
+        name=name,
+        path=entry.target,
+        device=entry.source,
+        fstype=entry.fstype,
+        options=list(entry.options),
+        immutable_mount_point=immutable,
+    )
 
 
 def volume_entry(settings: Settings, plan: Plan) -> FstabEntry:
