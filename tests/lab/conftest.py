@@ -415,16 +415,44 @@ def kill_after(process: subprocess.Popen[Any], seconds: float) -> Iterator[None]
         watchdog.cancel()
 
 
+class TooLate(Exception):
+    """The move was over before it was cut."""
+
+
+def in_time(cut: Callable[[float], None], seconds: float, restore: Callable[[], object]) -> None:
+    """Cut a move so many seconds after the beginning of a phase, or sooner where that is too late.
+
+    A phase may be much shorter than it was when its length was measured.
+
+    Args:
+        restore: brings the machine back to where the move had not begun.
+
+    Raises:
+        TooLate: even a cut at once is.
+    """
+    for sooner in (seconds, seconds / 4):
+        try:
+            cut(sooner)
+        except TooLate:
+            restore()
+        else:
+            return
+    cut(0)
+
+
 def until(process: subprocess.Popen[str], pattern: str, seconds: float) -> None:
-    """Wait until a process prints a line that matches, and then for ``seconds`` more. Assert that it still runs then."""
+    """Wait until a process prints a line that matches, and then for ``seconds`` more.
+
+    Raises:
+        TooLate: it has ended by then.
+    """
     assert process.stdout
     with kill_after(process, 1200):
         for line in process.stdout:
             if re.search(pattern, line):
                 time.sleep(seconds)
-                assert process.poll() is None, (
-                    f"it ended within {seconds:.1f} s after {line!r}: there is nothing to cut"
-                )
+                if process.poll() is not None:
+                    raise TooLate(f"it ended within {seconds:.1f} s after {line!r}")
                 return
     raise AssertionError(f"it ended before it printed {pattern!r}")
 
@@ -446,16 +474,24 @@ def phase_lengths(machine: Machine, phases: Sequence[str], *directories: str) ->
 
 
 def cut_the_move(machine: Machine) -> None:
-    """Cut the power during a move, boot, and assert that there was a move to finish or to undo."""
+    """Cut the power during a move, and boot.
+
+    Raises:
+        TooLate: there was no move to finish or to undo.
+    """
     cut_and_boot(machine)
-    assert machine.out("journalctl --boot --quiet --unit bulkhead-recover.service"), (
-        "the cut came too late: it was over"
-    )
+    if not machine.out("journalctl --boot --quiet --unit bulkhead-recover.service"):
+        raise TooLate("nothing was to be recovered")
 
 
 def kill_the_move(machine: Machine) -> None:
-    """Kill the program that moves the data, and wait until its service has ended."""
-    # systemctl fails if the program has ended: then there is nothing to kill.
-    machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service")
+    """Kill the program that moves the data, and wait until its service has ended.
+
+    Raises:
+        TooLate: the program has ended.
+    """
+    killed = machine.run("systemctl kill --kill-whom=main --signal=KILL bulkhead-relocate.service", check=False)
+    if killed.returncode:
+        raise TooLate(killed.stderr)
     state = "systemctl show --property ActiveState --value bulkhead-relocate.service"
     wait_until(lambda: machine.out(state) in ("inactive", "failed"), 600)

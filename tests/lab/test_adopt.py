@@ -19,6 +19,7 @@ from tests.lab.conftest import (
     deploy,
     dry,
     fingerprint,
+    in_time,
     kill_the_move,
     killed_at_the_end,
     phase_lengths,
@@ -406,21 +407,30 @@ def lengths(adopted: AdoptedHost) -> dict[str, float]:
     return phase_lengths(machine, PHASES)
 
 
+def cut_adoption(adopted: AdoptedHost, line: str, seconds: float, how: Callable[[Machine], None]) -> None:
+    """Cut an adoption, and assert that the host is on one side with its containers running."""
+    machine = adopted.machine
+
+    def cut(seconds: float) -> None:
+        with relocation(machine) as move:
+            until(move, line, seconds)
+            how(machine)
+
+    machine.restore("prepared")
+    in_time(cut, seconds, lambda: machine.restore("prepared"))
+    assert_on_one_side(adopted)
+    assert running(machine) == {"web", "plain"}
+
+
 @pytest.mark.sample(2, of="adoptions that are cut")
 @pytest.mark.in_turn("adopted")
 @pytest.mark.parametrize(("line", "share"), MOMENTS)
 def test_nothing_is_lost_when_the_power_is_cut(
     adopted: AdoptedHost, lengths: dict[str, float], line: str, share: float
 ) -> None:
-    machine = adopted.machine
-    machine.restore("prepared")
-    with relocation(machine) as move:
-        until(move, line, share * lengths[line])
-        cut_the_move(machine)
-    assert_on_one_side(adopted)
-    assert running(machine) == {"web", "plain"}
-    machine.run("bulkhead relocate", timeout=900)
-    assert_adopted(machine)
+    cut_adoption(adopted, line, share * lengths[line], cut_the_move)
+    adopted.machine.run("bulkhead relocate", timeout=900)
+    assert_adopted(adopted.machine)
     adopted.assert_whole({"web", "plain"})
 
 
@@ -430,13 +440,7 @@ def test_nothing_is_lost_when_the_power_is_cut(
 def test_nothing_is_lost_when_the_program_is_killed(
     adopted: AdoptedHost, lengths: dict[str, float], line: str, share: float
 ) -> None:
-    machine = adopted.machine
-    machine.restore("prepared")
-    with relocation(machine) as move:
-        until(move, line, share * lengths[line])
-        kill_the_move(machine)
-    assert_on_one_side(adopted)
-    assert running(machine) == {"web", "plain"}
+    cut_adoption(adopted, line, share * lengths[line], kill_the_move)
 
 
 @pytest.mark.full

@@ -17,6 +17,7 @@ from tests.lab.conftest import (
     deploy,
     dry,
     fingerprint,
+    in_time,
     kill_after,
     kill_the_move,
     phase_lengths,
@@ -208,13 +209,17 @@ def test_nothing_is_lost_when_move_after_move_is_cut(
 ) -> None:
     machine = taken_back
     machine.restore("taken-back")
-    for share in SHARES[line]:
+
+    def cut(seconds: float) -> None:
         with relocation(machine, "/home", "/srv/models") as move:
-            until(move, line, share * lengths[line])
+            until(move, line, seconds)
             if how == "power":
                 cut_and_boot(machine)
             else:
                 kill_the_move(machine)
+
+    for share in SHARES[line]:
+        in_time(cut, share * lengths[line], lambda: machine.restore("taken-back"))
         assert manifest(machine) == lived_in[1]
         assert can_log_in(machine)
         machine.run("runuser -u me -- touch /home/me/writable && touch /srv/models/writable && rm /srv/models/writable")

@@ -21,6 +21,7 @@ from tests.lab.conftest import (
     deploy,
     dry,
     fingerprint,
+    in_time,
     kill_the_move,
     phase_lengths,
     relocation,
@@ -336,12 +337,16 @@ def assert_ended_on_one_side(machine: Machine) -> None:
 def cut_a_move(living: LivingHost, how: str, line: str, seconds: float) -> None:
     """Begin a move, cut it so many seconds after a line, and assert that nothing is lost."""
     machine = living.machine
-    with relocation(machine) as move:
-        until(move, line, seconds)
-        if how == "power":
-            cut_the_move(machine)
-        else:
-            kill_the_move(machine)
+
+    def cut(seconds: float) -> None:
+        with relocation(machine) as move:
+            until(move, line, seconds)
+            if how == "power":
+                cut_the_move(machine)
+            else:
+                kill_the_move(machine)
+
+    in_time(cut, seconds, lambda: machine.restore("prepared"))
     assert_ended_on_one_side(machine)
     if how == "power" and line in ("copying /var/lib/docker", "verifying"):
         # Docker ran when the power was cut. After that, a container without a restart policy stays down.

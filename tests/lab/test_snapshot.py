@@ -9,7 +9,16 @@ from collections.abc import Callable
 import pytest
 
 from lab.machine import Machine
-from tests.lab.conftest import IMAGE, assert_isolated, converge, cut_the_move, killed_at_the_end, start, wait_until
+from tests.lab.conftest import (
+    IMAGE,
+    assert_isolated,
+    converge,
+    cut_the_move,
+    in_time,
+    killed_at_the_end,
+    start,
+    wait_until,
+)
 from tests.lab.test_guard import VOLUME, journal
 
 pytestmark = pytest.mark.turn
@@ -113,11 +122,16 @@ MOMENTS = {
     [("stopping", 0.0), ("stopping", 4.0), ("told", 0.0), ("checking", 0.0), ("checking", 0.3)],
 )
 def test_rollback_is_finished_or_has_not_begun_after_a_power_cut(machine: Machine, moment: str, seconds: float) -> None:
-    sentinel = take_snapshot(machine)
-    with killed_at_the_end(start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])):
-        wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0)
-        time.sleep(seconds)
-        cut_the_move(machine)
+    sentinel = machine.out(SENTINEL)
+
+    def cut(seconds: float) -> None:
+        assert take_snapshot(machine) == sentinel
+        with killed_at_the_end(start([*machine.ssh_command(user="root"), "bulkhead snapshot rollback --yes"])):
+            wait_until(lambda: machine.run(MOMENTS[moment], check=False).returncode == 0)
+            time.sleep(seconds)
+            cut_the_move(machine)
+
+    in_time(cut, seconds, lambda: machine.restore("used"))
     if moment == "stopping":
         assert_untouched(machine)
         machine.run("bulkhead snapshot rollback --yes", timeout=900)
