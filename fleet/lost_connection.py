@@ -19,7 +19,8 @@ def keep_to_its_host(host: Host) -> None:
     """Have a connection that is lost fail its host alone and say so, also if nothing ever comes from the host again.
 
     paramiko raises EOFError for a connection that ends while a command is being started (Transport.get_exception). pyinfra 3.10
-    expects only SSHException and OSError there: anything else ends the run on all hosts, in the middle. A command during which
+    expects only SSHException and OSError there: anything else ends the run on all hosts, in the middle. Before a command it
+    raises an SSHException in words of its own. A command during which
     the connection ends has failed, and nothing says why (Channel.recv_exit_status returns -1).
 
     pyinfra waits for the output of a command, and sends nothing meanwhile: the end of a host that has lost its power would
@@ -41,8 +42,10 @@ def _translated(method: Callable[..., Any]) -> Callable[..., Any]:
     def translated(connector: SSHConnector, *words: Any, **options: Any) -> Any:
         try:
             result = method(connector, *words, **options)
-        except EOFError as error:
-            raise SSHException(_LOST) from error
+        except (EOFError, SSHException) as error:
+            if isinstance(error, EOFError) or _is_lost(connector):
+                raise SSHException(_LOST) from error
+            raise
         has_failed = isinstance(result, tuple) and not result[0]  # a command, rather than a file
         if has_failed and _is_lost(connector):
             raise SSHException(_LOST)
@@ -55,5 +58,5 @@ def _is_lost(connector: SSHConnector) -> bool:
     transport = connector.client.get_transport() if connector.client else None
     if transport is None:
         return True
-    transport.join(0.1)  # a connection that ends wakes up who waits for a command first (Transport.run)
+    transport.join(1)  # a connection that ends wakes up who waits for a command first (Transport.run)
     return not transport.is_active()

@@ -13,6 +13,7 @@ lab = [
             "ssh_key": str(_cache.ssh_key()),
             "ssh_known_hosts_file": str(_machine.known_hosts),
             "ssh_strict_host_key_checking": "accept-new",
+            "ssh_connect_retries": 2,  # an emulated sshd may need more than the 10 s that pyinfra gives it
             **_machine.settings,
         },
     )

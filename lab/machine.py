@@ -261,7 +261,7 @@ class Machine:
         with self._process() as process:
             if process is not None:
                 signal.pidfd_send_signal(process, signal.SIGKILL)
-                _wait_for_end(process, 10)
+                _wait_for_end(process, SHUTDOWN_TIMEOUT)  # it may have much to write to the disk
 
     def shut_down(self) -> None:
         """Power off cleanly; cut the power if that takes too long."""
@@ -409,7 +409,7 @@ class Machine:
         return [
             *("ssh", "-F", "none", "-i", str(cache.ssh_key()), "-p", str(self.ssh_port), "-l", user or "root"),
             *("-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "StrictHostKeyChecking=accept-new"),
-            *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"),
+            *("-o", "BatchMode=yes", "-o", "ConnectTimeout=60", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR"),
             *(() if user else shared),
             *options,
             "127.0.0.1",

@@ -158,7 +158,7 @@ class LabRepository:
             start_new_session=True,
         )
         self._pid_file.write_text(f"{server.pid} {port}\n")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:

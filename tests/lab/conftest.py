@@ -229,7 +229,7 @@ def start(line: list[str]) -> subprocess.Popen[str]:
 def deploy(*machines: Machine, options: tuple[str, ...] = ("-y",), **settings: Any) -> Run:
     """Run the deploy on these machines as a user does."""
     process = start(command(*(machine.name for machine in machines), options=options, **settings))
-    output, _ = process.communicate(timeout=1200)
+    output, _ = process.communicate(timeout=3000)
     return Run(process.returncode, output)
 
 

@@ -89,7 +89,7 @@ def test_lock_that_is_held_too_long_ends_the_run_with_its_name_and_the_next_one_
 def test_containerd_of_the_distribution_is_a_finding_and_both_ways_out_lead_on(
     machine: Machine, repository: LabRepository
 ) -> None:
-    machine.run("apt-get -qq update && apt-get -qq -y install --no-install-recommends containerd")
+    machine.run("apt-get -qq update && apt-get -qq -y install --no-install-recommends containerd", timeout=900)
     machine.snapshot("containerd")
     before = fingerprint(machine)
     refused = deploy(machine, **from_repository(repository, engine_change=False))
@@ -111,7 +111,8 @@ def test_package_that_needs_the_old_containerd_is_named_and_nothing_is_changed(
     control = r"Package: needs-containerd\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x>\nDepends: containerd\nDescription: x\n"
     machine.run(
         f"mkdir -p /root/needs/DEBIAN && printf '{control}' >/root/needs/DEBIAN/control && dpkg-deb -b /root/needs && "
-        "apt-get -qq update && apt-get -qq -y install --no-install-recommends /root/needs.deb"
+        "apt-get -qq update && apt-get -qq -y install --no-install-recommends /root/needs.deb",
+        timeout=900,
     )
     state = "dpkg-query -W; lsblk; lvs; cat /etc/fstab; ls -A /var/lib /srv /etc/docker /etc/systemd/system 2>&1"
     before = machine.out(state)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.deploy import TOP
+from lab.deploy import TOP, command
 from lab.machine import Machine
 from tasks.support.paths import DROP_INS
 from tests.lab.conftest import (
@@ -23,9 +23,11 @@ from tests.lab.conftest import (
     fingerprint,
     in_time,
     kill_the_move,
+    killed_at_the_end,
     phase_lengths,
     relocation,
     send,
+    start,
     until,
     verify,
     wait_until_booted,
@@ -393,11 +395,16 @@ def test_nothing_is_lost_when_move_after_move_is_killed(prepared: LivingHost, le
 def test_move_goes_on_when_the_connection_is_cut_and_the_next_run_joins_it(
     prepared: LivingHost, machine: Machine
 ) -> None:
+    # A move waits for such a container: it is still under way when the run comes.
+    machine.run("docker run --detach --rm --name passing --network none app sleep 100000")
     with relocation(machine) as move:
         until(move, "copying /var/lib/docker", 0)
-    run = deploy(machine)
+    with killed_at_the_end(start(command(machine.name))) as joining:
+        until(joining, "A move of data is under way from an earlier run", 0)
+        machine.run("docker rm --force passing", timeout=300)
+        output, _ = joining.communicate(timeout=1200)
+    run = Run(joining.returncode, output)
     assert run.code == 0, run.output
-    assert "A move of data is under way from an earlier run" in run.output
     assert "Docker runs on the volume, with all that it had" in run.output
     prepared.assert_whole()
     assert dry(machine).predicted == set()

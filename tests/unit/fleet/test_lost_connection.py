@@ -115,6 +115,16 @@ def test_connection_lost_in_the_middle_of_a_command_is_no_command_that_fails_wit
         host.run_shell_command("apt-get install docker-ce")
 
 
+def test_connection_lost_between_two_commands_is_called_lost(tmp_path: Path) -> None:
+    server = RunningServer()
+    host = connected(server, tmp_path)
+    lost_connection.keep_to_its_host(host)
+    server.connection.shutdown(socket.SHUT_RDWR)
+    host.connector.client.get_transport().join(30)  # type: ignore[attr-defined] # it is an SSHConnector
+    with pytest.raises(paramiko.SSHException, match="the connection was lost"):
+        host.run_shell_command("true")
+
+
 def test_connection_on_which_nothing_happens_shows_signs_of_life(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
