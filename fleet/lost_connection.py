@@ -19,9 +19,9 @@ def keep_to_its_host(host: Host) -> None:
     """Have a connection that is lost fail its host alone and say so, also if nothing ever comes from the host again.
 
     paramiko raises EOFError for a connection that ends while a command is being started (Transport.get_exception). pyinfra 3.10
-    expects only SSHException and OSError there: anything else ends the run on all hosts, in the middle. Before a command it
-    raises an SSHException in words of its own. A command during which
-    the connection ends has failed, and nothing says why (Channel.recv_exit_status returns -1).
+    expects only SSHException and OSError there: anything else ends the run on all hosts, in the middle. On a connection that has
+    ended before a command, paramiko raises one of these two, in words of its own. A command during which the connection ends
+    has failed, and nothing says why (Channel.recv_exit_status returns -1).
 
     pyinfra waits for the output of a command, and sends nothing meanwhile: the end of a host that has lost its power would
     never be noticed, and the run would wait for it for ever. A sign of life that is not acknowledged ends the connection
@@ -42,7 +42,7 @@ def _translated(method: Callable[..., Any]) -> Callable[..., Any]:
     def translated(connector: SSHConnector, *words: Any, **options: Any) -> Any:
         try:
             result = method(connector, *words, **options)
-        except (EOFError, SSHException) as error:
+        except (EOFError, OSError, SSHException) as error:
             if isinstance(error, EOFError) or _is_lost(connector):
                 raise SSHException(_LOST) from error
             raise

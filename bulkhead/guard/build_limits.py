@@ -96,6 +96,7 @@ class BuildLimits:
             if now - self._last_directory >= _DIRECTORY_INTERVAL:
                 self._last_directory, self._quiet_since = now, 0.0
                 reservations.make_directory()
+            looked = time.time()
             changed = reservations.changed()
             if changed == self._quiet_since:
                 self._last_stop = time.time()
@@ -108,7 +109,7 @@ class BuildLimits:
             else:
                 self._forget()
                 # What came in the same tick of the filesystem's clock left no other time.
-                self._quiet_since = changed if time.time() - changed > _TICK else 0.0
+                self._quiet_since = changed if looked - changed > _TICK else 0.0
             self.cost = time.monotonic() - began
         except Exception as error:
             why = f"{error}" if isinstance(error, OSError) else repr(error)

@@ -1,4 +1,4 @@
-"""The volume group that Docker's volume is or will be in, as it is with the disks that it gets. Pure."""
+"""The volume group that Docker's volume is or will be in, together with the disks that it gets. Pure."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class PlannedGroup:
 
     @property
     def mirror_disks(self) -> tuple[PlannedDisk, ...]:
-        """The two that the copies of a mirror are on and grow on, or those two on different whole disks with the most room.
+        """The two disks that the copies of a mirror are on; for a new one, the two with the most room that share no whole disk.
 
         There are none where all of the group is on one disk. A mirror that exists stays where it is.
         """

@@ -451,7 +451,8 @@ def until(process: subprocess.Popen[str], pattern: str, seconds: float) -> None:
         for line in process.stdout:
             if re.search(pattern, line):
                 time.sleep(seconds)
-                if process.poll() is not None:
+                if (code := process.poll()) is not None:
+                    assert code == 0, f"it failed within {seconds:.1f} s after {line!r}"
                     raise TooLate(f"it ended within {seconds:.1f} s after {line!r}")
                 return
     raise AssertionError(f"it ended before it printed {pattern!r}")
@@ -481,6 +482,8 @@ def cut_the_move(machine: Machine) -> None:
     """
     cut_and_boot(machine)
     if not machine.out("journalctl --boot --quiet --unit bulkhead-recover.service"):
+        unfinished = 'grep -hsE \'"phase": "(copying|stopping|switching|checking|returning)"\' /var/lib/bulkhead/*.json'
+        assert machine.run(unfinished, check=False).stdout == "", "nothing has recovered what is unfinished"
         raise TooLate("nothing was to be recovered")
 
 

@@ -80,7 +80,8 @@ def test_every_page_that_the_code_names_is_there() -> None:
     files = [
         path
         for name in ("bulkhead", "settings", "tasks", "pyinfra_lvm", "inventory")
-        for path in TOP.glob(f"{name}/**/*.py")
+        for path in TOP.glob(f"{name}/**/*.*")
+        if path.suffix in (".py", ".sh")
     ]
     files += [path for name in ("templates", "files", "scripts") for path in TOP.glob(f"{name}/*") if path.is_file()]
     named = {name for path in files for name in re.findall(r"\bdocs/[a-z0-9/-]+\.md\b", path.read_text())}

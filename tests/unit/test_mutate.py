@@ -203,5 +203,7 @@ def test_examples_of_a_module_are_tests_of_it() -> None:
 
 def test_every_script_of_the_deploy_is_on_the_list() -> None:
     known = LIST.read_text()
-    scripts = [path.relative_to(TOP) for path in (*TOP.glob("templates/*.sh.j2"), *TOP.glob("files/*.sh"))]
+    patterns = ("templates/*.sh.j2", "files/*.sh", "tasks/**/*.sh", "pyinfra_lvm/*.sh")
+    scripts = [path.relative_to(TOP) for pattern in patterns for path in TOP.glob(pattern)]
+    assert len(scripts) > 15
     assert [str(path) for path in scripts if f'"{path}"' not in known] == []

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154 # host.sh sets what is not set here
 # The processes of our own login: they descend from our sshd, or our sshd from them; or they are in our session of
-# systemd's, or in the user's own systemd, which came with the session. find_login comes before is_own.
+# systemd's, or in the user's own systemd, which came with the session. Call find_login before is_own.
 # $proc: where /proc is; $self: our own process. bulkhead.login.Login decides the same: tests/unit/cases.py holds the cases
 # for both.
 line() { # a process and its ancestors

@@ -1,28 +1,23 @@
 """Record the lowest free space on Docker's volume since the start, independently of the guard's own samples.
 
-Records too for how many seconds at most this machine has stood still, because the one that emulates it did.
+It also records when this machine stood still, because the one that emulates it did: lines of the form BEGAN ENDED.
 """
 
 import os
 import time
 
-
-def record(name, value):
-    with open(f"{name}.new", "w") as file:
-        file.write(str(value))
-    os.rename(f"{name}.new", name)
-
-
-low, longest, last = 2**62, 0.0, time.monotonic()
+low = 2**62
 while True:
-    now = time.monotonic()
-    if now - last > longest:
-        longest = now - last
-        record("/run/still", longest)
-    last = now
     counts = os.statvfs("/srv/docker-volume")
     free = counts.f_bavail * counts.f_frsize
     if free < low:
         low = free
-        record("/run/low", low)
+        with open("/run/low.new", "w") as file:
+            file.write(str(low))
+        os.rename("/run/low.new", "/run/low")
+    began = time.time()
     time.sleep(0.02)
+    ended = time.time()
+    if ended - began > 0.2:
+        with open("/run/still", "a") as file:
+            file.write(f"{began} {ended}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -115,11 +116,16 @@ def test_connection_lost_in_the_middle_of_a_command_is_no_command_that_fails_wit
         host.run_shell_command("apt-get install docker-ce")
 
 
-def test_connection_lost_between_two_commands_is_called_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_connection_lost_between_two_commands_is_called_lost(tmp_path: Path, reset: bool) -> None:
     server = RunningServer()
     host = connected(server, tmp_path)
     lost_connection.keep_to_its_host(host)
-    server.connection.shutdown(socket.SHUT_RDWR)
+    if reset:  # as by a machine that has booted anew (socket(7), SO_LINGER)
+        server.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.connection.close()
+    else:
+        server.connection.shutdown(socket.SHUT_RDWR)
     host.connector.client.get_transport().join(30)  # type: ignore[attr-defined] # it is an SSHConnector
     with pytest.raises(paramiko.SSHException, match="the connection was lost"):
         host.run_shell_command("true")

@@ -14,7 +14,12 @@ from tasks.support.start_limit import start_limit
 from .operations import shell, stand_in
 
 TOP = Path(__file__).parents[3]
-SOURCES = [*sorted((TOP / "templates").glob("*.sh.j2")), *sorted((TOP / "tasks").rglob("*.py")), TOP / "files/apt.sh"]
+SOURCES = [
+    *sorted((TOP / "templates").glob("*.sh.j2")),
+    *sorted((TOP / "tasks").rglob("*.py")),
+    *sorted((TOP / "tasks").rglob("*.sh")),
+    TOP / "files/apt.sh",
+]
 # At the beginning of a command, and with a verb that asks the daemon.
 _DOCKER = (
     r"(?:^|[;&|({$] *|\bdo |\bthen |\b! )(?:docker|\$docker|\{docker\}) (?:ps|start|stop|version|info|inspect|images)\b"

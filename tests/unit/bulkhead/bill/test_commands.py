@@ -293,6 +293,24 @@ def test_interrupted_build_ends_with_dockers_code(docker: BillDocker) -> None:
     assert store.find("app").code == 130
 
 
+def test_build_that_is_to_end_while_docker_starts_ends_docker_too(
+    docker: BillDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.build("trap 'exit 130' INT TERM; while :; do sleep 0.05; done")
+
+    class Started(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            if "build" in words[0]:
+                time.sleep(0.2)  # the shell has set its trap
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    assert build(docker) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_password_in_a_step_is_not_kept(docker: BillDocker) -> None:
     docker.build("echo '#1 [1/1] RUN pip install -i https://me:token@host/simple a' >&2; echo '#1 DONE 0.1s' >&2")
     assert build(docker) == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -318,6 +320,26 @@ def test_without_a_guarded_build_the_directory_is_read_only_when_it_has_changed(
     host.end(place.process)
     host.check()
     assert len(reads) == 4, "while a build runs, in each second"
+
+
+def test_reservation_in_the_tick_of_the_last_change_is_seen(host: BuildsHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = 1_000_000.0
+    os.utime(reservations.DIRECTORY, (moment, moment))
+    clock = [moment + 0.005]
+    monkeypatch.setattr(build_limits, "time", SimpleNamespace(monotonic=time.monotonic, time=lambda: clock[0]))
+    really_read = reservations.standing
+
+    def read_slowly() -> list[Reservation]:
+        found = really_read()
+        clock[0] = moment + 60  # the machine stands still
+        return found
+
+    with monkeypatch.context() as slow:
+        slow.setattr(reservations, "standing", read_slowly)
+        host.check()
+    place = host.build()
+    os.utime(reservations.DIRECTORY, (moment, moment))
+    assert host.account(place).total == 0
 
 
 def test_count_that_fails_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,10 @@ def _idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def asked(**arguments: Any) -> str:
     """Return the command, for a host without stores: those of this machine may be large, or volumes of a deploy."""
-    return re.sub(r"\b(docker|containerd)_store=\S+", r"\1_store=/nonexistent", HostFacts().command(**arguments))
+    command = HostFacts().command(**arguments)
+    command, changed = re.subn(r"\b(docker|containerd)_store=\S+", r"\1_store=/nonexistent", command)
+    assert changed == 2
+    return command
 
 
 def facts_of(docker_store: Path, containerd_store: Path, daemon_json: Path) -> HostState:
