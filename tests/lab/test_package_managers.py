@@ -114,7 +114,7 @@ def test_package_that_needs_the_old_containerd_is_named_and_nothing_is_changed(
         "apt-get -qq update && apt-get -qq -y install --no-install-recommends /root/needs.deb",
         timeout=900,
     )
-    state = "dpkg-query -W; lsblk; lvs; cat /etc/fstab; ls -A /var/lib /srv /etc/docker /etc/systemd/system 2>&1"
+    state = "dpkg-query -W; lsblk; lvs; cat /etc/fstab; ls -A /var/lib /srv /etc/docker /etc/systemd/system 2>&1; true"
     before = machine.out(state)
     refused = deploy(machine, **from_repository(repository))
     assert refused.code == 1
