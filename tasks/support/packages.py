@@ -86,8 +86,8 @@ def simulation_script(packages: Sequence[str], lock_timeout: int, may_remove: Se
     """
     names = shlex.join(packages)
     changed = (
-        "This run has changed nothing but apt: it has updated the lists, and it may have added repositories and finished an "
-        "installation that was cut before."
+        "This run has changed nothing but apt: it has updated the lists, and it may have added repositories, installed gpg and "
+        "ca-certificates to verify them, and finished an installation that was cut before."
     )
     allowed = " ".join(f"-e {name}" for name in ("''", *may_remove))
     return _patient(

@@ -111,9 +111,9 @@ def test_package_that_needs_the_old_containerd_is_named_and_nothing_is_changed(
     control = r"Package: needs-containerd\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x>\nDepends: containerd\nDescription: x\n"
     machine.run(
         f"mkdir -p /root/needs/DEBIAN && printf '{control}' >/root/needs/DEBIAN/control && dpkg-deb -b /root/needs && "
-        "apt-get -qq update && apt-get -qq -y install --no-install-recommends /root/needs.deb",
+        "apt-get -qq update && apt-get -qq -y install --no-install-recommends gpg ca-certificates /root/needs.deb",
         timeout=900,
-    )
+    )  # a run installs the first two, to verify repositories
     state = "dpkg-query -W; lsblk; lvs; cat /etc/fstab; ls -A /var/lib /srv /etc/docker /etc/systemd/system 2>&1; true"
     before = machine.out(state)
     refused = deploy(machine, **from_repository(repository))

@@ -562,7 +562,8 @@ def test_simulation_names_what_apt_would_remove_and_nobody_agreed_to(tmp_path: P
     assert done.returncode == 1
     assert done.stderr == (
         "to install containerd.io, apt would remove podman. Neither was done. This run has changed nothing but apt: it has "
-        "updated the lists, and it may have added repositories and finished an installation that was cut before. Remove them yourself if this host does not need them, or leave this host out.\n"
+        "updated the lists, and it may have added repositories, installed gpg and ca-certificates to verify them, and finished "
+        "an installation that was cut before. Remove them yourself if this host does not need them, or leave this host out.\n"
     )
     done = apt.run(simulation(["containerd.io"]))
     assert done.stderr.startswith(
