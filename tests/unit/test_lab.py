@@ -244,7 +244,7 @@ def test_machines_of_one_name_in_two_caches_share_no_socket(
     assert machine._socket("ssh") != one
 
 
-def test_disk_that_is_added_is_gone_when_a_snapshot_is_restored(
+def test_snapshot_is_restored_in_a_new_process_without_disks_that_were_added(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[object] = []
@@ -254,11 +254,12 @@ def test_disk_that_is_added_is_gone_when_a_snapshot_is_restored(
     assert Machine.get("x").disks == {"further": str(path)}
     machine.disks["root"] = "root.qcow2"
     monkeypatch.setattr(machine_module, "_information", lambda _: {"snapshots": [{"name": "before"}]})
-    for name in ("cut", "_disconnect", "_set_clock"):
+    for name in ("_disconnect", "_set_clock"):
         monkeypatch.setattr(Machine, name, lambda _: None)
+    monkeypatch.setattr(Machine, "cut", lambda _: done.append("cut"))
     monkeypatch.setattr(Machine, "_start", lambda self, load: done.append((load, dict(self.disks))))
     machine.restore("before")
-    assert done == [("before", {"root": "root.qcow2"})]
+    assert done == ["cut", ("before", {"root": "root.qcow2"})]
     assert not path.exists()
     assert Machine.get("x").added == []
 
